@@ -1,0 +1,73 @@
+"""A layer on dense rows: forward, input gradient and update, each one matrix product.
+
+Rows of ``x`` are named by where they start in their buffer (``starts``), so the same kernels read a shuffled batch in
+place from the user's array and a layer's activations from the workspace. Columns are counted in whole vectors.
+"""
+
+from .jit import kernel, part
+from .optimizers import sgd
+from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
+from .tile import VECTORS, tile_product, tile_rows
+
+forward_tile = tile_product(rows_named=True, finish=lambda z, _, floor: maximum(floor, z))
+sgd_tile = tile_product(rows_named=False, finish=sgd)
+sgd_vector = formula(sgd)
+add = formula(lambda a, b: a + b)
+
+
+@kernel
+def forward(out, out_at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, first_row, last_row, column, last_column, floor):
+    """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor)."""
+    while column < last_column:
+        vectors = min(VECTORS, last_column - column)
+        at = column * lane_count(out)
+        row = first_row
+        while row < last_row:
+            rows = tile_rows(last_row - row, vectors)
+            out_row = out_at + row * pitch + at
+            forward_tile(rows, vectors, out, out_row, pitch, x, 0, starts, starts_at + row, w, w_at + at, pitch, n_in, b, b_at + at, floor)
+            row += rows
+        column += vectors
+
+
+@kernel
+def update(w, w_at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in, column, last_column, rate):
+    """Compute ``w += rate * x.T @ delta``  # (I, O) += (B, I).T @ (B, O); the gradient never leaves the registers."""
+    while column < last_column:
+        vectors = min(VECTORS, last_column - column)
+        at = column * lane_count(w)
+        i = first_in
+        while i < last_in:
+            rows = tile_rows(last_in - i, vectors)
+            w_row = w_at + i * pitch + at
+            sgd_tile(rows, vectors, w, w_row, pitch, x, i, starts, starts_at, delta, delta_at + at, pitch, n_rows, zeros, 0, rate)
+            i += rows
+        column += vectors
+
+
+@part
+def update_bias(b, b_at, delta, delta_at, zeros, n_rows, pitch, column, last_column, rate):
+    """Compute ``b += rate * delta.sum(axis=0)``  # (O,)."""
+    lanes = lane_count(b)
+    for at in range(column * lanes, last_column * lanes, lanes):
+        total = load(zeros, 0)
+        for row in range(n_rows):
+            total = add(total, load(delta, delta_at + row * pitch + at))
+        store(b, b_at + at, sgd_vector(total, load(b, b_at + at), rate))
+
+
+@part
+def transpose(out, out_at, out_pitch, w, w_at, w_pitch, first_in, last_in, column, last_column):
+    """Compute ``out = w.T``  # (O, I) from (I, O), in squares of whole vectors; ``first_in`` starts a square."""
+    lanes = lane_count(w)
+    for i in range(first_in, last_in, lanes):
+        for o in range(column * lanes, last_column * lanes, lanes):
+            transpose_square(out, out_at + o * out_pitch + i, out_pitch, w, w_at + i * w_pitch + o, w_pitch)
+
+
+@part
+def axpy(y, x, first, last, rate):
+    """Compute ``y += rate * x`` and then ``x = 0``, from ``first`` to ``last``, both whole vectors."""
+    for at in range(first, last, lane_count(y)):
+        store(y, at, sgd_vector(load(x, at), load(y, at), rate))
+        store(x, at, splat(x, 0.0))

@@ -1,0 +1,128 @@
+"""The one decorator of all kernels, and the cache that keeps them compiled between processes."""
+
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import compiler, serialize, types
+
+CHECKED = os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")
+"""Whether every vector load and store is tested against the bounds of its array (the checked build)."""
+
+
+def kernel(function, *, inline="never"):
+    """Compile a function that other kernels call."""
+    dispatcher = numba.njit(
+        function,
+        nogil=True,  # a kernel runs for a whole epoch: other Python threads go on meanwhile
+        error_model="numpy",  # a division by zero gives inf, it does not cost a test and a branch
+        boundscheck=CHECKED,
+        fastmath=False,  # a sum keeps its order and a NaN stays one: fused multiply-adds are written where they are meant
+        inline=inline,
+        no_cfunc_wrapper=True,
+    )
+    # A kernel is compiled once for integers, not once more for each constant that a caller writes.
+    template = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda args, kws: template(tuple(map(types.unliteral, args)), kws)
+    return dispatcher
+
+
+def part(function):
+    """Compile a function as a part of each kernel that calls it.
+
+    Numba takes a function of its own through the whole compiler, then once more with each kernel that calls it.
+    """
+    return kernel(function, inline="always")
+
+
+def entry(function):
+    """Compile a kernel that Python calls: its machine code, with all that it calls, is kept on disk."""
+    dispatcher = kernel(function)
+    dispatcher._cache = KernelCache(function)
+    return dispatcher
+
+
+class KernelCache:
+    """Compiled kernels on disk, one file for a kernel, a signature and everything that its code depends on.
+
+    Numba's own cache looks only at the file in which a function stands, and would run stale code after a change to a
+    helper in another file; two processes that fill it at once can also mix up its numbered files. Here the name of a
+    file is the hash of all that it depends on, so it can only hold the right code; it appears whole (by a rename) and
+    is read only when its own checksum holds. Where no folder can be written, kernels are compiled in each process.
+    """
+
+    cache_path = None
+
+    def __init__(self, function):
+        self._function = function
+
+    def load_overload(self, signature, target_context):
+        """Give the compiled kernel, or None."""
+        target_context.refresh()
+        name = self._file_name(signature, target_context.codegen())
+        for folder in _folders():
+            try:
+                data = (folder / name).read_bytes()
+            except OSError:
+                continue
+            digest, payload = data[:32], data[32:]
+            if hashlib.sha256(payload).digest() == digest:
+                return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+        return None
+
+    def save_overload(self, signature, compiled):
+        """Keep a compiled kernel in the first folder that takes it."""
+        payload = serialize.dumps(compiled._reduce())
+        name = self._file_name(signature, compiled.codegen)
+        for folder in _folders():
+            try:
+                _write_whole(folder / name, hashlib.sha256(payload).digest() + payload)
+            except OSError:
+                continue
+            return
+
+    def _file_name(self, signature, codegen):
+        parts = (_sources(), signature, codegen.magic_tuple(), CHECKED, numba.__version__, llvmlite.__version__, sys.version)
+        return f"{self._function.__name__}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.kernel"
+
+
+@cache
+def _sources() -> str:
+    """Give a hash of all kernel sources."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _folders() -> list[Path]:
+    """List where compiled kernels may be kept, the preferred place first."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return [Path(chosen)]
+    folders = [Path(__file__).parent / "__pycache__"]
+    if "XDG_CACHE_HOME" in os.environ:
+        folders.append(Path(os.environ["XDG_CACHE_HOME"]) / "fastmlp")
+    home = os.path.expanduser("~")
+    if home != "~":
+        folders.append(Path(home) / ".cache" / "fastmlp")
+    return folders
+
+
+def _write_whole(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

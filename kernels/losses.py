@@ -1,0 +1,67 @@
+"""Losses on the outputs of the last layer, fused with their gradients."""
+
+import math
+
+from .jit import kernel, part
+from .simd import exp, first_equal, formula, lane_count, load, load_first, maximum, reduce_add, reduce_max, splat, store
+
+larger = formula(maximum)
+add = formula(lambda a, b: a + b)
+multiply = formula(lambda a, b: a * b)
+exp_of_difference = formula(lambda a, b: exp(a - b))
+
+
+@part
+def softmax(z, at, n_out):
+    """Turn one row of outputs into probabilities in place; give their largest output and the sum of exponentials.
+
+    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond ``n_out`` become 0.
+    """
+    lanes = lane_count(z)
+    top = load_first(z, at, n_out, -math.inf)
+    for o in range(lanes, n_out, lanes):
+        top = larger(top, load_first(z, at + o, n_out - o, -math.inf))
+    largest = reduce_max(top)
+    total = splat(z, 0.0)
+    for o in range(0, n_out, lanes):
+        e = exp_of_difference(load_first(z, at + o, n_out - o, -math.inf), splat(z, largest))
+        total = add(total, e)
+        store(z, at + o, e)
+    norm = reduce_add(total)
+    for o in range(0, n_out, lanes):
+        store(z, at + o, multiply(load(z, at + o), 1.0 / norm))
+    return largest, norm
+
+
+@part
+def argmax(z, at, n_out):
+    """Give the first index of the largest of one row's outputs (``n_out`` where one is NaN)."""
+    lanes = lane_count(z)
+    top = load_first(z, at, n_out, -math.inf)
+    for o in range(lanes, n_out, lanes):
+        top = larger(top, load_first(z, at + o, n_out - o, -math.inf))
+    largest = reduce_max(top)
+    for o in range(0, n_out, lanes):
+        lane = first_equal(load(z, at + o), largest)
+        if lane < lanes:
+            return o + lane
+    return n_out
+
+
+@part
+def softmax_cross_entropy(row_loss, row_hit, out_at, z, z_at, pitch, labels, labels_at, n_out, first_row, last_row, weight):
+    """Compute each row's loss and whether its largest output is its label's; outputs become the loss's gradient.
+
+    ``loss = log(sum(exp(z))) - z[label]`` and ``dloss/dz = weight * (softmax(z) - onehot(label))``, with ``weight`` one
+    over the rows of the batch  # (B, C).
+    """
+    lanes = lane_count(z)
+    for row in range(first_row, last_row):
+        at, label = z_at + row * pitch, labels[labels_at + row]
+        row_hit[out_at + row] = argmax(z, at, n_out) == label
+        own = z[at + label]
+        largest, norm = softmax(z, at, n_out)
+        row_loss[out_at + row] = math.log(float(norm)) + (float(largest) - float(own))
+        for o in range(0, n_out, lanes):
+            store(z, at + o, multiply(load(z, at + o), weight))
+        z[at + label] -= weight

@@ -1,0 +1,8 @@
+"""How a gradient changes a parameter: each optimizer is a formula that ends the tile in which its gradient was summed."""
+
+from .simd import fma
+
+
+def sgd(gradient, parameter, rate):
+    """Give ``parameter + rate * gradient``, the rate being minus the learning rate."""
+    return fma(rate, gradient, parameter)

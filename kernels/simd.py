@@ -1,0 +1,368 @@
+"""Vectors of one register: the Numba type, loads and stores, and formulas of whole vectors.
+
+A formula is a plain Python function of :class:`Lanes`, which builds one LLVM instruction an operator while Numba
+compiles the kernel that uses it: :func:`formula` makes it callable from kernels, and the register tile takes formulas
+as they are. Nothing of it is left when a kernel runs.
+"""
+
+import inspect
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from .jit import CHECKED
+
+_FEATURES = binding.get_host_cpu_features()
+VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def lanes(dtype) -> int:
+    """Give how many numbers of a dtype one vector holds."""
+    return VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+class VectorType(types.Type):
+    """One vector register of float32 or float64 numbers."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.count = VECTOR_BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"vector{self.count}x{dtype}")
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, ir.VectorType(manager[fe_type.dtype].get_value_type(), fe_type.count))
+
+
+# What formulas are made of ------------------------------------------------------------------------------------------
+
+
+class Lanes:
+    """A vector in a formula: arithmetic on it, with vectors or plain numbers, is written as on numbers."""
+
+    def __init__(self, builder, value):
+        self.builder = builder
+        self.value = value
+
+    @property
+    def count(self) -> int:
+        """How many lanes there are."""
+        return self.value.type.count
+
+    @property
+    def bits(self) -> int:
+        """How many bits one lane has."""
+        return 64 if isinstance(self.value.type.element, ir.DoubleType) else 32
+
+    def of(self, number):
+        """Give a vector of the same type with ``number`` in every lane."""
+        if isinstance(number, Lanes):
+            return number
+        return Lanes(self.builder, ir.Constant(self.value.type, [float(number)] * self.count))
+
+    def _with(self, instruction, other, *, swapped=False):
+        left, right = (self.of(other), self) if swapped else (self, self.of(other))
+        return Lanes(self.builder, getattr(self.builder, instruction)(left.value, right.value))
+
+    def __add__(self, other):
+        return self._with("fadd", other)
+
+    def __sub__(self, other):
+        return self._with("fsub", other)
+
+    def __rsub__(self, other):
+        return self._with("fsub", other, swapped=True)
+
+    def __mul__(self, other):
+        return self._with("fmul", other)
+
+    def __truediv__(self, other):
+        return self._with("fdiv", other)
+
+    def __rtruediv__(self, other):
+        return self._with("fdiv", other, swapped=True)
+
+    def __neg__(self):
+        return Lanes(self.builder, self.builder.fneg(self.value))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __gt__(self, other):
+        return Lanes(self.builder, self.builder.fcmp_ordered(">", self.value, self.of(other).value))
+
+    def __eq__(self, other):
+        return Lanes(self.builder, self.builder.fcmp_ordered("==", self.value, self.of(other).value))
+
+    __hash__ = None
+
+
+def fma(a, b, c):
+    """Give ``a * b + c``, rounded once."""
+    kind = a.value.type
+    # llvmlite's declare_intrinsic refuses vector types, so the overload is named by hand.
+    name = f"llvm.fma.v{kind.count}f{a.bits}"
+    function = cgutils.get_or_insert_function(a.builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return Lanes(a.builder, a.builder.call(function, [a.of(v).value for v in (a, b, c)]))
+
+
+def where(mask, a, b):
+    """Give ``a`` in the lanes of the mask and ``b`` in the others."""
+    vector = a if isinstance(a, Lanes) else b
+    return Lanes(mask.builder, mask.builder.select(mask.value, vector.of(a).value, vector.of(b).value))
+
+
+def maximum(bound, v):
+    """Give the larger of both; a NaN in ``v`` stays one."""
+    vector = bound if isinstance(bound, Lanes) else v
+    return where(vector.of(bound) > v, bound, v)
+
+
+def exp(x):
+    """Give ``e**x`` for ``x <= 0``, to 2 units in the last place; 0 where it would be subnormal.
+
+    ``x = n log 2 + r`` with ``|r| <= log(2) / 2``; Taylor's series of ``e**r`` up to the term below half a unit in the
+    last place, in Horner's form; times ``2**n``, put together from its bits. Larger ``x`` than 0 would overflow early.
+    """
+    b = x.builder
+    mantissa, terms, smallest = (23, 7, -87.33654) if x.bits == 32 else (52, 13, -708.39641)
+    integer = ir.VectorType(ir.IntType(x.bits), x.count)
+    dtype = np.float32 if x.bits == 32 else np.float64
+    # log 2 in two parts, the first with so few bits that n * first is exact
+    first = float(np.float32(0.693359375))
+    second = float(dtype(np.log(np.longdouble(2)) - np.longdouble(first)))
+    magic = 1.5 * 2.0**mantissa  # adding it rounds to an integer, found in the lowest bits
+    shifted = fma(maximum(smallest, x), x.of(1 / np.log(2)), x.of(magic))
+    n = shifted - magic
+    r = fma(n, x.of(-second), fma(n, x.of(-first), maximum(smallest, x)))
+    series = x.of(1 / _factorial(terms))
+    for k in range(terms - 1, -1, -1):
+        series = fma(series, r, x.of(1 / _factorial(k)))
+    exponent = b.shl(b.bitcast(shifted.value, integer), ir.Constant(integer, [mantissa] * x.count))
+    power = b.bitcast(b.add(exponent, b.bitcast(x.of(1).value, integer)), x.value.type)
+    return where(x.of(smallest) > x, 0.0, series * Lanes(b, power))
+
+
+def _factorial(k):
+    return float(np.prod(np.arange(1, k + 1, dtype=np.float64)))
+
+
+# What kernels call --------------------------------------------------------------------------------------------------
+
+
+def formula(function):
+    """Make a formula callable from kernels, on vectors and on numbers, which go to every lane."""
+    names = list(inspect.signature(function).parameters)
+
+    def typing(typing_context, *args):
+        vector = next((a for a in args if isinstance(a, VectorType)), None)
+        if vector is None:
+            return None
+
+        def codegen(context, builder, signature, values):
+            operands = [
+                Lanes(builder, v if isinstance(t, VectorType) else _splat(context, builder, vector, t, v))
+                for t, v in zip(signature.args, values, strict=True)
+            ]
+            return function(*operands).value
+
+        return vector(*args), codegen
+
+    parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in ["typing_context", *names]]
+    typing.__signature__ = inspect.Signature(parameters)
+    typing.__name__, typing.__doc__ = function.__name__, function.__doc__
+    return intrinsic(typing)
+
+
+def _splat(context, builder, vector, kind, value):
+    return spread(builder, context.get_value_type(vector), context.cast(builder, value, kind, vector.dtype))
+
+
+class Memory:
+    """An array in the code of an intrinsic: its loads and stores, which the checked build tests against its bounds."""
+
+    def __init__(self, context, builder, array_type, array):
+        self.context, self.builder = context, builder
+        self.dtype = array_type.dtype
+        self.align = array_type.dtype.bitwidth // 8
+        self.vector_type = context.get_value_type(VectorType(array_type.dtype)) if array_type.dtype in types.real_domain else None
+        struct = context.make_array(array_type)(context, builder, array)
+        self.data, self.size = struct.data, struct.nitems
+
+    def address(self, at, length=1):
+        """Give the address of element ``at``, from which ``length`` elements are used."""
+        if CHECKED:
+            outside = self.builder.or_(
+                self.builder.icmp_signed("<", at, I64(0)),
+                self.builder.icmp_signed(">", self.builder.add(at, I64(length)), self.size),
+            )
+            with self.builder.if_then(outside, likely=False):
+                self.context.call_conv.return_user_exc(self.builder, IndexError, ("a kernel reached beyond an array",))
+        return self.builder.gep(self.data, [at])
+
+    def _vector_address(self, at):
+        return self.builder.bitcast(self.address(at, self.vector_type.count), self.vector_type.as_pointer())
+
+    def number(self, at):
+        """Emit the load of one element."""
+        return self.builder.load(self.address(at))
+
+    def everywhere(self, at):
+        """Emit the load of one element into every lane of a vector."""
+        return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
+
+    def vector(self, at):
+        """Emit the load of one vector."""
+        return Lanes(self.builder, self.builder.load(self._vector_address(at), align=self.align))
+
+    def put(self, at, vector):
+        """Emit the store of one vector."""
+        self.builder.store(vector.value, self._vector_address(at), align=self.align)
+
+
+def spread(builder, vector_type, number):
+    """Emit a vector with ``number`` in every lane."""
+    one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), number, I32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, vector_type.count), [0] * vector_type.count))
+
+
+@intrinsic
+def lane_count(typing_context, array):
+    """Give how many numbers of the array's dtype one vector holds."""
+
+    def codegen(context, builder, signature, args):
+        return I64(VectorType(array.dtype).count)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def load(typing_context, array, at):
+    """Give the vector at ``array[at:]``."""
+
+    def codegen(context, builder, signature, args):
+        return Memory(context, builder, array, args[0]).vector(args[1]).value
+
+    return VectorType(array.dtype)(array, types.int64), codegen
+
+
+@intrinsic
+def load_first(typing_context, array, at, count, fill):
+    """Give the vector at ``array[at:]`` with ``fill`` from lane ``count`` on."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        value = Memory(context, builder, array, args[0]).vector(args[1]).value
+        numbers = ir.VectorType(I64, vector.count)
+        counts = spread(builder, numbers, args[2])
+        inside = builder.icmp_signed("<", ir.Constant(numbers, list(range(vector.count))), counts)
+        return builder.select(inside, value, _splat(context, builder, vector, signature.args[3], args[3]))
+
+    return vector(array, types.int64, types.int64, fill), codegen
+
+
+@intrinsic
+def store(typing_context, array, at, value):
+    """Write a vector to ``array[at:]``."""
+
+    def codegen(context, builder, signature, args):
+        Memory(context, builder, array, args[0]).put(args[1], Lanes(builder, args[2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def splat(typing_context, array, number):
+    """Give a vector of the array's dtype with ``number`` in every lane."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return _splat(context, builder, vector, signature.args[1], args[1])
+
+    return vector(array, number), codegen
+
+
+def _reduction(combine, doc):
+    @intrinsic
+    def reduce(typing_context, vector):
+        def codegen(context, builder, signature, args):
+            value, width = Lanes(builder, args[0]), vector.count
+            while width > 1:  # the upper half onto the lower: the same order on every machine of this vector width
+                width //= 2
+                order = [(i + width) % vector.count for i in range(vector.count)]
+                mask = ir.Constant(ir.VectorType(I32, vector.count), order)
+                value = combine(value, Lanes(builder, builder.shuffle_vector(value.value, value.value, mask)))
+            return builder.extract_element(value.value, I32(0))
+
+        return vector.dtype(vector), codegen
+
+    reduce.__doc__ = doc
+    return reduce
+
+
+reduce_add = _reduction(lambda a, b: a + b, "Give the sum of all lanes, by halves.")
+reduce_max = _reduction(maximum, "Give the largest lane.")
+
+
+@intrinsic
+def first_equal(typing_context, vector, number):
+    """Give the first lane that equals ``number``, or the count of lanes where none does."""
+
+    def codegen(context, builder, signature, args):
+        value = Lanes(builder, args[0])
+        mask = (value == Lanes(builder, _splat(context, builder, vector, signature.args[1], args[1]))).value
+        bits = builder.zext(builder.bitcast(mask, ir.IntType(vector.count)), I64)
+        return builder.cttz(builder.or_(bits, I64(1 << vector.count)), ir.IntType(1)(1))
+
+    return types.int64(vector, number), codegen
+
+
+@intrinsic
+def transpose_square(typing_context, out, out_at, out_pitch, source, source_at, source_pitch):
+    """Write the transpose of the lanes x lanes square at ``source[source_at:]`` to ``out[out_at:]``."""
+
+    def codegen(context, builder, signature, args):
+        source_memory = Memory(context, builder, source, args[3])
+        n = source_memory.vector_type.count
+        rows = [source_memory.vector(step(builder, args[4], i, args[5])).value for i in range(n)]
+        half = n // 2
+        while half:  # swap the off-diagonal halves of each square of 2 * half
+            low = [c if not c & half else n + c - half for c in range(n)]
+            high = [c + half if not c & half else n + c for c in range(n)]
+            masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+            for i in range(n):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            half //= 2
+        out_memory = Memory(context, builder, out, args[0])
+        for i, row in enumerate(rows):
+            out_memory.put(step(builder, args[1], i, args[2]), Lanes(builder, row))
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(out, i64, i64, source, i64, i64), codegen
+
+
+def step(builder, start, i, stride):
+    """Emit ``start + i * stride``."""
+    return builder.add(start, builder.mul(I64(i), stride))
+
+
+@intrinsic
+def peek(typing_context, array, at):
+    """Give ``array[at]`` as memory holds it now: another thread may write it."""
+
+    def codegen(context, builder, signature, args):
+        address = Memory(context, builder, array, args[0]).address(args[1])
+        return builder.load_atomic(address, "acquire", array.dtype.bitwidth // 8)
+
+    return array.dtype(array, types.int64), codegen

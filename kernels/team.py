@@ -1,0 +1,69 @@
+"""Threads that train together: who owns which outputs, and the barrier at which they meet.
+
+A team is ``size`` threads that run the same kernel, each with its own ``rank``. Outputs are divided, sums never: so no
+bit depends on the size of the team. ``meetings`` holds one counter that only grows; a thread that reaches its ``n``-th
+barrier adds one to it and waits until it is ``n * size``.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .jit import kernel
+from .simd import I64, Memory, peek
+
+SPINS = 4000
+"""Turns of the waiting loop, some 50 microseconds, after which a thread lets others have its core at every turn."""
+
+
+@intrinsic
+def arrive(typing_context, meetings):
+    """Add one to ``meetings[0]``, seen by all threads at once; give what it was before."""
+
+    def codegen(context, builder, signature, args):
+        address = Memory(context, builder, meetings, args[0]).address(I64(0))
+        return builder.atomic_rmw("add", address, I64(1), "seq_cst")
+
+    return types.int64(meetings), codegen
+
+
+@intrinsic
+def pause(typing_context):
+    """Tell the core that it runs a waiting loop."""
+
+    def codegen(context, builder, signature, args):
+        if "x86" in builder.module.triple:
+            function = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_core(typing_context):
+    """Let another thread of the system run."""
+
+    def codegen(context, builder, signature, args):
+        name = "SwitchToThread" if "windows" in builder.module.triple else "sched_yield"
+        function = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@kernel
+def meet(meetings, size):
+    """Wait until all threads of the team are here: the barrier."""
+    if size == 1:
+        return
+    goal = arrive(meetings) // size * size + size
+    spins = 0
+    while peek(meetings, 0) < goal:
+        spins += 1
+        if spins < SPINS:
+            pause()
+        else:
+            yield_core()

@@ -1,0 +1,112 @@
+"""The register tile: a block of a matrix product that stays in registers until it is finished.
+
+A product is ``out[i, :] = finish(first + sum over k of a[i, k] * b[k, :], out[i, :])``: one form for the forward pass
+(``first`` is the bias, ``finish`` the activation) and for the update (``first`` is zero, ``finish`` the optimizer), so
+that neither a bias nor an optimizer costs a pass over memory. Each number of a tile is one sum, taken in the order of
+``k`` by fused multiply-adds: the height and width of a tile, and what else is computed beside it, change no bit.
+"""
+
+from itertools import product
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import kernel, part
+from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
+
+VECTORS = 4 if REGISTERS == 32 else 2
+"""Vectors in a row of the widest tile."""
+
+TALLEST = (12, 12, 8, 6) if REGISTERS == 32 else (6, 6)
+"""Rows of the tallest tile of each width: as many sums as leave registers for a row of b and a number of a."""
+
+SHAPES = tuple((rows, v) for v in range(1, VECTORS + 1) for rows in {1, 2, 4, TALLEST[v - 1]})
+
+
+@part
+def tile_rows(left, vectors):
+    """Give the height of the next tile where ``left`` rows are left to do."""
+    tallest = TALLEST[vectors - 1]
+    if left >= tallest:
+        return tallest
+    return 4 if left >= 4 else 2 if left >= 2 else 1
+
+
+def tile_product(rows_named, finish):
+    """Build the intrinsic that computes one tile of a product, of any of the shapes.
+
+    Parameters
+    ----------
+    rows_named : bool
+        Whether ``starts[starts_at:]`` names the rows of the tile, ``a[i, k] = a[starts[i] + a_at + k]``, or the terms of
+        the sum, ``a[i, k] = a[starts[k] + a_at + i]``, which is a product with the transpose of ``a``.
+    finish : formula
+        ``finish(sum, out, number)`` gives what is stored to ``out``.
+    """
+
+    i64 = types.int64
+
+    @intrinsic
+    def tile(
+        typing_context, rows, vectors, out, out_at, out_pitch, a, a_at, starts, starts_at, b, b_at, b_pitch, n, first, first_at, number
+    ):
+        kinds = i64, i64, out, i64, i64, a, i64, starts, i64, b, i64, i64, i64, first, i64, number
+        return types.void(*kinds), codegen
+
+    def codegen(context, builder, signature, args):
+        rows, vectors, _, out_at, out_pitch, _, a_at, _, starts_at, _, b_at, b_pitch, n, _, first_at, number = args
+        out, a, starts, b, first = (Memory(context, builder, signature.args[i], args[i]) for i in (2, 5, 7, 9, 13))
+        number = context.cast(builder, number, signature.args[15], out.dtype)
+        number = Lanes(builder, spread(builder, out.vector_type, number))
+        done = builder.append_basic_block("tile.done")
+        switch = builder.switch(builder.add(builder.mul(rows, I64(VECTORS + 1)), vectors), done)
+        for n_rows, n_vectors in SHAPES:
+            block = builder.append_basic_block(f"tile.{n_rows}x{n_vectors}")
+            switch.add_case(I64(n_rows * (VECTORS + 1) + n_vectors), block)
+            builder.position_at_end(block)
+            across = [I64(j * out.vector_type.count) for j in range(n_vectors)]
+            shape = list(product(range(n_rows), range(n_vectors)))
+            if rows_named:
+                a_rows = [builder.add(starts.number(builder.add(starts_at, I64(i))), a_at) for i in range(n_rows)]
+            else:
+                a_rows = [builder.add(a_at, I64(i)) for i in range(n_rows)]
+            first_row = [first.vector(builder.add(first_at, at)) for at in across]
+            sums = [first_row[j] for _, j in shape]
+
+            def add(k, sums):
+                term = k if rows_named else starts.number(builder.add(starts_at, k))
+                b_row = builder.add(b_at, builder.mul(k, b_pitch))
+                right = [b.vector(builder.add(b_row, at)) for at in across]
+                left = [a.everywhere(builder.add(row, term)) for row in a_rows]
+                return [fma(left[i], right[j], old) for (i, j), old in zip(shape, sums, strict=True)]
+
+            sums = _loop(builder, n, sums, add)
+            for (i, j), value in zip(shape, sums, strict=True):
+                at = builder.add(step(builder, out_at, i, out_pitch), across[j])
+                out.put(at, finish(value, out.vector(at), number))
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return tile
+
+
+def _loop(builder, n, values, body):
+    """Emit ``for k in range(n): values = body(k, values)`` with the values in registers."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(f"sum.{name}") for name in ("head", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    phis = [builder.phi(v.value.type) for v in values]
+    k = builder.phi(I64(0).type)
+    builder.cbranch(builder.icmp_signed("<", k, n), inside, after)
+    builder.position_at_end(inside)
+    new = body(k, [Lanes(builder, phi) for phi in phis])
+    next_k = builder.add(k, I64(1))
+    for phi, old, value in zip([*phis, k], [*[v.value for v in values], I64(0)], [*[v.value for v in new], next_k], strict=True):
+        phi.add_incoming(old, before)
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return [Lanes(builder, phi) for phi in phis]
