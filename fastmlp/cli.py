@@ -1,0 +1,381 @@
+"""The command line, ``fastmlp train``: its arguments, what it prints, and its exit statuses.
+
+Whatever is slow to import is imported inside the command, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import fastmlp
+
+if TYPE_CHECKING:
+    from fastmlp.callbacks import FitState
+
+__all__ = ["EpochTable", "main"]
+
+_DATA_SETS = ("mnist", "digits", "xor")
+_N_SAMPLES = 5
+_MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
+
+_FAILED, _WRONG_USE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two as shells count signals
+
+# Names of the library in its messages -> what the user of the command line knows.
+_WORDS = (
+    (r"\blearning_rate\b", "--learning-rate"),
+    (r"\bbatch_size\b", "--batch-size"),
+    (r"\bn_threads\b", "--threads"),
+    (r"\bvalidation ([Xy])\b", r"\1_test"),
+    (r"^([Xy])\b", r"\1_train"),
+    (r"^(epochs|seed|activation|init)\b", r"--\1"),
+)
+
+_DESCRIPTION = """\
+Train multilayer perceptrons, exactly and fast, on the CPU.
+
+commands:
+  train       train a network and report its accuracy on test rows
+"""
+
+_EXAMPLES = """\
+examples:
+  fastmlp train                                 MNIST, 784-128-10, 10 epochs
+  fastmlp train --data digits --layers 64 32    small images, two hidden layers
+  fastmlp train --help                          all options
+"""
+
+_TRAIN_DESCRIPTION = """\
+Train a network by plain SGD on the cross-entropy of a softmax, and report on
+test rows, which it does not learn from.
+
+Prints a line an epoch (loss and train accuracy are means over the epoch while
+it trains, test accuracy is measured after it, seconds are those of training
+alone), then five sample predictions of test rows, and last the test accuracy.
+"""
+
+_TRAIN_DETAILS = """\
+examples:
+  fastmlp train
+  fastmlp train --layers 256 128 --epochs 20 --batch-size 128 --save net.npz
+  fastmlp train --data digits --activation logistic --init xavier
+  fastmlp train --data xor --layers 8 --epochs 500
+  fastmlp train --data mine.npz --threads 1
+
+FILE.npz of --data is a NumPy archive, as numpy.savez("mine.npz",
+X_train=X_train, ...) writes it, of
+  X_train, X_test   numbers (rows, inputs), or images (rows, height, width):
+                    floating point, best scaled to 0..1, is taken as it is,
+                    uint8 is divided by 255
+  y_train, y_test   class labels (rows,): the integers 0, 1, 2, ...
+The network gets an input for each column of X_train, and an output for each
+class in y_train.
+
+FILE.npz of --save holds the trained network. Use it in Python:
+  net = fastmlp.MLP.load("net.npz")
+  net.predict(X)
+
+Ctrl-C ends the training early: what is trained so far is reported, and saved
+if --save says so.
+
+exit status: 0 done, 1 the loss is no finite number any more, 2 wrong use,
+130 ended by Ctrl-C
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 the loss is no finite number any more, 2 wrong use, 130 ended by Ctrl-C, 141 nobody reads the output.
+    """
+    try:
+        status = _run(argv)
+    except BrokenPipeError:
+        status = _BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("fastmlp: interrupted", file=sys.stderr)
+        status = _INTERRUPTED
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # Nobody can be told; and Python, which tries once more at its exit, must not complain either.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or _BROKEN_PIPE
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Parse the arguments and run the command; say every error in one line."""
+    parser, train = _parsers()
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        if arguments.command is None:
+            parser.error("say what to do: fastmlp train, or fastmlp --help")
+        if unknown:
+            train.error(f"unrecognized arguments: {' '.join(unknown)}")
+        try:
+            return _train(arguments)
+        except FloatingPointError as error:
+            train.exit(_FAILED, f"{train.prog}: error: {_in_users_words(error)}\n")
+        except BrokenPipeError:
+            raise
+        except (ValueError, TypeError, OSError, OverflowError, MemoryError) as error:
+            train.error(_in_users_words(error))
+    except SystemExit as end:  # of argparse: an error, --help or --version
+        return int(end.code or 0)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self.color = False  # Python 3.14 would colour the help
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_WRONG_USE, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _parsers() -> tuple[_Parser, _Parser]:
+    """Return the parser of ``fastmlp`` and that of ``fastmlp train``."""
+    parser = _Parser(
+        prog="fastmlp", usage="fastmlp [--help] [--version] train ...", description=_DESCRIPTION, epilog=_EXAMPLES
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    train = commands.add_parser("train", prog="fastmlp train", description=_TRAIN_DESCRIPTION, epilog=_TRAIN_DETAILS)
+    _add_train_options(train)
+    return parser, train
+
+
+def _add_train_options(train: _Parser) -> None:
+    count = _whole_number(1)
+    add = train.add_argument
+    add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
+    add("--layers", default=[128], nargs="+", type=count, metavar="N", help="sizes of the hidden layers (default: 128)")
+    add("--activation", default="relu", choices=("relu", "logistic"), help="of hidden layers (default: %(default)s)")
+    add(
+        "--init",
+        default="he",
+        choices=("he", "xavier", "normal"),
+        help="first weights, normal with standard deviation sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
+        "(default: %(default)s)",
+    )
+    add("--epochs", default=10, type=count, metavar="N", help="passes over the training rows (default: %(default)s)")
+    add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
+    add("--learning-rate", default=0.1, type=_positive_number, metavar="RATE", help="(default: %(default)s)")
+    add(
+        "--seed",
+        default=0,
+        type=_whole_number(0),
+        metavar="N",
+        help="fixes the first weights and the order of the rows (default: %(default)s)",
+    )
+    add(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads to compute with; their number does not change the result (default: one a core, and a single "
+        "one where steps are small)",
+    )
+    add("--save", metavar="FILE.npz", help="write the trained network to this file")
+
+
+def _whole_number(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if (number := int(text)) >= least:
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+
+    return parse
+
+
+def _positive_number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+
+
+def _in_users_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".removesuffix(": ")
+    message = str(error)
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+class EpochTable:
+    """A callback that prints a table, a line an epoch; the fit must have validation data.
+
+    Parameters
+    ----------
+    write
+        Prints one line; ``tqdm.write`` beside a progress bar.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def on_fit_begin(self, net: object, fit: FitState) -> None:
+        """Print the heading."""
+        self._write("epoch      loss  train accuracy  test accuracy  seconds")
+
+    def on_epoch_end(self, net: object, fit: FitState) -> None:
+        """Print the line of the epoch just finished."""
+        loss, accuracy, val_accuracy, seconds = (
+            values[-1]
+            for values in (fit.history.loss, fit.history.accuracy, fit.history.val_accuracy, fit.history.seconds)
+        )
+        self._write(f"{fit.epoch:5}  {loss:8.4f}  {accuracy:14.4f}  {val_accuracy:13.4f}  {seconds:7.3f}")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Load, train, save and report; return the exit status."""
+    if arguments.save is not None:
+        _check_target(arguments.save, arguments.data)
+    x_train, y_train, x_test, y_test = _load(arguments.data)
+    net = fastmlp.MLP(
+        [x_train.shape[1], *arguments.layers, _count_classes(y_train)],
+        activation=arguments.activation,
+        init=arguments.init,
+        seed=arguments.seed,
+        n_threads=arguments.threads,
+    )
+    _say(_plan(net, arguments, len(x_train), len(x_test)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Ctrl-C, which is said below
+        history = net.fit(
+            x_train,
+            y_train,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            learning_rate=arguments.learning_rate,
+            validation_data=(x_test, y_test),
+            callbacks=_callbacks(),
+        )
+    if history.interrupted:
+        done = f"{len(history.loss)} of {arguments.epochs} epochs"
+        print(f"fastmlp train: interrupted after {done}; the results are those so far", file=sys.stderr)
+    try:
+        if arguments.save is not None:  # before the report: its reader may be gone
+            net.save(arguments.save)
+            print(f"saved {arguments.save}", file=sys.stderr)
+    finally:
+        _report(net, x_test, y_test)
+    return _INTERRUPTED if history.interrupted else 0
+
+
+# Each line leaves at once, also into a pipe.
+_say = functools.partial(print, flush=True)
+
+
+def _check_target(path: str, data: str) -> None:
+    """Refuse a path that the network could not be saved in: better now than after the training."""
+    import tempfile
+
+    folder = os.path.dirname(path) or os.curdir
+    if os.path.isdir(path) or not os.path.basename(path):
+        raise ValueError(f"--save {path!r} is a folder, not a file")
+    if not os.path.isdir(folder):
+        raise ValueError(f"cannot write --save {path!r}: there is no folder {folder!r}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"--save {path!r} is not a plain file")
+    if data not in _DATA_SETS and os.path.exists(path) and os.path.exists(data) and os.path.samefile(path, data):
+        raise ValueError(f"--save {path!r} would overwrite the data")
+    try:
+        # Saving writes a new file of such a name there and renames it.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write --save {path!r}: {error.strerror}") from error
+
+
+def _load(data: str) -> tuple[Any, Any, Any, Any]:
+    """Return X_train, y_train, X_test and y_test of a data set, by its name or its file's."""
+    from fastmlp import datasets
+
+    if data in _DATA_SETS:
+        loaded: tuple[Any, Any, Any, Any] = getattr(datasets, f"load_{data}")()
+        return loaded
+    try:
+        return datasets.load_npz(data)
+    except OSError as error:
+        raise ValueError(f"cannot read --data {data!r}: {error.strerror} (nor is it mnist, digits or xor)") from error
+
+
+def _count_classes(labels: Any) -> int:
+    """Return the number of outputs that `labels` (n,) ask for."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= max(_MOST_CLASSES, len(labels)):
+        wrong = low if low < 0 else high
+        raise ValueError(f"y_train has label {wrong} (in {len(labels):,} rows); classes are numbered 0, 1, 2, ...")
+    return high + 1
+
+
+def _plan(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) -> str:
+    """Say in a line what is going to be trained."""
+    from fastmlp.threads import available_threads
+
+    n_threads = net.n_threads or available_threads()
+    up_to = "up to " if net.n_threads is None and n_threads > 1 else ""  # the network takes fewer for small steps
+    parts = [
+        f"{'-'.join(map(str, net.layers))} {net.activation}",
+        f"{n_train:,} training and {n_test:,} test rows",
+        f"batch {arguments.batch_size}",
+        f"SGD {arguments.learning_rate:g}",
+        f"seed {arguments.seed}",
+        f"{up_to}{n_threads} thread{'' if n_threads == 1 else 's'}",
+    ]
+    return ", ".join(parts)
+
+
+def _callbacks() -> list[object]:
+    """Return the table, and a progress bar where both outputs are terminals: files get no carriage returns."""
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
+        return [EpochTable(_say)]
+    from tqdm import tqdm
+
+    from fastmlp.callbacks import ProgressBar
+
+    return [ProgressBar(), EpochTable(tqdm.write)]
+
+
+def _report(net: Any, x_test: Any, y_test: Any) -> None:
+    """Print predictions of some test rows, evenly spread, and the accuracy on all of them."""
+    n_samples = min(_N_SAMPLES, len(x_test))
+    rows = [i * len(x_test) // n_samples for i in range(n_samples)]
+    _say("\ntest row  label  predicted  confidence")
+    for row, label, probabilities in zip(rows, y_test[rows], net.predict_proba(x_test[rows]), strict=True):
+        predicted = int(probabilities.argmax())
+        mark = "" if predicted == label else "  wrong"
+        _say(f"{row:8}{label:7}{predicted:11}{probabilities[predicted]:12.4f}{mark}")
+    _say(f"\ntest accuracy {net.score(x_test, y_test):.4f}")

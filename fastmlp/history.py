@@ -1,0 +1,48 @@
+"""What a fit has measured, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["History"]
+
+
+@dataclass
+class History:
+    """Measurements of one fit: lists with one entry for each finished epoch.
+
+    Attributes
+    ----------
+    loss, accuracy : list of float
+        Means over the rows of the epoch, each batch measured before its update.
+    val_loss, val_accuracy : list of float
+        Measured on the validation data at the end of the epoch; empty without validation data.
+    seconds : list of float
+        Wall time of the epoch's training, without validation and callbacks at its end.
+    interrupted : bool
+        True when Ctrl-C ended the fit.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+    def append(
+        self,
+        *,
+        loss: float,
+        accuracy: float,
+        seconds: float,
+        val_loss: float | None = None,
+        val_accuracy: float | None = None,
+    ) -> None:
+        """Add one epoch."""
+        self.loss.append(loss)
+        self.accuracy.append(accuracy)
+        self.seconds.append(seconds)
+        if val_loss is not None and val_accuracy is not None:
+            self.val_loss.append(val_loss)
+            self.val_accuracy.append(val_accuracy)

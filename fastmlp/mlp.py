@@ -1,0 +1,161 @@
+"""`MLP`: the network whose work is done by compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.kernels import epoch
+from fastmlp.layout import Layout, Workspace, aligned_zeros, as_kernel_input
+from fastmlp.network import Floats, Labels, Network, Outcome
+from fastmlp.threads import available_threads, run_together
+
+__all__ = ["MLP"]
+
+_CHUNK = 512  # rows that go through the network together: their activations stay in the cache
+_SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as much as it saves
+_CALL_SECONDS = 0.02  # short epochs are run together in calls of about this length
+_SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
+_INFER_CHUNK = 256
+
+
+class MLP(Network):
+    __doc__ = Network.__doc__
+
+    def _allocate(self) -> tuple[list[Floats], list[Floats]]:
+        self._layout = Layout(self.layers, self.dtype)
+        self._params = aligned_zeros(self._layout.size, self.dtype)
+        self._idle: dict[tuple[int, int, bool], list[Workspace]] = {}
+        return self._layout.weights(self._params), self._layout.biases(self._params)
+
+    @contextmanager
+    def _workspace(self, chunk: int, size: int, long: bool) -> Iterator[Workspace]:
+        """Lend a workspace that nobody uses, kept from an earlier call or made now."""
+        idle = self._idle.setdefault((chunk, size, long), [])
+        space = idle.pop() if idle else Workspace(self._layout, self.activation, chunk, size, long)
+        space.reset()
+        yield space
+        idle.append(space)
+
+    def _flops(self, n_rows: int) -> float:
+        """Return about how many floating-point operations a step on `n_rows` takes."""
+        return 6.0 * n_rows * self._layout.size
+
+    def _team_size(self, n_rows: int) -> int:
+        if self.n_threads is not None:
+            return self.n_threads
+        return 1 if self._flops(n_rows) < _SHARED_FLOPS else available_threads()
+
+    def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
+        seconds = n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
+        return max(1, int(_CALL_SECONDS / seconds))
+
+    def _train(
+        self,
+        X: Floats,
+        y: Labels,
+        orders: npt.NDArray[np.int64],
+        batch_size: int,
+        learning_rate: float,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Outcome:
+        long = batch_size > _CHUNK
+        mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
+        size = 1 if on_step is None else self._team_size(batch_size)
+        with self._workspace(min(batch_size, _CHUNK), size, long) as space:
+            outcome = Outcome(np.zeros(len(orders)), np.zeros(len(orders), np.int64))
+            call = self._training(space, outcome, X, y, orders, batch_size, learning_rate, mode)
+            control = space.control
+            if on_step is None:
+                call(0, size, len(orders))
+            else:
+                call(0, 1, 0)  # compiles, where Ctrl-C is heard
+                outcome.interrupted = run_together(
+                    size,
+                    lambda rank: call(rank, size, len(orders)),
+                    on_wait=lambda: on_step(int(control[epoch.STEPS])),
+                    ask_to_stop=space.stop,
+                )
+            outcome.steps = int(control[epoch.STEPS])
+            if control[epoch.RESULT] == epoch.NOT_FINITE:
+                outcome.bad_loss = float(outcome.losses[outcome.steps // -(-len(X) // batch_size)])
+        return outcome
+
+    def _training(
+        self,
+        space: Workspace,
+        outcome: Outcome,
+        X: Floats,
+        y: Labels,
+        orders: npt.NDArray[np.int64],
+        batch_size: int,
+        learning_rate: float,
+        mode: int,
+    ) -> Callable[[int, int, int], None]:
+        """Return the call (rank, size, n_epochs) that trains."""
+        outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
+        data = (as_kernel_input(X), X.shape[1], as_kernel_input(y), orders.reshape(-1))
+
+        def call(rank: int, size: int, n_epochs: int) -> None:
+            buffers = (self._params, space.gradient, space.work, space.notes[rank])
+            sizes = (len(X), batch_size, space.chunk, n_epochs)
+            epoch.train(*buffers, *outputs, *data, space.plans[rank], *sizes, learning_rate, mode, rank, size)
+
+        return call
+
+    def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+        with self._workspace(min(len(X), _CHUNK), 1, True) as space:
+            outcome = Outcome(np.zeros(1), np.zeros(1, np.int64))
+            order = np.arange(len(X))[None, :]
+            self._training(space, outcome, X, y, order, len(X), 0.0, epoch.ACCUMULATE)(0, 1, 1)
+            gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
+            dw, db = ([g.copy() for g in part] for part in gradients)
+        return float(outcome.losses[0]) / len(X), dw, db
+
+    def _losses(self, X: Floats, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        losses, hits = np.empty(len(X)), np.empty(len(X), np.bool_)
+        self._infer(X, epoch.LOSSES, labels=as_kernel_input(y), losses=losses, hits=hits)
+        return losses, hits
+
+    def _probabilities(self, X: Floats) -> Floats:
+        probabilities = np.empty((len(X), self.layers[-1]), self.dtype)
+        self._infer(X, epoch.PROBABILITIES, probabilities=probabilities.reshape(-1))
+        return probabilities
+
+    def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
+        predicted = np.empty(len(X), np.int64)
+        self._infer(X, epoch.LABELS, predicted=predicted)
+        return predicted
+
+    def _infer(
+        self,
+        X: Floats,
+        mode: int,
+        *,
+        probabilities: Floats | None = None,
+        predicted: npt.NDArray[np.int64] = np.zeros(0, np.int64),
+        losses: npt.NDArray[np.float64] = np.zeros(0),
+        hits: npt.NDArray[np.bool_] = np.zeros(0, np.bool_),
+        labels: Labels = np.zeros(0, np.int32),
+    ) -> None:
+        """Run the network on all rows, each thread on a part of them."""
+        x, n_rows = as_kernel_input(X), len(X)
+        probabilities = np.zeros(0, self.dtype) if probabilities is None else probabilities
+        chunk = min(n_rows, _INFER_CHUNK)
+
+        def call(first: int, last: int) -> None:
+            with self._workspace(chunk, 1, False) as space:
+                outputs = (probabilities, predicted, losses, hits, space.work, space.notes[0])
+                inputs = (x, X.shape[1], labels, self._params, space.plans[0], space.meetings)
+                epoch.infer(*outputs, *inputs, first, last, space.chunk, mode)
+
+        size = min(self._team_size(n_rows), -(-n_rows // chunk))
+        if size == 1:
+            call(0, n_rows)
+        else:
+            call(0, 0)  # compiles once
+            run_together(size, lambda rank: call(n_rows * rank // size, n_rows * (rank + 1) // size))

@@ -1,0 +1,361 @@
+"""What a network is, however it computes: settings, checks, the course of a fit, predictions, files."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp import storage
+from fastmlp.callbacks import FitState, call_hooks, gather_callbacks
+from fastmlp.history import History
+from fastmlp.random import INITS, batch_generator, epoch_orders, initial_parameters
+from fastmlp.validation import (
+    check_choice,
+    check_dtype,
+    check_layers,
+    check_learning_rate,
+    check_n_threads,
+    check_positive_int,
+    check_seed,
+    check_validation_data,
+    check_X,
+    check_y,
+)
+
+__all__ = ["Network", "Outcome"]
+
+Floats: TypeAlias = npt.NDArray[Any]  # float32 or float64
+Labels: TypeAlias = npt.NDArray[np.int32]
+
+ACTIVATIONS = ("relu", "logistic")
+DTYPES = ("float32", "float64")
+
+
+@dataclass
+class Outcome:
+    """How training on some epochs went.
+
+    Attributes
+    ----------
+    losses, hits : (n_epochs,) arrays
+        Sums over the rows of each epoch.
+    steps : int
+        Finished steps, of all these epochs.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    bad_loss : float or None
+        The loss that was not finite and ended it.
+    """
+
+    losses: npt.NDArray[np.float64]
+    hits: npt.NDArray[np.int64]
+    steps: int = 0
+    interrupted: bool = False
+    bad_loss: float | None = None
+
+
+class Network(ABC):
+    """Multilayer perceptron for classification: softmax outputs, cross-entropy, plain minibatch SGD.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Sizes of the layers, inputs first, classes last, e.g. ``[784, 128, 10]``.
+    activation : {"relu", "logistic"}
+        Of the hidden layers; the output is a softmax, and the loss is cross-entropy.
+    init : {"he", "xavier", "normal"}
+        First weights are normal with standard deviation sqrt(2 / I), sqrt(2 / (I + O)) or 0.01; biases are zero.
+    seed : int or None
+        Fixes first weights and the order of the rows; None draws fresh ones.
+    n_threads : int or None
+        Threads that train and predict; None takes the cores that this process may use, and one where a step is too
+        small to share. The result is the same, to the bit, for any number.
+    dtype : {"float32", "float64"}
+        Of parameters and all computation.
+
+    Attributes
+    ----------
+    layers, activation, init, seed, n_threads, dtype
+        As given.
+    history : History
+        Of the last fit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        *,
+        activation: str = "relu",
+        init: str = "he",
+        seed: int | None = 0,
+        n_threads: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+    ) -> None:
+        self.layers = check_layers(layers)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.init = check_choice("init", init, INITS)
+        self.seed = check_seed(seed)
+        self.n_threads = check_n_threads(n_threads)
+        self.dtype = check_dtype(dtype, DTYPES)
+        self.history = History()
+        self._generator = batch_generator(self.seed)
+        self._weights, self._biases = self._allocate()
+        self._fill(*initial_parameters(self.layers, self.init, self.seed))
+
+    def __repr__(self) -> str:
+        return (
+            f"MLP({list(self.layers)}, activation={self.activation!r}, init={self.init!r}, "
+            f"seed={self.seed}, dtype={self.dtype!r})"
+        )
+
+    def _fill(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
+        for own, given in zip(self._weights + self._biases, [*weights, *biases], strict=True):
+            own[...] = given
+
+    # --- what each kind of network computes in its own way ------------------------------------------------------------
+
+    @abstractmethod
+    def _allocate(self) -> tuple[list[Floats], list[Floats]]:
+        """Return arrays for the weights (I, O) and biases (O,) of each layer."""
+
+    @abstractmethod
+    def _train(
+        self,
+        X: Floats,
+        y: Labels,
+        orders: npt.NDArray[np.int64],
+        batch_size: int,
+        learning_rate: float,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Outcome:
+        """Train on the rows in each of the `orders` (n_epochs, n), telling `on_step` the finished steps now and then."""
+
+    @abstractmethod
+    def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+        """Return the mean loss and the gradients of weights and biases."""
+
+    @abstractmethod
+    def _losses(self, X: Floats, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the loss of each row, and whether it is classified right."""
+
+    @abstractmethod
+    def _probabilities(self, X: Floats) -> Floats:
+        """Return the probabilities (n, C)."""
+
+    @abstractmethod
+    def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
+        """Return the most probable class of each row."""
+
+    def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
+        """Return how many epochs may go into one call of `_train` when nobody looks in between."""
+        return 1
+
+    # --- the face -----------------------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> list[Floats]:
+        """Weights (I, O) of each layer; writing into them changes the network."""
+        return list(self._weights)
+
+    @property
+    def biases(self) -> list[Floats]:
+        """Biases (O,) of each layer; writing into them changes the network."""
+        return list(self._biases)
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int = 64,
+        learning_rate: float = 0.1,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        shuffle: bool = True,
+        progress: bool = False,
+        callbacks: Iterable[object] = (),
+    ) -> History:
+        """Train from the present parameters.
+
+        Parameters
+        ----------
+        X : (n, I) array_like
+            Finite numbers.
+        y : (n,) or (n, C) array_like
+            Classes from 0 on, or one-hot rows.
+        epochs : int
+            Passes over the rows.
+        batch_size : int
+            Rows a step; the last batch of an epoch may be smaller.
+        learning_rate : float
+            Each step subtracts `learning_rate` times the gradient of the mean loss of the batch.
+        validation_data : pair (X, y) or None
+            Evaluated after each epoch.
+        shuffle : bool
+            Draw a new order of the rows for each epoch.
+        progress : bool
+            Show a progress bar.
+        callbacks : iterable of objects
+            See `fastmlp.callbacks`.
+
+        Returns
+        -------
+        History
+            Loss and accuracy of each epoch. Ctrl-C warns and returns the finished epochs; the steps of the unfinished
+            epoch stay in the parameters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; the network is as before.
+        FloatingPointError
+            If a loss is nan or infinite; that step is not taken.
+        """
+        X_, y_ = self._check_data(X, y)
+        batch_size = min(check_positive_int("batch_size", batch_size), len(X_))
+        learning_rate = check_learning_rate(learning_rate)
+        validation = check_validation_data(validation_data, self.layers[0], self.layers[-1], self.dtype)
+        hooks = gather_callbacks(callbacks, progress)
+        fit = FitState(check_positive_int("epochs", epochs), n_batches=math.ceil(len(X_) / batch_size))
+        self.history = fit.history
+        shuffle = shuffle and fit.n_batches > 1  # the order within a single batch changes nothing
+
+        def on_step(steps: int) -> None:
+            fit.step = (steps - 1) % fit.n_batches + 1 if steps else 0
+            call_hooks(hooks, "on_step", self, fit)
+
+        try:
+            call_hooks(hooks, "on_fit_begin", self, fit)
+            while fit.epoch < fit.epochs and not fit.stop and not fit.history.interrupted:
+                start = time.perf_counter()
+                looked_at = hooks or validation is not None
+                at_once = 1 if looked_at else self._epochs_at_once(len(X_), fit.n_batches)
+                orders = epoch_orders(self._generator, min(at_once, fit.epochs - fit.epoch), len(X_), shuffle)
+                outcome = self._train(X_, y_, orders, batch_size, learning_rate, on_step)
+                self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
+                if fit.step == 0 and outcome.steps:
+                    call_hooks(hooks, "on_epoch_end", self, fit)
+        except KeyboardInterrupt:  # in a callback, in between, or while kernels were compiled
+            fit.history.interrupted = True
+        finally:
+            call_hooks(hooks, "on_fit_end", self, fit)
+        if fit.history.interrupted:
+            where = f"after epoch {fit.epoch} of {epochs}"
+            if fit.step:
+                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
+            warnings.warn(
+                f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
+            )
+        return fit.history
+
+    def _record(
+        self, fit: FitState, outcome: Outcome, seconds: float, n_rows: int, validation: tuple[Floats, Labels] | None
+    ) -> None:
+        """Enter finished epochs into the history; complain about a loss that is not finite."""
+        finished, fit.step = divmod(outcome.steps, fit.n_batches)
+        for loss, hits in zip(outcome.losses[:finished], outcome.hits[:finished], strict=True):
+            measured = {} if validation is None else self._mean_losses(*validation)
+            fit.history.append(
+                loss=float(loss) / n_rows,
+                accuracy=float(hits) / n_rows,
+                seconds=seconds * fit.n_batches / outcome.steps,
+                val_loss=measured.get("loss"),
+                val_accuracy=measured.get("accuracy"),
+            )
+            fit.epoch += 1
+        fit.history.interrupted = outcome.interrupted
+        if outcome.bad_loss is not None:
+            where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
+            raise FloatingPointError(f"loss is {outcome.bad_loss} at {where}; lower learning_rate")
+
+    def train_batch(self, X: npt.ArrayLike, y: npt.ArrayLike, learning_rate: float = 0.1) -> float:
+        """Take one step on these rows, in their order, and return their mean loss before it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; the network is as before.
+        FloatingPointError
+            If the loss is nan or infinite; the step is not taken.
+        """
+        X_, y_ = self._check_data(X, y)
+        outcome = self._train(X_, y_, np.arange(len(X_))[None, :], len(X_), check_learning_rate(learning_rate))
+        if outcome.bad_loss is not None:
+            raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
+        return float(outcome.losses[0]) / len(X_)
+
+    def gradients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]:
+        """Return the mean loss of these rows and its gradients, dW (I, O) and db (O,) for each layer."""
+        return self._gradients(*self._check_data(X, y))
+
+    def predict_proba(self, X: npt.ArrayLike) -> Floats:
+        """Return the probability of each class for each row, (n, C)."""
+        return self._probabilities(check_X(X, self.layers[0], self.dtype))
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the most probable class of each row, (n,); of equal ones the first."""
+        return self._predicted(check_X(X, self.layers[0], self.dtype))
+
+    def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> float:
+        """Return the accuracy: the part of the rows that is classified right."""
+        return self.evaluate(X, y)["accuracy"]
+
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
+        """Return the mean loss and the accuracy: ``{"loss": ..., "accuracy": ...}``."""
+        return self._mean_losses(*self._check_data(X, y))
+
+    def _mean_losses(self, X: Floats, y: Labels) -> dict[str, float]:
+        losses, hits = self._losses(X, y)
+        return {"loss": float(losses.mean(dtype=np.float64)), "accuracy": float(hits.mean())}
+
+    def _check_data(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Labels]:
+        X_ = check_X(X, self.layers[0], self.dtype)
+        return X_, check_y(y, len(X_), self.layers[-1])
+
+    # --- copies and files ---------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes the network: settings, parameters, history and the state of its generator."""
+        names = ("layers", "activation", "init", "seed", "n_threads", "dtype", "history", "_generator")
+        parameters = {"weights": [w.copy() for w in self._weights], "biases": [b.copy() for b in self._biases]}
+        return {name: getattr(self, name) for name in names} | parameters
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the network again."""
+        weights, biases = state.pop("weights"), state.pop("biases")
+        self.__dict__.update(state)
+        self._weights, self._biases = self._allocate()
+        self._fill(weights, biases)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write settings and parameters to `path` (.npz); an older file is replaced whole or not at all."""
+        names = ("layers", "activation", "init", "seed", "dtype")
+        storage.save_network(path, {name: getattr(self, name) for name in names}, self._weights, self._biases)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the network that `save` has written to `path`.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no network, or a damaged one.
+        """
+        stored = storage.load_network(path)
+        net = cls(**stored.arguments)
+        net._fill(stored.weights, stored.biases)
+        return net

@@ -1,0 +1,236 @@
+"""Checks of what users hand in; both networks call them before anything changes.
+
+Every check returns the value in the form that the networks use, or raises ValueError or TypeError in the user's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "check_X",
+    "check_choice",
+    "check_dtype",
+    "check_layers",
+    "check_learning_rate",
+    "check_n_threads",
+    "check_positive_int",
+    "check_seed",
+    "check_validation_data",
+    "check_y",
+]
+
+_BLOCK_BYTES = 1 << 20  # of rows looked at together, to find a value that is not finite
+
+_KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "complex", "M": "date", "m": "time"}
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _check_int(name: str, value: object, least: int, expected: str = "an integer") -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {expected}, not {value!r}")
+    if int(value) < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return int(value)
+
+
+def check_layers(layers: object) -> tuple[int, ...]:
+    """Return the layer sizes as a tuple: at least two integers, each 1 or more."""
+    if isinstance(layers, str) or not isinstance(layers, (Sequence, np.ndarray)):
+        raise TypeError(f"layers must be a list of layer sizes, e.g. [784, 128, 10], not {layers!r}")
+    if len(layers) < 2:
+        raise ValueError(f"layers must name at least two sizes, inputs and outputs, e.g. [784, 10], not {layers!r}")
+    return tuple(check_positive_int(f"layers[{i}]", size) for i, size in enumerate(layers))
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`; if not, say which exist and which may be meant."""
+    if isinstance(value, str) and value in choices:
+        return value
+    close = difflib.get_close_matches(value.lower(), choices, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{hint}")
+
+
+def check_dtype(value: object, choices: Sequence[str]) -> str:
+    """Return the name of a dtype, given as a name or as NumPy's own (np.float32), if it is one of `choices`."""
+    if value is not None and not isinstance(value, str):
+        with contextlib.suppress(TypeError):  # check_choice refuses it
+            value = np.dtype(value).name  # type: ignore[call-overload]
+    return check_choice("dtype", value, choices)
+
+
+def check_positive_int(name: str, value: object) -> int:
+    """Return `value` as an int, if it is an integer of 1 or more."""
+    return _check_int(name, value, 1)
+
+
+def check_learning_rate(value: object) -> float:
+    """Return the learning rate as a float, if it is positive and finite, also as float32."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"learning_rate must be a number, not {value!r}")
+    try:
+        rate = float(value)
+    except OverflowError:  # an int or a fraction beyond every float
+        rate = math.inf
+    if not 0 < rate < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, not {value}")
+    with np.errstate(over="ignore", under="ignore"):
+        rate32 = np.float32(rate)
+    if not 0 < rate32 < np.inf:
+        raise ValueError(f"learning_rate {value} is too {'small' if rate < 1 else 'large'}: float32 makes it {rate32}")
+    return rate
+
+
+def check_seed(seed: object) -> int | None:
+    """Return the seed as an int of 0 or more, or None."""
+    return None if seed is None else _check_int("seed", seed, 0, "an integer or None")
+
+
+def check_n_threads(value: object) -> int | None:
+    """Return the number of threads as an int of 1 or more, or None."""
+    return None if value is None else _check_int("n_threads", value, 1, "an integer or None")
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def _as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
+    """Return `data` as a plain array of real numbers (float, integer or bool), without a copy where it can be."""
+    if hasattr(data, "tocsr"):  # every sparse class of SciPy
+        raise TypeError(f"{name} is sparse; make it dense first: {name.split()[-1]}.toarray()")
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        count = np.count_nonzero(np.ma.getmaskarray(data))
+        raise ValueError(f"{name} has {count} masked values; fill them first: {name.split()[-1]}.filled(value)")
+    try:
+        array: npt.NDArray[Any] = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be made an array: its rows differ in length or kind ({error})") from error
+    if array.dtype.kind not in "fiub":
+        kind = _KINDS.get(array.dtype.kind, "unknown")
+        raise TypeError(f"{name} holds {kind} values (dtype {array.dtype}), not numbers; {advice}")
+    return array
+
+
+def _check_shape(array: npt.NDArray[Any], n_features: int, name: str) -> None:
+    word = name.split()[-1]
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: its shape is {array.shape}")
+    if array.ndim == 1:
+        advice = "reshape(-1, 1) for one feature" if n_features == 1 else "reshape(1, -1) for a single row"
+        raise ValueError(f"{name} must have two dimensions (rows, features), not one; use {word}.{advice}")
+    if array.ndim != 2:
+        advice = f"; use {word}.reshape(len({word}), -1)" if array.ndim > 2 else ""
+        raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {array.shape}{advice}")
+    if array.shape[1] != n_features:
+        raise ValueError(f"{name} has {array.shape[1]} features, but the network has {n_features} inputs")
+
+
+def _check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -> None:
+    """Refuse `array` (n, I), made from `source`, if a value is not finite; name the first such place."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):  # one quick pass without a temporary: NaN and infinity stay in a sum
+            return
+    n_rows = max(1, _BLOCK_BYTES // array[0].nbytes)
+    for start in range(0, len(array), n_rows):
+        bad = np.argwhere(~np.isfinite(array[start : start + n_rows]))
+        if len(bad):
+            row, column = bad[0] + (start, 0)
+            value = source[row, column]
+            what = f"{value}, too large for {array.dtype}," if np.isfinite(value) else f"{value}"
+            raise ValueError(f"{name} has {what} in row {row}, column {column}")
+
+
+def check_X(X: object, n_features: int, dtype: npt.DTypeLike, name: str = "X") -> npt.NDArray[Any]:
+    """Return `X` as a (n, n_features) array of `dtype`: C-contiguous, aligned, native byte order, all values finite.
+
+    An array that already is so is returned without a copy.
+
+    Raises
+    ------
+    TypeError
+        If `X` is sparse or does not hold real numbers.
+    ValueError
+        If its shape does not fit or it has masked, missing or infinite values.
+    """
+    source = _as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
+    _check_shape(source, n_features, name)
+    with np.errstate(over="ignore"):  # _check_finite says what overflowed, and where
+        array: npt.NDArray[Any] = np.require(source, dtype, ["C", "A"])
+    _check_finite(array, source, name)
+    return array
+
+
+def _labels_from_one_hot(onehot: npt.NDArray[Any], n_classes: int, name: str) -> npt.NDArray[np.int32]:
+    if onehot.shape[1] == 1 and n_classes != 1:
+        word = name.split()[-1]
+        raise ValueError(f"{name} is a column of shape {onehot.shape}; use {word}.ravel() for class labels")
+    if onehot.shape[1] != n_classes:
+        raise ValueError(f"{name} has {onehot.shape[1]} one-hot columns, but the network has {n_classes} outputs")
+    ones, zeros = np.count_nonzero(onehot == 1, axis=1), np.count_nonzero(onehot == 0, axis=1)
+    bad = np.flatnonzero((ones != 1) | (zeros != n_classes - 1))
+    if len(bad):
+        raise ValueError(f"{name} must be one-hot, a single 1 and zeros in each row, but row {bad[0]} is not")
+    labels: npt.NDArray[np.int32] = onehot.argmax(axis=1).astype(np.int32)
+    return labels
+
+
+def _check_labels(labels: npt.NDArray[Any], n_classes: int, name: str) -> None:
+    """Refuse labels (n,) that are not the integers 0 to n_classes - 1."""
+    if labels.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
+        if len(bad):
+            value = labels[bad[0]]
+            raise ValueError(f"{name} has {value} in row {bad[0]}, but class labels are integers from 0 on")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise ValueError(f"{name} has label {low}, but class labels are 0 to {n_classes - 1}")
+    if high >= n_classes:
+        raise ValueError(
+            f"{name} has label {high}, but the network has {n_classes} outputs (labels 0 to {n_classes - 1})"
+        )
+
+
+def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDArray[np.int32]:
+    """Return `y`, class labels (n,) or one-hot rows (n, C), as a C-contiguous (n,) int32 array of class labels.
+
+    Raises
+    ------
+    TypeError
+        If `y` is sparse or does not hold real numbers.
+    ValueError
+        If its length is not `n_rows`, or a label is not one of 0 to n_classes - 1.
+    """
+    word = name.split()[-1]
+    array = _as_numbers(y, name, f"number the classes first: classes, {word} = np.unique({word}, return_inverse=True)")
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must be class labels (n,) or one-hot (n, C), but its shape is {array.shape}")
+    if len(array) != n_rows:
+        raise ValueError(f"{name.removesuffix('y')}X has {n_rows} rows, but {name} has {len(array)}")
+    if array.ndim == 2:
+        return _labels_from_one_hot(array, n_classes, name)
+    _check_labels(array, n_classes, name)
+    return np.require(array, np.int32, ["C", "A"])
+
+
+def check_validation_data(
+    validation_data: object, n_features: int, n_classes: int, dtype: npt.DTypeLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]] | None:
+    """Return the pair (X, y), each checked like training data, or None for None."""
+    if validation_data is None:
+        return None
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise TypeError("validation_data must be a pair (X, y)")
+    X = check_X(validation_data[0], n_features, dtype, "validation X")
+    return X, check_y(validation_data[1], len(X), n_classes, "validation y")
