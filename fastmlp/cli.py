@@ -27,6 +27,8 @@ _DATA_SETS = ("mnist", "digits", "xor")
 _N_SAMPLES = 5
 _MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
 
+_MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is a slip, and would take all memory
+
 _FAILED, _WRONG_USE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two as shells count signals
 
 # Names of the library in its messages -> what the user of the command line knows.
@@ -173,7 +175,14 @@ def _add_train_options(train: _Parser) -> None:
     count = _whole_number(1)
     add = train.add_argument
     add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
-    add("--layers", default=[128], nargs="+", type=count, metavar="N", help="sizes of the hidden layers (default: 128)")
+    add(
+        "--layers",
+        default=[128],
+        nargs="+",
+        type=_whole_number(1, _MOST_UNITS),
+        metavar="N",
+        help="sizes of the hidden layers (default: 128)",
+    )
     add("--activation", default="relu", choices=("relu", "logistic"), help="of hidden layers (default: %(default)s)")
     add(
         "--init",
@@ -184,7 +193,13 @@ def _add_train_options(train: _Parser) -> None:
     )
     add("--epochs", default=10, type=count, metavar="N", help="passes over the training rows (default: %(default)s)")
     add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
-    add("--learning-rate", default=0.1, type=_positive_number, metavar="RATE", help="(default: %(default)s)")
+    add(
+        "--learning-rate",
+        default=0.1,
+        type=_positive_number,
+        metavar="RATE",
+        help="of plain SGD (default: %(default)s)",
+    )
     add(
         "--seed",
         default=0,
@@ -194,7 +209,7 @@ def _add_train_options(train: _Parser) -> None:
     )
     add(
         "--threads",
-        type=count,
+        type=_whole_number(1, _MOST_THREADS),
         metavar="N",
         help="threads to compute with; their number does not change the result (default: one a core, and a single "
         "one where steps are small)",
@@ -202,12 +217,14 @@ def _add_train_options(train: _Parser) -> None:
     add("--save", metavar="FILE.npz", help="write the trained network to this file")
 
 
-def _whole_number(least: int) -> Callable[[str], int]:
+def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
     def parse(text: str) -> int:
         with contextlib.suppress(ValueError):
-            if (number := int(text)) >= least:
+            if least <= (number := int(text)) <= most:
                 return number
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number {f'of {least} or more' if most == math.inf else f'from {least} to {most}'}"
+        )
 
     return parse
 

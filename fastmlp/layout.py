@@ -161,3 +161,7 @@ class Workspace:
     def stop(self) -> None:
         """Ask the team to stop before its next update."""
         self.control[epoch.STOP] = 1
+
+    def release(self) -> None:
+        """Let every thread of the team pass every barrier."""
+        self.meetings[0] += 1 << 62

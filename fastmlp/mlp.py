@@ -54,6 +54,13 @@ class MLP(Network):
         seconds = n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
         return max(1, int(_CALL_SECONDS / seconds))
 
+    def _get_ready(self) -> None:
+        """Compile the kernels, or load them."""
+        with self._workspace(1, 1, False) as space:
+            outcome, order = Outcome(np.zeros(0), np.zeros(0, np.int64)), np.zeros((0, 1), np.int64)
+            X, y = np.zeros((1, self.layers[0]), self.dtype), np.zeros(1, np.int32)
+            self._training(space, outcome, X, y, order, 1, 0.0, 0)(0, 1, 0)
+
     def _train(
         self,
         X: Floats,
@@ -61,7 +68,7 @@ class MLP(Network):
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[int], bool] | None = None,
     ) -> Outcome:
         long = batch_size > _CHUNK
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
@@ -73,12 +80,12 @@ class MLP(Network):
             if on_step is None:
                 call(0, size, len(orders))
             else:
-                call(0, 1, 0)  # compiles, where Ctrl-C is heard
-                outcome.interrupted = run_together(
+                run_together(
                     size,
                     lambda rank: call(rank, size, len(orders)),
-                    on_wait=lambda: on_step(int(control[epoch.STEPS])),
-                    ask_to_stop=space.stop,
+                    go_on=lambda: on_step(int(control[epoch.STEPS])),
+                    stop=space.stop,
+                    release=space.release,
                 )
             outcome.steps = int(control[epoch.STEPS])
             if control[epoch.RESULT] == epoch.NOT_FINITE:

@@ -18,6 +18,7 @@ from fastmlp import storage
 from fastmlp.callbacks import FitState, call_hooks, gather_callbacks
 from fastmlp.history import History
 from fastmlp.random import INITS, batch_generator, epoch_orders, initial_parameters
+from fastmlp.threads import CtrlC
 from fastmlp.validation import (
     check_choice,
     check_dtype,
@@ -50,8 +51,6 @@ class Outcome:
         Sums over the rows of each epoch.
     steps : int
         Finished steps, of all these epochs.
-    interrupted : bool
-        Whether Ctrl-C ended it.
     bad_loss : float or None
         The loss that was not finite and ended it.
     """
@@ -59,7 +58,6 @@ class Outcome:
     losses: npt.NDArray[np.float64]
     hits: npt.NDArray[np.int64]
     steps: int = 0
-    interrupted: bool = False
     bad_loss: float | None = None
 
 
@@ -140,9 +138,12 @@ class Network(ABC):
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[int], bool] | None = None,
     ) -> Outcome:
-        """Train on the rows in each of the `orders` (n_epochs, n), telling `on_step` the finished steps now and then."""
+        """Train on the rows in each of the `orders` (n_epochs, n).
+
+        Now and then ``on_step(finished steps)`` is asked whether to go on.
+        """
 
     @abstractmethod
     def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
@@ -159,6 +160,9 @@ class Network(ABC):
     @abstractmethod
     def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row."""
+
+    def _get_ready(self) -> None:
+        """Do what takes long the first time, and may be broken off by Ctrl-C."""
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         """Return how many epochs may go into one call of `_train` when nobody looks in between."""
@@ -234,22 +238,28 @@ class Network(ABC):
         self.history = fit.history
         shuffle = shuffle and fit.n_batches > 1  # the order within a single batch changes nothing
 
-        def on_step(steps: int) -> None:
+        ctrl_c = CtrlC()
+
+        def on_step(steps: int) -> bool:
             fit.step = (steps - 1) % fit.n_batches + 1 if steps else 0
             call_hooks(hooks, "on_step", self, fit)
+            return not ctrl_c.pressed
 
         try:
+            self._get_ready()
             call_hooks(hooks, "on_fit_begin", self, fit)
             while fit.epoch < fit.epochs and not fit.stop and not fit.history.interrupted:
                 start = time.perf_counter()
                 looked_at = hooks or validation is not None
                 at_once = 1 if looked_at else self._epochs_at_once(len(X_), fit.n_batches)
                 orders = epoch_orders(self._generator, min(at_once, fit.epochs - fit.epoch), len(X_), shuffle)
-                outcome = self._train(X_, y_, orders, batch_size, learning_rate, on_step)
-                self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
+                with ctrl_c:
+                    outcome = self._train(X_, y_, orders, batch_size, learning_rate, on_step)
+                    self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
+                fit.history.interrupted = ctrl_c.pressed
                 if fit.step == 0 and outcome.steps:
                     call_hooks(hooks, "on_epoch_end", self, fit)
-        except KeyboardInterrupt:  # in a callback, in between, or while kernels were compiled
+        except KeyboardInterrupt:  # while kernels were compiled, in a callback or in between
             fit.history.interrupted = True
         finally:
             call_hooks(hooks, "on_fit_end", self, fit)
@@ -277,7 +287,6 @@ class Network(ABC):
                 val_accuracy=measured.get("accuracy"),
             )
             fit.epoch += 1
-        fit.history.interrupted = outcome.interrupted
         if outcome.bad_loss is not None:
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
             raise FloatingPointError(f"loss is {outcome.bad_loss} at {where}; lower learning_rate")

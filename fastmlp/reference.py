@@ -118,31 +118,29 @@ class MLP(Network):
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[int], bool] | None = None,
     ) -> Outcome:
         outcome = Outcome(np.zeros(len(orders)), np.zeros(len(orders), np.int64))
         last_look = time.perf_counter()
-        try:
-            for epoch, order in enumerate(orders):
-                for start in range(0, len(order), batch_size):
-                    rows = order[start : start + batch_size]
-                    x, labels = X[rows], y[rows]
-                    outputs = forward(x, self._weights, self._biases, self.activation)
-                    loss = float(cross_entropy(outputs[-1], labels).sum(dtype=np.float64))
-                    if not math.isfinite(loss):
-                        outcome.bad_loss = loss
+        for epoch, order in enumerate(orders):
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                x, labels = X[rows], y[rows]
+                outputs = forward(x, self._weights, self._biases, self.activation)
+                loss = float(cross_entropy(outputs[-1], labels).sum(dtype=np.float64))
+                if not math.isfinite(loss):
+                    outcome.bad_loss = loss
+                    return outcome
+                dw, db = backward(outputs, labels, self._weights, self.activation)
+                for parameter, gradient in zip(self._weights + self._biases, dw + db, strict=True):
+                    parameter -= learning_rate * gradient
+                outcome.losses[epoch] += loss
+                outcome.hits[epoch] += np.count_nonzero(outputs[-1].argmax(axis=1) == labels)
+                outcome.steps += 1
+                if on_step is not None and time.perf_counter() - last_look > _SECONDS_PER_HOOK:
+                    last_look = time.perf_counter()
+                    if not on_step(outcome.steps):
                         return outcome
-                    dw, db = backward(outputs, labels, self._weights, self.activation)
-                    for parameter, gradient in zip(self._weights + self._biases, dw + db, strict=True):
-                        parameter -= learning_rate * gradient
-                    outcome.losses[epoch] += loss
-                    outcome.hits[epoch] += np.count_nonzero(outputs[-1].argmax(axis=1) == labels)
-                    outcome.steps += 1
-                    if on_step is not None and time.perf_counter() - last_look > _SECONDS_PER_HOOK:
-                        on_step(outcome.steps)
-                        last_look = time.perf_counter()
-        except KeyboardInterrupt:
-            outcome.interrupted = True
         return outcome
 
     def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:

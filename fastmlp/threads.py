@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Self
 
-__all__ = ["available_threads", "run_together"]
+__all__ = ["CtrlC", "available_threads", "run_together"]
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 
 
 def available_threads() -> int:
@@ -31,37 +34,73 @@ def _container_cores() -> int:
     return 0 if quota == "max" else max(1, int(quota) // int(period))
 
 
-def _nothing() -> None:
-    pass
+class CtrlC:
+    """While it is entered, Ctrl-C is only noted: what runs then is never left half done.
+
+    Elsewhere than in the main thread, and where the program handles the signal in its own way, nothing is changed.
+
+    Attributes
+    ----------
+    pressed : bool
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._ours = False
+
+    def _note(self, *_: object) -> None:
+        self.pressed = True
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_together(
     size: int,
     call: Callable[[int], None],
-    on_wait: Callable[[], None] = _nothing,
-    ask_to_stop: Callable[[], None] = _nothing,
-) -> bool:
-    """Run ``call(rank)`` in `size` threads while this one waits, open to Ctrl-C, and runs `on_wait` now and then.
+    go_on: Callable[[], bool] = lambda: True,
+    stop: Callable[[], None] = lambda: None,
+    release: Callable[[], None] = lambda: None,
+) -> None:
+    """Run ``call(rank)`` in `size` threads, and wait for them.
 
-    Whatever is raised meanwhile asks the calls to stop, and waits until they have.
-
-    Returns
-    -------
-    interrupted : bool
-        Whether Ctrl-C came.
+    Parameters
+    ----------
+    size : int
+    call : callable
+        Must let go of the interpreter's lock.
+    go_on : callable
+        Called now and then; when it says False, or something is raised, the calls are asked to stop.
+    stop : callable
+        Asks the calls to stop.
+    release : callable
+        Frees calls that wait for others: some could not be started, or have failed.
     """
     with ThreadPoolExecutor(size, thread_name_prefix="fastmlp") as pool:
-        calls = [pool.submit(call, rank) for rank in range(size)]
+        calls: list[Future[None]] = []
         try:
-            while wait(calls, _POLL_SECONDS).not_done:
-                on_wait()
-        except KeyboardInterrupt:
-            ask_to_stop()
-            wait(calls)
-            return True
+            for rank in range(size):
+                calls.append(pool.submit(call, rank))
+            while True:
+                done, running = wait(calls, _POLL_SECONDS, return_when=FIRST_EXCEPTION)
+                if not running:
+                    break
+                for finished in done:
+                    finished.result()
+                if not go_on():
+                    stop()
         except BaseException:
-            ask_to_stop()
+            stop()
+            if len(calls) < size or any(finished.done() for finished in calls):
+                release()
             raise
         for finished in calls:
             finished.result()
-    return False
