@@ -1,0 +1,56 @@
+"""Whole epochs of `fit` on input without zeros, shuffling included, as a share of the FMA peak measured beside them.
+
+    python -m benchmarks.dense [--threads N] [--runs N]
+"""
+
+import argparse
+import itertools
+import statistics
+
+import numpy as np
+
+from benchmarks.machine import describe, fma_peak
+from fastmlp import MLP
+
+WORK = [  # layers, rows, batch size
+    ([784, 128, 10], 60_000, 64),
+    ([784, 128, 64, 10], 60_000, 64),
+    ([784, 1024, 1024, 10], 15_360, 256),
+]
+
+
+def epoch_flops(layers, n_rows):
+    """Count the multiply-adds of an epoch, two FLOP each: forward and dW of each layer, dX of all but the first."""
+    products = [2 * n_rows * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(layers)]
+    return 3 * sum(products) - products[0]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=5, help="fits of 3 epochs, each beside a measurement of the peak")
+    options = parser.parse_args()
+    print(describe())
+    print("network                  batch  threads  epoch, s (best, median)  share of peak (best, median)")
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((60_000, 784), dtype=np.float32)
+    y = generator.integers(0, 10, len(X))
+    for layers, n_rows, batch_size in WORK:
+        net = MLP(layers, n_threads=options.threads)
+        settings = {"batch_size": batch_size, "learning_rate": 1e-3}
+        net.fit(X[: 4 * batch_size], y[: 4 * batch_size], epochs=1, **settings)  # compiles, faults pages in
+        seconds, shares = [], []
+        for _ in range(options.runs):
+            peak = fma_peak() * options.threads
+            epochs = net.fit(X[:n_rows], y[:n_rows], epochs=3, **settings).seconds
+            seconds += epochs
+            shares += [epoch_flops(layers, n_rows) / s / peak for s in epochs]
+        name = "-".join(map(str, layers))
+        print(
+            f"{name:24} {batch_size:5}  {options.threads:7}  {min(seconds):9.4f} {statistics.median(seconds):10.4f}"
+            f"     {max(shares):13.1%} {statistics.median(shares):8.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
