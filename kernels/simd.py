@@ -210,6 +210,13 @@ class Memory:
     def _vector_address(self, at):
         return self.builder.bitcast(self.address(at, self.vector_type.count), self.vector_type.as_pointer())
 
+    def prefetch(self, at):
+        """Emit a hint that the cache line of element ``at``, which need not exist, will soon be used."""
+        address = self.builder.bitcast(self.builder.gep(self.data, [at]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(function, [address, I32(0), I32(3), I32(1)])  # to read, into the first level, data
+
     def number(self, at):
         """Emit the load of one element."""
         return self.builder.load(self.address(at))

@@ -21,6 +21,8 @@ VECTORS = 4 if REGISTERS == 32 else 2
 TALLEST = (12, 12, 8, 6) if REGISTERS == 32 else (6, 6)
 """Rows of the tallest tile of each width: as many sums as leave registers for a row of b and a number of a."""
 
+_LINE_BITS = 512  # of a cache line
+
 SHAPES = tuple((rows, v) for v in range(1, VECTORS + 1) for rows in {1, 2, 4, TALLEST[v - 1]})
 
 
@@ -71,6 +73,9 @@ def tile_product(rows_named, finish):
                 a_rows = [builder.add(starts.number(builder.add(starts_at, I64(i))), a_at) for i in range(n_rows)]
             else:
                 a_rows = [builder.add(a_at, I64(i)) for i in range(n_rows)]
+            if not rows_named:  # an update: where weights are many they lie far away, and take as long as their gradient
+                for i, at in product(range(n_rows), across):
+                    out.prefetch(builder.add(step(builder, out_at, i, out_pitch), at))
             first_row = [first.vector(builder.add(first_at, at)) for at in across]
             sums = [first_row[j] for _, j in shape]
 
@@ -78,6 +83,8 @@ def tile_product(rows_named, finish):
                 term = k if rows_named else starts.number(builder.add(starts_at, k))
                 b_row = builder.add(b_at, builder.mul(k, b_pitch))
                 right = [b.vector(builder.add(b_row, at)) for at in across]
+                if not rows_named:  # the next tiles' part of this row, which nothing in the core foresees
+                    a.prefetch(builder.add(builder.add(a_rows[0], term), I64(_LINE_BITS // a.dtype.bitwidth)))
                 left = [a.everywhere(builder.add(row, term)) for row in a_rows]
                 return [fma(left[i], right[j], old) for (i, j), old in zip(shape, sums, strict=True)]
 
