@@ -1,6 +1,6 @@
-"""Whole epochs of `fit` on input without zeros, shuffling included, as a share of the FMA peak measured between them (the best).
+"""Whole epochs of `fit` on input without zeros, shuffling included, as a share of the FMA peak measured beside them.
 
-    python -m benchmarks.dense [--threads N] [--runs N]
+python -m benchmarks.dense [--threads N] [--runs N]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """How much memory `fit` takes on float32 MNIST, beyond the data: the peak of the process, from the system.
 
-    python -m benchmarks.memory
+python -m benchmarks.memory
 """
 
 import resource

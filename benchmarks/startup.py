@@ -1,6 +1,6 @@
-"""How long a fresh process takes: the import, a first fit with an empty cache, and one with the kernels compiled before.
+"""How long a fresh process takes: the import, a first fit with an empty cache, and one with compiled kernels at hand.
 
-    python -m benchmarks.startup [--runs N]
+python -m benchmarks.startup [--runs N]
 """
 
 import argparse

@@ -107,7 +107,9 @@ class Workspace:
         Whether batches are longer than a chunk, so that their gradient is summed up in a buffer.
     """
 
-    def __init__(self, layout: Layout, activation: str, chunk: int, n_threads: int = 1, accumulate: bool = False) -> None:
+    def __init__(
+        self, layout: Layout, activation: str, chunk: int, n_threads: int = 1, accumulate: bool = False
+    ) -> None:
         n_layers = len(layout.shapes)
         self.chunk = chunk
         plan = np.zeros((n_layers, epoch.FIELDS), np.int64)
@@ -141,7 +143,10 @@ class Workspace:
     def _divide(plan: npt.NDArray[np.int64], lanes: int, rank: int, n_threads: int) -> npt.NDArray[np.int64]:
         """Return the plan of one thread: what it owns. Nobody gets less than two vectors of a layer's columns."""
         plan = plan.copy()
-        share = lambda n: (n * rank // n_threads, n * (rank + 1) // n_threads)
+
+        def share(n: int) -> tuple[int, int]:
+            return n * rank // n_threads, n * (rank + 1) // n_threads
+
         by_columns = (plan[:, epoch.WIDTH] >= 2 * n_threads) & (n_threads > 1)
         for layer, (row, columns) in enumerate(zip(plan, by_columns, strict=True)):
             squares = -(-row[epoch.N_IN] // lanes)

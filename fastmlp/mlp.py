@@ -23,7 +23,7 @@ _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
 _INFER_CHUNK = 256
 
 
-class MLP(Network):
+class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
@@ -144,21 +144,26 @@ class MLP(Network):
         mode: int,
         *,
         probabilities: Floats | None = None,
-        predicted: npt.NDArray[np.int64] = np.zeros(0, np.int64),
-        losses: npt.NDArray[np.float64] = np.zeros(0),
-        hits: npt.NDArray[np.bool_] = np.zeros(0, np.bool_),
-        labels: Labels = np.zeros(0, np.int32),
+        predicted: npt.NDArray[np.int64] | None = None,
+        losses: npt.NDArray[np.float64] | None = None,
+        hits: npt.NDArray[np.bool_] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         """Run the network on all rows, each thread on a part of them."""
         x, n_rows = as_kernel_input(X), len(X)
-        probabilities = np.zeros(0, self.dtype) if probabilities is None else probabilities
+        outputs = (
+            np.zeros(0, self.dtype) if probabilities is None else probabilities,
+            np.zeros(0, np.int64) if predicted is None else predicted,
+            np.zeros(0) if losses is None else losses,
+            np.zeros(0, np.bool_) if hits is None else hits,
+        )
+        labels = np.zeros(0, np.int32) if labels is None else labels
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
             with self._workspace(chunk, 1, False) as space:
-                outputs = (probabilities, predicted, losses, hits, space.work, space.notes[0])
                 inputs = (x, X.shape[1], labels, self._params, space.plans[0], space.meetings)
-                epoch.infer(*outputs, *inputs, first, last, space.chunk, mode)
+                epoch.infer(*outputs, space.work, space.notes[0], *inputs, first, last, space.chunk, mode)
 
         size = min(self._team_size(n_rows), -(-n_rows // chunk))
         if size == 1:

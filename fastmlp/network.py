@@ -161,7 +161,7 @@ class Network(ABC):
     def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row."""
 
-    def _get_ready(self) -> None:
+    def _get_ready(self) -> None:  # noqa: B027 - a network may have nothing to do
         """Do what takes long the first time, and may be broken off by Ctrl-C."""
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:

@@ -30,6 +30,8 @@ __all__ = [
 
 _BLOCK_BYTES = 1 << 20  # of rows looked at together, to find a value that is not finite
 
+_MOST_THREADS = 1024
+
 _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "complex", "M": "date", "m": "time"}
 
 
@@ -99,8 +101,11 @@ def check_seed(seed: object) -> int | None:
 
 
 def check_n_threads(value: object) -> int | None:
-    """Return the number of threads as an int of 1 or more, or None."""
-    return None if value is None else _check_int("n_threads", value, 1, "an integer or None")
+    """Return the number of threads as an int from 1 to 1024, or None."""
+    n_threads = None if value is None else _check_int("n_threads", value, 1, "an integer or None")
+    if n_threads is not None and n_threads > _MOST_THREADS:
+        raise ValueError(f"n_threads must be at most {_MOST_THREADS}, not {n_threads}")
+    return n_threads
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

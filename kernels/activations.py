@@ -4,7 +4,7 @@ ReLU and the identity are bounds, ``h = max(z, floor)``, which end the tile of a
 others go over the rows that a product has left in the cache.
 """
 
-from .jit import kernel, part
+from .jit import part
 from .simd import exp, formula, lane_count, load, maximum, store, where
 
 IDENTITY, RELU, LOGISTIC = range(3)

@@ -16,7 +16,9 @@ add = formula(lambda a, b: a + b)
 
 
 @kernel
-def forward(out, out_at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, first_row, last_row, column, last_column, floor):
+def forward(
+    out, out_at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, first_row, last_row, column, last_column, floor
+):
     """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor)."""
     while column < last_column:
         vectors = min(VECTORS, last_column - column)
@@ -25,13 +27,32 @@ def forward(out, out_at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, fi
         while row < last_row:
             rows = tile_rows(last_row - row, vectors)
             out_row = out_at + row * pitch + at
-            forward_tile(rows, vectors, out, out_row, pitch, x, 0, starts, starts_at + row, w, w_at + at, pitch, n_in, b, b_at + at, floor)
+            forward_tile(
+                rows,
+                vectors,
+                out,
+                out_row,
+                pitch,
+                x,
+                0,
+                starts,
+                starts_at + row,
+                w,
+                w_at + at,
+                pitch,
+                n_in,
+                b,
+                b_at + at,
+                floor,
+            )
             row += rows
         column += vectors
 
 
 @kernel
-def update(w, w_at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in, column, last_column, rate):
+def update(
+    w, w_at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in, column, last_column, rate
+):
     """Compute ``w += rate * x.T @ delta``  # (I, O) += (B, I).T @ (B, O); the gradient never leaves the registers."""
     while column < last_column:
         vectors = min(VECTORS, last_column - column)
@@ -40,7 +61,24 @@ def update(w, w_at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch,
         while i < last_in:
             rows = tile_rows(last_in - i, vectors)
             w_row = w_at + i * pitch + at
-            sgd_tile(rows, vectors, w, w_row, pitch, x, i, starts, starts_at, delta, delta_at + at, pitch, n_rows, zeros, 0, rate)
+            sgd_tile(
+                rows,
+                vectors,
+                w,
+                w_row,
+                pitch,
+                x,
+                i,
+                starts,
+                starts_at,
+                delta,
+                delta_at + at,
+                pitch,
+                n_rows,
+                zeros,
+                0,
+                rate,
+            )
             i += rows
         column += vectors
 

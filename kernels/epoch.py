@@ -129,7 +129,9 @@ def forward_pass(work, plan, params, x, notes, chunk, rows, first_row, last_row,
         if layer == 0:
             forward(work, h, x, notes, at, params, w, params, b, n_in, pitch, row, end_row, column, end_column, floor)
         else:
-            forward(work, h, work, notes, at, params, w, params, b, n_in, pitch, row, end_row, column, end_column, floor)
+            forward(
+                work, h, work, notes, at, params, w, params, b, n_in, pitch, row, end_row, column, end_column, floor
+            )
         activate(work, h, pitch, row, end_row, column, end_column, kind)
         if plan[layer, MEET]:
             meet(meetings, size)

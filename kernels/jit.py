@@ -24,7 +24,7 @@ def kernel(function, *, inline="never"):
         nogil=True,  # a kernel runs for a whole epoch: other Python threads go on meanwhile
         error_model="numpy",  # a division by zero gives inf, it does not cost a test and a branch
         boundscheck=CHECKED,
-        fastmath=False,  # a sum keeps its order and a NaN stays one: fused multiply-adds are written where they are meant
+        fastmath=False,  # a sum keeps its order, a NaN stays one; fused multiply-adds are written as such
         inline=inline,
         no_cfunc_wrapper=True,
     )
@@ -89,7 +89,15 @@ class KernelCache:
             return
 
     def _file_name(self, signature, codegen):
-        parts = (_sources(), signature, codegen.magic_tuple(), CHECKED, numba.__version__, llvmlite.__version__, sys.version)
+        parts = (
+            _sources(),
+            signature,
+            codegen.magic_tuple(),
+            CHECKED,
+            numba.__version__,
+            llvmlite.__version__,
+            sys.version,
+        )
         return f"{self._function.__name__}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.kernel"
 
 

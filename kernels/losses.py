@@ -2,7 +2,7 @@
 
 import math
 
-from .jit import kernel, part
+from .jit import part
 from .simd import exp, first_equal, formula, lane_count, load, load_first, maximum, reduce_add, reduce_max, splat, store
 
 larger = formula(maximum)
@@ -49,7 +49,9 @@ def argmax(z, at, n_out):
 
 
 @part
-def softmax_cross_entropy(row_loss, row_hit, out_at, z, z_at, pitch, labels, labels_at, n_out, first_row, last_row, weight):
+def softmax_cross_entropy(
+    row_loss, row_hit, out_at, z, z_at, pitch, labels, labels_at, n_out, first_row, last_row, weight
+):
     """Compute each row's loss and whether its largest output is its label's; outputs become the loss's gradient.
 
     ``loss = log(sum(exp(z))) - z[label]`` and ``dloss/dz = weight * (softmax(z) - onehot(label))``, with ``weight`` one

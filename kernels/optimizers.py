@@ -1,4 +1,4 @@
-"""How a gradient changes a parameter: each optimizer is a formula that ends the tile in which its gradient was summed."""
+"""How a gradient changes a parameter: each optimizer is a formula that ends the tile where its gradient was summed."""
 
 from .simd import fma
 

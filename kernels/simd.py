@@ -101,7 +101,7 @@ class Lanes:
     def __eq__(self, other):
         return Lanes(self.builder, self.builder.fcmp_ordered("==", self.value, self.of(other).value))
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def fma(a, b, c):
@@ -176,7 +176,7 @@ def formula(function):
         return vector(*args), codegen
 
     parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in ["typing_context", *names]]
-    typing.__signature__ = inspect.Signature(parameters)
+    typing.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     typing.__name__, typing.__doc__ = function.__name__, function.__doc__
     return intrinsic(typing)
 
@@ -190,11 +190,15 @@ class Memory:
 
     def __init__(self, context, builder, array_type, array):
         self.context, self.builder = context, builder
-        self.dtype = array_type.dtype
         self.align = array_type.dtype.bitwidth // 8
-        self.vector_type = context.get_value_type(VectorType(array_type.dtype)) if array_type.dtype in types.real_domain else None
+        self.dtype = array_type.dtype
         struct = context.make_array(array_type)(context, builder, array)
         self.data, self.size = struct.data, struct.nitems
+
+    @property
+    def vector_type(self):
+        """The LLVM type of a vector of elements, which must be floats."""
+        return self.context.get_value_type(VectorType(self.dtype))
 
     def address(self, at, length=1):
         """Give the address of element ``at``, from which ``length`` elements are used."""

@@ -8,11 +8,10 @@ that neither a bias nor an optimizer costs a pass over memory. Each number of a 
 
 from itertools import product
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .jit import kernel, part
+from .jit import part
 from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
 
 VECTORS = 4 if REGISTERS == 32 else 2
@@ -41,17 +40,32 @@ def tile_product(rows_named, finish):
     Parameters
     ----------
     rows_named : bool
-        Whether ``starts[starts_at:]`` names the rows of the tile, ``a[i, k] = a[starts[i] + a_at + k]``, or the terms of
-        the sum, ``a[i, k] = a[starts[k] + a_at + i]``, which is a product with the transpose of ``a``.
+        Whether ``starts[starts_at:]`` names the rows of the tile, ``a[i, k] = a[starts[i] + a_at + k]``, or the
+        terms of the sum, ``a[i, k] = a[starts[k] + a_at + i]``, which is a product with the transpose of ``a``.
     finish : formula
         ``finish(sum, out, number)`` gives what is stored to ``out``.
     """
-
     i64 = types.int64
 
     @intrinsic
     def tile(
-        typing_context, rows, vectors, out, out_at, out_pitch, a, a_at, starts, starts_at, b, b_at, b_pitch, n, first, first_at, number
+        typing_context,
+        rows,
+        vectors,
+        out,
+        out_at,
+        out_pitch,
+        a,
+        a_at,
+        starts,
+        starts_at,
+        b,
+        b_at,
+        b_pitch,
+        n,
+        first,
+        first_at,
+        number,
     ):
         kinds = i64, i64, out, i64, i64, a, i64, starts, i64, b, i64, i64, i64, first, i64, number
         return types.void(*kinds), codegen
@@ -61,23 +75,16 @@ def tile_product(rows_named, finish):
         out, a, starts, b, first = (Memory(context, builder, signature.args[i], args[i]) for i in (2, 5, 7, 9, 13))
         number = context.cast(builder, number, signature.args[15], out.dtype)
         number = Lanes(builder, spread(builder, out.vector_type, number))
-        done = builder.append_basic_block("tile.done")
-        switch = builder.switch(builder.add(builder.mul(rows, I64(VECTORS + 1)), vectors), done)
-        for n_rows, n_vectors in SHAPES:
-            block = builder.append_basic_block(f"tile.{n_rows}x{n_vectors}")
-            switch.add_case(I64(n_rows * (VECTORS + 1) + n_vectors), block)
-            builder.position_at_end(block)
+
+        def emit(n_rows, n_vectors):
             across = [I64(j * out.vector_type.count) for j in range(n_vectors)]
-            shape = list(product(range(n_rows), range(n_vectors)))
+            places = [builder.add(step(builder, out_at, i, out_pitch), at) for i in range(n_rows) for at in across]
             if rows_named:
                 a_rows = [builder.add(starts.number(builder.add(starts_at, I64(i))), a_at) for i in range(n_rows)]
             else:
                 a_rows = [builder.add(a_at, I64(i)) for i in range(n_rows)]
-            if not rows_named:  # an update: where weights are many they lie far away, and take as long as their gradient
-                for i, at in product(range(n_rows), across):
-                    out.prefetch(builder.add(step(builder, out_at, i, out_pitch), at))
-            first_row = [first.vector(builder.add(first_at, at)) for at in across]
-            sums = [first_row[j] for _, j in shape]
+                for place in places:  # where weights are many they lie far away, and take as long as their gradient
+                    out.prefetch(place)
 
             def add(k, sums):
                 term = k if rows_named else starts.number(builder.add(starts_at, k))
@@ -86,34 +93,62 @@ def tile_product(rows_named, finish):
                 if not rows_named:  # the next tiles' part of this row, which nothing in the core foresees
                     a.prefetch(builder.add(builder.add(a_rows[0], term), I64(_LINE_BITS // a.dtype.bitwidth)))
                 left = [a.everywhere(builder.add(row, term)) for row in a_rows]
-                return [fma(left[i], right[j], old) for (i, j), old in zip(shape, sums, strict=True)]
+                return multiply_add(builder, sums, left, right)
 
-            sums = _loop(builder, n, sums, add)
-            for (i, j), value in zip(shape, sums, strict=True):
-                at = builder.add(step(builder, out_at, i, out_pitch), across[j])
-                out.put(at, finish(value, out.vector(at), number))
-            builder.branch(done)
-        builder.position_at_end(done)
+            start = [first.vector(builder.add(first_at, at)).value for at in across] * n_rows
+            for place, total in zip(places, loop(builder, n, start, add), strict=True):
+                out.put(place, finish(Lanes(builder, total), out.vector(place), number))
+
+        shape = builder.add(builder.mul(rows, I64(VECTORS + 1)), vectors)
+        switch(builder, shape, {r * (VECTORS + 1) + v: lambda r=r, v=v: emit(r, v) for r, v in SHAPES})
         return context.get_dummy_value()
 
     return tile
 
 
-def _loop(builder, n, values, body):
+def switch(builder, value, cases):
+    """Emit ``cases[value]()``."""
+    done = builder.append_basic_block("done")
+    choice = builder.switch(value, done)
+    for number, emit in cases.items():
+        block = builder.append_basic_block(f"case.{number}")
+        choice.add_case(I64(number), block)
+        builder.position_at_end(block)
+        emit()
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def loop(builder, n, values, body):
     """Emit ``for k in range(n): values = body(k, values)`` with the values in registers."""
+    _, *values = loop_while(
+        builder,
+        [I64(0), *values],
+        lambda state: builder.icmp_signed("<", state[0], n),
+        lambda state: [builder.add(state[0], I64(1)), *body(state[0], state[1:])],
+    )
+    return values
+
+
+def loop_while(builder, state, condition, body):
+    """Emit ``while condition(state): state = body(state)`` with the state, LLVM values, in registers."""
     before = builder.block
-    head, inside, after = (builder.append_basic_block(f"sum.{name}") for name in ("head", "body", "after"))
+    head, inside, after = (builder.append_basic_block(f"loop.{name}") for name in ("head", "body", "after"))
     builder.branch(head)
     builder.position_at_end(head)
-    phis = [builder.phi(v.value.type) for v in values]
-    k = builder.phi(I64(0).type)
-    builder.cbranch(builder.icmp_signed("<", k, n), inside, after)
+    phis = [builder.phi(value.type) for value in state]
+    builder.cbranch(condition(phis), inside, after)
     builder.position_at_end(inside)
-    new = body(k, [Lanes(builder, phi) for phi in phis])
-    next_k = builder.add(k, I64(1))
-    for phi, old, value in zip([*phis, k], [*[v.value for v in values], I64(0)], [*[v.value for v in new], next_k], strict=True):
-        phi.add_incoming(old, before)
+    new = body(phis)
+    for phi, start, value in zip(phis, state, new, strict=True):
+        phi.add_incoming(start, before)
         phi.add_incoming(value, builder.block)
     builder.branch(head)
     builder.position_at_end(after)
-    return [Lanes(builder, phi) for phi in phis]
+    return phis
+
+
+def multiply_add(builder, sums, left, right):
+    """Emit ``sums[i, j] + left[i] * right[j]`` for a tile given row by row."""
+    pairs = product(left, right)
+    return [fma(a, b, Lanes(builder, old)).value for (a, b), old in zip(pairs, sums, strict=True)]

@@ -1,0 +1,505 @@
+"""The command line: what it takes, what it prints, and how it ends."""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import datasets
+from fastmlp.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-W", "error", "-m", "fastmlp"]
+QUICK = ["train", "--data", "xor", "--layers", "4", "--epochs", "2"]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
+
+
+def run(*arguments, **settings):
+    """Run the command line in a process of its own."""
+    settings = {"capture_output": True, "encoding": "utf-8", "timeout": 120, "cwd": ROOT} | settings
+    return subprocess.run([*COMMAND, *map(str, arguments)], **settings)
+
+
+@contextlib.contextmanager
+def started(*arguments, **settings):
+    """Start the command line in a process of its own, which does not outlive the test."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "cwd": ROOT} | settings
+    with subprocess.Popen([*COMMAND, *map(str, arguments)], **settings) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def epoch_lines(output):
+    return [line for line in output.splitlines() if re.fullmatch(r" *\d+( +\d+\.\d{4}){3} +\d+\.\d{3}", line)]
+
+
+def samples(output):
+    """Rows of the samples: (row, label, predicted, confidence, whether it is marked as wrong)."""
+    found = re.findall(r"^ *(\d+) +(\d+) +(\d+) +([01]\.\d{4})(  wrong)?$", output, re.MULTILINE)
+    return [
+        (int(row), int(label), int(predicted), float(sure), bool(mark)) for row, label, predicted, sure, mark in found
+    ]
+
+
+def last_accuracy(output):
+    assert output.endswith("\n")
+    match = re.fullmatch(r"test accuracy ([01]\.\d{4})", output.splitlines()[-1])
+    assert match, output
+    return float(match[1])
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A file of user's data: two classes, told apart by the first of three columns."""
+    X = np.random.default_rng(0).standard_normal((90, 3)).astype(np.float32)
+    arrays = {"X_train": X[:60], "X_test": X[60:], "y_train": X[:60, 0] > 0, "y_test": X[60:, 0] > 0}
+
+    def write(name="mine.npz", **changes):
+        held = {key: value.astype(np.int64) if value.dtype == bool else value for key, value in arrays.items()}
+        held = {key: value for key, value in (held | changes).items() if value is not None}
+        np.savez(tmp_path / name, **held)
+        return tmp_path / name
+
+    return write
+
+
+# --- what is trained --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What the command line hands to the network."""
+    seen = {}
+
+    class Recorder(fastmlp.MLP):
+        def __init__(self, layers, **settings):
+            seen.update(settings, layers=list(layers))
+            super().__init__(layers, **settings)
+            seen["dtype"] = str(self.dtype)
+
+        def fit(self, X, y, **settings):
+            seen.update(settings)
+            return super().fit(X, y, **settings)
+
+    monkeypatch.setattr(fastmlp, "MLP", Recorder, raising=False)
+    return seen
+
+
+def test_defaults(recorded, capsys):
+    assert main(["train", "--data", "xor"]) == 0
+    expected = {
+        "layers": [2, 128, 2],
+        "activation": "relu",
+        "init": "he",
+        "seed": 0,
+        "n_threads": None,
+        "dtype": "float32",
+        "epochs": 10,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+    }
+    assert {name: recorded[name] for name in expected} == expected
+    assert len(epoch_lines(capsys.readouterr().out)) == 10
+
+
+def test_options_reach_the_network(recorded, capsys):
+    options = (
+        "--data digits --layers 16 8 --activation logistic --init xavier --epochs 3 --batch-size 100 "
+        "--learning-rate 0.5 --seed 7 --threads 1"
+    )
+    assert main(["train", *options.split()]) == 0
+    expected = {
+        "layers": [64, 16, 8, 10],
+        "activation": "logistic",
+        "init": "xavier",
+        "seed": 7,
+        "n_threads": 1,
+        "epochs": 3,
+        "batch_size": 100,
+        "learning_rate": 0.5,
+    }
+    assert {name: recorded[name] for name in expected} == expected
+    plan = "64-16-8-10 logistic, 1,437 training and 360 test rows, batch 100, SGD 0.5, seed 7, 1 thread"
+    assert capsys.readouterr().out.splitlines()[0] == plan
+
+
+def test_mnist_is_trained_by_default():
+    done = run("train", "--epochs", 1)
+    assert (done.returncode, done.stderr) == (0, "")
+    plan, threads = done.stdout.splitlines()[0].rsplit(", ", 1)
+    assert plan == "784-128-10 relu, 60,000 training and 10,000 test rows, batch 64, SGD 0.1, seed 0"
+    assert re.fullmatch(r"1 thread|up to \d+ threads", threads)
+    assert len(epoch_lines(done.stdout)) == 1
+    assert len(samples(done.stdout)) == 5
+    assert last_accuracy(done.stdout) > 0.9
+    assert "\r" not in done.stdout
+
+
+def test_digits(capsys):
+    assert main(["train", "--data", "digits"]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert len(epoch_lines(output)) == 10
+    assert float(epoch_lines(output)[-1].split()[3]) == last_accuracy(output) > 0.9
+
+
+def test_samples_are_test_rows_and_wrong_guesses_are_marked(capsys):
+    assert main(["train", "--data", "digits", "--layers", "2", "--epochs", "1"]) == 0
+    found = samples(capsys.readouterr().out)
+    labels = datasets.load_digits()[3]
+    assert [label for _, label, *_ in found] == [labels[row] for row, *_ in found]
+    assert [wrong for *_, wrong in found] == [predicted != label for _, label, predicted, *_ in found]
+    assert any(wrong for *_, wrong in found)
+
+
+def test_xor_is_learnt_and_has_four_samples(capsys):
+    assert main(["train", "--data", "xor", "--layers", "8", "--epochs", "500"]) == 0
+    output = capsys.readouterr().out
+    assert last_accuracy(output) == 1
+    assert [(row, label) for row, label, *_ in samples(output)] == [(0, 0), (1, 1), (2, 1), (3, 0)]
+
+
+def test_data_of_a_file(archive, capsys):
+    assert main(["train", "--data", str(archive()), "--batch-size", "10"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("3-128-2 relu, 60 training and 30 test rows, batch 10,")
+    assert last_accuracy(output) > 0.8
+
+
+def test_a_saved_network_predicts_the_same(tmp_path, capsys):
+    path = tmp_path / "net.npz"
+    assert main(["train", "--data", "digits", "--save", str(path)]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == f"saved {path}\n"
+    assert list(tmp_path.iterdir()) == [path]
+    net = fastmlp.MLP.load(path)
+    _, _, X_test, y_test = datasets.load_digits()
+    assert f"{net.score(X_test, y_test):.4f}" == f"{last_accuracy(output):.4f}"
+    found = samples(output)
+    probabilities = net.predict_proba(X_test[[row for row, *_ in found]])
+    assert probabilities.argmax(axis=1).tolist() == [predicted for _, _, predicted, *_ in found]
+    assert probabilities.max(axis=1) == pytest.approx([sure for *_, sure, _ in found], abs=1e-4)
+
+
+def test_the_same_seed_prints_the_same(capsys):
+    outputs = []
+    for _ in range(2):
+        main(["train", "--data", "digits", "--epochs", "2", "--threads", "1"])
+        outputs.append(re.sub(r"\d+\.\d{3}$", "", capsys.readouterr().out, flags=re.MULTILINE))  # but for the seconds
+    assert outputs[0] == outputs[1]
+
+
+# --- wrong use --------------------------------------------------------------------------------------------------------
+
+
+def error_line(arguments, capsys, status=2, program="fastmlp train"):
+    """Run `arguments`, which are wrong, and return the one line that says so."""
+    assert main(list(map(str, arguments))) == status
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"{program}: error: ")
+    assert error.endswith("\n")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--layers", "--layers: expected at least one argument"),
+        ("--layers 0", "--layers: '0' is not a whole number from 1 to 1000000"),
+        ("--layers 128 -5", "--layers: '-5' is not a whole number"),
+        ("--layers 128,64", "--layers: '128,64' is not a whole number"),
+        ("--layers wide", "--layers: 'wide' is not a whole number"),
+        ("--epochs 0", "--epochs: '0' is not a whole number of 1 or more"),
+        ("--epochs 1.5", "--epochs: '1.5' is not"),
+        ("--epochs", "--epochs: expected one argument"),
+        ("--batch-size 0", "--batch-size: '0' is not"),
+        ("--learning-rate 0", "--learning-rate: '0' is not a positive number"),
+        ("--learning-rate -1", "--learning-rate: '-1' is not a positive number"),
+        ("--learning-rate nan", "--learning-rate: 'nan' is not"),
+        ("--learning-rate inf", "--learning-rate: 'inf' is not"),
+        ("--learning-rate 1e-60 --data xor", "--learning-rate 1e-60 is too small"),
+        ("--seed -1", "--seed: '-1' is not a whole number of 0 or more"),
+        ("--seed x", "--seed: 'x' is not"),
+        ("--threads 0", "--threads: '0' is not"),
+        ("--activation tanh", "--activation: invalid choice: 'tanh'"),
+        ("--init zeros", "--init: invalid choice: 'zeros'"),
+        ("--data no-such.npz", "cannot read --data 'no-such.npz': No such file"),
+        ("--data .", "cannot read --data '.': "),
+        ("--save .", "--save '.' is a folder"),
+        ("--save no-such-folder/net.npz", "there is no folder 'no-such-folder'"),
+        ("--layer 5", "unrecognized arguments: --layer 5"),
+        ("digits", "unrecognized arguments: digits"),
+    ],
+)
+def test_wrong_value(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in error_line(["train", *arguments.split()], capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_test": None}, "y_test"),
+        ({"X_train": np.zeros((5, 3))}, "X_train has 5 rows, but y_train has 60"),
+        ({"X_test": np.zeros((30, 4))}, "X_train has 3 features, but X_test has 4"),
+        ({"X_train": np.full((60, 3), np.nan)}, "X_train has nan in row 0, column 0"),
+        ({"X_test": np.full((30, 3), np.inf)}, "X_test has inf in row 0, column 0"),
+        ({"X_train": np.full((60, 3), "x")}, "X_train is <U1"),
+        ({"y_train": np.full(60, 0.5)}, "y_train is float64"),
+        ({"y_train": np.repeat([0, -3], 30)}, "y_train has label -3"),
+        ({"y_train": np.full(60, 10**9)}, "y_train has label 1000000000"),
+        ({"y_test": np.full(30, 12)}, "y_test has label 12, but the network has 2 outputs"),
+        ({"y_test": np.full(30, -1)}, "y_test has label -1"),
+        ({"X_train": np.zeros((0, 3)), "y_train": np.zeros(0, int)}, "X_train"),
+    ],
+)
+def test_wrong_data(changes, words, archive, capsys):
+    assert words in error_line(["train", "--data", archive(**changes)], capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive\n", b"PK\x03\x04 cut off"])
+def test_file_that_is_no_archive(content, tmp_path, capsys):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(content)
+    assert str(path) in error_line(["train", "--data", path], capsys)
+
+
+def test_pickled_data_are_refused(archive, capsys):
+    error_line(["train", "--data", archive(X_train=np.full((60, 3), None))], capsys)
+
+
+def test_too_little_memory(capsys, monkeypatch):
+    def load():
+        raise MemoryError
+
+    monkeypatch.setattr(datasets, "load_xor", load)
+    assert error_line(QUICK, capsys) == "fastmlp train: error: not enough memory\n"
+
+
+@pytest.mark.parametrize(("option", "status"), [("batch-size", 0), ("seed", 0), ("layers", 2), ("threads", 2)])
+def test_giant_numbers_are_taken_or_refused(option, status, capsys):
+    assert main([*QUICK, f"--{option}", "1" + "0" * 30]) == status
+    assert capsys.readouterr().err.count("\n") == (status == 2)
+
+
+def test_target_is_checked_before_the_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(datasets, "load_xor", lambda: pytest.fail("it is loaded already"))
+    error_line([*QUICK, "--save", tmp_path], capsys)
+    error_line([*QUICK, "--save", f"{tmp_path / 'new'}{os.sep}"], capsys)
+    error_line([*QUICK, "--save", ""], capsys)
+    error_line([*QUICK, "--save", tmp_path / ("n" * 300)], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_target_that_is_no_plain_file(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a plain file" in error_line([*QUICK, "--save", tmp_path / "pipe"], capsys)
+
+
+@posix
+def test_unwritable_folder(tmp_path, capsys):
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):  # the superuser may write everywhere, but not there
+        folder = Path("/proc")
+        if not folder.is_dir():
+            pytest.skip("no folder is closed to the superuser")
+    assert "cannot write --save" in error_line([*QUICK, "--save", folder / "net.npz"], capsys)
+
+
+def test_saving_does_not_overwrite_the_data(archive, capsys):
+    path = archive()
+    before = path.read_bytes()
+    assert "would overwrite the data" in error_line(["train", "--data", path, "--save", path], capsys)
+    assert path.read_bytes() == before
+
+
+def test_results_are_printed_even_if_saving_fails(tmp_path, capsys, monkeypatch):
+    def save(self, path):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(fastmlp.MLP, "save", save)
+    path = tmp_path / "net.npz"
+    assert main([*QUICK, "--save", str(path)]) == 2
+    output, errors = capsys.readouterr()
+    last_accuracy(output)
+    assert errors == f"fastmlp train: error: {path}: No space left on device\n"
+
+
+def test_diverged(capsys):
+    line = error_line(["train", "--data", "digits", "--learning-rate", "1e30"], capsys, status=1)
+    assert re.search(r"loss is (nan|inf) at epoch 1, step \d+; lower --learning-rate$", line)
+
+
+def test_no_command_and_wrong_command(capsys):
+    assert "fastmlp train" in error_line([], capsys, program="fastmlp")
+    assert "'fit'" in error_line(["fit"], capsys, program="fastmlp")
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_needs_nothing_heavy():
+    program = (
+        "import sys\nsys.modules['numba'] = sys.modules['numpy'] = None\nfrom fastmlp.cli import main\n"
+        "statuses = main(['--help']), main(['train', '--help']), main(['--version'])\n"
+        "sys.exit(statuses != (0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert done.stdout.endswith(f"fastmlp {fastmlp.__version__}\n")
+
+
+def test_help_says_what_files_hold_and_every_default(capsys):
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in ("X_train", "y_train", "X_test", "y_test", "fastmlp.MLP.load"):
+        assert name in text
+    for default in ("mnist", "128", "relu", "he", "10", "64", "0.1", "0"):
+        assert f"(default: {default})" in text
+
+
+def test_arguments_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fastmlp", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"fastmlp {fastmlp.__version__}\n"
+
+
+# --- terminals, pipes, Ctrl-C -----------------------------------------------------------------------------------------
+
+
+def read_terminal(process, terminal):
+    """All that `process` writes to its pseudo-terminal until it ends."""
+    output = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.05)[0]:
+            try:
+                output += os.read(terminal, 65536)
+            except OSError:  # Linux says so when the other end is closed
+                break
+        elif process.poll() is not None:
+            break
+    assert process.wait(timeout=10) == 0
+    return output.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def pseudo_terminal():
+    ours, theirs = pytest.importorskip("pty").openpty()
+    pytest.importorskip("termios").tcsetwinsize(theirs, (40, 120))
+    yield ours, theirs
+    os.close(ours)
+
+
+@posix
+def test_bar_and_table_on_a_terminal(pseudo_terminal):
+    ours, theirs = pseudo_terminal
+    with started("train", "--data", "digits", "--epochs", 3, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        output = read_terminal(process, ours)
+    assert "\r" in output
+    assert "epoch 3/3: 100%" in output
+    # What stands on a line in the end is what came after its last carriage return.
+    shown = [line.rpartition("\r")[2] for line in output.split("\n")]
+    assert [line.split()[0] for line in shown if epoch_lines(line)] == ["1", "2", "3"]
+    assert shown[1] == "epoch      loss  train accuracy  test accuracy  seconds"
+    last_accuracy("\n".join(shown))
+
+
+@posix
+@pytest.mark.parametrize("piped", ["stdout", "stderr"])
+def test_no_carriage_return_unless_both_are_terminals(piped, pseudo_terminal):
+    ours, theirs = pseudo_terminal
+    streams = {"stdout": theirs, "stderr": theirs, piped: subprocess.PIPE}
+    with started(*QUICK, **streams) as process:
+        os.close(theirs)
+        output = read_terminal(process, ours) + getattr(process, piped).read()
+    assert "\r" not in output
+    last_accuracy(output)
+
+
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Children inherit an ignored Ctrl-C, which jobs in the background have, but not a handled one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@posix
+def test_ctrl_c_reports_and_saves_what_is_trained(tmp_path, ctrl_c_is_heard):
+    with started("train", "--epochs", 1000, "--save", tmp_path / "net.npz") as process:
+        first = [process.stdout.readline() for _ in range(3)]  # the plan, the heading, the first epoch
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    output = "".join(first) + output
+    assert process.returncode == 130
+    assert last_accuracy(output) > 0.9
+    n_epochs = len(epoch_lines(output))
+    assert errors == (
+        f"fastmlp train: interrupted after {n_epochs} of 1000 epochs; the results are those so far\n"
+        f"saved {tmp_path / 'net.npz'}\n"
+    )
+    assert fastmlp.MLP.load(tmp_path / "net.npz").layers == (784, 128, 10)
+
+
+def test_ctrl_c_while_data_are_loaded(capsys, monkeypatch):
+    def load():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "load_xor", load)
+    assert main(QUICK) == 130
+    assert capsys.readouterr().err == "fastmlp: interrupted\n"
+
+
+@posix
+def test_a_reader_who_leaves_ends_it_silently():
+    with started("train", "--data", "digits", "--epochs", 100000) as process:
+        assert process.stdout.readline().startswith("64-128-10 relu")
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert (process.wait(timeout=20), errors) == (141, "")
+
+
+@posix
+def test_help_for_a_reader_who_has_left():
+    read, write = os.pipe()
+    os.close(read)
+    with started("train", "--help", stdout=write) as process:
+        os.close(write)
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk():
+    with open("/dev/full", "w") as full:
+        done = run(*QUICK, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (2, "fastmlp train: error: No space left on device\n")
+
+
+@posix
+def test_names_beyond_ascii_on_an_ascii_terminal(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = run(*QUICK, "--save", tmp_path / "né\udcff.npz", env=environment)
+    assert done.returncode == 0
+    assert done.stderr.endswith("n\\xe9\\udcff.npz\n")
+    assert done.stdout.isascii()
+    done = run("train", "--data", tmp_path / "né\udcff", env=environment)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
