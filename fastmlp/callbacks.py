@@ -96,7 +96,7 @@ class ProgressBar:
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
         """Say what the epoch has measured."""
-        names = ("loss", "accuracy") if not fit.history.val_loss else ("loss", "val_loss", "val_accuracy")
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
         measured = {name: f"{values[-1]:.4f}" for name in names if (values := getattr(fit.history, name))}
         if self._bar is None:
             words = ", ".join(f"{name} {value}" for name, value in measured.items())
