@@ -12,7 +12,7 @@ from fastmlp.kernels.simd import VECTOR_BYTES, lanes
 from fastmlp.kernels.tile import TALLEST, VECTORS, tile_product
 from fastmlp.layout import aligned_zeros
 
-_ROWS = TALLEST[VECTORS - 1]
+_ROWS = TALLEST
 _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
 
 

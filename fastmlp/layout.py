@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import activations, epoch, simd, tile
+from fastmlp.kernels import activations, epoch, simd, sparse, tile
 
-__all__ = ["Layout", "Workspace", "aligned_zeros", "as_kernel_input"]
+__all__ = ["Layout", "Workspace", "aligned_zeros", "as_kernel_input", "n_words"]
 
 _LINE = 64  # bytes in a cache line, and in the widest vector
 
@@ -43,6 +43,11 @@ class _Interface:
             "typestr": array.dtype.str,
             "version": 3,
         }
+
+
+def n_words(n_features: int) -> int:
+    """Return how many words the marks of a row take."""
+    return -(-n_features // sparse.WORD)
 
 
 class Layout:
@@ -105,10 +110,12 @@ class Workspace:
     n_threads : int
     accumulate : bool
         Whether batches are longer than a chunk, so that their gradient is summed up in a buffer.
+    marked : bool
+        Whether the first layer leaves out zeros.
     """
 
     def __init__(
-        self, layout: Layout, activation: str, chunk: int, n_threads: int = 1, accumulate: bool = False
+        self, layout: Layout, activation: str, chunk: int, n_threads: int, accumulate: bool, marked: bool
     ) -> None:
         n_layers = len(layout.shapes)
         self.chunk = chunk
@@ -128,12 +135,14 @@ class Workspace:
         self.work = aligned_zeros(at, layout.dtype)
         self.gradient = aligned_zeros(layout.size if accumulate else 0, layout.dtype)
         rows = np.arange(chunk)[:, None]
-        notes = np.zeros((2 * n_layers + 1, chunk), np.int64)
+        notes = np.zeros((2 * n_layers + 2, chunk), np.int64)
         pitches = plan[:, epoch.PITCH]
         notes[1:n_layers] = (plan[:-1, epoch.H] + rows * pitches[:-1]).T
         notes[n_layers : 2 * n_layers] = (plan[:, epoch.D] + rows * pitches).T
         self.notes = [notes.ravel().copy() for _ in range(n_threads)]
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads) for rank in range(n_threads)]
+        n_marks = sparse.WORD * -(-chunk // sparse.WORD) * n_words(layout.layers[0]) if marked else 0
+        self.by_feature = [np.zeros(n_marks, np.uint64) for _ in range(n_threads)]
         self.row_loss = np.zeros(chunk, np.float64)
         self.row_hit = np.zeros(chunk, np.bool_)
         self.control = np.zeros(epoch.CONTROLS, np.int64)
@@ -169,4 +178,4 @@ class Workspace:
 
     def release(self) -> None:
         """Let every thread of the team pass every barrier."""
-        self.meetings[0] += 1 << 62
+        self.meetings[1] = 1

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastmlp.kernels import epoch
 from fastmlp.layout import Layout, Workspace, aligned_zeros, as_kernel_input
 from fastmlp.network import Floats, Labels, Network, Outcome
+from fastmlp.rows import NO_MARKS, Rows, mark_rows, worth_marking
 from fastmlp.threads import available_threads, run_together
 
 __all__ = ["MLP"]
@@ -29,14 +30,17 @@ class MLP(Network):  # noqa: D101
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
         self._layout = Layout(self.layers, self.dtype)
         self._params = aligned_zeros(self._layout.size, self.dtype)
-        self._idle: dict[tuple[int, int, bool], list[Workspace]] = {}
+        self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
     @contextmanager
-    def _workspace(self, chunk: int, size: int, long: bool) -> Iterator[Workspace]:
-        """Lend a workspace that nobody uses, kept from an earlier call or made now."""
-        idle = self._idle.setdefault((chunk, size, long), [])
-        space = idle.pop() if idle else Workspace(self._layout, self.activation, chunk, size, long)
+    def _workspace(self, *key: Any) -> Iterator[Workspace]:
+        """Lend a workspace (chunk, n_threads, accumulate, marked) that nobody uses, of an earlier call or made now."""
+        idle = self._idle.setdefault(key, [])
+        try:
+            space = idle.pop()
+        except IndexError:
+            space = Workspace(self._layout, self.activation, *key)
         space.reset()
         yield space
         idle.append(space)
@@ -54,71 +58,80 @@ class MLP(Network):  # noqa: D101
         seconds = n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
         return max(1, int(_CALL_SECONDS / seconds))
 
-    def _get_ready(self) -> None:
-        """Compile the kernels, or load them."""
-        with self._workspace(1, 1, False) as space:
-            outcome, order = Outcome(np.zeros(0), np.zeros(0, np.int64)), np.zeros((0, 1), np.int64)
-            X, y = np.zeros((1, self.layers[0]), self.dtype), np.zeros(1, np.int32)
-            self._training(space, outcome, X, y, order, 1, 0.0, 0)(0, 1, 0)
+    def _prepare(self, X: Floats, first_layer: str) -> Rows:
+        """Look at X once, mark its nonzero numbers where zeros are to be left out, and compile or load the kernels."""
+        marked = first_layer == "sparse" or (first_layer == "auto" and worth_marking(X))
+        rows = Rows(as_kernel_input(X), len(X), X.shape[1], NO_MARKS)
+        with self._workspace(1, 1, False, marked) as space:
+            outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
+            self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0, marked)(0, 1, 0)
+        if marked:
+            size = 1 if X.size < _SHARED_FLOPS else self.n_threads or available_threads()
+            rows.marks = mark_rows(rows, size)
+        return rows
 
     def _train(
         self,
-        X: Floats,
+        outcome: Outcome,
+        rows: Rows,
         y: Labels,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
         on_step: Callable[[int], bool] | None = None,
-    ) -> Outcome:
+    ) -> None:
         long = batch_size > _CHUNK
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._team_size(batch_size)
-        with self._workspace(min(batch_size, _CHUNK), size, long) as space:
-            outcome = Outcome(np.zeros(len(orders)), np.zeros(len(orders), np.int64))
-            call = self._training(space, outcome, X, y, orders, batch_size, learning_rate, mode)
+        marked = rows.marks is not NO_MARKS
+        with self._workspace(min(batch_size, _CHUNK), size, long, marked) as space:
+            call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode, marked)
             control = space.control
-            if on_step is None:
-                call(0, size, len(orders))
-            else:
-                run_together(
-                    size,
-                    lambda rank: call(rank, size, len(orders)),
-                    go_on=lambda: on_step(int(control[epoch.STEPS])),
-                    stop=space.stop,
-                    release=space.release,
-                )
-            outcome.steps = int(control[epoch.STEPS])
+            try:
+                if on_step is None:
+                    call(0, size, len(orders))
+                else:
+                    run_together(
+                        size,
+                        lambda rank: call(rank, size, len(orders)),
+                        go_on=lambda: on_step(int(control[epoch.STEPS])),
+                        stop=space.stop,
+                        release=space.release,
+                    )
+            finally:
+                outcome.steps = int(control[epoch.STEPS])
             if control[epoch.RESULT] == epoch.NOT_FINITE:
-                outcome.bad_loss = float(outcome.losses[outcome.steps // -(-len(X) // batch_size)])
-        return outcome
+                outcome.bad_loss = float(outcome.losses[outcome.steps // -(-rows.n_rows // batch_size)])
 
-    def _training(
+    def _call(
         self,
         space: Workspace,
         outcome: Outcome,
-        X: Floats,
+        rows: Rows,
         y: Labels,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
         mode: int,
+        marked: bool,
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
+        train = epoch.train_sparse if marked else epoch.train_dense
         outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
-        data = (as_kernel_input(X), X.shape[1], as_kernel_input(y), orders.reshape(-1))
+        data = (rows.x, rows.n_features, rows.marks, as_kernel_input(y), orders.reshape(-1))
 
         def call(rank: int, size: int, n_epochs: int) -> None:
-            buffers = (self._params, space.gradient, space.work, space.notes[rank])
-            sizes = (len(X), batch_size, space.chunk, n_epochs)
-            epoch.train(*buffers, *outputs, *data, space.plans[rank], *sizes, learning_rate, mode, rank, size)
+            buffers = (self._params, space.gradient, space.work, space.notes[rank], space.by_feature[rank])
+            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs)
+            train(*buffers, *outputs, *data, space.plans[rank], *sizes, learning_rate, mode, rank, size)
 
         return call
 
     def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
-        with self._workspace(min(len(X), _CHUNK), 1, True) as space:
-            outcome = Outcome(np.zeros(1), np.zeros(1, np.int64))
-            order = np.arange(len(X))[None, :]
-            self._training(space, outcome, X, y, order, len(X), 0.0, epoch.ACCUMULATE)(0, 1, 1)
+        with self._workspace(min(len(X), _CHUNK), 1, True, False) as space:
+            outcome = Outcome.of(1)
+            rows, order = Rows(as_kernel_input(X), len(X), X.shape[1], NO_MARKS), np.arange(len(X))[None, :]
+            self._call(space, outcome, rows, y, order, len(X), 0.0, epoch.ACCUMULATE, False)(0, 1, 1)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
         return float(outcome.losses[0]) / len(X), dw, db
@@ -161,7 +174,7 @@ class MLP(Network):  # noqa: D101
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
-            with self._workspace(chunk, 1, False) as space:
+            with self._workspace(chunk, 1, False, False) as space:
                 inputs = (x, X.shape[1], labels, self._params, space.plans[0], space.meetings)
                 epoch.infer(*outputs, space.work, space.notes[0], *inputs, first, last, space.chunk, mode)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -38,6 +39,7 @@ Floats: TypeAlias = npt.NDArray[Any]  # float32 or float64
 Labels: TypeAlias = npt.NDArray[np.int32]
 
 ACTIVATIONS = ("relu", "logistic")
+FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
 
 
@@ -60,6 +62,11 @@ class Outcome:
     steps: int = 0
     bad_loss: float | None = None
 
+    @classmethod
+    def of(cls, n_epochs: int) -> Self:
+        """Return the outcome of epochs that are still to come."""
+        return cls(np.zeros(n_epochs), np.zeros(n_epochs, np.int64))
+
 
 class Network(ABC):
     """Multilayer perceptron for classification: softmax outputs, cross-entropy, plain minibatch SGD.
@@ -79,10 +86,12 @@ class Network(ABC):
         small to share. The result is the same, to the bit, for any number.
     dtype : {"float32", "float64"}
         Of parameters and all computation.
+    first_layer : {"auto", "dense", "sparse"}
+        Whether `fit` leaves out the products with zeros in X; "auto" looks at X. The result is the same to the bit.
 
     Attributes
     ----------
-    layers, activation, init, seed, n_threads, dtype
+    layers, activation, init, seed, n_threads, dtype, first_layer
         As given.
     history : History
         Of the last fit.
@@ -102,6 +111,7 @@ class Network(ABC):
         seed: int | None = 0,
         n_threads: int | None = None,
         dtype: npt.DTypeLike = "float32",
+        first_layer: str = "auto",
     ) -> None:
         self.layers = check_layers(layers)
         self.activation = check_choice("activation", activation, ACTIVATIONS)
@@ -109,6 +119,7 @@ class Network(ABC):
         self.seed = check_seed(seed)
         self.n_threads = check_n_threads(n_threads)
         self.dtype = check_dtype(dtype, DTYPES)
+        self.first_layer = check_choice("first_layer", first_layer, FIRST_LAYERS)
         self.history = History()
         self._generator = batch_generator(self.seed)
         self._weights, self._biases = self._allocate()
@@ -133,16 +144,18 @@ class Network(ABC):
     @abstractmethod
     def _train(
         self,
-        X: Floats,
+        outcome: Outcome,
+        data: Any,
         y: Labels,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
         on_step: Callable[[int], bool] | None = None,
-    ) -> Outcome:
-        """Train on the rows in each of the `orders` (n_epochs, n).
+    ) -> None:
+        """Train on the rows of what `_prepare` has returned, in each of the `orders` (n_epochs, n).
 
-        Now and then ``on_step(finished steps)`` is asked whether to go on.
+        `outcome` says how far it came, also where something is raised. Now and then ``on_step(finished steps)`` is
+        asked whether to go on.
         """
 
     @abstractmethod
@@ -161,8 +174,9 @@ class Network(ABC):
     def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row."""
 
-    def _get_ready(self) -> None:  # noqa: B027 - a network may have nothing to do
-        """Do what takes long the first time, and may be broken off by Ctrl-C."""
+    def _prepare(self, X: Floats, first_layer: str) -> Any:
+        """Return X as `_train` takes it."""
+        return X
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         """Return how many epochs may go into one call of `_train` when nobody looks in between."""
@@ -246,16 +260,19 @@ class Network(ABC):
             return not ctrl_c.pressed
 
         try:
-            self._get_ready()
+            data = self._prepare(X_, self.first_layer)
             call_hooks(hooks, "on_fit_begin", self, fit)
             while fit.epoch < fit.epochs and not fit.stop and not fit.history.interrupted:
                 start = time.perf_counter()
                 looked_at = hooks or validation is not None
                 at_once = 1 if looked_at else self._epochs_at_once(len(X_), fit.n_batches)
                 orders = epoch_orders(self._generator, min(at_once, fit.epochs - fit.epoch), len(X_), shuffle)
+                outcome = Outcome.of(len(orders))
                 with ctrl_c:
-                    outcome = self._train(X_, y_, orders, batch_size, learning_rate, on_step)
-                    self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
+                    try:
+                        self._train(outcome, data, y_, orders, batch_size, learning_rate, on_step)
+                    finally:
+                        self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
                 fit.history.interrupted = ctrl_c.pressed
                 if fit.step == 0 and outcome.steps:
                     call_hooks(hooks, "on_epoch_end", self, fit)
@@ -302,7 +319,9 @@ class Network(ABC):
             If the loss is nan or infinite; the step is not taken.
         """
         X_, y_ = self._check_data(X, y)
-        outcome = self._train(X_, y_, np.arange(len(X_))[None, :], len(X_), check_learning_rate(learning_rate))
+        learning_rate = check_learning_rate(learning_rate)
+        outcome, order = Outcome.of(1), np.arange(len(X_))[None, :]
+        self._train(outcome, self._prepare(X_, "dense"), y_, order, len(X_), learning_rate)
         if outcome.bad_loss is not None:
             raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
         return float(outcome.losses[0]) / len(X_)
@@ -339,9 +358,9 @@ class Network(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network: settings, parameters, history and the state of its generator."""
-        names = ("layers", "activation", "init", "seed", "n_threads", "dtype", "history", "_generator")
+        names = ("layers", "activation", "init", "seed", "n_threads", "dtype", "first_layer", "history", "_generator")
         parameters = {"weights": [w.copy() for w in self._weights], "biases": [b.copy() for b in self._biases]}
-        return {name: getattr(self, name) for name in names} | parameters
+        return copy.deepcopy({name: getattr(self, name) for name in names}) | parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network again."""

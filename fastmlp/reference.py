@@ -102,8 +102,8 @@ def backward(
 class MLP(Network):
     """The network of `fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
 
-    Numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken. `n_threads` is
-    ignored: NumPy's BLAS has threads of its own.
+    Numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken. `n_threads` and
+    `first_layer` are ignored: NumPy's BLAS has threads of its own, and computes with every zero.
     """
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
@@ -113,24 +113,24 @@ class MLP(Network):
     @_quiet
     def _train(
         self,
-        X: Floats,
+        outcome: Outcome,
+        data: Floats,
         y: Labels,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
         on_step: Callable[[int], bool] | None = None,
-    ) -> Outcome:
-        outcome = Outcome(np.zeros(len(orders)), np.zeros(len(orders), np.int64))
+    ) -> None:
         last_look = time.perf_counter()
         for epoch, order in enumerate(orders):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                x, labels = X[rows], y[rows]
+                x, labels = data[rows], y[rows]
                 outputs = forward(x, self._weights, self._biases, self.activation)
                 loss = float(cross_entropy(outputs[-1], labels).sum(dtype=np.float64))
                 if not math.isfinite(loss):
                     outcome.bad_loss = loss
-                    return outcome
+                    return
                 dw, db = backward(outputs, labels, self._weights, self.activation)
                 for parameter, gradient in zip(self._weights + self._biases, dw + db, strict=True):
                     parameter -= learning_rate * gradient
@@ -140,8 +140,7 @@ class MLP(Network):
                 if on_step is not None and time.perf_counter() - last_look > _SECONDS_PER_HOOK:
                     last_look = time.perf_counter()
                     if not on_step(outcome.steps):
-                        return outcome
-        return outcome
+                        return
 
     def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
         outputs = forward(X, self._weights, self._biases, self.activation)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Self
 
@@ -82,13 +82,24 @@ def run_together(
     stop : callable
         Asks the calls to stop.
     release : callable
-        Frees calls that wait for others: some could not be started, or have failed.
+        Frees calls that wait for one that has failed.
     """
+    gate, cancelled = threading.Event(), False
+
+    def enter(rank: int) -> None:
+        gate.wait()  # a call may wait for the others from its start on: none starts unless all threads are there
+        if not cancelled:
+            call(rank)
+
     with ThreadPoolExecutor(size, thread_name_prefix="fastmlp") as pool:
-        calls: list[Future[None]] = []
         try:
-            for rank in range(size):
-                calls.append(pool.submit(call, rank))  # noqa: PERF401 - those that are there count if one fails
+            calls = [pool.submit(enter, rank) for rank in range(size)]
+        except BaseException:
+            cancelled = True
+            raise
+        finally:
+            gate.set()
+        try:
             while True:
                 done, running = wait(calls, _POLL_SECONDS, return_when=FIRST_EXCEPTION)
                 if not running:
@@ -99,7 +110,7 @@ def run_together(
                     stop()
         except BaseException:
             stop()
-            if len(calls) < size or any(finished.done() for finished in calls):
+            if any(finished.done() and finished.exception() for finished in calls):
                 release()
             raise
         for finished in calls:

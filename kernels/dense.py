@@ -7,7 +7,7 @@ place from the user's array and a layer's activations from the workspace. Column
 from .jit import kernel, part
 from .optimizers import sgd
 from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
-from .tile import VECTORS, tile_product, tile_rows
+from .tile import VECTORS, tile_height, tile_product, tile_width
 
 forward_tile = tile_product(rows_named=True, finish=lambda z, _, floor: maximum(floor, z))
 sgd_tile = tile_product(rows_named=False, finish=sgd)
@@ -21,11 +21,11 @@ def forward(
 ):
     """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor)."""
     while column < last_column:
-        vectors = min(VECTORS, last_column - column)
+        vectors = tile_width(last_column - column, VECTORS)
         at = column * lane_count(out)
         row = first_row
         while row < last_row:
-            rows = tile_rows(last_row - row, vectors)
+            rows = tile_height(last_row - row, vectors)
             out_row = out_at + row * pitch + at
             forward_tile(
                 rows,
@@ -55,11 +55,11 @@ def update(
 ):
     """Compute ``w += rate * x.T @ delta``  # (I, O) += (B, I).T @ (B, O); the gradient never leaves the registers."""
     while column < last_column:
-        vectors = min(VECTORS, last_column - column)
+        vectors = tile_width(last_column - column, VECTORS)
         at = column * lane_count(w)
         i = first_in
         while i < last_in:
-            rows = tile_rows(last_in - i, vectors)
+            rows = tile_height(last_in - i, vectors)
             w_row = w_at + i * pitch + at
             sgd_tile(
                 rows,

@@ -35,7 +35,7 @@ def softmax(z, at, n_out):
 
 @part
 def argmax(z, at, n_out):
-    """Give the first index of the largest of one row's outputs (``n_out`` where one is NaN)."""
+    """Give the first index of the largest of one row's outputs; where there is a NaN, some index."""
     lanes = lane_count(z)
     top = load_first(z, at, n_out, -math.inf)
     for o in range(lanes, n_out, lanes):
@@ -45,7 +45,7 @@ def argmax(z, at, n_out):
         lane = first_equal(load(z, at + o), largest)
         if lane < lanes:
             return o + lane
-    return n_out
+    return 0
 
 
 @part

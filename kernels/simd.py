@@ -369,6 +369,17 @@ def step(builder, start, i, stride):
 
 
 @intrinsic
+def prefetch(typing_context, array, at):
+    """Hint that the cache line of ``array[at]``, which need not exist, will soon be used."""
+
+    def codegen(context, builder, signature, args):
+        Memory(context, builder, array, args[0]).prefetch(args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
 def peek(typing_context, array, at):
     """Give ``array[at]`` as memory holds it now: another thread may write it."""
 

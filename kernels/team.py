@@ -1,8 +1,9 @@
 """Threads that train together: who owns which outputs, and the barrier at which they meet.
 
 A team is ``size`` threads that run the same kernel, each with its own ``rank``. Outputs are divided, sums never: so no
-bit depends on the size of the team. ``meetings`` holds one counter that only grows; a thread that reaches its ``n``-th
-barrier adds one to it and waits until it is ``n * size``.
+bit depends on the size of the team. ``meetings[0]`` is a counter that only grows; a thread that reaches its ``n``-th
+barrier adds one to it and waits until it is ``n * size``. Where ``meetings[1]`` is set nobody waits any more: a thread
+of the team has failed.
 """
 
 from llvmlite import ir
@@ -61,7 +62,7 @@ def meet(meetings, size):
         return
     goal = arrive(meetings) // size * size + size
     spins = 0
-    while peek(meetings, 0) < goal:
+    while peek(meetings, 0) < goal and not peek(meetings, 1):
         spins += 1
         if spins < SPINS:
             pause()

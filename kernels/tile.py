@@ -17,18 +17,28 @@ from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
 VECTORS = 4 if REGISTERS == 32 else 2
 """Vectors in a row of the widest tile."""
 
-TALLEST = (12, 12, 8, 6) if REGISTERS == 32 else (6, 6)
-"""Rows of the tallest tile of each width: as many sums as leave registers for a row of b and a number of a."""
+TALLEST = 6
+TALLEST_NARROW = 12 if REGISTERS == 32 else 6
+"""Rows of the tallest tile, of the widest and of the narrower: so that their sums and a row of b fit the registers."""
 
 _LINE_BITS = 512  # of a cache line
 
-SHAPES = tuple((rows, v) for v in range(1, VECTORS + 1) for rows in {1, 2, 4, TALLEST[v - 1]})
+SHAPES = [(rows, VECTORS) for rows in (1, 2, 4, TALLEST)]
+SHAPES += [(rows, vectors) for vectors in (1, 2) if vectors < VECTORS for rows in (1, 2, 4, TALLEST_NARROW)]
 
 
 @part
-def tile_rows(left, vectors):
-    """Give the height of the next tile where ``left`` rows are left to do."""
-    tallest = TALLEST[vectors - 1]
+def tile_width(left, widest):
+    """Give the width of the next tile, a power of two, where ``left`` vectors of a row are left to do."""
+    while widest > left:
+        widest //= 2
+    return widest
+
+
+@part
+def tile_height(left, vectors):
+    """Give the height of the next tile of a width where ``left`` rows are left to do."""
+    tallest = TALLEST if vectors == VECTORS else TALLEST_NARROW
     if left >= tallest:
         return tallest
     return 4 if left >= 4 else 2 if left >= 2 else 1

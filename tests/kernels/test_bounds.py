@@ -1,0 +1,294 @@
+"""No kernel reaches beyond its arrays: the checked build says so, and so do pages that may not be touched."""
+
+import ctypes
+import mmap
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels import activations, dense, epoch, losses, simd, sparse, tile
+from fastmlp.kernels.jit import CHECKED, kernel
+from fastmlp.layout import Layout, Workspace, n_words
+
+checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")
+
+
+# --- the checked build ------------------------------------------------------------------------------------------------
+
+
+@kernel
+def load_and_store(out, at, x, x_at):
+    simd.store(out, at, simd.load(x, x_at))
+
+
+@kernel
+def load_first_and_store(out, x, at, count):
+    simd.store(out, 0, simd.load_first(x, at, count, 0.0))
+
+
+@kernel
+def transpose(out, out_at, out_pitch, x, x_at, x_pitch):
+    simd.transpose_square(out, out_at, out_pitch, x, x_at, x_pitch)
+
+
+@kernel
+def peek(x, at):
+    return simd.peek(x, at)
+
+
+def beyond():
+    return pytest.raises(IndexError, match="a kernel reached beyond an array")
+
+
+@checked_build
+def test_load_and_store_beyond(dtype, lanes):
+    x, out = np.zeros(3 * lanes, dtype), np.zeros(2 * lanes, dtype)
+    load_and_store(out, lanes, x, 2 * lanes)
+    for at, x_at in ((0, -1), (0, 2 * lanes + 1), (0, 3 * lanes), (-1, 0), (lanes + 1, 0), (10**12, 0), (0, -(10**12))):
+        with beyond():
+            load_and_store(out, at, x, x_at)
+    load_first_and_store(out, x, 2 * lanes, 1)
+    with beyond():  # also lanes that are not taken are loaded
+        load_first_and_store(out, x, 2 * lanes + 1, 1)
+    with beyond():
+        load_first_and_store(out, x, -1, 1)
+
+
+@checked_build
+def test_transpose_and_peek_beyond(dtype, lanes):
+    square = np.zeros(lanes * lanes, dtype)
+    transpose(square.copy(), 0, lanes, square, 0, lanes)
+    for out_at, out_pitch, at, pitch in (
+        (1, lanes, 0, lanes),
+        (0, lanes + 1, 0, lanes),
+        (0, lanes, -1, lanes),
+        (0, lanes, 0, -1),
+    ):
+        with beyond():
+            transpose(square.copy(), out_at, out_pitch, square, at, pitch)
+    numbers = np.zeros(3, np.int64)
+    assert peek(numbers, 2) == 0
+    for at in (-1, 3):
+        with beyond():
+            peek(numbers, at)
+
+
+def forward_arguments(dtype, lanes):
+    """Arguments of a forward pass of 13 rows, 5 inputs and 3 vectors, each array just long enough."""
+    return {
+        "out": np.zeros(13 * 3 * lanes, dtype), "x": np.ones(13 * 5, dtype), "starts": np.arange(13) * 5,
+        "w": np.zeros(5 * 3 * lanes, dtype), "b": np.zeros(3 * lanes, dtype), "n_in": 5, "pitch": 3 * lanes,
+        "rows": (0, 13), "columns": (0, 3),
+    }  # fmt: skip
+
+
+def update_arguments(dtype, lanes):
+    return {
+        "w": np.zeros(5 * 3 * lanes, dtype), "x": np.ones(13 * 5, dtype), "starts": np.arange(13) * 5,
+        "delta": np.zeros(13 * 3 * lanes, dtype), "zeros": np.zeros(tile.VECTORS * lanes, dtype), "n_rows": 13,
+        "pitch": 3 * lanes, "inputs": (0, 5), "columns": (0, 3), "rate": -0.1,
+    }  # fmt: skip
+
+
+def loss_arguments(dtype, lanes):
+    """Arguments of a loss of 5 rows and a class more than fits into one vector."""
+    return {
+        "row_loss": np.zeros(5), "row_hit": np.zeros(5, np.bool_), "z": np.zeros(5 * 2 * lanes, dtype),
+        "pitch": 2 * lanes, "labels": np.full(5, lanes), "n_out": lanes + 1, "rows": (0, 5),
+    }  # fmt: skip
+
+
+@checked_build
+@pytest.mark.parametrize("name", ["out", "x", "starts", "w", "b"])
+def test_forward_beyond(dtype, lanes, call, name):
+    arguments = forward_arguments(dtype, lanes)
+    call.forward(**arguments)
+    with beyond():
+        call.forward(**arguments | {name: arguments[name][:-1].copy()})
+
+
+@checked_build
+@pytest.mark.parametrize(
+    "change",
+    [{"rows": (-1, 3)}, {"rows": (12, 14)}, {"columns": (0, 4)}, {"columns": (-40, -39)}, {"n_in": 6}],
+    ids=str,
+)
+def test_forward_of_rows_columns_and_sums_beyond(dtype, lanes, call, change):
+    with beyond():
+        call.forward(**forward_arguments(dtype, lanes) | change)
+
+
+@checked_build
+@pytest.mark.parametrize("name", ["w", "x", "starts", "delta"])
+def test_update_beyond(dtype, lanes, call, name):
+    arguments = update_arguments(dtype, lanes)
+    call.update(**arguments)
+    with beyond():
+        call.update(**arguments | {name: arguments[name][:-1].copy()})
+
+
+@checked_build
+@pytest.mark.parametrize(
+    "change",
+    [{"inputs": (-1, 3)}, {"inputs": (4, 6)}, {"columns": (0, 4)}, {"columns": (-9, -8)}, {"n_rows": 14}],
+    ids=str,
+)
+def test_update_of_rows_columns_and_sums_beyond(dtype, lanes, call, change):
+    with beyond():
+        call.update(**update_arguments(dtype, lanes) | change)
+
+
+@checked_build
+@pytest.mark.parametrize("name", ["row_loss", "row_hit", "labels", "z"])
+def test_loss_beyond(dtype, lanes, call, name):
+    arguments = loss_arguments(dtype, lanes)
+    call.loss(**arguments)
+    with pytest.raises(IndexError):  # Numba's own words where a plain index is too large
+        call.loss(**arguments | {name: arguments[name][:-1].copy()})
+    with pytest.raises(IndexError):
+        call.loss(**arguments | {"labels": np.full(5, 10 * lanes)})
+
+
+# --- pages that may not be touched ------------------------------------------------------------------------------------
+
+_kept = []  # a mapping lives as long as the process: its protected pages are not given back
+
+
+def at_the_edge(array, end):
+    """A copy of the array that ends (or starts) where a page begins (or ends) that nobody may touch."""
+    page = mmap.PAGESIZE
+    n_pages = -(-array.nbytes // page)
+    mapping = mmap.mmap(-1, (n_pages + 2) * page)
+    _kept.append(mapping)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for guard in (start, start + (n_pages + 1) * page):
+        assert protect(guard, page, 0) == 0
+    offset = (n_pages + 1) * page - array.nbytes if end else page
+    copy = np.frombuffer(mapping, array.dtype, array.size, offset)
+    copy[:] = array
+    return copy
+
+
+@pytest.fixture(params=[True, False], ids=["end", "start"])
+def guarded(request):
+    """Arguments with every array at a protected page."""
+
+    def guard(arguments):
+        return {
+            name: at_the_edge(value, request.param) if isinstance(value, np.ndarray) else value
+            for name, value in arguments.items()
+        }
+
+    return guard
+
+
+@linux
+def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
+    for function, arguments, outputs in (
+        (call.forward, forward_arguments(dtype, lanes), ["out"]),
+        (call.update, update_arguments(dtype, lanes), ["w"]),
+        (call.loss, loss_arguments(dtype, lanes), ["row_loss", "row_hit", "z"]),
+    ):
+        inside = guarded(arguments)
+        function(**inside)
+        function(**arguments)
+        for name in outputs:
+            np.testing.assert_array_equal(inside[name], arguments[name])
+
+
+@linux
+@pytest.mark.parametrize("n_vectors", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 7, 13])
+def test_tails_stay_inside(dtype, lanes, call, guarded, n_rows, n_vectors):
+    n_out = n_vectors * lanes
+    forward = {
+        "out": np.zeros(n_rows * n_out, dtype), "x": np.ones(n_rows * 3, dtype), "starts": np.arange(n_rows)[::-1] * 3,
+        "w": np.zeros(3 * n_out, dtype), "b": np.zeros(n_out, dtype), "n_in": 3, "pitch": n_out, "rows": (0, n_rows),
+        "columns": (0, n_vectors),
+    }  # fmt: skip
+    update = {
+        "w": np.zeros(n_rows * n_out, dtype), "x": np.ones(3 * n_rows, dtype), "starts": np.arange(3)[::-1] * n_rows,
+        "delta": np.ones(3 * n_out, dtype), "zeros": np.zeros(tile.VECTORS * lanes, dtype), "n_rows": 3, "pitch": n_out,
+        "inputs": (0, n_rows), "columns": (0, n_vectors), "rate": 1,
+    }  # fmt: skip
+    call.forward(**guarded(forward))
+    update = guarded(update)
+    call.update(**update)
+    assert np.all(update["w"] == 3)
+
+
+@linux
+def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
+    arrays = guarded({
+        "h": np.full(3 * 2 * lanes, 0.5, dtype), "delta": np.full(3 * 2 * lanes, 1, dtype),
+        "b": np.zeros(2 * lanes, dtype), "zeros": np.zeros(lanes, dtype), "row": np.zeros(2 * lanes, dtype),
+        "w": np.ones(lanes * 2 * lanes, dtype), "t": np.zeros(lanes * 2 * lanes, dtype),
+    })  # fmt: skip
+    pitch = 2 * lanes
+    activations.activate(arrays["h"], 0, pitch, 0, 3, 0, 2, activations.LOGISTIC)
+    activations.activate_gradient(arrays["delta"], 0, arrays["h"], 0, pitch, 0, 3, activations.RELU)
+    call.update_bias(
+        b=arrays["b"], delta=arrays["delta"], zeros=arrays["zeros"], n_rows=3, pitch=pitch, columns=(0, 2), rate=1
+    )
+    assert np.all(arrays["b"] == 3)
+    dense.transpose(arrays["t"], 0, lanes, arrays["w"], 0, pitch, 0, lanes, 0, 2)
+    assert np.all(arrays["t"] == 1)
+    dense.axpy(arrays["w"], arrays["t"], 0, len(arrays["w"]), 2.0)
+    assert np.all(arrays["w"] == 3)
+    for n_out in (1, lanes, lanes + 1, 2 * lanes):
+        row = arrays["row"][: -(-n_out // lanes) * lanes] if n_out <= lanes else arrays["row"]
+        losses.softmax(row, 0, n_out)
+        assert losses.argmax(row, 0, n_out) == 0
+
+
+@linux
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
+@pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
+@pytest.mark.parametrize(("chunk", "mode"), [(7, 0), (3, epoch.ACCUMULATE | epoch.COMMIT)])
+@pytest.mark.parametrize("first_layer", ["dense", "sparse"])
+def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, first_layer):
+    layout = Layout(layers, str(dtype))
+    space = Workspace(layout, activation, chunk, 1, mode != 0, first_layer == "sparse")
+    n_rows, batch_size = 13, 7
+    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64)})
+    buffers = guarded({
+        "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
+        "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
+        "meetings": space.meetings, "x": rng.standard_normal(n_rows * layers[0]).astype(dtype),
+        "labels": rng.integers(0, layers[-1], n_rows).astype(np.int32),
+        "by_feature": space.by_feature[0], "marks": np.zeros(n_rows * n_words(layers[0]), np.uint64),
+        "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]), "plan": space.plans[0].ravel(),
+    })  # fmt: skip
+    plan = buffers["plan"].reshape(space.plans[0].shape)
+    buffers["x"][rng.random(buffers["x"].size) < 0.5] = 0
+    sparse.mark_rows(buffers["marks"], buffers["x"], layers[0], n_words(layers[0]), 0, n_rows)
+    train = {"dense": epoch.train_dense, "sparse": epoch.train_sparse}[first_layer]
+    train(
+        buffers["params"], buffers["gradient"], buffers["work"], buffers["notes"], buffers["by_feature"],
+        outputs["losses"], outputs["hits"], buffers["row_loss"], buffers["row_hit"], buffers["control"],
+        buffers["meetings"], buffers["x"], layers[0], buffers["marks"], buffers["labels"],
+        buffers["orders"], plan, n_rows, batch_size, chunk, 2, 0.1, mode, 0, 1,
+    )  # fmt: skip
+    assert buffers["control"][epoch.STEPS] == 4
+    answers = guarded({
+        "probabilities": np.zeros(n_rows * layers[-1], dtype), "predicted": np.zeros(n_rows, np.int64),
+        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
+    })  # fmt: skip
+    for inference in (epoch.PROBABILITIES, epoch.LABELS, epoch.LOSSES):
+        epoch.infer(
+            *answers.values(), buffers["work"], buffers["notes"], buffers["x"], layers[0], buffers["labels"],
+            buffers["params"], plan, buffers["meetings"], 0, n_rows, chunk, inference,
+        )  # fmt: skip
+    sums = answers["probabilities"].reshape(n_rows, -1).sum(axis=1)
+    np.testing.assert_allclose(sums, 1, rtol=50 * np.finfo(dtype).eps)
+
+
+@pytest.mark.skipif(CHECKED, reason="this is the checked build")
+def test_the_normal_build_pays_for_no_test(dtype, lanes):
+    assert CHECKED is False
+    out = np.zeros(2 * lanes, dtype)
+    load_and_store(out[:lanes], lanes, out, 0)  # beyond the view, inside its memory: nobody objects

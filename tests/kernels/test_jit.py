@@ -1,0 +1,271 @@
+"""How kernels are compiled and kept: one signature a dtype, a cache that never runs stale or damaged code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels import jit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ENTRIES = ("train_dense", "train_sparse", "infer", "mark_rows")
+
+FITS = """
+import json, sys, tempfile
+import numpy as np
+from fastmlp import MLP
+from fastmlp.kernels import dense, epoch, sparse
+
+def fits(dtype):
+    X = np.random.default_rng(0).random((40, 5)).astype(dtype)
+    y = np.arange(40) % 3
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    labels = y.astype(np.int32)
+    labels.flags.writeable = False
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, dtype, "w+", shape=X.shape)
+        mapped[:] = X
+        for net in (MLP([5, 7, 3], dtype=dtype, n_threads=2), MLP([5, 3], activation="logistic", dtype=dtype)):
+            net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
+            net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
+            net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
+            net.fit(X.tolist(), y.tolist(), epochs=1, batch_size=np.int32(8))
+            net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=1, batch_size=700)
+            net.train_batch(read_only[::-1], y, learning_rate=1)
+            net.gradients(np.asfortranarray(X), y)
+            for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
+                net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
+
+        MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
+
+for dtype in sys.argv[1:]:
+    fits(dtype)
+kernels = {
+    "train_dense": epoch.train_dense, "train_sparse": epoch.train_sparse, "infer": epoch.infer,
+    "mark_rows": sparse.mark_rows, "forward": dense.forward, "update": dense.update,
+}
+print(json.dumps({
+    name: {
+        "dtypes": sorted(str(signature[0].dtype) for signature in kernel.signatures),
+        "hits": sum(kernel.stats.cache_hits.values()),
+    }
+    for name, kernel in kernels.items()
+}))
+"""
+
+
+def fits_in_a_new_process(folder, *dtypes):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", FITS, *dtypes], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """What a process that compiles everything has to say, and the folder of its cache."""
+    folder = tmp_path_factory.mktemp("cache") / "not" / "yet"
+    return fits_in_a_new_process(folder, "float32", "float64"), folder
+
+
+def test_one_signature_a_dtype(cold):
+    said, _ = cold
+    for name in ENTRIES:
+        assert said[name]["hits"] == 0
+        assert said[name]["dtypes"] == (["uint64"] * 2 if name == "mark_rows" else ["float32", "float64"])
+    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == ["float32", "float64"]
+
+
+def test_a_second_process_loads(cold):
+    _, folder = cold
+    files = sorted(folder.iterdir())
+    assert [file.name.partition("-")[0] for file in files] == sorted([*ENTRIES, *ENTRIES])
+    assert all(file.suffix == ".kernel" for file in files)
+    before = [file.stat().st_mtime_ns for file in files]
+    said = fits_in_a_new_process(folder, "float32")
+    for name in ENTRIES:
+        assert len(said[name]["dtypes"]) == said[name]["hits"] == 1
+    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == []  # nothing was compiled
+    assert sorted(folder.iterdir()) == files
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_the_normal_build_is_unchecked():
+    assert (os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")) == jit.CHECKED
+
+
+# --- the cache, on a small kernel -------------------------------------------------------------------------------------
+
+
+def twice(x):
+    return 2 * x
+
+
+def new_kernel():
+    """The kernel as a new process has it: nothing compiled."""
+    return jit.entry(twice)
+
+
+def hits(kernel):
+    return sum(kernel.stats.cache_hits.values())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
+    return folder
+
+
+def only_file(folder):
+    (file,) = folder.iterdir()
+    return file
+
+
+def test_a_file_for_each_signature(folder):
+    kernel = new_kernel()
+    assert (kernel(3), kernel(1.5)) == (6, 3.0)
+    assert len(list(folder.iterdir())) == 2
+    again = new_kernel()
+    assert (again(4), again(2.5), hits(again)) == (8, 5.0, 2)
+    assert (hits(kernel), len(list(folder.iterdir()))) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:20],
+        lambda data: data[:32],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: bytes([data[0] ^ 1]) + data[1:],
+        lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:],
+        lambda data: b"something else",
+    ],
+    ids=["empty", "half a checksum", "checksum alone", "half", "one byte less", "one more", "checksum", "bit", "other"],
+)
+def test_a_damaged_file_is_ignored_and_replaced(folder, damage):
+    new_kernel()(3)
+    file = only_file(folder)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    kernel = new_kernel()
+    assert (kernel(3), hits(kernel)) == (6, 0)
+    assert only_file(folder) == file
+    healed = new_kernel()
+    assert (healed(3), hits(healed)) == (6, 1)
+
+
+def test_what_cannot_be_written_is_compiled_again(folder, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jit, "_write_whole", full)
+    for _ in range(2):
+        kernel = new_kernel()
+        assert (kernel(3), hits(kernel)) == (6, 0)
+    assert not folder.exists()
+
+
+def test_nothing_half_written_is_left(folder, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(jit.os, "replace", refuse)
+    assert new_kernel()(3) == 6
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_survived(folder):
+    folder.write_text("not a folder")
+    assert new_kernel()(3) == 6
+    assert folder.read_text() == "not a folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_read_only_folder_is_survived(folder):
+    folder.mkdir()
+    folder.chmod(0o500)
+    assert new_kernel()(3) == 6
+    assert list(folder.iterdir()) == []
+
+
+def test_the_first_folder_that_takes_it(tmp_path, monkeypatch):
+    no_folder = tmp_path / "file"
+    no_folder.write_text("")
+    second = tmp_path / "second"
+    monkeypatch.setattr(jit, "_folders", lambda: [no_folder / "below", second, tmp_path / "third"])
+    assert new_kernel()(3) == 6
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["second"]
+    again = new_kernel()
+    assert (again(3), hits(again)) == (6, 1)
+
+
+def test_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert jit._folders() == [tmp_path]
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    beside = Path(jit.__file__).parent / "__pycache__"
+    assert jit._folders() == [beside, tmp_path / ".cache" / "fastmlp"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert jit._folders() == [beside, tmp_path / "xdg" / "fastmlp", tmp_path / ".cache" / "fastmlp"]
+
+
+def test_another_build_has_other_files(folder, monkeypatch):
+    new_kernel()(3)
+    first = only_file(folder)
+    monkeypatch.setattr(jit, "CHECKED", not jit.CHECKED)
+    assert hits(checked := new_kernel()) == 0
+    assert checked(3) == 6
+    assert len(list(folder.iterdir())) == 2
+    monkeypatch.setattr(jit, "CHECKED", not jit.CHECKED)
+    monkeypatch.setattr(jit, "_sources", lambda: "other sources")
+    changed = new_kernel()
+    assert (changed(3), hits(changed)) == (6, 0)
+    assert len(list(folder.iterdir())) == 3
+    assert first.exists()
+
+
+def test_any_kernel_source_counts(tmp_path, monkeypatch):
+    for path in Path(jit.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    seen = {jit._sources.__wrapped__()}
+    assert jit._sources.__wrapped__() in seen
+    assert jit._sources() in seen
+    for path in sorted(tmp_path.glob("*.py")):
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert jit._sources.__wrapped__() not in seen, path.name
+        seen.add(jit._sources.__wrapped__())
+
+
+# --- the decorators ---------------------------------------------------------------------------------------------------
+
+
+def test_constants_make_no_new_signature():
+    inner = jit.kernel(lambda a, n: a[0] * n)
+    outer = jit.kernel(lambda a: inner(a, 1) + inner(a, 2) + inner(a, len(a)))
+    assert outer(np.ones(3)) == 6
+    assert len(inner.signatures) == 1
+
+
+def test_kernels_release_the_lock_and_keep_their_sums():
+    options = jit.kernel(twice).targetoptions
+    assert options["nogil"] is True
+    assert options["fastmath"] is False
+    assert options["error_model"] == "numpy"
+    assert options["boundscheck"] is jit.CHECKED
