@@ -3,7 +3,7 @@
 A callback has any of these methods; `net` is the network and `fit` a `FitState`:
 
 - ``on_fit_begin(net, fit)`` before the first epoch;
-- ``on_step(net, fit)`` about every 0.05 s while an epoch runs;
+- ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step;
 - ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit.
 """
@@ -18,6 +18,8 @@ from typing import Any
 from fastmlp.history import History
 
 __all__ = ["FitState", "ProgressBar", "call_hooks", "gather_callbacks"]
+
+_LINES = 20  # about so many lines say how a long fit goes where there is no terminal
 
 HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
 
@@ -76,14 +78,14 @@ def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitStat
 
 
 class ProgressBar:
-    """A bar on a terminal (tqdm, on stderr), with the loss of the last epoch; elsewhere one plain line an epoch."""
+    """A bar on a terminal or in a notebook (tqdm, on stderr); elsewhere plain lines, one an epoch or some twenty."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:
             from tqdm import tqdm
 
             total = fit.epochs * fit.n_batches
@@ -99,10 +101,13 @@ class ProgressBar:
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         measured = {name: f"{values[-1]:.4f}" for name in names if (values := getattr(fit.history, name))}
         if self._bar is None:
-            words = ", ".join(f"{name} {value}" for name, value in measured.items())
-            print(f"epoch {fit.epoch}/{fit.epochs}: {words}, {fit.history.seconds[-1]:.2f} s", file=sys.stderr)
+            every = max(1, fit.epochs // _LINES)
+            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
+                words = ", ".join(f"{name} {value}" for name, value in measured.items())
+                print(f"epoch {fit.epoch}/{fit.epochs}: {words}, {fit.history.seconds[-1]:.2f} s", file=sys.stderr)
             return
-        self._bar.set_postfix(measured, refresh=False)
+        accuracy = "val_accuracy" if fit.history.val_accuracy else "accuracy"  # as much as an 80-column terminal holds
+        self._bar.set_postfix_str(f"loss {measured['loss']}, {accuracy} {measured[accuracy]}", refresh=False)
         self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
 

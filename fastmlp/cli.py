@@ -299,6 +299,9 @@ def _train(arguments: argparse.Namespace) -> int:
             validation_data=(x_test, y_test),
             callbacks=_callbacks(),
         )
+    if history.interrupted and history.steps == 0:
+        print("fastmlp train: interrupted before the first step; nothing is saved", file=sys.stderr)
+        return _INTERRUPTED
     if history.interrupted:
         done = f"{len(history.loss)} of {arguments.epochs} epochs"
         print(f"fastmlp train: interrupted after {done}; the results are those so far", file=sys.stderr)

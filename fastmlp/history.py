@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 __all__ = ["History"]
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """Measurements of one fit: lists with one entry for each finished epoch.
 
@@ -18,9 +18,12 @@ class History:
     val_loss, val_accuracy : list of float
         Measured on the validation data at the end of the epoch; empty without validation data.
     seconds : list of float
-        Wall time of the epoch's training, without validation and callbacks at its end.
+        Wall time of the epoch's training, without validation and callbacks at its end. Short epochs that nobody looks
+        at are run several to a call, and share its time equally.
     interrupted : bool
         True when Ctrl-C ended the fit.
+    steps : int
+        All finished steps, also those of an epoch that was not finished.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -29,6 +32,14 @@ class History:
     val_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     interrupted: bool = False
+    steps: int = 0
+
+    def __repr__(self) -> str:
+        """Return a line: a cell of a notebook shows it."""
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        last = [f"{name} {values[-1]:.4f}" for name in names if (values := getattr(self, name))]
+        end = f"{', interrupted' * self.interrupted}: {', '.join(last)}" if last else ", interrupted" * self.interrupted
+        return f"<History of {len(self.loss)} epochs{end}>"
 
     def append(
         self,

@@ -13,7 +13,7 @@ from fastmlp.kernels import epoch
 from fastmlp.layout import Layout, Workspace, aligned_zeros, as_kernel_input
 from fastmlp.network import Floats, Labels, Network, Outcome
 from fastmlp.rows import NO_MARKS, Rows, mark_rows, worth_marking
-from fastmlp.threads import available_threads, run_together
+from fastmlp.threads import available_threads, run_apart, run_together
 
 __all__ = ["MLP"]
 
@@ -22,6 +22,8 @@ _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as muc
 _CALL_SECONDS = 0.02  # short epochs are run together in calls of about this length
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
 _INFER_CHUNK = 256
+
+_compiled: set[tuple[str, str]] = set()  # entries and dtypes that this process has ready
 
 
 class MLP(Network):  # noqa: D101
@@ -54,9 +56,12 @@ class MLP(Network):  # noqa: D101
             return self.n_threads
         return 1 if self._flops(n_rows) < _SHARED_FLOPS else available_threads()
 
+    def _seconds(self, n_rows: int, n_batches: int) -> float:
+        """Return about how long an epoch takes."""
+        return n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
+
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
-        seconds = n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
-        return max(1, int(_CALL_SECONDS / seconds))
+        return max(1, int(_CALL_SECONDS / self._seconds(n_rows, n_batches)))
 
     def _prepare(self, X: Floats, first_layer: str) -> Rows:
         """Look at X once, mark its nonzero numbers where zeros are to be left out, and compile or load the kernels."""
@@ -64,11 +69,21 @@ class MLP(Network):  # noqa: D101
         rows = Rows(as_kernel_input(X), len(X), X.shape[1], NO_MARKS)
         with self._workspace(1, 1, False, marked) as space:
             outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
-            self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0, marked)(0, 1, 0)
+            call = self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0, marked)
+            self._compile("train_sparse" if marked else "train_dense", lambda: call(0, 1, 0))
         if marked:
             size = 1 if X.size < _SHARED_FLOPS else self.n_threads or available_threads()
             rows.marks = mark_rows(rows, size)
         return rows
+
+    def _prepare_inference(self) -> None:
+        self._compile("infer", lambda: self._predicted(np.zeros((1, self.layers[0]), self.dtype)))
+
+    def _compile(self, entry: str, call: Callable[[], object]) -> None:
+        """Run a call that compiles a kernel, or loads it, unless this process has done so."""
+        if (entry, self.dtype) not in _compiled:
+            run_apart(call)
+            _compiled.add((entry, self.dtype))
 
     def _train(
         self,
@@ -87,8 +102,10 @@ class MLP(Network):  # noqa: D101
         with self._workspace(min(batch_size, _CHUNK), size, long, marked) as space:
             call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode, marked)
             control = space.control
+            n_batches = -(-rows.n_rows // batch_size)
+            brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                if on_step is None:
+                if on_step is None or brief:  # over before anybody could look or press Ctrl-C
                     call(0, size, len(orders))
                 else:
                     run_together(
@@ -101,7 +118,7 @@ class MLP(Network):  # noqa: D101
             finally:
                 outcome.steps = int(control[epoch.STEPS])
             if control[epoch.RESULT] == epoch.NOT_FINITE:
-                outcome.bad_loss = float(outcome.losses[outcome.steps // -(-rows.n_rows // batch_size)])
+                outcome.bad_loss = float(outcome.losses[outcome.steps // n_batches])
 
     def _call(
         self,

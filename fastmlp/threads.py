@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Self
 
-__all__ = ["CtrlC", "available_threads", "run_together"]
+__all__ = ["CtrlC", "available_threads", "run_apart", "run_together"]
 
 _POLL_SECONDS = 0.02
 
@@ -61,6 +61,21 @@ class CtrlC:
     def __exit__(self, *_: object) -> None:
         if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_apart(call: Callable[[], object]) -> None:
+    """Run `call` in a thread; Ctrl-C leaves it to itself and raises KeyboardInterrupt here at once.
+
+    The compiler would take a KeyboardInterrupt in the midst of its work, and may lose it.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="fastmlp")
+    with CtrlC() as ctrl_c:
+        running = pool.submit(call)
+        pool.shutdown(wait=False)
+        while wait([running], _POLL_SECONDS).not_done:
+            if ctrl_c.pressed:
+                raise KeyboardInterrupt
+    running.result()
 
 
 def run_together(

@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ __all__ = [
 _BLOCK_BYTES = 1 << 20  # of rows looked at together, to find a value that is not finite
 
 _MOST_THREADS = 1024
+
+_NOTHING: Mapping[str, str] = {}
 
 _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "complex", "M": "date", "m": "time"}
 
@@ -55,11 +57,12 @@ def check_layers(layers: object) -> tuple[int, ...]:
     return tuple(check_positive_int(f"layers[{i}]", size) for i, size in enumerate(layers))
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+def check_choice(name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NOTHING) -> str:
     """Return `value` if it is one of `choices`; if not, say which exist and which may be meant."""
     if isinstance(value, str) and value in choices:
         return value
-    close = difflib.get_close_matches(value.lower(), choices, n=1) if isinstance(value, str) else []
+    word = value.lower() if isinstance(value, str) else ""
+    close = [also_called[word]] if word in also_called else difflib.get_close_matches(word, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     kind = ValueError if isinstance(value, str) else TypeError
     raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{hint}")

@@ -115,13 +115,13 @@ def _folders() -> list[Path]:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return [Path(chosen)]
-    folders = [Path(__file__).parent / "__pycache__"]
+    folders = []
     if "XDG_CACHE_HOME" in os.environ:
         folders.append(Path(os.environ["XDG_CACHE_HOME"]) / "fastmlp")
     home = os.path.expanduser("~")
     if home != "~":
         folders.append(Path(home) / ".cache" / "fastmlp")
-    return folders
+    return [*folders, Path(__file__).parent / "__pycache__"]
 
 
 def _write_whole(path: Path, data: Any) -> None:

@@ -161,8 +161,7 @@ def test_bar_on_a_terminal(net, every_step, monkeypatch):
     assert shown.endswith("\n")  # the bar is closed
     last = shown.rstrip().split("\r")[-1]
     assert "6/6" in last
-    assert f"loss={net.history.loss[-1]:.4f}" in last
-    assert f"accuracy={net.history.accuracy[-1]:.4f}" in last
+    assert f"loss {net.history.loss[-1]:.4f}, accuracy {net.history.accuracy[-1]:.4f}" in last
 
 
 def test_bar_of_an_interrupted_fit_stays_where_it_stands(net, monkeypatch):

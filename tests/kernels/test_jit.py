@@ -220,9 +220,9 @@ def test_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     beside = Path(jit.__file__).parent / "__pycache__"
-    assert jit._folders() == [beside, tmp_path / ".cache" / "fastmlp"]
+    assert jit._folders() == [tmp_path / ".cache" / "fastmlp", beside]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert jit._folders() == [beside, tmp_path / "xdg" / "fastmlp", tmp_path / ".cache" / "fastmlp"]
+    assert jit._folders() == [tmp_path / "xdg" / "fastmlp", tmp_path / ".cache" / "fastmlp", beside]
 
 
 def test_another_build_has_other_files(folder, monkeypatch):
