@@ -12,13 +12,14 @@ import importlib.util
 import math
 import os
 import re
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastmlp import storage
 
 __all__ = ["load_digits", "load_idx", "load_mnist", "load_npz", "load_openml", "load_xor"]
 
@@ -230,14 +231,17 @@ def _as_rows(data: NDArray[Any], name: str) -> Rows:
         scaled: Rows = np.divide(rows, np.float32(255), dtype=np.float32, order="C")
         return scaled
     if data.dtype.kind != "f":
-        raise ValueError(f"{name} is {data.dtype}, not uint8 (0 to 255) or floating point")
+        raise ValueError(
+            f"{name} is {data.dtype}, not uint8 (0 to 255) or floating point; scale it first, e.g. "
+            f"({name} / {name}.max()).astype(np.float32)"
+        )
     return np.ascontiguousarray(rows, dtype=np.float32)
 
 
 def _as_labels(data: NDArray[Any], name: str) -> Labels:
     """Take integers (n,) or (n, 1) as int64 (n,)."""
     if data.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {data.dtype}, not integers")
+        raise ValueError(f"{name} is {data.dtype}, not integers; number the classes first: 0, 1, 2, ...")
     if data.ndim == 2 and data.shape[1] == 1:
         data = data[:, 0]
     if data.ndim != 1:
@@ -251,19 +255,13 @@ def _as_labels(data: NDArray[Any], name: str) -> Labels:
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Read the four arrays by the names X_train, y_train, X_test, y_test."""
     wanted = ("X_train", "y_train", "X_test", "y_test")
-    with path.open("rb") as file:
-        try:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            # Keras writes x_train for X_train; y is y for both.
-            names = {name: name if name in archive.files else name.lower() for name in wanted}
-            missing = [name for name in wanted if names[name] not in archive.files]
-            if not missing:
-                return {name: archive[names[name]] for name in wanted}
-        except (*_CORRUPT, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} cannot be read as a NumPy archive (.npz) of numbers: {error}") from error
-    raise ValueError(f"{path} has no {' and no '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}")
+    arrays = storage.load_npz(path)
+    # Keras writes x_train for X_train; y is y for both.
+    names = {name: name if name in arrays else name.lower() for name in wanted}
+    missing = [name for name in wanted if names[name] not in arrays]
+    if missing:
+        raise ValueError(f"{path} has no {' and no '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}")
+    return {name: arrays[names[name]] for name in wanted}
 
 
 # idx

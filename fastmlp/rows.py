@@ -46,8 +46,9 @@ def worth_marking(X: npt.NDArray[Any]) -> bool:
     The sparse forward pass takes rows in pairs, so what counts are the features that one or the other has.
     """
     some = X[:: max(1, len(X) // _LOOKED_AT)] != 0
-    pairs = some[: len(some) // 2] | some[len(some) // 2 : len(some) // 2 * 2]
-    return bool(pairs.size) and float(pairs.mean()) < _DENSE_FROM
+    half = len(some) // 2
+    pairs = some[:half] | some[half : 2 * half] if half else some
+    return float(pairs.mean()) < _DENSE_FROM
 
 
 def mark_rows(rows: Rows, n_threads: int) -> npt.NDArray[np.uint64]:

@@ -17,6 +17,17 @@ import numpy.typing as npt
 
 __all__ = ["StoredNetwork", "load_network", "load_npz", "save_network", "save_npz"]
 
+_DAMAGED = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 _FORMAT = "fastmlp 1"
 
 
@@ -61,8 +72,9 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+        except _DAMAGED as error:
+            why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
+            raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error
 
 
 @dataclass

@@ -503,3 +503,14 @@ def test_names_beyond_ascii_on_an_ascii_terminal(tmp_path):
     done = run("train", "--data", tmp_path / "né\udcff", env=environment)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path, monkeypatch, capsys):
+    def press(self, X, first_layer):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastmlp.MLP, "_prepare", press)
+    target = tmp_path / "net.npz"
+    assert main(["train", "--data", "xor", "--save", str(target)]) == 130
+    assert not target.exists()
+    assert "before the first step; nothing is saved" in capsys.readouterr().err

@@ -249,7 +249,7 @@ def test_npz_keeps_floats(tmp_path, dtype):
         ({"X_train": np.ones((0, 12))}, r"X_train has the shape \(0, 12\)"),
         ({"y_train": np.ones(6)}, "y_train is float64, not integers"),
         ({"y_train": np.eye(6, dtype=int)}, r"y_train has the shape \(6, 6\), not \(n,\)"),
-        ({"y_train": np.array([{}] * 6)}, "allow_pickle=False"),
+        ({"y_train": np.array([{}] * 6)}, "holds Python objects"),
     ],
 )
 def test_npz_unfit_arrays(tmp_path, change, message):
@@ -270,7 +270,7 @@ def test_npz_damaged(tmp_path, save):
     flipped[160] ^= 0xFF  # inside the first array
     for damaged in (data[:-30], data[:200], b"", b"no archive", flipped):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"a\.npz cannot be read as a NumPy archive"):
+        with pytest.raises(ValueError, match=r"a\.npz (cannot be read|is not a whole)"):
             datasets.load_npz(path)
 
 
@@ -278,7 +278,7 @@ def test_npz_not_an_archive(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
         datasets.load_npz(tmp_path / "nowhere.npz")
     np.save(tmp_path / "a.npy", np.ones(3))
-    with pytest.raises(ValueError, match="a single array"):
+    with pytest.raises(ValueError, match="is not a whole .npz file"):
         datasets.load_npz(tmp_path / "a.npy")
 
 

@@ -981,3 +981,52 @@ def test_prediction_and_gradients_change_nothing():
     net.predict_proba(X)
     assert_bits(net, before)
     assert net._generator.bit_generator.state == state
+
+
+def test_assigning_to_an_item_of_the_weights_writes_into_the_network():
+    net, other = MLP([3, 4, 2]), MLP([3, 4, 2], seed=1)
+    for i in range(2):
+        net.weights[i] = other.weights[i]
+        net.biases[i] += 0.5
+    X = np.ones((5, 3), np.float32)
+    np.testing.assert_array_equal(net.weights[1], other.weights[1])
+    for bias in other.biases:
+        bias += 0.5
+    np.testing.assert_array_equal(net.predict_proba(X), other.predict_proba(X))
+    with pytest.raises(ValueError, match="broadcast"):
+        net.weights[0] = np.zeros((4, 4))
+
+
+def test_steps_are_counted_whatever_the_epochs():
+    X, y = data(50, 4)
+    assert MLP([4, 3]).fit(X, y, epochs=7, batch_size=20).steps == 21
+
+
+def test_a_history_is_a_line():
+    X, y = data(50, 4)
+    history = MLP([4, 3]).fit(X, y, epochs=200)
+    assert repr(history) == f"<History of 200 epochs: loss {history.loss[-1]:.4f}, accuracy {history.accuracy[-1]:.4f}>"
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"), [({"activation": "sigmoid"}, "did you mean 'logistic'"), ({"init": "kaiming"}, "'he'")]
+)
+def test_other_libraries_names_get_a_hint(settings, hint):
+    with pytest.raises(ValueError, match=hint):
+        MLP([4, 3], **settings)
+
+
+@pytest.mark.parametrize(
+    ("first_layer", "zeros", "expected"),
+    [("auto", 0.0, False), ("auto", 0.9, True), ("dense", 0.9, False), ("sparse", 0.0, True), ("auto", 1.0, True)],
+)
+def test_the_first_layer_is_picked_from_the_data(monkeypatch, first_layer, zeros, expected):
+    marked = []
+    mark_rows = mlp_module.mark_rows
+    monkeypatch.setattr(mlp_module, "mark_rows", lambda *given: marked.append(1) or mark_rows(*given))
+    X, y = data(300, 40)
+    X[np.random.default_rng(0).random(X.shape) < zeros] = 0
+    for n_rows in (300, 1):
+        marked.clear()
+        MLP([40, 3], first_layer=first_layer).fit(X[:n_rows], y[:n_rows], epochs=1)
+        assert bool(marked) is expected
