@@ -172,6 +172,11 @@ class Workspace:
         self.meetings[:] = 0
         self.gradient[:] = 0
 
+    @property
+    def waited(self) -> float:
+        """Part of the time of the last call that its threads spent in long waits."""
+        return float(self.meetings[2] / max(1, self.meetings[3] * len(self.plans)))
+
     def stop(self) -> None:
         """Ask the team to stop before its next update."""
         self.control[epoch.STOP] = 1

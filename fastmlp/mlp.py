@@ -19,6 +19,8 @@ __all__ = ["MLP"]
 
 _CHUNK = 512  # rows that go through the network together: their activations stay in the cache
 _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as much as it saves
+_CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
+_ALONE_CALLS = 8  # that one thread runs when the cores are crowded, before the team is tried again
 _CALL_SECONDS = 0.02  # short epochs are run together in calls of about this length
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
 _INFER_CHUNK = 256
@@ -32,6 +34,7 @@ class MLP(Network):  # noqa: D101
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
         self._layout = Layout(self.layers, self.dtype)
         self._params = aligned_zeros(self._layout.size, self.dtype)
+        self._alone = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
@@ -55,6 +58,18 @@ class MLP(Network):  # noqa: D101
         if self.n_threads is not None:
             return self.n_threads
         return 1 if self._flops(n_rows) < _SHARED_FLOPS else available_threads()
+
+    def _training_size(self, n_rows: int) -> int:
+        """Return the size of the next team: one thread for a while where the last team waited for its cores.
+
+        Threads that meet some ten thousand times a second lose more than half of their speed when another program takes
+        one of their cores now and then.
+        """
+        size = self._team_size(n_rows)
+        if size == 1 or self.n_threads is not None or self._alone == 0:
+            return size
+        self._alone -= 1
+        return 1
 
     def _seconds(self, n_rows: int, n_batches: int) -> float:
         """Return about how long an epoch takes."""
@@ -97,7 +112,7 @@ class MLP(Network):  # noqa: D101
     ) -> None:
         long = batch_size > _CHUNK
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
-        size = 1 if on_step is None else self._team_size(batch_size)
+        size = 1 if on_step is None else self._training_size(batch_size)
         marked = rows.marks is not NO_MARKS
         with self._workspace(min(batch_size, _CHUNK), size, long, marked) as space:
             call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode, marked)
@@ -117,6 +132,8 @@ class MLP(Network):  # noqa: D101
                     )
             finally:
                 outcome.steps = int(control[epoch.STEPS])
+            if space.waited > _CROWDED:
+                self._alone = _ALONE_CALLS
             if control[epoch.RESULT] == epoch.NOT_FINITE:
                 outcome.bad_loss = float(outcome.losses[outcome.steps // n_batches])
 

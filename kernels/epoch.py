@@ -18,7 +18,7 @@ from .jit import entry, part
 from .losses import argmax, softmax, softmax_cross_entropy
 from .simd import lane_count, peek
 from .sparse import WORD, sparse_forward, sparse_update, turn_marks
-from .team import meet
+from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN, MEET, FIELDS = range(17)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights, outputs and deltas; numbers from one such
@@ -46,6 +46,7 @@ def training(name, first_forward, first_update):
         params, gradient, work, notes, by_feature, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
         x, x_pitch, marks, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, rate, mode, rank, size,
     ):  # fmt: skip
+        began = cycles()
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
@@ -93,6 +94,8 @@ def training(name, first_forward, first_update):
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
                     control[STEPS] += 1
+        if rank == 0:
+            meetings[3] = cycles() - began
 
     train.__name__ = name
     return entry(train)

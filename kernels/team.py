@@ -3,7 +3,8 @@
 A team is ``size`` threads that run the same kernel, each with its own ``rank``. Outputs are divided, sums never: so no
 bit depends on the size of the team. ``meetings[0]`` is a counter that only grows; a thread that reaches its ``n``-th
 barrier adds one to it and waits until it is ``n * size``. Where ``meetings[1]`` is set nobody waits any more: a thread
-of the team has failed.
+of the team has failed. ``meetings[2]`` sums up long waits, in cycles, and ``meetings[3]`` says how many
+cycles all took: where they are many, other programs use the cores.
 """
 
 from llvmlite import ir
@@ -14,8 +15,11 @@ from numba.extending import intrinsic
 from .jit import kernel
 from .simd import I64, Memory, peek
 
-SPINS = 4000
-"""Turns of the waiting loop, some 50 microseconds, after which a thread lets others have its core at every turn."""
+SPINS = 400
+"""Turns of the waiting loop, some 5 microseconds, after which a thread lets others have its core at every turn."""
+
+LONG_WAIT = 200_000
+"""Cycles of a wait that tells of other programs that use the cores: some 60 microseconds."""
 
 
 @intrinsic
@@ -43,6 +47,19 @@ def pause(typing_context):
 
 
 @intrinsic
+def cycles(typing_context):
+    """Give the count of a clock of the processor; 0 where a program may not read one."""
+
+    def codegen(context, builder, signature, args):
+        if "x86" not in builder.module.triple:
+            return I64(0)
+        function = ir.FunctionType(I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.readcyclecounter"), [])
+
+    return types.int64(), codegen
+
+
+@intrinsic
 def yield_core(typing_context):
     """Let another thread of the system run."""
 
@@ -61,10 +78,13 @@ def meet(meetings, size):
     if size == 1:
         return
     goal = arrive(meetings) // size * size + size
-    spins = 0
+    start, spins = cycles(), 0
     while peek(meetings, 0) < goal and not peek(meetings, 1):
         spins += 1
         if spins < SPINS:
             pause()
         else:
             yield_core()
+    waited = cycles() - start
+    if waited > LONG_WAIT:
+        meetings[2] += waited  # only a hint, so one may be missed
