@@ -1,5 +1,6 @@
 """The barrier: nobody leaves before all are there, also where threads are more than cores."""
 
+import platform
 import threading
 import time
 
@@ -51,7 +52,20 @@ def test_nobody_leaves_before_all_are_there(size, n):
     assert not missing.any()
     assert np.all(steps == n)
     assert meetings[0] == 2 * n * size
-    assert not meetings[1:].any()
+    assert meetings[1] == 0
+    assert not meetings[3:].any()
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="no clock that a program may read")
+def test_long_waits_are_counted():
+    meetings, _, _ = run_march(2, 1, late=0.05)
+    assert meetings[2] > 10_000_000  # cycles
+
+
+def test_nobody_waits_for_one_that_has_failed():
+    meetings = np.zeros(LINE, np.int64)
+    meetings[1] = 1
+    march(meetings, 2, np.zeros(2 * LINE, np.int64), np.zeros(2 * LINE, np.int64), 0, 100)  # and comes back
 
 
 def test_a_late_comer_is_waited_for():
