@@ -219,7 +219,7 @@ class Memory:
         address = self.builder.bitcast(self.builder.gep(self.data, [at]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(function, [address, I32(0), I32(3), I32(1)])  # to read, into the first level, data
+        self.builder.call(function, [address, I32(0), I32(2), I32(1)])  # to read, into the second level, data
 
     def number(self, at):
         """Emit the load of one element."""
