@@ -47,6 +47,7 @@ def training(name, first_forward, first_update):
         x, x_pitch, marks, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, rate, mode, rank, size,
     ):  # fmt: skip
         began = cycles()
+        target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
@@ -76,16 +77,10 @@ def training(name, first_forward, first_update):
                         return
                     next_at = at + rows
                     next_end = min(next_at + chunk, len(orders))
-                    if mode & ACCUMULATE:
-                        first_update(
-                            gradient, work, plan, x, by_feature, notes, rows, 1.0, orders, next_at, next_end, x_pitch
-                        )
-                        update_pass(gradient, work, plan, notes, chunk, rows, 1.0)
-                    else:
-                        first_update(
-                            params, work, plan, x, by_feature, notes, rows, -rate, orders, next_at, next_end, x_pitch
-                        )
-                        update_pass(params, work, plan, notes, chunk, rows, -rate)
+                    first_update(
+                        target, work, plan, x, by_feature, notes, rows, target_rate, orders, next_at, next_end, x_pitch
+                    )
+                    update_pass(target, work, plan, notes, chunk, rows, target_rate)
                     meet(meetings, size)
                 if mode & COMMIT:
                     commit(params, gradient, -rate, rank, size)
