@@ -23,7 +23,6 @@ _DAMAGED = (
     OSError,
     RuntimeError,
     MemoryError,
-    NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -1,0 +1,72 @@
+"""What the tests of the networks share: small data, twins of both kinds, comparisons to the bit."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, reference
+
+ROOT = Path(__file__).resolve().parents[1]
+DTYPES = ("float32", "float64")
+ACTIVATIONS = ("relu", "logistic")
+NETS = ([4, 3], [1, 2], [5, 1, 2], [6, 1, 1, 3], [13, 17, 7], [30, 65, 33, 10], [7, 16, 9, 12, 5, 8, 3], [3, 300, 2])
+LONG = 700  # rows of a batch that does not go through the network in one piece
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+def data(n_rows, n_features=4, n_classes=3, seed=0, dtype="float32"):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((n_rows, n_features)).astype(dtype)
+    return X, generator.integers(0, n_classes, n_rows)
+
+
+def data_for(net, n_rows, seed=0):
+    return data(n_rows, net.layers[0], net.layers[-1], seed, net.dtype)
+
+
+def parameters(net):
+    return net.weights + net.biases
+
+
+def snapshot(net):
+    return [p.copy() for p in parameters(net)]
+
+
+def assert_bits(net, expected):
+    for p, q in zip(parameters(net), expected, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+def assert_close(got, expected, dtype, factor=1):
+    tolerance = factor * TOLERANCE[dtype]
+    for g, e in zip(got, expected, strict=True):
+        assert np.shape(g) == np.shape(e)
+        np.testing.assert_allclose(g, e, rtol=tolerance, atol=tolerance * max(np.abs(e).max(), 1e-3))
+
+
+def twins(layers, **settings):
+    """The same network twice, compiled and plain, with biases that are not zero."""
+    nets = MLP(layers, **settings), reference.MLP(layers, **settings)
+    for net in nets:
+        generator = np.random.default_rng(7)
+        for b in net.biases:
+            b[:] = generator.normal(scale=0.1, size=b.shape)
+    return nets
+
+
+def refused(error, message):
+    return pytest.raises(error, match=re.escape(message))
+
+
+class AtEpochEnd:
+    def __init__(self, function):
+        self.on_epoch_end = function
+
+
+def raise_broken(*_):
+    raise RuntimeError("broken")
+
+
+X, Y = data(10)
