@@ -1,4 +1,4 @@
-"""fastmlp: the fastest exact training of multilayer perceptrons on a CPU."""
+"""fastmlp: fast, exact training of multilayer perceptrons on a CPU."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -39,8 +39,12 @@ class MLP(Network):  # noqa: D101
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
     @contextmanager
-    def _workspace(self, *key: Any) -> Iterator[Workspace]:
-        """Lend a workspace (chunk, n_threads, accumulate, marked) that nobody uses, of an earlier call or made now."""
+    def _workspace(self, n_rows: int, *rest: Any) -> Iterator[Workspace]:
+        """Lend a workspace (n_rows, n_threads, accumulate, marked) that nobody uses, of an earlier call or made now.
+
+        It is for a power of two of rows: batches of many sizes share a few.
+        """
+        key = (min(_CHUNK, 1 << (n_rows - 1).bit_length()), *rest)
         idle = self._idle.setdefault(key, [])
         try:
             space = idle.pop()

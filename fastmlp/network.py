@@ -258,7 +258,8 @@ class Network(ABC):
         -------
         History
             Loss and accuracy of each epoch. Ctrl-C warns and returns the finished epochs; the steps of the unfinished
-            epoch stay in the parameters.
+            epoch stay in the parameters. Before training begins, while kernels are compiled, it is a KeyboardInterrupt
+            as everywhere, and the network is as before.
 
         Raises
         ------
@@ -276,6 +277,9 @@ class Network(ABC):
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
         shuffle = bool(shuffle) and fit.n_batches > 1  # the order within a single batch changes nothing
+        data = self._prepare(X_, self.first_layer)
+        if validation is not None:
+            self._prepare_inference()
         self.history = fit.history
 
         ctrl_c = CtrlC()
@@ -286,9 +290,6 @@ class Network(ABC):
             return not ctrl_c.pressed
 
         try:
-            data = self._prepare(X_, self.first_layer)
-            if validation is not None:
-                self._prepare_inference()
             call_hooks(hooks, "on_fit_begin", self, fit)
             while fit.epoch < fit.epochs and not fit.stop and not fit.history.interrupted:
                 start = time.perf_counter()
@@ -304,7 +305,7 @@ class Network(ABC):
                 fit.history.interrupted = ctrl_c.pressed
                 if fit.step == 0 and outcome.steps:
                     call_hooks(hooks, "on_epoch_end", self, fit)
-        except KeyboardInterrupt:  # while kernels were compiled, in a callback or in between
+        except KeyboardInterrupt:  # in a callback or in between
             fit.history.interrupted = True
         finally:
             call_hooks(hooks, "on_fit_end", self, fit)

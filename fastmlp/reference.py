@@ -142,6 +142,7 @@ class MLP(Network):
                     if not on_step(outcome.steps):
                         return
 
+    @_quiet
     def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
         outputs = forward(X, self._weights, self._biases, self.activation)
         loss = float(cross_entropy(outputs[-1], y).mean(dtype=np.float64))
@@ -152,9 +153,11 @@ class MLP(Network):
         logits = self._logits(X)
         return cross_entropy(logits, y), logits.argmax(axis=1) == y
 
+    @_quiet
     def _probabilities(self, X: Floats) -> Floats:
         return softmax(self._logits(X))
 
+    @_quiet
     def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
         labels: npt.NDArray[np.int64] = self._logits(X).argmax(axis=1).astype(np.int64)
         return labels

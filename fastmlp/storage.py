@@ -6,7 +6,6 @@ import itertools
 import os
 import secrets
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = ["StoredNetwork", "load_network", "load_npz", "save_network", "save_npz"]
-
-_DAMAGED = (
-    ValueError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _FORMAT = "fastmlp 1"
 
@@ -43,6 +32,8 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
         raise FileNotFoundError(f"cannot save {target}: there is no folder {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"cannot save {target}: it is a folder")
+    if target.exists() and not target.is_file():
+        raise OSError(f"cannot save {target}: it is not a plain file")
     # beside the target, for a rename works only within one file system
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -71,7 +62,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        except _DAMAGED as error:
+        except Exception as error:  # a damaged file makes zipfile, zlib, tokenize and NumPy raise all kinds
             why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
             raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error
 

@@ -26,7 +26,7 @@ def kernel(function, *, inline="never"):
         boundscheck=CHECKED,
         fastmath=False,  # a sum keeps its order, a NaN stays one; fused multiply-adds are written as such
         inline=inline,
-        no_cfunc_wrapper=True,
+        no_cfunc_wrapper=True,  # no C code calls a kernel: half a second of compilation less
     )
     # A kernel is compiled once for integers, not once more for each constant that a caller writes.
     template = dispatcher.get_call_template
@@ -115,13 +115,9 @@ def _folders() -> list[Path]:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return [Path(chosen)]
-    folders = []
-    if "XDG_CACHE_HOME" in os.environ:
-        folders.append(Path(os.environ["XDG_CACHE_HOME"]) / "fastmlp")
-    home = os.path.expanduser("~")
-    if home != "~":
-        folders.append(Path(home) / ".cache" / "fastmlp")
-    return [*folders, Path(__file__).parent / "__pycache__"]
+    here = Path(__file__).parent / "__pycache__"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(home) / "fastmlp", here] if os.path.isabs(home) else [here]
 
 
 def _write_whole(path: Path, data: Any) -> None:

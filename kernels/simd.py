@@ -134,10 +134,8 @@ def exp(x):
     b = x.builder
     mantissa, terms, smallest = (23, 7, -87.33654) if x.bits == 32 else (52, 13, -708.39641)
     integer = ir.VectorType(ir.IntType(x.bits), x.count)
-    dtype = np.float32 if x.bits == 32 else np.float64
     # log 2 in two parts, the first with so few bits that n * first is exact
-    first = float(np.float32(0.693359375))
-    second = float(dtype(np.log(np.longdouble(2)) - np.longdouble(first)))
+    first, second = 0.693359375, -2.1219444005469058e-4
     magic = 1.5 * 2.0**mantissa  # adding it rounds to an integer, found in the lowest bits
     shifted = fma(maximum(smallest, x), x.of(1 / np.log(2)), x.of(magic))
     n = shifted - magic

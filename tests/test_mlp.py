@@ -416,3 +416,12 @@ def test_the_first_layer_is_picked_from_the_data(monkeypatch, first_layer, zeros
         marked.clear()
         MLP([40, 3], first_layer=first_layer).fit(X[:n_rows], y[:n_rows], epochs=1)
         assert bool(marked) is expected
+
+
+def test_batches_of_many_sizes_share_a_few_workspaces():
+    net = MLP([4, 3])
+    for n_rows in range(1, 130):
+        X, y = data(n_rows)
+        net.predict(X)
+        net.train_batch(X, y)
+    assert sum(map(len, net._idle.values())) <= 2 * 9

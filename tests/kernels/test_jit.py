@@ -222,7 +222,11 @@ def test_folders(tmp_path, monkeypatch):
     beside = Path(jit.__file__).parent / "__pycache__"
     assert jit._folders() == [tmp_path / ".cache" / "fastmlp", beside]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert jit._folders() == [tmp_path / "xdg" / "fastmlp", tmp_path / ".cache" / "fastmlp", beside]
+    assert jit._folders() == [tmp_path / "xdg" / "fastmlp", beside]
+    for ignored in ("", "relative"):  # as the XDG specification says of both
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert jit._folders()[-1] == beside
+        assert all(folder.is_absolute() for folder in jit._folders())
 
 
 def test_another_build_has_other_files(folder, monkeypatch):
