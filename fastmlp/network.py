@@ -382,6 +382,8 @@ class Network(ABC):
 
     def _check_data(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Labels]:
         X_ = check_X(X, self.layers[0], self.dtype)
+        if any(np.may_share_memory(X_, own) for own in self._weights):
+            X_ = X_.copy()  # the network's own weights would change while they are read
         return X_, check_y(y, len(X_), self.layers[-1])
 
     # --- copies and files ---------------------------------------------------------------------------------------------

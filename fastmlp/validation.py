@@ -174,7 +174,7 @@ def check_X(X: object, n_features: int, dtype: npt.DTypeLike, name: str = "X") -
     """
     source = _as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
     _check_shape(source, n_features, name)
-    with np.errstate(over="ignore"):  # _check_finite says what overflowed, and where
+    with np.errstate(over="ignore", under="ignore"):  # _check_finite says what overflowed, and where
         array: npt.NDArray[Any] = np.require(source, dtype, ["C", "A"])
     _check_finite(array, source, name)
     return array
@@ -229,7 +229,7 @@ def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDAr
     if array.ndim == 2:
         return _labels_from_one_hot(array, n_classes, name)
     _check_labels(array, n_classes, name)
-    return np.require(array, np.int32, ["C", "A"])
+    return np.array(array, np.int32)  # a copy, that nobody can change: kernels trust it
 
 
 def check_validation_data(

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import pickle
+import secrets
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ def entry(function):
     return dispatcher
 
 
+_NO_MATTER = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")  # settings of Numba that change no code
+
+
 class KernelCache:
     """Compiled kernels on disk, one file for a kernel, a signature and everything that its code depends on.
 
@@ -91,6 +94,7 @@ class KernelCache:
     def _file_name(self, signature, codegen):
         parts = (
             _sources(),
+            sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _NO_MATTER),
             signature,
             codegen.magic_tuple(),
             CHECKED,
@@ -122,11 +126,11 @@ def _folders() -> list[Path]:
 
 def _write_whole(path: Path, data: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

@@ -253,3 +253,23 @@ def test_wrong_rows_to_predict(method):
 def test_wrong_settings(arguments, error, message):
     with refused(error, message):
         MLP(**({"layers": [4, 3]} | arguments))
+
+
+def test_labels_changed_during_a_fit_change_nothing():
+    class Spoil:
+        def on_epoch_end(self, net, fit):
+            y[:] = 10**9
+
+    X, labels = data(40)
+    y = labels.astype(np.int32)
+    net, expected = MLP([4, 8, 3]), MLP([4, 8, 3])
+    net.fit(X, y, epochs=3, batch_size=8, callbacks=[Spoil()])
+    expected.fit(X, labels, epochs=3, batch_size=8)
+    assert_bits(net, parameters(expected))
+
+
+def test_a_networks_own_weights_may_be_its_data():
+    nets = [MLP([32, 32, 4], n_threads=n_threads) for n_threads in (1, 2, 1)]
+    for net, rows in zip(nets, (nets[0].weights[0], nets[1].weights[0], nets[2].weights[0].copy()), strict=True):
+        net.fit(rows, np.arange(32) % 4, epochs=3, batch_size=8)
+        assert_bits(net, parameters(nets[0]))
