@@ -36,24 +36,15 @@ class History:
 
     def __repr__(self) -> str:
         """Return a line: a cell of a notebook shows it."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        last = [f"{name} {values[-1]:.4f}" for name in names if (values := getattr(self, name))]
-        end = f"{', interrupted' * self.interrupted}: {', '.join(last)}" if last else ", interrupted" * self.interrupted
-        return f"<History of {len(self.loss)} epochs{end}>"
+        last = f": {self.last()}" if self.loss else ""
+        return f"<History of {len(self.loss)} epochs{', interrupted' * self.interrupted}{last}>"
 
-    def append(
-        self,
-        *,
-        loss: float,
-        accuracy: float,
-        seconds: float,
-        val_loss: float | None = None,
-        val_accuracy: float | None = None,
-    ) -> None:
-        """Add one epoch."""
-        self.loss.append(loss)
-        self.accuracy.append(accuracy)
-        self.seconds.append(seconds)
-        if val_loss is not None and val_accuracy is not None:
-            self.val_loss.append(val_loss)
-            self.val_accuracy.append(val_accuracy)
+    def last(self) -> str:
+        """Return what the last epoch has measured, in words."""
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        return ", ".join(f"{name} {values[-1]:.4f}" for name in names if (values := getattr(self, name)))
+
+    def append(self, **measured: float) -> None:
+        """Add one epoch: a number for each of the lists that it has."""
+        for name, value in measured.items():
+            getattr(self, name).append(value)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import os
+import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,8 @@ Labels: TypeAlias = npt.NDArray[np.int32]
 ACTIVATIONS = ("relu", "logistic")
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
+
+_FIXED = frozenset({"layers", "activation", "init", "seed", "dtype", "first_layer"})  # kernels trust them
 
 
 @dataclass
@@ -101,8 +105,10 @@ class Network(ABC):
 
     Attributes
     ----------
-    layers, activation, init, seed, n_threads, dtype, first_layer
-        As given.
+    layers, activation, init, seed, dtype, first_layer
+        As given; they cannot be changed.
+    n_threads : int or None
+        As given; may be changed.
     weights, biases : list of (I, O) arrays, list of (O,) arrays
         Views, one a layer: writing into them changes the network.
     history : History
@@ -134,23 +140,35 @@ class Network(ABC):
         dtype: npt.DTypeLike = "float32",
         first_layer: str = "auto",
     ) -> None:
-        self.layers = check_layers(layers)
-        self.activation = check_choice("activation", activation, ACTIVATIONS, {"sigmoid": "logistic"})
-        self.init = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
-        self.seed = check_seed(seed)
-        self.n_threads = check_n_threads(n_threads)
-        self.dtype = check_dtype(dtype, DTYPES)
-        self.first_layer = check_choice("first_layer", first_layer, FIRST_LAYERS)
+        self.layers: Final = check_layers(layers)
+        self.activation: Final = check_choice("activation", activation, ACTIVATIONS, {"sigmoid": "logistic"})
+        self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
+        self.seed: Final = check_seed(seed)
+        self.n_threads = n_threads
+        self.dtype: Final = check_dtype(dtype, DTYPES)
+        self.first_layer: Final = check_choice("first_layer", first_layer, FIRST_LAYERS)
         self.history = History()
         self._generator = batch_generator(self.seed)
-        self._weights, self._biases = self._allocate()
-        self._fill(*initial_parameters(self.layers, self.init, self.seed))
+        self._make(*initial_parameters(self.layers, self.init, self.seed))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and "_weights" in vars(self):
+            raise AttributeError(f"{name} cannot be changed; make a new network")
+        super().__setattr__(name, check_n_threads(value) if name == "n_threads" else value)
 
     def __repr__(self) -> str:
         return (
             f"MLP({list(self.layers)}, activation={self.activation!r}, init={self.init!r}, "
             f"seed={self.seed}, dtype={self.dtype!r})"
         )
+
+    def _make(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
+        """Make all that belongs to this very object, and no copy of it takes along."""
+        lasting = set(vars(self))
+        self._lock = threading.Lock()  # held by who trains
+        self._weights, self._biases = self._allocate()
+        self._own = set(vars(self)) - lasting | {"_own"}
+        self._fill(weights, biases)
 
     def _fill(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
         for own, given in zip(self._weights + self._biases, [*weights, *biases], strict=True):
@@ -160,7 +178,10 @@ class Network(ABC):
 
     @abstractmethod
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
-        """Return arrays for the weights (I, O) and biases (O,) of each layer."""
+        """Return arrays for the weights (I, O) and biases (O,) of each layer.
+
+        A copy calls it anew, and takes along no attribute that it sets.
+        """
 
     @abstractmethod
     def _train(
@@ -267,6 +288,8 @@ class Network(ABC):
             If an argument does not fit; the network is as before.
         FloatingPointError
             If a loss is nan or infinite; that step is not taken.
+        RuntimeError
+            If the network is being trained already, by another thread or by the fit that calls this callback.
         """
         X_, y_ = self._check_data(X, y)
         batch_size = min(check_positive_int("batch_size", batch_size), len(X_))
@@ -277,11 +300,43 @@ class Network(ABC):
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
         shuffle = bool(shuffle) and fit.n_batches > 1  # the order within a single batch changes nothing
-        data = self._prepare(X_, self.first_layer)
-        if validation is not None:
-            self._prepare_inference()
-        self.history = fit.history
+        with self._training():
+            data = self._prepare(X_, self.first_layer)
+            if validation is not None:
+                self._prepare_inference()
+            self.history = fit.history
+            self._run(fit, hooks, data, y_, batch_size, learning_rate, shuffle, validation)
+        if fit.history.interrupted:
+            where = f"after epoch {fit.epoch} of {epochs}"
+            if fit.step:
+                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
+            warnings.warn(
+                f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
+            )
+        return fit.history
 
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Keep everybody else from training this network meanwhile."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this network is being trained already")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _run(
+        self,
+        fit: FitState,
+        hooks: Sequence[object],
+        data: Any,
+        y: Labels,
+        batch_size: int,
+        learning_rate: float,
+        shuffle: bool,
+        validation: tuple[Floats, Labels] | None,
+    ) -> None:
+        """Train epoch by epoch, until all are done, a callback says so, or Ctrl-C."""
         ctrl_c = CtrlC()
 
         def on_step(steps: int) -> bool:
@@ -294,14 +349,14 @@ class Network(ABC):
             while fit.epoch < fit.epochs and not fit.stop and not fit.history.interrupted:
                 start = time.perf_counter()
                 looked_at = hooks or validation is not None
-                at_once = 1 if looked_at else self._epochs_at_once(len(X_), fit.n_batches)
-                orders = epoch_orders(self._generator, min(at_once, fit.epochs - fit.epoch), len(X_), shuffle)
+                at_once = 1 if looked_at else self._epochs_at_once(len(y), fit.n_batches)
+                orders = epoch_orders(self._generator, min(at_once, fit.epochs - fit.epoch), len(y), shuffle)
                 outcome = Outcome.of(len(orders))
                 with ctrl_c:
                     try:
-                        self._train(outcome, data, y_, orders, batch_size, learning_rate, on_step)
+                        self._train(outcome, data, y, orders, batch_size, learning_rate, on_step)
                     finally:
-                        self._record(fit, outcome, time.perf_counter() - start, len(X_), validation)
+                        self._record(fit, outcome, time.perf_counter() - start, len(y), validation)
                 fit.history.interrupted = ctrl_c.pressed
                 if fit.step == 0 and outcome.steps:
                     call_hooks(hooks, "on_epoch_end", self, fit)
@@ -309,14 +364,6 @@ class Network(ABC):
             fit.history.interrupted = True
         finally:
             call_hooks(hooks, "on_fit_end", self, fit)
-        if fit.history.interrupted:
-            where = f"after epoch {fit.epoch} of {epochs}"
-            if fit.step:
-                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warnings.warn(
-                f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
-            )
-        return fit.history
 
     def _record(
         self, fit: FitState, outcome: Outcome, seconds: float, n_rows: int, validation: tuple[Floats, Labels] | None
@@ -330,8 +377,7 @@ class Network(ABC):
                 loss=float(loss) / n_rows,
                 accuracy=float(hits) / n_rows,
                 seconds=seconds * fit.n_batches / outcome.steps,
-                val_loss=measured.get("loss"),
-                val_accuracy=measured.get("accuracy"),
+                **{f"val_{name}": value for name, value in measured.items()},
             )
             fit.epoch += 1
         if outcome.bad_loss is not None:
@@ -347,11 +393,14 @@ class Network(ABC):
             If an argument does not fit; the network is as before.
         FloatingPointError
             If the loss is nan or infinite; the step is not taken.
+        RuntimeError
+            If the network is being trained already.
         """
         X_, y_ = self._check_data(X, y)
         learning_rate = check_learning_rate(learning_rate)
         outcome, order = Outcome.of(1), np.arange(len(X_))[None, :]
-        self._train(outcome, self._prepare(X_, "dense"), y_, order, len(X_), learning_rate)
+        with self._training():
+            self._train(outcome, self._prepare(X_, "dense"), y_, order, len(X_), learning_rate)
         if outcome.bad_loss is not None:
             raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
         return float(outcome.losses[0]) / len(X_)
@@ -389,17 +438,17 @@ class Network(ABC):
     # --- copies and files ---------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what makes the network: settings, parameters, history and the state of its generator."""
-        names = ("layers", "activation", "init", "seed", "n_threads", "dtype", "first_layer", "history", "_generator")
+        """Return what makes the network, also what a user has added; copies share none of its own parts."""
+        state = {name: value for name, value in vars(self).items() if name not in self._own}
+        apart = copy.deepcopy({"history": self.history, "_generator": self._generator})
         parameters = {"weights": [w.copy() for w in self._weights], "biases": [b.copy() for b in self._biases]}
-        return copy.deepcopy({name: getattr(self, name) for name in names}) | parameters
+        return state | apart | parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network again."""
-        weights, biases = state.pop("weights"), state.pop("biases")
-        self.__dict__.update(state)
-        self._weights, self._biases = self._allocate()
-        self._fill(weights, biases)
+        parameters = {"weights", "biases"}
+        vars(self).update({name: value for name, value in state.items() if name not in parameters})
+        self._make(state["weights"], state["biases"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write settings and parameters to `path` (.npz); an older file is replaced whole or not at all.
@@ -420,7 +469,10 @@ class Network(ABC):
         ValueError
             If the file holds no network, or a damaged one.
         """
-        stored = storage.load_network(path)
-        net = cls(**stored.arguments)
-        net._fill(stored.weights, stored.biases)
+        arguments, weights, biases = storage.load_network(path)
+        try:
+            net = cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
+        net._fill(weights, biases)
         return net

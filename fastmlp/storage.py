@@ -7,14 +7,13 @@ import os
 import secrets
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StoredNetwork", "load_network", "load_npz", "save_network", "save_npz"]
+__all__ = ["load_network", "load_npz", "save_network", "save_npz"]
 
 _FORMAT = "fastmlp 1"
 
@@ -22,12 +21,14 @@ _FORMAT = "fastmlp 1"
 def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
     """Write `arrays` to exactly `path` (no suffix is added); an older file is replaced only when all is written.
 
+    Of a symbolic link the file that it names is written.
+
     Raises
     ------
     FileNotFoundError
         If the folder does not exist.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot save {target}: there is no folder {target.parent}")
     if target.is_dir():
@@ -67,23 +68,6 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
             raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error
 
 
-@dataclass
-class StoredNetwork:
-    """What a file holds: the arguments that make the network, and its parameters.
-
-    Attributes
-    ----------
-    arguments : dict
-        layers, activation, init, seed and dtype.
-    weights : list of (I, O) arrays
-    biases : list of (O,) arrays
-    """
-
-    arguments: dict[str, Any]
-    weights: list[npt.NDArray[Any]]
-    biases: list[npt.NDArray[Any]]
-
-
 def save_network(
     path: str | os.PathLike[str],
     arguments: dict[str, Any],
@@ -96,27 +80,43 @@ def save_network(
     save_npz(path, format=_FORMAT, **(arguments | {"seed": seed}), **parameters)
 
 
-def load_network(path: str | os.PathLike[str]) -> StoredNetwork:
+def load_network(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
     """Read what `save_network` wrote.
+
+    Returns
+    -------
+    arguments : dict
+        layers, activation, init, seed and dtype: what makes the network.
+    weights : list of (I, O) arrays
+    biases : list of (O,) arrays
 
     Raises
     ------
     ValueError
-        If the file holds no network, or its parameters do not fit its layers.
+        If the file holds no network, or its parameters do not fit its layers and dtype, or are not finite.
     """
-    arrays = load_npz(path)
+    arrays, file = load_npz(path), os.fspath(path)
     if str(arrays.get("format")) != _FORMAT:
-        raise ValueError(f"{os.fspath(path)} holds no network saved by fastmlp")
+        raise ValueError(f"{file} holds no network saved by fastmlp")
     try:
-        layers = [int(size) for size in arrays["layers"]]
-        weights = [arrays[f"weights_{i}"] for i in range(len(layers) - 1)]
-        biases = [arrays[f"biases_{i}"] for i in range(len(layers) - 1)]
+        sizes = arrays["layers"]
+        weights = [arrays[f"weights_{i}"] for i in range(sizes.size - 1)]
+        biases = [arrays[f"biases_{i}"] for i in range(sizes.size - 1)]
         arguments: dict[str, Any] = {name: str(arrays[name]) for name in ("activation", "init", "dtype")}
         seed = str(arrays["seed"])
     except KeyError as error:
-        raise ValueError(f"{os.fspath(path)} is incomplete: it has no {error}") from error
+        raise ValueError(f"{file} is incomplete: it has no {error}") from error
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
+        raise ValueError(f"{file} is damaged: its layers are {sizes.tolist()}")
+    if seed and not (seed.isascii() and seed.isdecimal()):
+        raise ValueError(f"{file} is damaged: its seed is {seed!r}")
+    layers = sizes.tolist()
     shapes = [(w.shape, b.shape) for w, b in zip(weights, biases, strict=True)]
     if shapes != [((i, o), (o,)) for i, o in itertools.pairwise(layers)]:
-        raise ValueError(f"{os.fspath(path)} has parameters that do not fit its layers {layers}")
-    arguments |= {"layers": layers, "seed": int(seed) if seed else None}
-    return StoredNetwork(arguments, weights, biases)
+        raise ValueError(f"{file} has parameters that do not fit its layers {layers}")
+    for parameters in (*weights, *biases):
+        if parameters.dtype.name != arguments["dtype"] or not np.isfinite(parameters).all():
+            raise ValueError(f"{file} is damaged: its parameters are not all finite numbers of {arguments['dtype']}")
+    return arguments | {"layers": layers, "seed": int(seed) if seed else None}, weights, biases

@@ -1,7 +1,9 @@
 """`fastmlp.MLP` against the plain network of `fastmlp.reference`, and the rest of its face."""
 
 import copy
+import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from nets import (
     twins,
 )
 
-from fastmlp import MLP, reference
+from fastmlp import MLP, reference, storage
 from fastmlp import mlp as mlp_module
 from fastmlp.random import batch_generator, epoch_orders
 
@@ -312,14 +314,78 @@ def continued(net, copied, X, y):
 @pytest.mark.parametrize("seed", [0, None])
 @pytest.mark.parametrize(
     "copied",
-    [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy],
-    ids=["pickle", "deepcopy"],
+    [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
 )
 def test_copies_go_on_as_the_first(copied, seed):
     X, y = data(50)
     net = MLP([4, 8, 3], activation="logistic", init="xavier", seed=seed, n_threads=2, dtype="float64")
     net.fit(X, y, epochs=2, batch_size=8)
     continued(net, copied(net), X, y)
+
+
+class Named(MLP):
+    """A network of a user, who has more to keep."""
+
+    def __init__(self, layers, name, **settings):
+        super().__init__(layers, **settings)
+        self.name, self._scale = name, 255.0
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
+)
+def test_copies_keep_what_a_user_adds(copied):
+    net = Named([4, 3], "first", first_layer="sparse")
+    net.note = [1]
+    net.me = net
+    X, y = data(20)
+    net.fit(X, y, epochs=1)
+    twin = copied(net)
+    assert type(twin) is Named
+    assert (twin.name, twin._scale, twin.note, twin.first_layer) == ("first", 255.0, [1], "sparse")
+    assert (twin.note is net.note) == (copied is copy.copy)
+    assert twin.me is (net if copied is copy.copy else twin)
+    for own in ("_params", "_idle", "_layout", "_lock", "_weights", "history", "_generator"):
+        assert getattr(twin, own) is not getattr(net, own)
+    assert "_params" not in net.__getstate__()
+    with pytest.raises(AttributeError, match="layers cannot be changed"):
+        twin.layers = (4, 9)
+
+
+@pytest.mark.parametrize("kind", [MLP, reference.MLP])
+def test_settings_stay_as_they_are(kind):
+    net = kind([4, 8, 3])
+    before = repr(net)
+    for name, value in {
+        "layers": (4, 800, 3),
+        "activation": "logistic",
+        "init": "normal",
+        "seed": 3,
+        "dtype": "float64",
+        "first_layer": "sparse",
+    }.items():
+        with pytest.raises(AttributeError, match=f"^{name} cannot be changed; make a new network$"):
+            setattr(net, name, value)
+    assert repr(net) == before
+    assert net.first_layer == "auto"
+
+
+def test_the_number_of_threads_can_be_changed_and_is_checked():
+    net = MLP([4, 8, 3], n_threads=1)
+    for wrong, error in ((0, ValueError), (5000, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match="n_threads must be"):
+            net.n_threads = wrong
+    assert net.n_threads == 1
+    net.n_threads = np.int64(2)
+    assert type(net.n_threads) is int
+    X, y = data(50)
+    net.fit(X, y, epochs=2)
+    expected = MLP([4, 8, 3])
+    expected.fit(X, y, epochs=2)
+    assert_bits(net, parameters(expected))
 
 
 def test_a_fit_through_a_pickle_equals_one_without():
@@ -347,6 +413,50 @@ def test_save_and_load(tmp_path, dtype, seed):
         assert_bits(loaded, parameters(net))
     np.testing.assert_array_equal(MLP.load(tmp_path / "net.npz").predict_proba(X), net.predict_proba(X))
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": np.array([4.0, 3.0])}, "is damaged: its layers are [4.0, 3.0]"),
+        ({"layers": np.array([True, True]), "weights_0": np.zeros((1, 1), "f4")}, "is damaged: its layers are [True, "),
+        ({"layers": np.array(4)}, "is damaged: its layers are 4"),
+        ({"layers": np.array([4])}, "is damaged: layers must name at least two sizes"),
+        ({"layers": np.array([[4], [3]])}, "is damaged: its layers are [[4], [3]]"),
+        ({"seed": np.array("1.5")}, "is damaged: its seed is '1.5'"),
+        ({"seed": np.array("-1")}, "is damaged: its seed is '-1'"),
+        ({"seed": np.array([1, 2])}, "is damaged: its seed is '[1 2]'"),
+        ({"init": np.array("zeros")}, "is damaged: init must be one of"),
+        ({"dtype": np.array("float16")}, "is damaged: its parameters are not all finite numbers of float16"),
+        (
+            {"weights_0": np.full((4, 3), np.nan, "f4")},
+            "is damaged: its parameters are not all finite numbers of float32",
+        ),
+        ({"biases_0": np.full(3, -np.inf, "f4")}, "is damaged: its parameters are not all finite"),
+        ({"biases_0": np.full(3, 1e300)}, "is damaged: its parameters are not all finite numbers of float32"),
+        ({"biases_0": np.full(3, "x")}, "is damaged: its parameters are not all finite"),
+    ],
+)
+def test_load_of_a_file_that_no_network_has_written(tmp_path, change, message):
+    path = tmp_path / "net.npz"
+    MLP([4, 3]).save(path)
+    storage.save_npz(path, **(storage.load_npz(path) | change))
+    with pytest.raises(ValueError, match=re.escape(f"{path} {message}")):
+        MLP.load(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_save_through_a_link_keeps_the_link(tmp_path):
+    folder, link = tmp_path / "there", tmp_path / "link.npz"
+    folder.mkdir()
+    link.symlink_to("there/net.npz")
+    net = MLP([4, 3])
+    for _ in range(2):
+        net.weights[0] += 1
+        net.save(link)
+        assert link.is_symlink()
+        assert_bits(MLP.load(folder / "net.npz"), parameters(net))
+    assert [path.name for path in folder.iterdir()] == ["net.npz"]
 
 
 def test_it_learns():
