@@ -6,8 +6,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Self
 
 __all__ = ["CtrlC", "available_threads", "run_apart", "run_together"]
@@ -63,19 +66,42 @@ class CtrlC:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _start(call: Callable[[], object], ended: SimpleQueue[BaseException | None], daemon: bool | None = None) -> Thread:
+    """Run `call` in a thread, which puts what was raised, or None, into `ended` as it ends.
+
+    It is a thread of its own and none of a pool: pools start no work any more once the main thread has ended.
+    """
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    thread = Thread(target=run, name="fastmlp", daemon=daemon)
+    thread.start()
+    return thread
+
+
 def run_apart(call: Callable[[], object]) -> None:
     """Run `call` in a thread; Ctrl-C leaves it to itself and raises KeyboardInterrupt here at once.
 
-    The compiler would take a KeyboardInterrupt in the midst of its work, and may lose it.
+    The compiler would take a KeyboardInterrupt in the midst of its work, and may lose it. The process does not exit
+    before its end.
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="fastmlp")
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
     with CtrlC() as ctrl_c:
-        running = pool.submit(call)
-        pool.shutdown(wait=False)
-        while wait([running], _POLL_SECONDS).not_done:
+        _start(call, ended, daemon=False)
+        while True:
+            with suppress(Empty):
+                error = ended.get(timeout=_POLL_SECONDS)
+                break
             if ctrl_c.pressed:
                 raise KeyboardInterrupt
-    running.result()
+    if error is not None:
+        raise error
 
 
 def run_together(
@@ -99,34 +125,43 @@ def run_together(
     release : callable
         Frees calls that wait for one that has failed.
     """
-    gate, cancelled = threading.Event(), False
+    gate, cancelled = Event(), False
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def enter(rank: int) -> None:
         gate.wait()  # a call may wait for the others from its start on: none starts unless all threads are there
-        if not cancelled:
-            call(rank)
-
-    with ThreadPoolExecutor(size, thread_name_prefix="fastmlp") as pool:
+        if cancelled:
+            return
         try:
-            calls = [pool.submit(enter, rank) for rank in range(size)]
+            call(rank)
+        except BaseException:
+            stop()
+            release()
+            raise
+
+    threads: list[Thread] = []
+    try:
+        try:
+            threads.extend(_start(partial(enter, rank), ended) for rank in range(size))
         except BaseException:
             cancelled = True
             raise
         finally:
             gate.set()
-        try:
-            while True:
-                done, running = wait(calls, _POLL_SECONDS, return_when=FIRST_EXCEPTION)
-                if not running:
-                    break
-                for finished in done:
-                    finished.result()
+        running = size
+        while running:
+            try:
+                error = ended.get(timeout=_POLL_SECONDS)
+            except Empty:
                 if not go_on():
                     stop()
-        except BaseException:
-            stop()
-            if any(finished.done() and finished.exception() for finished in calls):
-                release()
-            raise
-        for finished in calls:
-            finished.result()
+                continue
+            running -= 1
+            if error is not None:
+                raise error
+    except BaseException:
+        stop()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()

@@ -1,6 +1,7 @@
 """What ends a fit before its time, and the threads and processes around it."""
 
 import contextlib
+import copy
 import os
 import re
 import signal
@@ -30,6 +31,7 @@ from nets import (
 
 from fastmlp import MLP, reference
 from fastmlp.random import epoch_orders
+from fastmlp.threads import run_apart, run_together
 
 # --- a loss that is not finite ----------------------------------------------------------------------------------------
 
@@ -305,6 +307,96 @@ def test_fit_after_fork(n_threads):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     net.fit(X, y, epochs=2, batch_size=20)
     assert_bits(net, parameters(expected))
+
+
+AFTER_MAIN = """
+import threading, time
+import numpy as np
+from fastmlp import MLP
+
+X, y = np.random.default_rng(0).random((2000, 8), np.float32), np.arange(2000) % 3
+main = threading.current_thread()
+
+def fit():
+    main.join()
+    net = MLP([8, 20, 3], n_threads=2)
+    net.fit(X, y, epochs=3, validation_data=(X, y))
+    print(len(net.history.loss), len(net.predict(X)))
+
+threading.Thread(target=fit).start()
+"""
+
+
+def test_fit_after_the_main_thread_has_ended():
+    ran = subprocess.run(
+        [sys.executable, "-c", AFTER_MAIN],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 2000\n", "")
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_a_call_that_fails_stops_and_frees_the_others(failing):
+    stopped, released = threading.Event(), threading.Event()
+
+    def call(rank):
+        if rank == failing:
+            raise ValueError("broken")
+        assert stopped.wait(10)
+        assert released.wait(10)
+
+    before = threading.active_count()
+    with refused(ValueError, "broken"):
+        run_together(3, call, stop=stopped.set, release=released.set)
+    assert threading.active_count() == before
+
+
+def test_run_apart_passes_on_errors():
+    with refused(RuntimeError, "broken"):
+        run_apart(raise_broken)
+
+
+# --- one network, trained twice at once -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", ["fit", "train_batch"])
+@pytest.mark.parametrize("kind", [MLP, reference.MLP])
+def test_a_callback_cannot_train_the_network_of_the_fit(kind, train):
+    net, expected = kind([4, 8, 3]), kind([4, 8, 3])
+    expected.fit(X, Y, epochs=3, batch_size=4)
+
+    def again(net, fit):
+        history, before = net.history, snapshot(net)
+        with refused(RuntimeError, "this network is being trained already"):
+            getattr(net, train)(X, Y)
+        assert net.history is history
+        assert_bits(net, before)
+        net.evaluate(X, Y)
+        copy.deepcopy(net).fit(X, Y, epochs=1)  # another network
+
+    history = net.fit(X, Y, epochs=3, batch_size=4, callbacks=[AtEpochEnd(again)])
+    assert net.history is history
+    assert_bits(net, parameters(expected))
+    net.train_batch(X, Y)  # it is free again
+
+
+def test_another_thread_cannot_train_the_network_of_a_fit():
+    net, expected = MLP([4, 8, 3]), MLP([4, 8, 3])
+    expected.fit(X, Y, epochs=2, batch_size=4)
+
+    def again(net, fit):
+        with refused(RuntimeError, "this network is being trained already"):
+            in_threads(lambda: net.fit(X, Y))
+
+    net.fit(X, Y, epochs=2, batch_size=4, callbacks=[AtEpochEnd(again)])
+    assert_bits(net, parameters(expected))
+
+
+def test_a_fit_that_fails_frees_the_network():
+    net = MLP([4, 8, 3])
+    for _ in range(2):
+        with refused(RuntimeError, "broken"):
+            net.fit(X, Y, callbacks=[AtEpochEnd(raise_broken)])
 
 
 NO_THREADS = """
