@@ -1,5 +1,6 @@
 """fastmlp: fast, exact training of multilayer perceptrons on a CPU."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,15 @@ _CLASSES = {"MLP": "fastmlp.mlp", "History": "fastmlp.history"}
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is asked for: the compiler alone takes a third of a second."""
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name]), name)
-    if name in __all__:
-        return import_module(f"fastmlp.{name}")
-    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    try:
+        module = import_module(_CLASSES.get(name, f"fastmlp.{name}"))
+    except AttributeError as error:  # Python would take it for a name that is not there, and hide it
+        disabled = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+        why = "its kernels need Numba's compiler; unset NUMBA_DISABLE_JIT" if disabled else str(error)
+        raise ImportError(f"cannot import fastmlp.{name}: {why}") from error
+    return getattr(module, name) if name in _CLASSES else module
 
 
 def __dir__() -> list[str]:

@@ -56,7 +56,7 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
     Raises
     ------
     TypeError
-        If `callbacks` is no list, or one of them has none of the methods of a callback.
+        If `callbacks` is no list, or one of them has none of the methods of a callback, or one that cannot be called.
     """
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
@@ -64,8 +64,12 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
     for callback in gathered:
         if isinstance(callback, type):
             raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
-        if not any(hasattr(callback, hook) for hook in HOOKS):
+        methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
+        if not methods:
             raise TypeError(f"callback {callback!r} has none of the methods {', '.join(HOOKS)}")
+        for hook, method in methods.items():
+            if method is not None and not callable(method):
+                raise TypeError(f"{hook} of callback {callback!r} must be a method, not {method!r}")
     return [ProgressBar(), *gathered] if progress else gathered
 
 
@@ -85,11 +89,13 @@ class ProgressBar:
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
-        if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             from tqdm import tqdm
 
             total = fit.epochs * fit.n_batches
             self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}", unit="step", dynamic_ncols=True)
+            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # a terminal that does not know its size
+                self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
 
     def on_step(self, net: object, fit: FitState) -> None:
         """Move the bar."""
@@ -98,16 +104,16 @@ class ProgressBar:
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
         """Say what the epoch has measured."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        measured = {name: f"{values[-1]:.4f}" for name in names if (values := getattr(fit.history, name))}
+        history = fit.history
         if self._bar is None:
             every = max(1, fit.epochs // _LINES)
-            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
-                words = ", ".join(f"{name} {value}" for name, value in measured.items())
-                print(f"epoch {fit.epoch}/{fit.epochs}: {words}, {fit.history.seconds[-1]:.2f} s", file=sys.stderr)
+            if sys.stderr is not None and (fit.epoch % every == 0 or fit.epoch == fit.epochs):
+                line = f"epoch {fit.epoch}/{fit.epochs}: {history.last()}, {history.seconds[-1]:.2f} s"
+                print(line, file=sys.stderr)
             return
-        accuracy = "val_accuracy" if fit.history.val_accuracy else "accuracy"  # as much as an 80-column terminal holds
-        self._bar.set_postfix_str(f"loss {measured['loss']}, {accuracy} {measured[accuracy]}", refresh=False)
+        accuracy = "val_accuracy" if history.val_accuracy else "accuracy"  # as much as an 80-column terminal holds
+        words = f"loss {history.loss[-1]:.4f}, {accuracy} {getattr(history, accuracy)[-1]:.4f}"
+        self._bar.set_postfix_str(words, refresh=False)
         self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
 

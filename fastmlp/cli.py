@@ -25,6 +25,7 @@ __all__ = ["EpochTable", "main"]
 
 _DATA_SETS = ("mnist", "digits", "xor")
 _N_SAMPLES = 5
+_FEW_STEPS = 100  # after which a loss may still be high
 _MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
 
 _MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is a slip, and would take all memory
@@ -34,11 +35,8 @@ _FAILED, _WRONG_USE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two
 # Names of the library in its messages -> what the user of the command line knows.
 _WORDS = (
     (r"\blearning_rate\b", "--learning-rate"),
-    (r"\bbatch_size\b", "--batch-size"),
-    (r"\bn_threads\b", "--threads"),
     (r"\bvalidation ([Xy])\b", r"\1_test"),
     (r"^([Xy])\b", r"\1_train"),
-    (r"^(epochs|seed|activation|init)\b", r"--\1"),
 )
 
 _DESCRIPTION = """\
@@ -139,7 +137,7 @@ def _run(argv: Sequence[str] | None) -> int:
             train.exit(_FAILED, f"{train.prog}: error: {_in_users_words(error)}\n")
         except BrokenPipeError:
             raise
-        except (ValueError, TypeError, OSError, OverflowError, MemoryError) as error:
+        except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError, ImportError) as error:
             train.error(_in_users_words(error))
     except SystemExit as end:  # of argparse: an error, --help or --version
         return int(end.code or 0)
@@ -305,6 +303,9 @@ def _train(arguments: argparse.Namespace) -> int:
     if history.interrupted:
         done = f"{len(history.loss)} of {arguments.epochs} epochs"
         print(f"fastmlp train: interrupted after {done}; the results are those so far", file=sys.stderr)
+    if history.loss and history.steps > _FEW_STEPS and history.loss[-1] > (guess := _loss_of_a_guess(y_train)):
+        hint = "lower --learning-rate, or if the loss still falls, train for more --epochs"
+        print(f"fastmlp train: the loss is worse than that of a guess, {guess:.4f}; {hint}", file=sys.stderr)
     try:
         if arguments.save is not None:  # before the report: its reader may be gone
             net.save(arguments.save)
@@ -322,7 +323,8 @@ def _check_target(path: str, data: str) -> None:
     """Refuse a path that the network could not be saved in: better now than after the training."""
     import tempfile
 
-    folder = os.path.dirname(path) or os.curdir
+    target = os.path.realpath(path) if os.path.islink(path) else path
+    folder = os.path.dirname(target) or os.curdir
     if os.path.isdir(path) or not os.path.basename(path):
         raise ValueError(f"--save {path!r} is a folder, not a file")
     if not os.path.isdir(folder):
@@ -333,7 +335,7 @@ def _check_target(path: str, data: str) -> None:
         raise ValueError(f"--save {path!r} would overwrite the data")
     try:
         # Saving writes a new file of such a name there and renames it.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp"):
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{os.path.basename(target)}.", suffix=".tmp"):
             pass
     except OSError as error:
         raise ValueError(f"cannot write --save {path!r}: {error.strerror}") from error
@@ -359,6 +361,14 @@ def _count_classes(labels: Any) -> int:
         wrong = low if low < 0 else high
         raise ValueError(f"y_train has label {wrong} (in {len(labels):,} rows); classes are numbered 0, 1, 2, ...")
     return high + 1
+
+
+def _loss_of_a_guess(labels: Any) -> float:
+    """Return the mean loss of who knows how frequent each class is and does not look at the rows."""
+    import numpy as np
+
+    _, counts = np.unique(labels, return_counts=True)
+    return -float((counts / len(labels)) @ np.log(counts / len(labels)))
 
 
 def _plan(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) -> str:

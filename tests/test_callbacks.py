@@ -1,6 +1,7 @@
 """Callbacks, the progress bar and the history, on the plain network."""
 
 import io
+import os
 import re
 import signal
 
@@ -114,6 +115,7 @@ def test_fit_end_is_called_after_an_error(net):
     [
         (Recorder(), "callbacks must be a list of callbacks, not Recorder"),
         ([Recorder], "callback Recorder is a class; pass an object of it: Recorder()"),
+        ([AtEpochEnd(3)], "must be a method, not 3"),
         (["bar"], "callback 'bar' has none of the methods on_fit_begin, on_step, on_epoch_end, on_fit_end"),
     ],
 )
@@ -162,6 +164,31 @@ def test_bar_on_a_terminal(net, every_step, monkeypatch):
     last = shown.rstrip().split("\r")[-1]
     assert "6/6" in last
     assert f"loss {net.history.loss[-1]:.4f}, accuracy {net.history.accuracy[-1]:.4f}" in last
+
+
+def test_bar_without_stderr(net, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(net.fit(X, Y, epochs=2, progress=True).loss) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_bar_on_a_terminal_that_does_not_know_its_size(net, monkeypatch):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        net.fit(X, Y, epochs=2, batch_size=4, progress=True)
+        terminal.flush()
+        shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "6/6" in shown
+    assert f"loss {net.history.loss[-1]:.4f}" in shown
 
 
 def test_bar_of_an_interrupted_fit_stays_where_it_stands(net, monkeypatch):

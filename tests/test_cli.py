@@ -345,6 +345,52 @@ def test_diverged(capsys):
     assert re.search(r"loss is (nan|inf) at epoch 1, step \d+; lower --learning-rate$", line)
 
 
+@pytest.mark.parametrize(("rate", "hints"), [("20", 1), ("0.1", 0)])
+def test_a_loss_worse_than_a_guess_gets_a_hint(rate, hints, capsys):
+    assert main(["train", "--data", "digits", "--learning-rate", rate]) == 0
+    output, errors = capsys.readouterr()
+    last_accuracy(output)
+    assert errors.count("\n") == hints
+    if hints:
+        assert re.match(r"fastmlp train: the loss is worse than that of a guess, 2\.30\d\d; lower --learning", errors)
+
+
+def test_no_hint_after_a_few_steps(capsys):
+    assert main(QUICK) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_threads_that_cannot_be_started_are_told(capsys, monkeypatch):
+    def fit(*_, **settings):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(fastmlp.MLP, "fit", fit)
+    assert error_line(QUICK, capsys) == "fastmlp train: error: can't start new thread\n"
+
+
+def test_without_the_compiler():
+    done = run(*QUICK, env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+    assert done.returncode == 2
+    assert done.stderr == (
+        "fastmlp train: error: cannot import fastmlp.MLP: its kernels need Numba's compiler; unset NUMBA_DISABLE_JIT\n"
+    )
+
+
+@posix
+def test_saving_through_a_link(tmp_path, capsys):
+    folder, link = tmp_path / "there", tmp_path / "link.npz"
+    folder.mkdir()
+    link.symlink_to(folder / "net.npz")
+    for _ in range(2):  # the file is new, then an old one
+        assert main([*QUICK, "--save", str(link)]) == 0
+        assert link.is_symlink()
+        assert fastmlp.MLP.load(folder / "net.npz").layers == (2, 4, 2)
+    capsys.readouterr()
+    link.unlink()
+    link.symlink_to(tmp_path / "missing" / "net.npz")
+    assert "there is no folder" in error_line([*QUICK, "--save", link], capsys)
+
+
 def test_no_command_and_wrong_command(capsys):
     assert "fastmlp train" in error_line([], capsys, program="fastmlp")
     assert "'fit'" in error_line(["fit"], capsys, program="fastmlp")
