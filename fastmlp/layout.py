@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import activations, epoch, simd, sparse, tile
+from fastmlp.kernels import activations, csr, epoch, rows, simd, tile
 
-__all__ = ["Layout", "Workspace", "aligned_zeros", "as_kernel_input", "n_words"]
+__all__ = ["MARKED", "STAGED", "Layout", "Workspace", "aligned_zeros", "as_kernel_input", "n_words"]
+
+MARKED = ("marked", "packed", "marked bytes")
+STAGED = ("packed", "bytes", "marked bytes")
+"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked, and that are brought into the workspace."""
+
+_FAR = 1024  # numbers beyond those lines that a processor fetches ahead
 
 _LINE = 64  # bytes in a cache line, and in the widest vector
 
@@ -30,8 +36,9 @@ def as_kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Numba compiles a function once more for arrays that cannot be written. Kernels never write to their input, so a
     read-only one is shown to them as a writable one.
     """
-    view = _Interface(array)
-    return np.asarray(view)
+    if array.flags.writeable:
+        return array.reshape(-1)
+    return np.asarray(_Interface(array))
 
 
 class _Interface:
@@ -47,7 +54,7 @@ class _Interface:
 
 def n_words(n_features: int) -> int:
     """Return how many words the marks of a row take."""
-    return -(-n_features // sparse.WORD)
+    return -(-n_features // rows.WORD)
 
 
 class Layout:
@@ -110,12 +117,21 @@ class Workspace:
     n_threads : int
     accumulate : bool
         Whether batches are longer than a chunk, so that their gradient is summed up in a buffer.
-    marked : bool
-        Whether the first layer leaves out zeros.
+    kind : str
+        Of the rows, see `fastmlp.rows`.
+    n_links : int
+        Most numbers in the CSR rows of a chunk.
     """
 
     def __init__(
-        self, layout: Layout, activation: str, chunk: int, n_threads: int, accumulate: bool, marked: bool
+        self,
+        layout: Layout,
+        activation: str,
+        chunk: int,
+        n_threads: int,
+        accumulate: bool,
+        kind: str = "dense",
+        n_links: int = 0,
     ) -> None:
         n_layers = len(layout.shapes)
         self.chunk = chunk
@@ -125,24 +141,43 @@ class Workspace:
             zip(layout.shapes, layout.widths, layout.pitches, strict=True)
         ):
             last = layer == n_layers - 1
-            kind = activations.IDENTITY if last else activations.CODES[activation]
+            function = activations.IDENTITY if last else activations.CODES[activation]
             h, at = at, at + chunk * pitch
             d, at = (h, at) if last else (at, at + chunk * pitch)  # the last deltas are made in place
             t, at = (0, at) if layer == 0 else (at, at + width * layout.lanes * layout.pitches[layer - 1])
             plan[layer, : epoch.BY_COLUMNS] = (
-                fan_in, fan_out, width, pitch, layout.w[layer], layout.b[layer], h, d, t, kind
+                fan_in, fan_out, width, pitch, layout.w[layer], layout.b[layer], h, d, t, function, pitch
             )  # fmt: skip
+        staged = at  # where rows are brought, apart for each thread
+        words = n_words(layout.layers[0])
+        lines = -(-words * rows.WORD * np.dtype(layout.dtype).itemsize // _LINE)
+        row_pitch = (
+            (lines | 1) * _LINE // np.dtype(layout.dtype).itemsize
+        )  # odd, so that rows share no set of the cache
+        if kind in STAGED:
+            at += n_threads * chunk * row_pitch
+        self.plans = [self._divide(plan, layout.lanes, rank, n_threads) for rank in range(n_threads)]
+        if kind != "csr" and not accumulate:
+            at = self._give_own_weights(layout.lanes, at)
         self.work = aligned_zeros(at, layout.dtype)
         self.gradient = aligned_zeros(layout.size if accumulate else 0, layout.dtype)
-        rows = np.arange(chunk)[:, None]
+        row = np.arange(chunk)[:, None]
         notes = np.zeros((2 * n_layers + 2, chunk), np.int64)
         pitches = plan[:, epoch.PITCH]
-        notes[1:n_layers] = (plan[:-1, epoch.H] + rows * pitches[:-1]).T
-        notes[n_layers : 2 * n_layers] = (plan[:, epoch.D] + rows * pitches).T
-        self.notes = [notes.ravel().copy() for _ in range(n_threads)]
-        self.plans = [self._divide(plan, layout.lanes, rank, n_threads) for rank in range(n_threads)]
-        n_marks = sparse.WORD * -(-chunk // sparse.WORD) * n_words(layout.layers[0]) if marked else 0
-        self.by_feature = [np.zeros(n_marks, np.uint64) for _ in range(n_threads)]
+        notes[1:n_layers] = (plan[:-1, epoch.H] + row * pitches[:-1]).T
+        notes[n_layers : 2 * n_layers] = (plan[:, epoch.D] + row * pitches).T
+        self.notes = []
+        for rank in range(n_threads):
+            notes[0] = staged + (rank * chunk + row[:, 0]) * row_pitch
+            self.notes.append(notes.ravel().copy())
+        marked = kind in MARKED
+        self.marks = [np.zeros(chunk * words if marked else 0, np.uint64) for _ in range(n_threads)]
+        if kind == "csr":
+            n_links = 1 + layout.layers[0] + csr.LINK_FIELDS * n_links
+            self.links: list[npt.NDArray[Any]] = [np.zeros(n_links, np.int32) for _ in range(n_threads)]
+        else:
+            n_turned = -(-chunk // rows.WORD) * rows.WORD * words if marked else 0
+            self.links = [np.zeros(n_turned, np.uint64) for _ in range(n_threads)]
         self.row_loss = np.zeros(chunk, np.float64)
         self.row_hit = np.zeros(chunk, np.bool_)
         self.control = np.zeros(epoch.CONTROLS, np.int64)
@@ -164,7 +199,28 @@ class Workspace:
             row[epoch.COLUMN : epoch.END_COLUMN + 1] = share(row[epoch.WIDTH]) if columns else (0, row[epoch.WIDTH])
             row[epoch.BY_COLUMNS] = columns
             row[epoch.MEET] = columns or (n_threads > 1 and any(by_columns[layer + 1 : layer + 2]))
+        by_rows = True  # whether there are deltas divided by rows, as the last layer's are, since the last meeting
+        for layer in range(len(plan) - 1, 0, -1):
+            by_columns_before = by_columns[layer] and layer < len(plan) - 1
+            meet = by_columns[layer - 1] or by_columns_before
+            plan[layer, epoch.MEET_BACK] = meet
+            by_rows = (by_rows and not meet) or not by_columns[layer - 1]
+        plan[0, epoch.MEET_BACK] = by_rows
         return plan
+
+    def _give_own_weights(self, lanes: int, at: int) -> int:
+        """Note places for each thread's own columns of the first weights and deltas; return the end of them."""
+        for plan in self.plans if len(self.plans) > 1 else []:
+            first = plan[0]
+            if first[epoch.BY_COLUMNS]:
+                pitch = (first[epoch.END_COLUMN] - first[epoch.COLUMN]) * lanes
+                first[epoch.OWN] = at - first[epoch.COLUMN] * lanes
+                first[epoch.OWN_PITCH] = pitch
+                at += pitch * first[epoch.N_IN] + _FAR
+                if len(plan) > 1:
+                    first[epoch.D], first[epoch.D_PITCH] = at - first[epoch.COLUMN] * lanes, pitch
+                    at += pitch * self.chunk + _FAR
+        return int(at)
 
     def reset(self) -> None:
         """Make ready for a new call."""

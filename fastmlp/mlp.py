@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from fastmlp.kernels import epoch
 from fastmlp.layout import Layout, Workspace, aligned_zeros, as_kernel_input
 from fastmlp.network import Floats, Labels, Network, Outcome
-from fastmlp.rows import NO_MARKS, Rows, mark_rows, worth_marking
+from fastmlp.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.threads import available_threads, run_apart, run_together
 
 __all__ = ["MLP"]
@@ -25,7 +27,10 @@ _CALL_SECONDS = 0.02  # short epochs are run together in calls of about this len
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
 _INFER_CHUNK = 256
 
-_compiled: set[tuple[str, str]] = set()  # entries and dtypes that this process has ready
+_NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use
+_NO_LOSSES, _NO_HITS = np.zeros(0), np.zeros(0, np.bool_)
+
+_compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
 
 
 class MLP(Network):  # noqa: D101
@@ -39,18 +44,19 @@ class MLP(Network):  # noqa: D101
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
     @contextmanager
-    def _workspace(self, n_rows: int, *rest: Any) -> Iterator[Workspace]:
-        """Lend a workspace (n_rows, n_threads, accumulate, marked) that nobody uses, of an earlier call or made now.
+    def _workspace(
+        self, n_rows: int, n_threads: int, accumulate: bool, kind: str, n_links: int = 0
+    ) -> Iterator[Workspace]:
+        """Lend a workspace that nobody uses, of an earlier call or made now.
 
-        It is for a power of two of rows: batches of many sizes share a few.
+        It is for a power of two of rows, and of numbers in CSR rows: batches of many sizes share a few.
         """
-        key = (min(_CHUNK, 1 << (n_rows - 1).bit_length()), *rest)
+        key = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links))
         idle = self._idle.setdefault(key, [])
         try:
             space = idle.pop()
         except IndexError:
             space = Workspace(self._layout, self.activation, *key)
-        space.reset()
         yield space
         idle.append(space)
 
@@ -82,23 +88,23 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_CALL_SECONDS / self._seconds(n_rows, n_batches)))
 
-    def _prepare(self, X: Floats, first_layer: str) -> Rows:
-        """Look at X once, mark its nonzero numbers where zeros are to be left out, and compile or load the kernels."""
-        marked = first_layer == "sparse" or (first_layer == "auto" and worth_marking(X))
-        rows = Rows(as_kernel_input(X), len(X), X.shape[1], NO_MARKS)
-        with self._workspace(1, 1, False, marked) as space:
-            outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
-            call = self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0, marked)
-            self._compile("train_sparse" if marked else "train_dense", lambda: call(0, 1, 0))
-        if marked:
-            size = 1 if X.size < _SHARED_FLOPS else self.n_threads or available_threads()
-            rows.marks = mark_rows(rows, size)
+    def _prepare(self, X: Any, first_layer: str) -> Rows:
+        """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
+        size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
+        rows = rows_to_train(X, first_layer, size)
+        self._compile_training(rows)
         return rows
 
-    def _prepare_inference(self) -> None:
-        self._compile("infer", lambda: self._predicted(np.zeros((1, self.layers[0]), self.dtype)))
+    def _compile_training(self, rows: Rows) -> None:
+        with self._workspace(1, 1, False, rows.kind) as space:
+            outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
+            call = self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0)
+            self._compile(epoch.TRAIN[rows.kind], lambda: call(0, 1, 0))
 
-    def _compile(self, entry: str, call: Callable[[], object]) -> None:
+    def _prepare_inference(self, X: Any) -> None:
+        self._predicted(X[:1])
+
+    def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.dtype) not in _compiled:
             run_apart(call)
@@ -117,20 +123,20 @@ class MLP(Network):  # noqa: D101
         long = batch_size > _CHUNK
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._training_size(batch_size)
-        marked = rows.marks is not NO_MARKS
-        with self._workspace(min(batch_size, _CHUNK), size, long, marked) as space:
-            call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode, marked)
+        with self._workspace(batch_size, size, long, rows.kind, rows.most_numbers(min(batch_size, _CHUNK))) as space:
+            call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode)
+            space.reset()
             control = space.control
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                if on_step is None or brief:  # over before anybody could look or press Ctrl-C
+                if brief:  # over before anybody could look or press Ctrl-C
                     call(0, size, len(orders))
                 else:
                     run_together(
                         size,
                         lambda rank: call(rank, size, len(orders)),
-                        go_on=lambda: on_step(int(control[epoch.STEPS])),
+                        go_on=lambda: on_step is None or on_step(int(control[epoch.STEPS])),
                         stop=space.stop,
                         release=space.release,
                     )
@@ -151,74 +157,99 @@ class MLP(Network):  # noqa: D101
         batch_size: int,
         learning_rate: float,
         mode: int,
-        marked: bool,
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        train = epoch.train_sparse if marked else epoch.train_dense
+        train = epoch.TRAIN[rows.kind]
         outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
-        data = (rows.x, rows.n_features, rows.marks, as_kernel_input(y), orders.reshape(-1))
+        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), orders.reshape(-1))
 
         def call(rank: int, size: int, n_epochs: int) -> None:
-            buffers = (self._params, space.gradient, space.work, space.notes[rank], space.by_feature[rank])
-            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs)
-            train(*buffers, *outputs, *data, space.plans[rank], *sizes, learning_rate, mode, rank, size)
+            own = (space.notes[rank], space.marks[rank], space.links[rank])
+            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale, learning_rate)
+            train(
+                self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], *sizes,
+                mode, rank, size,
+            )  # fmt: skip
 
         return call
 
-    def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
-        with self._workspace(min(len(X), _CHUNK), 1, True, False) as space:
-            outcome = Outcome.of(1)
-            rows, order = Rows(as_kernel_input(X), len(X), X.shape[1], NO_MARKS), np.arange(len(X))[None, :]
-            self._call(space, outcome, rows, y, order, len(X), 0.0, epoch.ACCUMULATE, False)(0, 1, 1)
+    def _gradients(self, X: Any, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+        rows = rows_in_place(X, "dense")
+        self._compile_training(rows)
+        with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
+            space.reset()
+            outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
+            call = self._call(space, outcome, rows, y, order, rows.n_rows, 0.0, epoch.ACCUMULATE)
+            if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
+                call(0, 1, 1)
+            else:
+                run_together(1, lambda rank: call(rank, 1, 1), stop=space.stop)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
-        return float(outcome.losses[0]) / len(X), dw, db
+        return float(outcome.losses[0]) / rows.n_rows, dw, db
 
-    def _losses(self, X: Floats, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        losses, hits = np.empty(len(X)), np.empty(len(X), np.bool_)
+    def _losses(self, X: Any, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
         self._infer(X, epoch.LOSSES, labels=as_kernel_input(y), losses=losses, hits=hits)
         return losses, hits
 
-    def _probabilities(self, X: Floats) -> Floats:
-        probabilities = np.empty((len(X), self.layers[-1]), self.dtype)
+    def _probabilities(self, X: Any) -> Floats:
+        probabilities = np.empty((X.shape[0], self.layers[-1]), self.dtype)
         self._infer(X, epoch.PROBABILITIES, probabilities=probabilities.reshape(-1))
         return probabilities
 
-    def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
-        predicted = np.empty(len(X), np.int64)
+    def _predicted(self, X: Any) -> npt.NDArray[np.int64]:
+        predicted = np.empty(X.shape[0], np.int64)
         self._infer(X, epoch.LABELS, predicted=predicted)
         return predicted
 
     def _infer(
         self,
-        X: Floats,
+        X: Any,
         mode: int,
         *,
         probabilities: Floats | None = None,
-        predicted: npt.NDArray[np.int64] | None = None,
-        losses: npt.NDArray[np.float64] | None = None,
-        hits: npt.NDArray[np.bool_] | None = None,
-        labels: Labels | None = None,
+        predicted: npt.NDArray[np.int64] = _NO_LABELS,
+        losses: npt.NDArray[np.float64] = _NO_LOSSES,
+        hits: npt.NDArray[np.bool_] = _NO_HITS,
+        labels: Labels = _NO_CLASSES,
     ) -> None:
-        """Run the network on all rows, each thread on a part of them."""
-        x, n_rows = as_kernel_input(X), len(X)
-        outputs = (
-            np.zeros(0, self.dtype) if probabilities is None else probabilities,
-            np.zeros(0, np.int64) if predicted is None else predicted,
-            np.zeros(0) if losses is None else losses,
-            np.zeros(0, np.bool_) if hits is None else hits,
-        )
-        labels = np.zeros(0, np.int32) if labels is None else labels
+        """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
+        rows = rows_in_place(X, self.first_layer)
+        infer, n_rows = epoch.INFER[rows.kind], rows.n_rows
+        if probabilities is None:
+            probabilities = self._params[:0]
+        outputs = (probabilities, predicted, losses, hits)
+        inputs = (rows.x, rows.starts, rows.index, labels, np.arange(n_rows), self._params)
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
-            with self._workspace(chunk, 1, False, False) as space:
-                inputs = (x, X.shape[1], labels, self._params, space.plans[0], space.meetings)
-                epoch.infer(*outputs, space.work, space.notes[0], *inputs, first, last, space.chunk, mode)
+            with self._workspace(chunk, 1, False, rows.kind) as space:
+                infer(
+                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], space.meetings,
+                    first, last, space.chunk, self.input_scale, mode,
+                )  # fmt: skip
 
+        self._compile(infer, lambda: call(0, 1))
+        if n_rows == chunk:
+            call(0, n_rows)
+            return
         size = min(self._team_size(n_rows), -(-n_rows // chunk))
-        if size == 1:
+        at_once = chunk * max(1, int(_CALL_SECONDS / self._seconds(chunk, 1)))
+        stopped = Event()
+
+        def share(rank: int) -> None:
+            last = n_rows * (rank + 1) // size
+            for first in range(n_rows * rank // size, last, at_once):
+                if not stopped.is_set():
+                    call(first, min(first + at_once, last))
+
+        if size == 1 and n_rows <= at_once:
             call(0, n_rows)
         else:
-            call(0, 0)  # compiles once
-            run_together(size, lambda rank: call(n_rows * rank // size, n_rows * (rank + 1) // size))
+            run_together(size, share, stop=stopped.set)
+
+
+def _power_of_two(n: int) -> int:
+    """Return the smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length() if n > 1 else 1

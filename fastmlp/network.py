@@ -25,6 +25,7 @@ from fastmlp.threads import CtrlC
 from fastmlp.validation import (
     check_choice,
     check_dtype,
+    check_input_scale,
     check_layers,
     check_learning_rate,
     check_n_threads,
@@ -44,7 +45,9 @@ ACTIVATIONS = ("relu", "logistic")
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
 
-_FIXED = frozenset({"layers", "activation", "init", "seed", "dtype", "first_layer"})  # kernels trust them
+_FIXED = frozenset(
+    {"layers", "activation", "init", "seed", "dtype", "first_layer", "input_scale"}
+)  # kernels trust them
 
 
 @dataclass
@@ -101,11 +104,14 @@ class Network(ABC):
     dtype : {"float32", "float64"}
         Of parameters and all computation.
     first_layer : {"auto", "dense", "sparse"}
-        Whether `fit` leaves out the products with zeros in X; "auto" looks at X. The result is the same to the bit.
+        Whether products with zeros in X are left out; "auto" looks at X. The result is the same to the bit. Of a CSR
+        matrix they always are.
+    input_scale : float
+        X is multiplied by it, e.g. ``1 / 255`` for pixels from 0 to 255. Bytes are scaled as they are read.
 
     Attributes
     ----------
-    layers, activation, init, seed, dtype, first_layer
+    layers, activation, init, seed, dtype, first_layer, input_scale
         As given; they cannot be changed.
     n_threads : int or None
         As given; may be changed.
@@ -139,6 +145,7 @@ class Network(ABC):
         n_threads: int | None = None,
         dtype: npt.DTypeLike = "float32",
         first_layer: str = "auto",
+        input_scale: float = 1.0,
     ) -> None:
         self.layers: Final = check_layers(layers)
         self.activation: Final = check_choice("activation", activation, ACTIVATIONS, {"sigmoid": "logistic"})
@@ -147,6 +154,7 @@ class Network(ABC):
         self.n_threads = n_threads
         self.dtype: Final = check_dtype(dtype, DTYPES)
         self.first_layer: Final = check_choice("first_layer", first_layer, FIRST_LAYERS)
+        self.input_scale: Final = check_input_scale(input_scale, self.dtype)
         self.history = History()
         self._generator = batch_generator(self.seed)
         self._make(*initial_parameters(self.layers, self.init, self.seed))
@@ -201,26 +209,26 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+    def _gradients(self, X: Any, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss and the gradients of weights and biases."""
 
     @abstractmethod
-    def _losses(self, X: Floats, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def _losses(self, X: Any, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Return the loss of each row, and whether it is classified right."""
 
     @abstractmethod
-    def _probabilities(self, X: Floats) -> Floats:
+    def _probabilities(self, X: Any) -> Floats:
         """Return the probabilities (n, C)."""
 
     @abstractmethod
-    def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
+    def _predicted(self, X: Any) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row."""
 
-    def _prepare(self, X: Floats, first_layer: str) -> Any:
+    def _prepare(self, X: Any, first_layer: str) -> Any:
         """Return X as `_train` takes it."""
         return X
 
-    def _prepare_inference(self) -> None:  # noqa: B027 - a network may have nothing to do
+    def _prepare_inference(self, X: Any) -> None:  # noqa: B027 - a network may have nothing to do
         """Do what takes long the first time that the network predicts."""
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
@@ -241,7 +249,7 @@ class Network(ABC):
 
     def fit(
         self,
-        X: npt.ArrayLike,
+        X: Any,
         y: npt.ArrayLike,
         *,
         epochs: int = 10,
@@ -256,8 +264,9 @@ class Network(ABC):
 
         Parameters
         ----------
-        X : (n, I) array_like
-            Finite numbers. float32 is read in place; other numbers are converted once, and never scaled.
+        X : (n, I) array_like or sparse matrix of SciPy
+            Finite numbers. Numbers of the network's dtype, bytes (uint8) and CSR matrices are read in place; others are
+            converted once. Zeros make it faster; where they are many, a copy without them is made.
         y : (n,) or (n, C) array_like
             Classes from 0 on, or one-hot rows.
         epochs : int
@@ -292,18 +301,20 @@ class Network(ABC):
             If the network is being trained already, by another thread or by the fit that calls this callback.
         """
         X_, y_ = self._check_data(X, y)
-        batch_size = min(check_positive_int("batch_size", batch_size), len(X_))
+        batch_size = min(check_positive_int("batch_size", batch_size), len(y_))
         learning_rate = check_learning_rate(learning_rate)
-        validation = check_validation_data(validation_data, self.layers[0], self.layers[-1], self.dtype)
+        validation = check_validation_data(
+            validation_data, self.layers[0], self.layers[-1], self.dtype, self.input_scale
+        )
         hooks = gather_callbacks(callbacks, progress)
-        fit = FitState(check_positive_int("epochs", epochs), n_batches=math.ceil(len(X_) / batch_size))
+        fit = FitState(check_positive_int("epochs", epochs), n_batches=math.ceil(len(y_) / batch_size))
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
         shuffle = bool(shuffle) and fit.n_batches > 1  # the order within a single batch changes nothing
         with self._training():
             data = self._prepare(X_, self.first_layer)
             if validation is not None:
-                self._prepare_inference()
+                self._prepare_inference(validation[0])
             self.history = fit.history
             self._run(fit, hooks, data, y_, batch_size, learning_rate, shuffle, validation)
         if fit.history.interrupted:
@@ -384,7 +395,7 @@ class Network(ABC):
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
             raise FloatingPointError(f"loss is {outcome.bad_loss} at {where}; lower learning_rate")
 
-    def train_batch(self, X: npt.ArrayLike, y: npt.ArrayLike, learning_rate: float = 0.1) -> float:
+    def train_batch(self, X: Any, y: npt.ArrayLike, learning_rate: float = 0.1) -> float:
         """Take one step on these rows, in their order, and return their mean loss before it.
 
         Raises
@@ -398,42 +409,45 @@ class Network(ABC):
         """
         X_, y_ = self._check_data(X, y)
         learning_rate = check_learning_rate(learning_rate)
-        outcome, order = Outcome.of(1), np.arange(len(X_))[None, :]
+        outcome, order = Outcome.of(1), np.arange(len(y_))[None, :]
         with self._training():
-            self._train(outcome, self._prepare(X_, "dense"), y_, order, len(X_), learning_rate)
+            self._train(outcome, self._prepare(X_, "dense"), y_, order, len(y_), learning_rate)
         if outcome.bad_loss is not None:
             raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
-        return float(outcome.losses[0]) / len(X_)
+        return float(outcome.losses[0]) / len(y_)
 
-    def gradients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]:
+    def gradients(self, X: Any, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss of these rows and its gradients, dW (I, O) and db (O,) for each layer."""
         return self._gradients(*self._check_data(X, y))
 
-    def predict_proba(self, X: npt.ArrayLike) -> Floats:
+    def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class for each row, (n, C)."""
-        return self._probabilities(check_X(X, self.layers[0], self.dtype))
+        return self._probabilities(self._check_X(X))
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def predict(self, X: Any) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row, (n,); of equal ones the first."""
-        return self._predicted(check_X(X, self.layers[0], self.dtype))
+        return self._predicted(self._check_X(X))
 
-    def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    def score(self, X: Any, y: npt.ArrayLike) -> float:
         """Return the accuracy: the part of the rows that is classified right."""
         return self.evaluate(X, y)["accuracy"]
 
-    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
+    def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
         """Return the mean loss and the accuracy: ``{"loss": ..., "accuracy": ...}``."""
         return self._mean_losses(*self._check_data(X, y))
 
-    def _mean_losses(self, X: Floats, y: Labels) -> dict[str, float]:
+    def _mean_losses(self, X: Any, y: Labels) -> dict[str, float]:
         losses, hits = self._losses(X, y)
         return {"loss": float(losses.mean(dtype=np.float64)), "accuracy": float(hits.mean())}
 
-    def _check_data(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Labels]:
-        X_ = check_X(X, self.layers[0], self.dtype)
-        if any(np.may_share_memory(X_, own) for own in self._weights):
+    def _check_X(self, X: Any) -> Any:
+        return check_X(X, self.layers[0], self.dtype, self.input_scale)
+
+    def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Labels]:
+        X_ = self._check_X(X)
+        if isinstance(X_, np.ndarray) and any(np.may_share_memory(X_, own) for own in self._weights):
             X_ = X_.copy()  # the network's own weights would change while they are read
-        return X_, check_y(y, len(X_), self.layers[-1])
+        return X_, check_y(y, X_.shape[0], self.layers[-1])
 
     # --- copies and files ---------------------------------------------------------------------------------------------
 
@@ -455,7 +469,7 @@ class Network(ABC):
 
         History, number of threads and the state of the order of rows are not kept; pickle keeps all.
         """
-        names = ("layers", "activation", "init", "seed", "dtype")
+        names = ("layers", "activation", "init", "seed", "dtype", "input_scale")
         storage.save_network(path, {name: getattr(self, name) for name in names}, self._weights, self._biases)
 
     @classmethod

@@ -114,7 +114,7 @@ class MLP(Network):
     def _train(
         self,
         outcome: Outcome,
-        data: Floats,
+        data: Any,
         y: Labels,
         orders: npt.NDArray[np.int64],
         batch_size: int,
@@ -125,7 +125,7 @@ class MLP(Network):
         for epoch, order in enumerate(orders):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                x, labels = data[rows], y[rows]
+                x, labels = self._numbers(data[rows]), y[rows]
                 outputs = forward(x, self._weights, self._biases, self.activation)
                 loss = float(cross_entropy(outputs[-1], labels).sum(dtype=np.float64))
                 if not math.isfinite(loss):
@@ -143,26 +143,31 @@ class MLP(Network):
                         return
 
     @_quiet
-    def _gradients(self, X: Floats, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
-        outputs = forward(X, self._weights, self._biases, self.activation)
+    def _gradients(self, X: Any, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+        outputs = forward(self._numbers(X), self._weights, self._biases, self.activation)
         loss = float(cross_entropy(outputs[-1], y).mean(dtype=np.float64))
         return loss, *backward(outputs, y, self._weights, self.activation)
 
     @_quiet
-    def _losses(self, X: Floats, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def _losses(self, X: Any, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         logits = self._logits(X)
         return cross_entropy(logits, y), logits.argmax(axis=1) == y
 
     @_quiet
-    def _probabilities(self, X: Floats) -> Floats:
+    def _probabilities(self, X: Any) -> Floats:
         return softmax(self._logits(X))
 
     @_quiet
-    def _predicted(self, X: Floats) -> npt.NDArray[np.int64]:
+    def _predicted(self, X: Any) -> npt.NDArray[np.int64]:
         labels: npt.NDArray[np.int64] = self._logits(X).argmax(axis=1).astype(np.int64)
         return labels
 
-    def _logits(self, X: Floats) -> Floats:
+    def _logits(self, X: Any) -> Floats:
         """Return the logits (n, C) of all rows."""
-        blocks = (X[i : i + _PREDICT_ROWS] for i in range(0, len(X), _PREDICT_ROWS))
+        blocks = (self._numbers(X[i : i + _PREDICT_ROWS]) for i in range(0, X.shape[0], _PREDICT_ROWS))
         return np.concatenate([forward(x, self._weights, self._biases, self.activation)[-1] for x in blocks])
+
+    def _numbers(self, X: Any) -> Floats:
+        """Return rows of a checked X as numbers: bytes scaled, CSR rows with their zeros."""
+        dense: npt.NDArray[Any] = X if isinstance(X, np.ndarray) else X.toarray()
+        return dense if dense.dtype == self.dtype else dense * np.dtype(self.dtype).type(self.input_scale)

@@ -1,4 +1,9 @@
-"""The rows of X as the kernels read them: in place, and where zeros are many, with marks of what is not zero."""
+"""The rows of X as the kernels read them: in place, or made small once where that is faster.
+
+There are these kinds, each with kernels of its own in `fastmlp.kernels.epoch`: "dense" numbers, read in place; "marked"
+ones, read in place too, whose zeros are looked for batch by batch; "packed" ones, copied once without their zeros;
+"bytes" and "marked bytes", which are scaled as they are read; and "csr".
+"""
 
 from __future__ import annotations
 
@@ -8,61 +13,96 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import sparse
-from fastmlp.layout import n_words
+from fastmlp.kernels.rows import WORD_BYTES, count_rows, pack_rows
+from fastmlp.kernels.simd import VECTOR_BYTES
+from fastmlp.layout import as_kernel_input
 from fastmlp.threads import run_together
 
-__all__ = ["NO_MARKS", "Rows", "mark_rows", "worth_marking"]
-
-NO_MARKS = np.zeros(0, np.uint64)
+__all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
 _LOOKED_AT = 128  # rows from all over X that are looked at to guess its zeros
-_DENSE_FROM = (
-    0.6  # part of the features that one or the other of two rows has, from which the dense products are faster
-)
+_DENSE_FROM = 0.6  # part of the features that two rows have between them, from which the dense products are faster
+
+_NO_STARTS, _NO_INDEX = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
 
 @dataclass
 class Rows:
-    """A checked X, flat, as a kernel takes it.
+    """A checked X as the kernels of its kind take it.
 
     Attributes
     ----------
-    x : (n_rows * n_features,) array
+    kind : str
     n_rows, n_features : int
-    marks : (n_rows * words,) uint64 array
-        A bit for each number that is not zero, or `NO_MARKS`.
+    x : (k,) array
+        The numbers, or bytes.
+    starts : (n_rows + 1,) int64 array
+        Where each CSR row starts in `x`, or each packed row in `index`.
+    index : (k,) uint64 or int32 array
+        `x` of packed rows seen as words, for each row begins with a bit for each of its features that is not zero; the
+        features of the numbers of CSR rows.
     """
 
-    x: npt.NDArray[Any]
+    kind: str
     n_rows: int
     n_features: int
-    marks: npt.NDArray[np.uint64]
+    x: npt.NDArray[Any]
+    starts: npt.NDArray[np.int64]
+    index: npt.NDArray[Any]
+
+    def most_numbers(self, n_rows: int) -> int:
+        """Return how many numbers any `n_rows` of the CSR rows have, at most; 0 for other kinds."""
+        if self.kind != "csr":
+            return 0
+        counts = np.diff(self.starts)
+        return int(counts.sum() if n_rows >= len(counts) else np.partition(counts, -n_rows)[-n_rows:].sum())
 
 
-def worth_marking(X: npt.NDArray[Any]) -> bool:
+def rows_in_place(X: Any, first_layer: str) -> Rows:
+    """Return the rows of a checked X as they are, to predict with or to train on once."""
+    n_rows, n_features = X.shape
+    if not isinstance(X, np.ndarray):
+        index = as_kernel_input(np.ascontiguousarray(X.indices, np.int32))
+        starts = np.ascontiguousarray(X.indptr, np.int64)
+        return Rows("csr", n_rows, n_features, as_kernel_input(X.data), as_kernel_input(starts), index)
+    marked = first_layer == "sparse" or (first_layer == "auto" and _worth_marking(X))
+    kind = ("marked " if marked else "") + "bytes" if X.dtype == np.uint8 else "marked" if marked else "dense"
+    return Rows(kind, n_rows, n_features, as_kernel_input(X), _NO_STARTS, _NO_INDEX)
+
+
+def rows_to_train(X: Any, first_layer: str, n_threads: int) -> Rows:
+    """Return the rows of a checked X, made small where many epochs will gain by it."""
+    rows = rows_in_place(X, first_layer)
+    return _packed(rows, n_threads) if rows.kind == "marked" else rows
+
+
+def _worth_marking(X: npt.NDArray[Any]) -> bool:
     """Guess from some rows whether leaving out zeros is faster than the dense products.
 
     The sparse forward pass takes rows in pairs, so what counts are the features that one or the other has.
     """
+    if len(X) == 1:
+        return bool(np.count_nonzero(X) < _DENSE_FROM * X.size)
     some = X[:: max(1, len(X) // _LOOKED_AT)] != 0
     half = len(some) // 2
-    pairs = some[:half] | some[half : 2 * half] if half else some
+    pairs = some[:half] | some[half : 2 * half]
     return float(pairs.mean()) < _DENSE_FROM
 
 
-def mark_rows(rows: Rows, n_threads: int) -> npt.NDArray[np.uint64]:
-    """Return the marks of all rows."""
-    words = n_words(rows.n_features)
-    marks = np.empty(rows.n_rows * words, np.uint64)
+def _packed(rows: Rows, n_threads: int) -> Rows:
+    """Copy all rows without their zeros."""
+    n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
+    starts = np.zeros(n_rows + 1, np.int64)
+    lengths = starts[1:]
 
-    def call(rank: int) -> None:
-        first, last = (rows.n_rows * r // n_threads for r in (rank, rank + 1))
-        sparse.mark_rows(marks, rows.x, rows.n_features, words, first, last)
+    def share(rank: int) -> tuple[int, int]:
+        return n_rows * rank // n_threads, n_rows * (rank + 1) // n_threads
 
-    if n_threads == 1:
-        call(0)
-    else:
-        sparse.mark_rows(marks, rows.x, rows.n_features, words, 0, 0)  # compiles once
-        run_together(n_threads, call)
-    return marks
+    count_rows(lengths, x, n_features, 0, 0)  # compiles once
+    run_together(n_threads, lambda rank: count_rows(lengths, x, n_features, *share(rank)))
+    np.cumsum(starts, out=starts)
+    words = np.empty(starts[-1] + VECTOR_BYTES // WORD_BYTES, np.uint64)  # whole vectors are read, also of the last row
+    packed: npt.NDArray[Any] = words.view(x.dtype)
+    pack_rows(packed, words, starts, x, n_features, 0, 0)
+    run_together(n_threads, lambda rank: pack_rows(packed, words, starts, x, n_features, *share(rank)))
+    return Rows("packed", n_rows, n_features, packed, starts, words)

@@ -88,7 +88,7 @@ def load_network(
     Returns
     -------
     arguments : dict
-        layers, activation, init, seed and dtype: what makes the network.
+        layers, activation, init, seed, dtype and input_scale: what makes the network.
     weights : list of (I, O) arrays
     biases : list of (O,) arrays
 
@@ -105,6 +105,7 @@ def load_network(
         weights = [arrays[f"weights_{i}"] for i in range(sizes.size - 1)]
         biases = [arrays[f"biases_{i}"] for i in range(sizes.size - 1)]
         arguments: dict[str, Any] = {name: str(arrays[name]) for name in ("activation", "init", "dtype")}
+        arguments["input_scale"] = arrays.get("input_scale", np.float64(1)).tolist()
         seed = str(arrays["seed"])
     except KeyError as error:
         raise ValueError(f"{file} is incomplete: it has no {error}") from error

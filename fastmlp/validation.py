@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.threads import available_threads, run_together
+
 __all__ = [
     "check_X",
     "check_choice",
     "check_dtype",
+    "check_input_scale",
     "check_layers",
     "check_learning_rate",
     "check_n_threads",
@@ -98,6 +101,17 @@ def check_learning_rate(value: object) -> float:
     return rate
 
 
+def check_input_scale(value: object, dtype: str) -> float:
+    """Return the factor of the input as a float, if it is positive and finite, also in `dtype`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"input_scale must be a number, not {value!r}")
+    with np.errstate(over="ignore", under="ignore"):
+        scale = float(np.dtype(dtype).type(value))
+    if not 0 < scale < math.inf:
+        raise ValueError(f"input_scale must be positive and finite, not {value}")
+    return scale
+
+
 def check_seed(seed: object) -> int | None:
     """Return the seed as an int of 0 or more, or None."""
     return None if seed is None else _check_int("seed", seed, 0, "an integer or None")
@@ -116,7 +130,7 @@ def check_n_threads(value: object) -> int | None:
 
 def _as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
     """Return `data` as a plain array of real numbers (float, integer or bool), without a copy where it can be."""
-    if hasattr(data, "tocsr"):  # every sparse class of SciPy
+    if _is_sparse(data):
         raise TypeError(f"{name} is sparse; make it dense first: {name.split()[-1]}.toarray()")
     if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
         count = np.count_nonzero(np.ma.getmaskarray(data))
@@ -145,11 +159,28 @@ def _check_shape(array: npt.NDArray[Any], n_features: int, name: str) -> None:
         raise ValueError(f"{name} has {array.shape[1]} features, but the network has {n_features} inputs")
 
 
+def _all_finite(array: npt.NDArray[Any]) -> bool:
+    if array.nbytes < _BLOCK_BYTES:
+        return bool(np.isfinite(array).all())
+    n_threads = available_threads() if array.nbytes > 16 * _BLOCK_BYTES else 1
+    sums = [0.0] * n_threads
+
+    def add(rank: int) -> None:  # one quick pass without a temporary: NaN and infinity stay in a sum
+        first, last = (len(array) * r // n_threads for r in (rank, rank + 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums[rank] = float(array[first:last].sum())
+
+    if n_threads == 1:
+        add(0)
+    else:
+        run_together(n_threads, add)
+    return all(map(math.isfinite, sums))
+
+
 def _check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -> None:
     """Refuse `array` (n, I), made from `source`, if a value is not finite; name the first such place."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):  # one quick pass without a temporary: NaN and infinity stay in a sum
-            return
+    if _all_finite(array):
+        return
     n_rows = max(1, _BLOCK_BYTES // array[0].nbytes)
     for start in range(0, len(array), n_rows):
         bad = np.argwhere(~np.isfinite(array[start : start + n_rows]))
@@ -160,24 +191,108 @@ def _check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) 
             raise ValueError(f"{name} has {what} in row {row}, column {column}")
 
 
-def check_X(X: object, n_features: int, dtype: npt.DTypeLike, name: str = "X") -> npt.NDArray[Any]:
-    """Return `X` as a (n, n_features) array of `dtype`: C-contiguous, aligned, native byte order, all values finite.
+def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0, name: str = "X") -> Any:
+    """Return `X` as a (n, n_features) array of `dtype`, times `scale`, or of bytes, or as a CSR array.
 
-    An array that already is so is returned without a copy.
+    Arrays are C-contiguous, aligned and of native byte order; all values are finite. Bytes (uint8) are neither copied
+    nor scaled. The numbers of a row of a CSR array are in order, one for a feature. What already is so is not copied.
 
     Raises
     ------
     TypeError
-        If `X` is sparse or does not hold real numbers.
+        If `X` does not hold real numbers.
     ValueError
-        If its shape does not fit or it has masked, missing or infinite values.
+        If its shape does not fit, it has masked, missing or infinite values, or its indices are broken.
     """
+    if _is_sparse(X):
+        return _check_csr(X, n_features, dtype, scale, name)
     source = _as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
     _check_shape(source, n_features, name)
-    with np.errstate(over="ignore", under="ignore"):  # _check_finite says what overflowed, and where
-        array: npt.NDArray[Any] = np.require(source, dtype, ["C", "A"])
+    if source.dtype == np.uint8:
+        return np.require(source, np.uint8, ["C"])
+    return _as_finite(source, dtype, scale, name)
+
+
+def _as_finite(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float, name: str) -> npt.NDArray[Any]:
+    array = source
+    if source.dtype != dtype or scale != 1 or not (source.flags.c_contiguous and source.flags.aligned):
+        with np.errstate(over="ignore", under="ignore"):  # _check_finite says what overflowed, and where
+            array = np.require(source, dtype, ["C", "A"])
+            if scale != 1:
+                array = array * array.dtype.type(scale)
     _check_finite(array, source, name)
     return array
+
+
+def _is_sparse(data: object) -> bool:
+    return hasattr(data, "tocsr")  # every sparse class of SciPy
+
+
+def _check_csr(X: Any, n_features: int, dtype: npt.DTypeLike, scale: float, name: str) -> Any:
+    """Return a sparse matrix as a CSR array whose rows are in order; what is broken is found before SciPy reads it."""
+    from scipy import sparse  # whoever has a sparse matrix has SciPy
+
+    if X.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {X.shape}")
+    if X.shape[0] == 0:
+        raise ValueError(f"{name} is empty: its shape is {X.shape}")
+    if X.shape[1] != n_features:
+        raise ValueError(f"{name} has {X.shape[1]} features, but the network has {n_features} inputs")
+    if X.dtype.kind not in "fiub":
+        raise TypeError(f"{name} holds {_KINDS.get(X.dtype.kind, 'unknown')} values (dtype {X.dtype}), not numbers")
+    if X.format in ("csr", "csc"):
+        n_lines, n_places = X.shape if X.format == "csr" else X.shape[::-1]
+        _check_indices(X.indptr, X.indices, X.data, n_lines, n_places, name)
+    elif X.format == "coo":
+        for numbers_, n_places in zip((X.row, X.col), X.shape, strict=True):
+            _check_range(np.asarray(numbers_), n_places, name)
+        if not len(X.row) == len(X.col) == len(X.data):
+            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(X.row)} places")
+    elif X.format == "bsr":
+        X.check_format(full_check=True)
+    csr = sparse.csr_array(X.tocsr())
+    if not _rows_in_order(csr):
+        csr = csr.copy()
+        csr.has_canonical_format = csr.has_sorted_indices = False  # what it remembers may be stale
+        csr.sum_duplicates()
+    data = _as_finite(csr.data[: csr.indptr[-1], None], dtype, scale, f"the numbers of {name}")[:, 0]
+    return sparse.csr_array((np.ascontiguousarray(data), csr.indices[: csr.indptr[-1]], csr.indptr), shape=csr.shape)
+
+
+def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
+    """Refuse a compressed matrix of `n_lines` rows (or columns) of `n_places` each whose indices are broken."""
+    for array, what in ((indptr, "indptr"), (indices, "indices"), (data, "data")):
+        if np.ndim(array) != 1:
+            raise ValueError(
+                f"{name} is broken: its {what} must have one dimension, but its shape is {np.shape(array)}"
+            )
+    if len(indptr) != n_lines + 1:
+        raise ValueError(f"{name} is broken: its indptr must have {n_lines + 1} entries, not {len(indptr)}")
+    if indptr[0] != 0 or np.any(np.diff(indptr) < 0):
+        raise ValueError(f"{name} is broken: its indptr must start with 0 and never decrease")
+    if indptr[-1] > min(len(indices), len(data)):
+        raise ValueError(
+            f"{name} is broken: its indptr ends at {indptr[-1]}, "
+            f"but there are {len(indices)} indices and {len(data)} numbers"
+        )
+    _check_range(indices[: indptr[-1]], n_places, name)
+
+
+def _check_range(indices: npt.NDArray[Any], n_places: int, name: str) -> None:
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"{name} is broken: its indices must be integers, not {indices.dtype}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n_places:
+        bad = indices[(indices < 0) | (indices >= n_places)][0]
+        raise ValueError(f"{name} is broken: its indices must be from 0 to {n_places - 1}, but there is {bad}")
+
+
+def _rows_in_order(csr: Any) -> bool:
+    """Whether the features of each row grow from number to number."""
+    indices = csr.indices[: csr.indptr[-1]]
+    grows = indices[1:] > indices[:-1]
+    starts = csr.indptr[1:-1]
+    grows[starts[(starts > 0) & (starts < len(indices))] - 1] = True
+    return bool(grows.all())
 
 
 def _labels_from_one_hot(onehot: npt.NDArray[Any], n_classes: int, name: str) -> npt.NDArray[np.int32]:
@@ -233,12 +348,12 @@ def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDAr
 
 
 def check_validation_data(
-    validation_data: object, n_features: int, n_classes: int, dtype: npt.DTypeLike
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]] | None:
+    validation_data: object, n_features: int, n_classes: int, dtype: npt.DTypeLike, scale: float = 1.0
+) -> tuple[Any, npt.NDArray[np.int32]] | None:
     """Return the pair (X, y), each checked like training data, or None for None."""
     if validation_data is None:
         return None
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
         raise TypeError("validation_data must be a pair (X, y)")
-    X = check_X(validation_data[0], n_features, dtype, "validation X")
-    return X, check_y(validation_data[1], len(X), n_classes, "validation y")
+    X = check_X(validation_data[0], n_features, dtype, scale, "validation X")
+    return X, check_y(validation_data[1], X.shape[0], n_classes, "validation y")

@@ -51,12 +51,16 @@ def activate(h, h_at, pitch, first_row, last_row, column, last_column, kind):
 
 
 @part
-def activate_gradient(delta, delta_at, h, h_at, pitch, first_row, last_row, kind):
-    """Compute ``delta *= gradient(h)`` on whole rows  # (B, O)."""
+def activate_gradient(delta, delta_at, delta_pitch, h, h_at, pitch, first_row, last_row, column, last_column, kind):
+    """Compute ``delta *= gradient(h)``  # (B, O)."""
+    if kind == IDENTITY:
+        return
     lanes = lane_count(h)
-    for at in range(first_row * pitch, last_row * pitch, lanes):
-        value, gradient = load(h, h_at + at), load(delta, delta_at + at)
-        if kind == LOGISTIC:
-            store(delta, delta_at + at, logistic_gradient(value, gradient))
-        elif kind == RELU:
-            store(delta, delta_at + at, relu_gradient(value, gradient))
+    for row in range(first_row, last_row):
+        for o in range(column * lanes, last_column * lanes, lanes):
+            at = delta_at + row * delta_pitch + o
+            value, gradient = load(h, h_at + row * pitch + o), load(delta, at)
+            if kind == LOGISTIC:
+                store(delta, at, logistic_gradient(value, gradient))
+            else:
+                store(delta, at, relu_gradient(value, gradient))

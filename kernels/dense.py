@@ -17,8 +17,9 @@ add = formula(lambda a, b: a + b)
 
 @kernel
 def forward(
-    out, out_at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, first_row, last_row, column, last_column, floor
-):
+    out, out_at, x, starts, starts_at, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row,
+    column, last_column, floor,
+):  # fmt: skip
     """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor)."""
     while column < last_column:
         vectors = tile_width(last_column - column, VECTORS)
@@ -39,7 +40,7 @@ def forward(
                 starts_at + row,
                 w,
                 w_at + at,
-                pitch,
+                w_pitch,
                 n_in,
                 b,
                 b_at + at,
@@ -51,8 +52,9 @@ def forward(
 
 @kernel
 def update(
-    w, w_at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in, column, last_column, rate
-):
+    w, w_at, w_pitch, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in,
+    column, last_column, rate,
+):  # fmt: skip
     """Compute ``w += rate * x.T @ delta``  # (I, O) += (B, I).T @ (B, O); the gradient never leaves the registers."""
     while column < last_column:
         vectors = tile_width(last_column - column, VECTORS)
@@ -60,13 +62,13 @@ def update(
         i = first_in
         while i < last_in:
             rows = tile_height(last_in - i, vectors)
-            w_row = w_at + i * pitch + at
+            w_row = w_at + i * w_pitch + at
             sgd_tile(
                 rows,
                 vectors,
                 w,
                 w_row,
-                pitch,
+                w_pitch,
                 x,
                 i,
                 starts,
@@ -101,6 +103,15 @@ def transpose(out, out_at, out_pitch, w, w_at, w_pitch, first_in, last_in, colum
     for i in range(first_in, last_in, lanes):
         for o in range(column * lanes, last_column * lanes, lanes):
             transpose_square(out, out_at + o * out_pitch + i, out_pitch, w, w_at + i * w_pitch + o, w_pitch)
+
+
+@part
+def copy_columns(out, out_at, out_pitch, w, w_at, w_pitch, n_in, column, last_column):
+    """Copy some columns of w  # (I, O)."""
+    lanes = lane_count(w)
+    for i in range(n_in):
+        for at in range(column * lanes, last_column * lanes, lanes):
+            store(out, out_at + i * out_pitch + at, load(w, w_at + i * w_pitch + at))
 
 
 @part

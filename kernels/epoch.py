@@ -2,8 +2,8 @@
 
 The threads of a team run :func:`train` together. In the forward pass wide layers are divided by columns, so that each
 core keeps its columns of the weights in its own cache, from their update to their next use; narrow ones by rows of the
-batch, as are the loss and the input gradients. Updates are divided like the forward pass of their layer, narrow ones by
-rows of the weights.
+batch, as is the loss. Deltas are divided like the forward pass of their layer, updates too, but those of narrow layers
+by rows of the weights.
 
 ``plan`` is a thread's own table of the layers, one row of integers each, whose columns are named below. ``notes`` is
 its own table of the rows of the chunk at hand: where their inputs to each layer start, where their deltas of each layer
@@ -13,18 +13,24 @@ start, their labels, and where their marks start. ``work`` starts with zeros, as
 import math
 
 from .activations import activate, activate_gradient, floor_of
-from .dense import axpy, forward, transpose, update, update_bias
+from .csr import csr_forward, csr_update, link_features, read_csr
+from .dense import axpy, copy_columns, forward, transpose, update, update_bias
 from .jit import entry, part
 from .losses import argmax, softmax, softmax_cross_entropy
+from .rows import fetch_bytes, fetch_nothing, fetch_packed, mark_in_place, read_in_place, unpack_rows, widen_rows
 from .simd import lane_count, peek
-from .sparse import WORD, sparse_forward, sparse_update, turn_marks
+from .sparse import sparse_forward, sparse_update, turn_marks
 from .team import cycles, meet
 
-N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN, MEET, FIELDS = range(17)
-"""Columns of ``plan``. Sizes of the layer; vectors in one row of its weights, outputs and deltas; numbers from one such
-row to the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O)
-and transposed weights (O, I) in ``work``. Its activation. Whether its forward pass is divided by columns; the columns
-and the rows of its weights that this thread owns; whether the threads must meet after its forward pass."""
+N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
+MEET, MEET_BACK, OWN, OWN_PITCH, FIELDS = range(16, 21)
+"""Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
+the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
+transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
+forward pass is divided by columns; the columns and the rows of its weights that this thread owns; whether the threads
+must meet after its forward pass, and after its deltas are computed. Where the thread's own copy of its columns of the
+first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
+where there is no copy."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -39,34 +45,43 @@ PROBABILITIES, LABELS, LOSSES = range(3)
 """Modes of :func:`infer`."""
 
 
-def training(name, first_forward, first_update):
-    """Build the minibatch loop around the two products of the first layer, which ask what their input is like."""
+def training(name, take_rows, first_forward, first_update):
+    """Build the minibatch loop around what the first layer does: how it takes its rows, and its two products."""
 
     def train(
-        params, gradient, work, notes, by_feature, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
-        x, x_pitch, marks, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, rate, mode, rank, size,
+        params, gradient, work, notes, marks, links, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
+        x, starts, index, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
     ):  # fmt: skip
-        began = cycles()
+        began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
         target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
+        weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
+        own = plan[0, OWN_PITCH] > 0 and n_epochs > 0
+        if own:
+            weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
+            copy_first(work, params, plan, False)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
                 loss, hits = 0.0, 0
                 transpose_pass(work, plan, params)
-                meet(meetings, size)
+                if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
+                    meet(meetings, size)
                 for first in range(start, end, chunk):
                     rows = min(chunk, end - first)
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
                     at = epoch * n_rows + first
-                    take_rows(notes, plan, orders, at, x_pitch, labels, rows, chunk)
-                    first_forward(work, plan, params, x, marks, by_feature, notes, chunk, rows, row, end_row)
+                    take_labels(notes, plan, orders, at, labels, rows, chunk)
+                    take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
+                    first_forward(
+                        work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+                        rows, row, end_row,
+                    )  # fmt: skip
                     finish_layer(work, plan, 0, rows, row, end_row, meetings, size)
                     forward_pass(work, plan, params, notes, chunk, rows, row, end_row, meetings, size)
                     loss_pass(row_loss, row_hit, 0, work, plan, notes, chunk, row, end_row, 1.0 / (end - start))
-                    backward_pass(work, plan, notes, chunk, row, end_row)
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
-                    meet(meetings, size)
+                    backward_pass(work, plan, notes, chunk, rows, row, end_row, meetings, size)
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
@@ -74,11 +89,11 @@ def training(name, first_forward, first_update):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
                             epoch_loss[epoch] += loss
+                        if own:
+                            copy_first(work, params, plan, True)
                         return
-                    next_at = at + rows
-                    next_end = min(next_at + chunk, len(orders))
                     first_update(
-                        target, work, plan, x, by_feature, notes, rows, target_rate, orders, next_at, next_end, x_pitch
+                        first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate
                     )
                     update_pass(target, work, plan, notes, chunk, rows, target_rate)
                     meet(meetings, size)
@@ -89,6 +104,8 @@ def training(name, first_forward, first_update):
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
                     control[STEPS] += 1
+        if own:
+            copy_first(work, params, plan, True)
         if rank == 0:
             meetings[3] = cycles() - began
 
@@ -96,90 +113,183 @@ def training(name, first_forward, first_update):
     return entry(train)
 
 
-@part
-def dense_first_forward(work, plan, params, x, marks, by_feature, notes, chunk, rows, first_row, last_row):
-    """Compute the first layer's products of dense rows."""
-    row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
-    h, w, b, n_in, pitch = plan[0, H], plan[0, W], plan[0, B], plan[0, N_IN], plan[0, PITCH]
-    column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
-    forward(work, h, x, notes, 0, params, w, params, b, n_in, pitch, row, end_row, column, end_column, floor)
+def inference(name, take_rows, first_forward):
+    """Build the loop that predicts around what the first layer does."""
 
-
-@part
-def dense_first_update(target, work, plan, x, by_feature, notes, rows, rate, orders, next_at, next_end, x_pitch):
-    """Update the first layer's weights from dense rows."""
-    w, d, pitch, i, end = plan[0, W], plan[0, D], plan[0, PITCH], plan[0, IN], plan[0, END_IN]
-    column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
-    update(target, w, x, notes, 0, work, d, work, rows, pitch, i, end, column, end_column, rate)
-
-
-@part
-def sparse_first_forward(work, plan, params, x, marks, by_feature, notes, chunk, rows, first_row, last_row):
-    """Compute the first layer's products of rows with zeros, and turn the batch's marks around for the update."""
-    row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
-    h, w, b, n_in, pitch = plan[0, H], plan[0, W], plan[0, B], plan[0, N_IN], plan[0, PITCH]
-    column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
-    n_words, at = (n_in + WORD - 1) // WORD, (2 * len(plan) + 1) * chunk
-    sparse_forward(
-        work, h, x, notes, marks, at, n_words, params, w, params, b, pitch, row, end_row, column, end_column, floor
-    )
-    turn_marks(by_feature, marks, notes, at, rows, n_words)
-
-
-@part
-def sparse_first_update(target, work, plan, x, by_feature, notes, rows, rate, orders, next_at, next_end, x_pitch):
-    """Update the first layer's weights from rows with zeros."""
-    w, d, pitch, i, end = plan[0, W], plan[0, D], plan[0, PITCH], plan[0, IN], plan[0, END_IN]
-    column, end_column, n_words = plan[0, COLUMN], plan[0, END_COLUMN], (plan[0, N_IN] + WORD - 1) // WORD
-    groups = (rows + WORD - 1) // WORD
-    sparse_update(
-        target, w, x, notes, by_feature, groups, n_words, work, d, pitch, i, end, column, end_column, rate,
-        orders, next_at, next_end, x_pitch,
-    )  # fmt: skip
-
-
-train_dense = training("train_dense", dense_first_forward, dense_first_update)
-train_sparse = training("train_sparse", sparse_first_forward, sparse_first_update)
-
-
-@entry
-def infer(
-    probabilities, predicted, row_loss, row_hit, work, notes,
-    x, x_pitch, labels, params, plan, meetings, first_row, last_row, chunk, mode,
-):  # fmt: skip
-    """Run the network on some rows of x: their probabilities (n, C), or labels (n,), or losses (n,) and hits (n,)."""
-    last = len(plan) - 1
-    z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
-    for first in range(first_row, last_row, chunk):
-        rows = min(chunk, last_row - first)
-        for row in range(rows):
-            notes[row] = (first + row) * x_pitch
-        dense_first_forward(work, plan, params, x, notes, notes, notes, chunk, rows, 0, rows)
-        finish_layer(work, plan, 0, rows, 0, rows, meetings, 1)
-        forward_pass(work, plan, params, notes, chunk, rows, 0, rows, meetings, 1)
-        if mode == LOSSES:
+    def infer(
+        probabilities, predicted, row_loss, row_hit, work, notes, marks,
+        x, starts, index, labels, orders, params, plan, meetings, first_row, last_row, chunk, scale, mode,
+    ):  # fmt: skip
+        last, ends_at = len(plan) - 1, (2 * len(plan) + 1) * chunk
+        z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
+        for first in range(first_row, last_row, chunk):
+            rows = min(chunk, last_row - first)
+            take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
+            first_forward(
+                work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
+                first, rows, 0, rows,
+            )  # fmt: skip
+            finish_layer(work, plan, 0, rows, 0, rows, meetings, 1)
+            forward_pass(work, plan, params, notes, chunk, rows, 0, rows, meetings, 1)
+            if mode == LOSSES:
+                take_labels(notes, plan, orders, first, labels, rows, chunk)
+                loss_pass(row_loss, row_hit, first, work, plan, notes, chunk, 0, rows, 1.0)
             for row in range(rows):
-                notes[2 * len(plan) * chunk + row] = labels[first + row]
-            loss_pass(row_loss, row_hit, first, work, plan, notes, chunk, 0, rows, 1.0)
-        for row in range(rows):
-            at = z + row * pitch
-            if mode == LABELS:
-                predicted[first + row] = argmax(work, at, n_out)
-            elif mode == PROBABILITIES:
-                softmax(work, at, n_out)
-                for o in range(n_out):
-                    probabilities[(first + row) * n_out + o] = work[at + o]
+                at = z + row * pitch
+                if mode == LABELS:
+                    predicted[first + row] = argmax(work, at, n_out)
+                elif mode == PROBABILITIES:
+                    softmax(work, at, n_out)
+                    for o in range(n_out):
+                        probabilities[(first + row) * n_out + o] = work[at + o]
+
+    infer.__name__ = name
+    return entry(infer)
+
+
+# What the first layer does with each kind of rows --------------------------------------------------------------------
+
+
+def dense_forward(in_place):
+    """Build the first layer's products of dense rows, read in place or from where they were brought."""
+
+    @part
+    def first_forward(
+        work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+        rows, first_row, last_row,
+    ):  # fmt: skip
+        row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
+        h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
+        column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
+        rows_in = x if in_place else work
+        forward(
+            work,
+            h,
+            rows_in,
+            notes,
+            0,
+            weights,
+            w,
+            w_pitch,
+            params,
+            b,
+            n_in,
+            pitch,
+            row,
+            end_row,
+            column,
+            end_column,
+            floor,
+        )
+
+    return first_forward
+
+
+def dense_update(in_place):
+    """Build the first layer's update from dense rows."""
+
+    @part
+    def first_update(target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, rate):
+        d, pitch, i, end = plan[0, D], plan[0, D_PITCH], plan[0, IN], plan[0, END_IN]
+        column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
+        rows_in = x if in_place else work
+        update(target, w, w_pitch, rows_in, notes, 0, work, d, work, rows, pitch, i, end, column, end_column, rate)
+
+    return first_update
+
+
+def marked_forward(in_place, fetch):
+    """Build the first layer's products of marked rows."""
+    forward_pairs = sparse_forward(fetch)
+
+    @part
+    def first_forward(
+        work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+        rows, first_row, last_row,
+    ):  # fmt: skip
+        row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
+        h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
+        column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
+        rows_in = x if in_place else work
+        forward_pairs(
+            work, h, rows_in, notes, marks, weights, w, w_pitch, params, b, n_in, pitch, row, end_row,
+            column, end_column, floor, x, starts, orders, at + rows,
+        )  # fmt: skip
+
+    return first_forward
 
 
 @part
-def take_rows(notes, plan, orders, at, x_pitch, labels, rows, chunk):
-    """Note where the rows of a chunk start in x and in its marks, and their labels."""
-    labels_at, marks_at = 2 * len(plan) * chunk, (2 * len(plan) + 1) * chunk
-    n_words = (x_pitch + WORD - 1) // WORD
+def marked_update(target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, rate):
+    """Update the first layer's weights from marked rows."""
+    d, n_in, pitch, i, end = plan[0, D], plan[0, N_IN], plan[0, D_PITCH], plan[0, IN], plan[0, END_IN]
+    column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
+    turn_marks(links, marks, rows, n_in)
+    sparse_update(target, w, w_pitch, work, notes, links, rows, n_in, work, d, pitch, i, end, column, end_column, rate)
+
+
+@part
+def csr_first_forward(
+    work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+    rows, first_row, last_row,
+):  # fmt: skip
+    """Compute the first layer's products of CSR rows."""
+    row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
+    h, b, pitch, ends = plan[0, H], plan[0, B], plan[0, PITCH], (2 * len(plan) + 1) * chunk
+    column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
+    csr_forward(
+        work, h, x, notes, ends, index, weights, w, w_pitch, params, b, pitch, row, end_row, column, end_column, floor
+    )
+
+
+@part
+def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, rate):
+    """Update the first layer's weights from CSR rows."""
+    d, n_in, pitch, ends = plan[0, D], plan[0, N_IN], plan[0, D_PITCH], (2 * len(plan) + 1) * chunk
+    link_features(links, notes, ends, index, rows, n_in, plan[0, IN], plan[0, END_IN])
+    csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
+
+
+TRAIN = {
+    "dense": training("train_dense", read_in_place, dense_forward(True), dense_update(True)),
+    "bytes": training("train_bytes", widen_rows, dense_forward(False), dense_update(False)),
+    "packed": training("train_packed", unpack_rows, marked_forward(False, fetch_packed), marked_update),
+    "marked bytes": training("train_marked_bytes", widen_rows, marked_forward(False, fetch_bytes), marked_update),
+    "csr": training("train_csr", read_csr, csr_first_forward, csr_first_update),
+}
+"""The compiled minibatch loop for each kind of rows."""
+
+INFER = {
+    "dense": inference("infer_dense", read_in_place, dense_forward(True)),
+    "marked": inference("infer_marked", mark_in_place, marked_forward(True, fetch_nothing)),
+    "bytes": inference("infer_bytes", widen_rows, dense_forward(False)),
+    "marked bytes": inference("infer_marked_bytes", widen_rows, marked_forward(False, fetch_nothing)),
+    "csr": inference("infer_csr", read_csr, csr_first_forward),
+}
+"""The compiled loop that predicts for each kind of rows."""
+
+
+@part
+def take_labels(notes, plan, orders, at, labels, rows, chunk):
+    """Note the labels of the rows of a chunk."""
+    labels_at = 2 * len(plan) * chunk
     for row in range(rows):
-        notes[row] = orders[at + row] * x_pitch
         notes[labels_at + row] = labels[orders[at + row]]
-        notes[marks_at + row] = orders[at + row] * n_words
+
+
+@part
+def copy_first(work, params, plan, back):
+    """Copy the thread's columns of the first weights to its own place, or back.
+
+    Side by side with those of another thread, they would be dragged from core to core all the time: processors fetch
+    the lines beside those that are used.
+    """
+    w, pitch, own, own_pitch, n_in = plan[0, W], plan[0, PITCH], plan[0, OWN], plan[0, OWN_PITCH], plan[0, N_IN]
+    column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
+    if back:
+        copy_columns(params, w, pitch, work, own, own_pitch, n_in, column, end_column)
+    else:
+        copy_columns(work, own, own_pitch, params, w, pitch, n_in, column, end_column)
 
 
 @part
@@ -200,7 +310,9 @@ def forward_pass(work, plan, params, notes, chunk, rows, first_row, last_row, me
         h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
         column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
         at = layer * chunk
-        forward(work, h, work, notes, at, params, w, params, b, n_in, pitch, row, end_row, column, end_column, floor)
+        forward(
+            work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column, floor
+        )
         finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size)
 
 
@@ -215,26 +327,61 @@ def loss_pass(row_loss, row_hit, out_at, work, plan, notes, chunk, first_row, la
 
 
 @part
-def backward_pass(work, plan, notes, chunk, first_row, last_row):
-    """Compute the deltas of all layers below the last."""
+def backward_pass(work, plan, notes, chunk, rows, first_row, last_row, meetings, size):
+    """Compute the deltas of all layers below the last; the threads meet at least once."""
     for layer in range(len(plan) - 1, 0, -1):
+        if plan[layer, MEET_BACK]:
+            meet(meetings, size)
         below, at = layer - 1, (len(plan) + layer) * chunk
-        d, pitch, width, kind = plan[below, D], plan[below, PITCH], plan[below, WIDTH], plan[below, KIND]
-        n_out, t = plan[layer, N_OUT], plan[layer, T]
-        forward(work, d, work, notes, at, work, t, work, 0, n_out, pitch, first_row, last_row, 0, width, -math.inf)
-        activate_gradient(work, d, work, plan[below, H], pitch, first_row, last_row, kind)
+        row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
+        d, d_pitch, h, pitch, kind = (
+            plan[below, D],
+            plan[below, D_PITCH],
+            plan[below, H],
+            plan[below, PITCH],
+            plan[below, KIND],
+        )
+        n_out, t, column, end_column = plan[layer, N_OUT], plan[layer, T], plan[below, COLUMN], plan[below, END_COLUMN]
+        forward(
+            work,
+            d,
+            work,
+            notes,
+            at,
+            work,
+            t,
+            pitch,
+            work,
+            0,
+            n_out,
+            d_pitch,
+            row,
+            end_row,
+            column,
+            end_column,
+            -math.inf,
+        )
+        activate_gradient(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, kind)
+    if plan[0, MEET_BACK]:
+        meet(meetings, size)
 
 
 @part
 def update_pass(target, work, plan, notes, chunk, rows, rate):
     """Compute ``target += rate * gradient`` of what the thread owns, but for the weights of the first layer."""
     for layer in range(len(plan)):
-        w, d, pitch, at = plan[layer, W], plan[layer, D], plan[layer, PITCH], layer * chunk
+        w, pitch, d, d_pitch, at = (
+            plan[layer, W],
+            plan[layer, PITCH],
+            plan[layer, D],
+            plan[layer, D_PITCH],
+            layer * chunk,
+        )
         i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
         if layer > 0:
-            update(target, w, work, notes, at, work, d, work, rows, pitch, i, end, column, end_column, rate)
+            update(target, w, pitch, work, notes, at, work, d, work, rows, d_pitch, i, end, column, end_column, rate)
         if end == plan[layer, N_IN]:
-            update_bias(target, plan[layer, B], work, d, work, rows, pitch, column, end_column, rate)
+            update_bias(target, plan[layer, B], work, d, work, rows, d_pitch, column, end_column, rate)
 
 
 @part

@@ -16,8 +16,9 @@ from numba.extending import intrinsic, models, register_model
 from .jit import CHECKED
 
 _FEATURES = binding.get_host_cpu_features()
-VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
-REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
+AVX512 = bool(_FEATURES.get("avx512f"))
+VECTOR_BYTES = 64 if AVX512 else 32 if _FEATURES.get("avx2") else 16
+REGISTERS = 32 if AVX512 or _FEATURES.get("neon") else 16
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -201,9 +202,10 @@ class Memory:
     def address(self, at, length=1):
         """Give the address of element ``at``, from which ``length`` elements are used."""
         if CHECKED:
+            length = length if isinstance(length, ir.Value) else I64(length)
             outside = self.builder.or_(
                 self.builder.icmp_signed("<", at, I64(0)),
-                self.builder.icmp_signed(">", self.builder.add(at, I64(length)), self.size),
+                self.builder.icmp_signed(">", self.builder.add(at, length), self.size),
             )
             with self.builder.if_then(outside, likely=False):
                 self.context.call_conv.return_user_exc(self.builder, IndexError, ("a kernel reached beyond an array",))

@@ -10,32 +10,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .jit import entry, kernel
+from .jit import kernel
 from .optimizers import sgd
-from .simd import I64, REGISTERS, Lanes, Memory, lane_count, maximum, prefetch, spread
+from .rows import WORD, ZERO, words_of
+from .simd import I64, REGISTERS, Lanes, Memory, lane_count, maximum, spread
 from .tile import loop, loop_while, multiply_add, switch, tile_width
-
-WORD = 64
-"""Features, or rows, in a word of marks."""
 
 WIDTHS = (1, 2, 4, 8) if REGISTERS == 32 else (1, 2, 4)
 """Vectors in a row of the tiles."""
-
-LINE_BYTES = 64
-
-ZERO, ONE = np.uint64(0), np.uint64(1)
-
-
-@intrinsic
-def nonzero_lanes(typing_context, x, at):
-    """Give one bit for each lane of the vector at ``x[at:]``, set where the number is not zero."""
-
-    def codegen(context, builder, signature, args):
-        vector = Memory(context, builder, x, args[0]).vector(args[1])
-        lanes = builder.fcmp_unordered("!=", vector.value, vector.of(0.0).value)
-        return builder.zext(builder.bitcast(lanes, ir.IntType(vector.count)), I64)
-
-    return types.uint64(x, types.int64), codegen
 
 
 def _each_mark(builder, word, sums, body):
@@ -113,33 +95,19 @@ def forward_pair(
 
 
 @intrinsic
-def update_feature(
-    typing_context,
-    vectors,
-    w,
-    w_at,
-    x,
-    starts,
-    starts_at,
-    k,
-    by_feature,
-    at,
-    stride,
-    n_words,
-    delta,
-    delta_at,
-    pitch,
-    rate,
-):
-    """Compute ``w[k] += rate * x[:, k] @ delta``, for some columns."""
+def update_pair(
+    typing_context, vectors, w, w_at, other_w_at, x, starts, k, other_k, by_feature, at, other_at, stride,
+    n_words, delta, delta_at, pitch, rate,
+):  # fmt: skip
+    """Compute ``w[k] += rate * x[:, k] @ delta`` of two features, for some columns."""
 
     def codegen(context, builder, signature, args):
-        vectors, _, w_at, _, _, starts_at, k, _, at, stride, n_words, _, delta_at, pitch, _ = args
+        vectors, _, w_at, other_w_at, _, _, k, other_k, _, at, other_at, stride, n_words, _, delta_at, pitch, _ = args
         w, x, starts, by_feature, delta = (
-            Memory(context, builder, signature.args[i], args[i]) for i in (1, 3, 4, 7, 11)
+            Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 8, 13)
         )
         rate = Lanes(
-            builder, spread(builder, w.vector_type, context.cast(builder, args[14], signature.args[14], w.dtype))
+            builder, spread(builder, w.vector_type, context.cast(builder, args[16], signature.args[16], w.dtype))
         )
 
         def emit(width):
@@ -151,92 +119,92 @@ def update_feature(
                     row = builder.add(builder.mul(word, I64(WORD)), i)
                     start = builder.add(delta_at, builder.mul(row, pitch))
                     right = [delta.vector(builder.add(start, j)) for j in across]
-                    left = [x.everywhere(builder.add(starts.number(builder.add(starts_at, row)), k))]
+                    x_row = starts.number(row)
+                    left = [x.everywhere(builder.add(x_row, i)) for i in (k, other_k)]
                     return multiply_add(builder, sums, left, right)
 
-                return _each_mark(builder, by_feature.number(builder.add(at, builder.mul(word, stride))), sums, add)
+                here = builder.mul(word, stride)
+                both = [by_feature.number(builder.add(start, here)) for start in (at, other_at)]
+                return _each_mark(builder, builder.or_(*both), sums, add)
 
-            sums = loop(builder, n_words, [zero] * width, add_word)
-            for j, total in zip(across, sums, strict=True):
-                place = builder.add(w_at, j)
-                w.put(place, sgd(Lanes(builder, total), w.vector(place), rate))
+            sums = loop(builder, n_words, [zero] * (2 * width), add_word)
+            places = [builder.add(start, j) for start in (w_at, other_w_at) for j in across]
+            new = [sgd(Lanes(builder, total), w.vector(place), rate) for place, total in zip(places, sums, strict=True)]
+            for place, vector in zip(places, new, strict=True):
+                w.put(place, vector)
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
 
     i64 = types.int64
-    kinds = i64, w, i64, x, starts, i64, i64, by_feature, i64, i64, i64, delta, i64, i64, rate
+    kinds = i64, w, i64, i64, x, starts, i64, i64, by_feature, i64, i64, i64, i64, delta, i64, i64, rate
     return types.void(*kinds), codegen
 
 
-@kernel
-def sparse_forward(
-    out, out_at, x, starts, marks, mark_starts_at, n_words, w, w_at, b, b_at,
-    pitch, first_row, last_row, column, last_column, floor,
-):  # fmt: skip
-    """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O)."""
-    while column < last_column:
-        vectors = tile_width(last_column - column, WIDTHS[-1])
-        j = column * lane_count(out)
-        for row in range(first_row, last_row, 2):
-            other = min(row + 1, last_row - 1)
-            forward_pair(
-                vectors, out, out_at + row * pitch + j, out_at + other * pitch + j, x, starts[row], starts[other],
-                marks, starts[mark_starts_at + row], starts[mark_starts_at + other], n_words,
-                w, w_at + j, pitch, b, b_at + j, floor,
-            )  # fmt: skip
-        column += vectors
+def sparse_forward(fetch):
+    """Build the forward product, which fetches the rows of the next batch between its own."""
+
+    @kernel
+    def forward(
+        out, out_at, x, starts, marks, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row, column, last_column,
+        floor, source, source_starts, orders, next_at,
+    ):  # fmt: skip
+        """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O)."""
+        n_words = words_of(n_in)
+        first_column = column
+        while column < last_column:
+            vectors = tile_width(last_column - column, WIDTHS[-1])
+            j = column * lane_count(out)
+            for row in range(first_row, last_row, 2):
+                other = min(row + 1, last_row - 1)
+                if column == first_column:
+                    fetch(source, source_starts, orders, next_at + row, n_in)
+                    fetch(source, source_starts, orders, next_at + other, n_in)
+                forward_pair(
+                    vectors, out, out_at + row * pitch + j, out_at + other * pitch + j, x, starts[row], starts[other],
+                    marks, row * n_words, other * n_words, n_words, w, w_at + j, w_pitch, b, b_at + j, floor,
+                )  # fmt: skip
+            column += vectors
+
+    return forward
 
 
 @kernel
 def sparse_update(
-    w, w_at, x, starts, by_feature, n_groups, n_words, delta, delta_at,
-    pitch, first_in, last_in, column, last_column, rate, orders, next_at, next_end, x_pitch,
+    w, w_at, w_pitch, x, starts, by_feature, n_rows, n_in, delta, delta_at, pitch, first_in, last_in,
+    column, last_column, rate,
 ):  # fmt: skip
-    """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient.
-
-    Meanwhile the rows ``orders[next_at:next_end]`` of x, which come next, are fetched, some lines with each feature:
-    the memory is slower than the sums, and cannot foresee a shuffled order.
-    """
-    stride = n_words * WORD
-    line = LINE_BYTES // x.itemsize
-    lines = (next_end - next_at) * ((x_pitch + line - 1) // line)
-    per_feature = (lines + last_in - first_in - 1) // max(last_in - first_in, 1)
-    at = 0
+    """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient."""
+    n_groups, stride = words_of(n_rows), words_of(n_in) * WORD
     while column < last_column:
         vectors = tile_width(last_column - column, WIDTHS[-1])
         j = column * lane_count(w)
-        for k in range(first_in, last_in):
-            for _ in range(per_feature):
-                if next_at < next_end:
-                    prefetch(x, orders[next_at] * x_pitch + at)
-                    at += line
-                    if at >= x_pitch:
-                        at = 0
-                        next_at += 1
+        for k in range(first_in, last_in, 2):
+            other = min(k + 1, last_in - 1)
             some = ZERO
             for group in range(n_groups):
-                some |= by_feature[group * stride + k]
+                some |= by_feature[group * stride + k] | by_feature[group * stride + other]
             if some != ZERO:
-                update_feature(
-                    vectors, w, w_at + k * pitch + j, x, starts, 0, k, by_feature, k, stride, n_groups,
-                    delta, delta_at + j, pitch, rate,
+                update_pair(
+                    vectors, w, w_at + k * w_pitch + j, w_at + other * w_pitch + j, x, starts, k, other,
+                    by_feature, k, other, stride, n_groups, delta, delta_at + j, pitch, rate,
                 )  # fmt: skip
         column += vectors
 
 
 @kernel
-def turn_marks(by_feature, marks, starts, starts_at, n_rows, n_words):
+def turn_marks(by_feature, marks, n_rows, n_in):
     """Turn the marks of a batch around: a word for each feature and group of 64 rows.
 
     Squares of 64 x 64 bits are transposed by halves (Warren, Hacker's Delight, 7-3).
     """
-    for group in range((n_rows + WORD - 1) // WORD):
+    n_words = words_of(n_in)
+    for group in range(words_of(n_rows)):
         for word in range(n_words):
             at = (group * n_words + word) * WORD
             for i in range(WORD):
                 row = group * WORD + i
-                by_feature[at + i] = marks[starts[starts_at + row] + word] if row < n_rows else ZERO
+                by_feature[at + i] = marks[row * n_words + word] if row < n_rows else ZERO
             half = WORD // 2
             mask = np.uint64(0xFFFFFFFF)
             while half:
@@ -248,21 +216,3 @@ def turn_marks(by_feature, marks, starts, starts_at, n_rows, n_words):
                         by_feature[i + half] ^= swap
                 half //= 2
                 mask ^= mask << np.uint64(half)
-
-
-@entry
-def mark_rows(marks, x, n_in, n_words, first_row, last_row):
-    """Mark the nonzero numbers of rows of x."""
-    lanes = lane_count(x)
-    for row in range(first_row, last_row):
-        for word in range(n_words):
-            start, end = row * n_in + word * WORD, row * n_in + min((word + 1) * WORD, n_in)
-            bits, at = ZERO, start
-            while at + lanes <= end:
-                bits |= nonzero_lanes(x, at) << np.uint64(at - start)
-                at += lanes
-            while at < end:
-                if x[at] != 0.0:
-                    bits |= ONE << np.uint64(at - start)
-                at += 1
-            marks[row * n_words + word] = bits

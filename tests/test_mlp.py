@@ -24,10 +24,11 @@ from nets import (
     snapshot,
     twins,
 )
+from scipy import sparse
 
 from fastmlp import MLP, reference, storage
-from fastmlp import mlp as mlp_module
 from fastmlp.random import batch_generator, epoch_orders
+from fastmlp.rows import rows_in_place, rows_to_train
 
 # --- the same numbers as the plain network ----------------------------------------------------------------------------
 
@@ -513,19 +514,19 @@ def test_other_libraries_names_get_a_hint(settings, hint):
 
 
 @pytest.mark.parametrize(
-    ("first_layer", "zeros", "expected"),
+    ("first_layer", "zeros", "marked"),
     [("auto", 0.0, False), ("auto", 0.9, True), ("dense", 0.9, False), ("sparse", 0.0, True), ("auto", 1.0, True)],
 )
-def test_the_first_layer_is_picked_from_the_data(monkeypatch, first_layer, zeros, expected):
-    marked = []
-    mark_rows = mlp_module.mark_rows
-    monkeypatch.setattr(mlp_module, "mark_rows", lambda *given: marked.append(1) or mark_rows(*given))
-    X, y = data(300, 40)
+@pytest.mark.parametrize("n_rows", [300, 1])
+def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, marked, n_rows):
+    X = data(n_rows, 40)[0]
     X[np.random.default_rng(0).random(X.shape) < zeros] = 0
-    for n_rows in (300, 1):
-        marked.clear()
-        MLP([40, 3], first_layer=first_layer).fit(X[:n_rows], y[:n_rows], epochs=1)
-        assert bool(marked) is expected
+    as_bytes = (100 * np.abs(X) + (X != 0)).astype(np.uint8)
+    assert rows_to_train(X, first_layer, 2).kind == ("packed" if marked else "dense")
+    assert rows_in_place(X, first_layer).kind == ("marked" if marked else "dense")
+    assert rows_to_train(as_bytes, first_layer, 2).kind == ("marked bytes" if marked else "bytes")
+    for rows in (rows_to_train(sparse.csr_array(X), first_layer, 2), rows_in_place(sparse.csr_array(X), first_layer)):
+        assert rows.kind == "csr"
 
 
 def test_batches_of_many_sizes_share_a_few_workspaces():

@@ -191,7 +191,6 @@ class Frame:
         np.repeat(X.astype(np.float32), 2, axis=0)[::2],
         unaligned(X),
         X.astype(np.float16),
-        (X * 255).astype(np.uint8),
         (X * 1000).astype(np.int64) - 500,
         X > 0.5,
     ],
@@ -227,8 +226,6 @@ def test_largest_numbers_pass_though_their_sum_does_not():
         (X.astype(bytes), TypeError, "X holds string values"),
         (X.astype(complex), TypeError, "X holds complex values (dtype complex128)"),
         (X.astype("datetime64[s]"), TypeError, "X holds date values"),
-        (scipy.sparse.csr_array(X), TypeError, "X is sparse; make it dense first: X.toarray()"),
-        (scipy.sparse.coo_matrix(X), TypeError, "X is sparse; make it dense first: X.toarray()"),
         (np.ma.masked_less(X, X[5, 2]), ValueError, "masked values; fill them first: X.filled(value)"),
         (with_value(np.nan, 77, 2), ValueError, "X has nan in row 77, column 2"),
         (with_value(np.inf, 99, 3), ValueError, "X has inf in row 99, column 3"),
@@ -330,3 +327,18 @@ def test_validation_data():
 def test_wrong_validation_data(given, error, message):
     with refused(error, message):
         check_validation_data(given, 4, 3, "float32")
+
+
+def test_bytes_stay_bytes():
+    small = (X * 255).astype(np.uint8)
+    assert check_X(small, 4, "float32") is small
+    turned = np.asfortranarray(small)
+    np.testing.assert_array_equal(check_X(turned, 4, "float64", 1 / 255), small)
+    assert check_X(turned, 4, "float64", 1 / 255).flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_other_numbers_are_scaled(dtype):
+    plain = X.astype(dtype)
+    for given in (X, X.tolist(), plain):
+        np.testing.assert_array_equal(check_X(given, 4, dtype, 0.1), plain * np.dtype(dtype).type(0.1))

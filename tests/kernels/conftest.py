@@ -30,12 +30,14 @@ class Call:
 
     @staticmethod
     def forward(*, out, x, starts, w, b, n_in, pitch, rows, columns, floor=-np.inf, at=0, starts_at=0, w_at=0, b_at=0):
-        dense.forward(out, at, x, starts, starts_at, w, w_at, b, b_at, n_in, pitch, *rows, *columns, float(floor))
+        dense.forward(
+            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor)
+        )
 
     @staticmethod
     def update(*, w, x, starts, delta, zeros, n_rows, pitch, inputs, columns, rate, at=0, starts_at=0, delta_at=0):
         dense.update(
-            w, at, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, *inputs, *columns, float(rate)
+            w, at, pitch, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, *inputs, *columns, float(rate)
         )  # fmt: skip
 
     @staticmethod

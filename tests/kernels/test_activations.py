@@ -89,7 +89,7 @@ def test_gradient(rng, dtype, lanes, padded, kind, rows):
     h[:, ::3] = 0
     h[:, 1::5] = -0.0
     values, delta = padded(h, 3 * lanes, lanes), padded(g, 3 * lanes, 2 * lanes)
-    activations.activate_gradient(delta.flat, delta.at, values.flat, values.at, 3 * lanes, *rows, kind)
+    activations.activate_gradient(delta.flat, delta.at, 3 * lanes, values.flat, values.at, 3 * lanes, *rows, 0, 3, kind)
     expected = g.copy()
     expected[slice(*rows)] = gradient_of(kind, h, g)[slice(*rows)]
     np.testing.assert_array_equal(delta.view, expected)  # the same operations, each rounded alike
@@ -103,5 +103,5 @@ def test_gradient_of_nan_and_infinity(dtype, lanes, kind):
     g[:3] = np.nan, np.inf, -np.inf
     h = np.full(lanes, 0.5, dtype)
     delta = g.copy()
-    activations.activate_gradient(delta, 0, h, 0, lanes, 0, 1, kind)
+    activations.activate_gradient(delta, 0, lanes, h, 0, lanes, 0, 1, 0, 1, kind)
     np.testing.assert_array_equal(delta, gradient_of(kind, h, g))

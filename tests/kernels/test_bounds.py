@@ -3,13 +3,16 @@
 import ctypes
 import mmap
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from fastmlp.kernels import activations, dense, epoch, losses, simd, sparse, tile
+from fastmlp.kernels import activations, dense, epoch, losses, simd, tile
 from fastmlp.kernels.jit import CHECKED, kernel
-from fastmlp.layout import Layout, Workspace, n_words
+from fastmlp.layout import Layout, Workspace
+from fastmlp.rows import rows_in_place, rows_to_train
 
 checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")
@@ -230,7 +233,7 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
     })  # fmt: skip
     pitch = 2 * lanes
     activations.activate(arrays["h"], 0, pitch, 0, 3, 0, 2, activations.LOGISTIC)
-    activations.activate_gradient(arrays["delta"], 0, arrays["h"], 0, pitch, 0, 3, activations.RELU)
+    activations.activate_gradient(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2, activations.RELU)
     call.update_bias(
         b=arrays["b"], delta=arrays["delta"], zeros=arrays["zeros"], n_rows=3, pitch=pitch, columns=(0, 2), rate=1
     )
@@ -249,39 +252,42 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
 @pytest.mark.parametrize(("chunk", "mode"), [(7, 0), (3, epoch.ACCUMULATE | epoch.COMMIT)])
-@pytest.mark.parametrize("first_layer", ["dense", "sparse"])
-def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, first_layer):
-    layout = Layout(layers, str(dtype))
-    space = Workspace(layout, activation, chunk, 1, mode != 0, first_layer == "sparse")
+@pytest.mark.parametrize("kind", epoch.TRAIN)
+def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, kind):
     n_rows, batch_size = 13, 7
+    X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
+    X[rng.random(X.shape) < 0.5] = 0
+    X = sparse.csr_array(X) if kind == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
+    rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", 1)
+    assert rows.kind == kind
+    layout = Layout(layers, str(dtype))
+    space = Workspace(layout, activation, chunk, 1, mode != 0, kind, rows.most_numbers(chunk))
     outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64)})
-    buffers = guarded({
+    a = SimpleNamespace(**guarded({
         "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
         "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
-        "meetings": space.meetings, "x": rng.standard_normal(n_rows * layers[0]).astype(dtype),
-        "labels": rng.integers(0, layers[-1], n_rows).astype(np.int32),
-        "by_feature": space.by_feature[0], "marks": np.zeros(n_rows * n_words(layers[0]), np.uint64),
-        "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]), "plan": space.plans[0].ravel(),
-    })  # fmt: skip
-    plan = buffers["plan"].reshape(space.plans[0].shape)
-    buffers["x"][rng.random(buffers["x"].size) < 0.5] = 0
-    sparse.mark_rows(buffers["marks"], buffers["x"], layers[0], n_words(layers[0]), 0, n_rows)
-    train = {"dense": epoch.train_dense, "sparse": epoch.train_sparse}[first_layer]
-    train(
-        buffers["params"], buffers["gradient"], buffers["work"], buffers["notes"], buffers["by_feature"],
-        outputs["losses"], outputs["hits"], buffers["row_loss"], buffers["row_hit"], buffers["control"],
-        buffers["meetings"], buffers["x"], layers[0], buffers["marks"], buffers["labels"],
-        buffers["orders"], plan, n_rows, batch_size, chunk, 2, 0.1, mode, 0, 1,
+        "meetings": space.meetings, "x": rows.x, "starts": rows.starts, "index": rows.index,
+        "labels": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
+        "links": space.links[0], "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
+        "plan": space.plans[0].ravel(),
+    }))  # fmt: skip
+    plan = a.plan.reshape(space.plans[0].shape)
+    epoch.TRAIN[kind](
+        a.params, a.gradient, a.work, a.notes, a.marks, a.links, *outputs.values(), a.row_loss, a.row_hit,
+        a.control, a.meetings, a.x, a.starts, a.index, a.labels, a.orders,
+        plan, n_rows, batch_size, chunk, 2, 0.01, 0.1, mode, 0, 1,
     )  # fmt: skip
-    assert buffers["control"][epoch.STEPS] == 4
+    assert a.control[epoch.STEPS] == 4
     answers = guarded({
         "probabilities": np.zeros(n_rows * layers[-1], dtype), "predicted": np.zeros(n_rows, np.int64),
         "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
     })  # fmt: skip
+    if kind == "packed":  # rows to predict are marked in place
+        kind, a.x = "marked", guarded({"x": rows_in_place(X, "sparse").x})["x"]
     for inference in (epoch.PROBABILITIES, epoch.LABELS, epoch.LOSSES):
-        epoch.infer(
-            *answers.values(), buffers["work"], buffers["notes"], buffers["x"], layers[0], buffers["labels"],
-            buffers["params"], plan, buffers["meetings"], 0, n_rows, chunk, inference,
+        epoch.INFER[kind](
+            *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.labels, a.orders,
+            a.params, plan, a.meetings, 0, n_rows, chunk, 0.01, inference,
         )  # fmt: skip
     sums = answers["probabilities"].reshape(n_rows, -1).sum(axis=1)
     np.testing.assert_allclose(sums, 1, rtol=50 * np.finfo(dtype).eps)

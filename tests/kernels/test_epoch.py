@@ -5,12 +5,15 @@ import threading
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastmlp import reference
-from fastmlp.kernels import epoch, sparse
-from fastmlp.layout import Layout, Workspace, aligned_zeros, n_words
+from fastmlp.kernels import epoch
+from fastmlp.layout import Layout, Workspace, aligned_zeros
+from fastmlp.rows import rows_in_place, rows_to_train
 
 FUSED, ACCUMULATED = 0, epoch.ACCUMULATE | epoch.COMMIT
+SCALE = 1 / 255  # of bytes
 NETS = ([1, 1], [1, 2], [3, 1, 2], [7, 13, 3], [17, 33, 10], [8, 16, 16], [13, 7, 65, 17, 3], [65, 64, 1, 33, 7])
 
 
@@ -18,7 +21,7 @@ class Run:
     """A network's buffers and its data: rows of x in a larger array, taken in a shuffled order with gaps."""
 
     def __init__(
-        self, rng, dtype, layers, activation="relu", n_rows=29, chunk=512, accumulate=False, size=1, first_layer="dense"
+        self, rng, dtype, layers, activation="relu", n_rows=29, chunk=512, accumulate=False, size=1, kind="dense"
     ):
         self.layout, self.activation, self.size = Layout(layers, str(dtype)), activation, size
         self.params = aligned_zeros(self.layout.size, dtype)
@@ -26,16 +29,24 @@ class Run:
             w[:] = rng.normal(scale=math.sqrt(2 / len(w)), size=w.shape)
         for b in self.layout.biases(self.params):
             b[:] = rng.normal(scale=0.1, size=b.shape)
-        self.space = Workspace(self.layout, activation, chunk, size, accumulate, first_layer == "sparse")
-        self.entry = {"dense": epoch.train_dense, "sparse": epoch.train_sparse}[first_layer]
         self.x = rng.standard_normal((n_rows + 5, layers[0])).astype(dtype)
-        if first_layer == "sparse":
+        if kind != "dense":
             self.x[rng.random(self.x.shape) < 0.7] = 0
-        words = n_words(layers[0])
-        self.marks = np.zeros(len(self.x) * words, np.uint64)
-        sparse.mark_rows(self.marks, self.x.reshape(-1), layers[0], words, 0, len(self.x))
+        self.keep(kind)
+        self.space = Workspace(self.layout, activation, chunk, size, accumulate, kind, self.rows.most_numbers(chunk))
         self.labels = rng.integers(0, layers[-1], n_rows + 5).astype(np.int32)
         self.orders = np.array([rng.permutation(n_rows + 5)[:n_rows] for _ in range(3)])
+
+    def keep(self, kind):
+        """Keep x in another form, and see it as the numbers that this form can hold."""
+        X = self.x
+        if "bytes" in kind:
+            X = (100 * np.abs(self.x)).astype(np.uint8)
+            self.x = X.astype(self.x.dtype) * self.x.dtype.type(SCALE)
+        elif kind == "csr":
+            X = sparse.csr_array(self.x)
+        self.rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", self.size)
+        assert self.rows.kind == kind
 
     @property
     def parameters(self):
@@ -54,12 +65,11 @@ class Run:
         losses, hits = np.zeros(n_epochs), np.zeros(n_epochs, np.int64)
 
         def call(rank, epochs):
-            self.entry(
-                self.params, space.gradient, space.work, space.notes[rank], space.by_feature[rank],
-                losses, hits, space.row_loss, space.row_hit,
-                space.control, space.meetings, self.x.reshape(-1), self.x.shape[1], self.marks,
-                self.labels, self.orders.reshape(-1), space.plans[rank], n_rows, batch_size, space.chunk,
-                epochs, float(rate), mode, rank, self.size,
+            epoch.TRAIN[self.rows.kind](
+                self.params, space.gradient, space.work, space.notes[rank], space.marks[rank], space.links[rank],
+                losses, hits, space.row_loss, space.row_hit, space.control, space.meetings,
+                self.rows.x, self.rows.starts, self.rows.index, self.labels, self.orders.reshape(-1),
+                space.plans[rank], n_rows, batch_size, space.chunk, epochs, SCALE, float(rate), mode, rank, self.size,
             )  # fmt: skip
 
         call(0, 0)  # compiles
@@ -73,13 +83,14 @@ class Run:
 
     def infer(self, mode, *, first=0, last=None, probabilities=None, predicted=None, losses=None, hits=None):
         space, none = self.space, np.zeros(0)
-        epoch.infer(
+        epoch.INFER[self.rows.kind](
             np.zeros(0, self.params.dtype) if probabilities is None else probabilities.reshape(-1),
             none.astype(np.int64) if predicted is None else predicted,
             none if losses is None else losses,
             none.astype(np.bool_) if hits is None else hits,
-            space.work, space.notes[0], self.x.reshape(-1), self.x.shape[1], self.labels, self.params, space.plans[0],
-            space.meetings, first, len(self.x) if last is None else last, space.chunk, mode,
+            space.work, space.notes[0], space.marks[0], self.rows.x, self.rows.starts, self.rows.index, self.labels,
+            np.arange(len(self.x)), self.params, space.plans[0],
+            space.meetings, first, len(self.x) if last is None else last, space.chunk, SCALE, mode,
         )  # fmt: skip
 
     def textbook(self, batch_size=8, rate=0.2, n_epochs=3):
@@ -109,9 +120,9 @@ def assert_close(got, expected, dtype):
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 29])
-@pytest.mark.parametrize("first_layer", ["dense", "sparse"])
-def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_size, first_layer):
-    run = Run(rng, dtype, layers, activation, first_layer=first_layer)
+@pytest.mark.parametrize("kind", epoch.TRAIN)
+def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_size, kind):
+    run = Run(rng, dtype, layers, activation, kind=kind)
     parameters, losses, hits = run.textbook(batch_size)
     got_losses, got_hits = run.train(batch_size)
     assert_close(run.parameters, parameters, dtype)
@@ -175,7 +186,7 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
     run = Run(np.random.default_rng(2), dtype, [7, 13, 3], chunk=chunk, accumulate=accumulate, size=size)
     good = Run(np.random.default_rng(2), dtype, [7, 13, 3], chunk=chunk, accumulate=accumulate, size=size)
     bad_row = run.orders[0, 23]  # in the third batch of eight, its last row
-    run.x[bad_row, 2] = np.nan
+    run.x[bad_row, 2] = np.nan  # dense rows are read in place
     good.orders = good.orders[:, :16].copy()  # only the two batches before it
     losses, _ = run.train(mode=mode, n_epochs=2)
     good_losses, _ = good.train(mode=mode, n_epochs=1)
@@ -189,11 +200,14 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 5)])
 @pytest.mark.parametrize("layers", [[3, 1, 2], [17, 33, 10], [40, 200, 3, 130]], ids=str)
-@pytest.mark.parametrize("first_layer", ["dense", "sparse"])
-def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, first_layer):
-    settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "first_layer": first_layer}
+@pytest.mark.parametrize("kind", epoch.TRAIN)
+def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, kind):
+    settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
-    alone.entry = epoch.train_dense  # what leaves out zeros has the bits of what does not
+    alone.rows = rows_to_train(
+        alone.x, "dense", 1
+    )  # what is brought, and leaves out zeros, has the bits of what is not
+    alone.space = Workspace(alone.layout, "relu", chunk, 1, mode == ACCUMULATED)
     results = alone.train(mode=mode), team.train(mode=mode)
     np.testing.assert_array_equal(team.params, alone.params)
     np.testing.assert_array_equal(results[1], results[0])
@@ -206,8 +220,11 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, f
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_inference(rng, dtype, activation, layers, chunk):
-    run = Run(rng, dtype, layers, activation, chunk=chunk)
+@pytest.mark.parametrize("kind", epoch.INFER)
+def test_inference(rng, dtype, activation, layers, chunk, kind):
+    run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "marked" else kind)
+    if kind == "marked":
+        run.rows = rows_in_place(run.x, "sparse")
     n_layers = len(layers) - 1
     parameters = [p.astype(float) for p in run.parameters]
     logits = reference.forward(run.x.astype(float), parameters[:n_layers], parameters[n_layers:], activation)[-1]

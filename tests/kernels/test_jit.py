@@ -14,13 +14,13 @@ from fastmlp.kernels import jit
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ENTRIES = ("train_dense", "train_sparse", "infer", "mark_rows")
+ENTRIES = ("count_rows", "infer_dense", "pack_rows", "train_dense", "train_packed")
 
 FITS = """
 import json, sys, tempfile
 import numpy as np
 from fastmlp import MLP
-from fastmlp.kernels import dense, epoch, sparse
+from fastmlp.kernels import dense, epoch, rows
 
 def fits(dtype):
     X = np.random.default_rng(0).random((40, 5)).astype(dtype)
@@ -48,8 +48,8 @@ def fits(dtype):
 for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
-    "train_dense": epoch.train_dense, "train_sparse": epoch.train_sparse, "infer": epoch.infer,
-    "mark_rows": sparse.mark_rows, "forward": dense.forward, "update": dense.update,
+    "train_dense": epoch.TRAIN["dense"], "train_packed": epoch.TRAIN["packed"], "infer_dense": epoch.INFER["dense"],
+    "count_rows": rows.count_rows, "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
 }
 print(json.dumps({
     name: {
@@ -81,7 +81,7 @@ def test_one_signature_a_dtype(cold):
     said, _ = cold
     for name in ENTRIES:
         assert said[name]["hits"] == 0
-        assert said[name]["dtypes"] == (["uint64"] * 2 if name == "mark_rows" else ["float32", "float64"])
+        assert said[name]["dtypes"] == (["int64"] * 2 if name == "count_rows" else ["float32", "float64"])
     assert said["forward"]["dtypes"] == said["update"]["dtypes"] == ["float32", "float64"]
 
 

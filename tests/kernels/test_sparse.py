@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels import dense, sparse
+from fastmlp.kernels import dense, rows, sparse
 from fastmlp.layout import aligned_zeros, n_words
 
 PATTERNS = {
@@ -19,6 +19,10 @@ PATTERNS = {
 SHAPES = [(1, 1, 1), (1, 3, 7), (2, 13, 17), (3, 64, 33), (7, 65, 130), (64, 784, 128), (65, 63, 10), (130, 129, 100)]
 
 
+forward = sparse.sparse_forward(rows.fetch_nothing)
+NO_NEXT = (np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+
+
 class Batch:
     """Rows of a larger x in a shuffled order, with weights and deltas of one layer."""
 
@@ -30,9 +34,10 @@ class Batch:
         self.rows = PATTERNS[pattern](x, rng).astype(dtype)
         self.x = self.rows.reshape(-1)
         self.order = rng.permutation(n_rows + 3)[:n_rows]
-        self.starts = np.concatenate([self.order * n_in, self.order * self.words])
-        self.marks = np.zeros(len(self.rows) * self.words, np.uint64)
-        sparse.mark_rows(self.marks, self.x, n_in, self.words, 0, len(self.rows))
+        self.starts = self.order * n_in
+        self.marks = np.zeros(n_rows * self.words, np.uint64)
+        for row, start in enumerate(self.starts):
+            rows.mark_row(self.marks, row * self.words, self.x, start, n_in)
         self.w, self.b, self.delta = (aligned_zeros(n * self.pitch, dtype) for n in (n_in, 1, n_rows))
         for flat in (self.w, self.b, self.delta):
             flat.reshape(-1, self.pitch)[:, :n_out] = rng.standard_normal((flat.size // self.pitch, n_out))
@@ -53,16 +58,21 @@ def bits(array):
     return array.view(np.uint8)
 
 
+def unpacked(words, n_features):
+    """Marks as a matrix of 0 and 1."""
+    return np.unpackbits(bits(words).reshape(-1, n_words(n_features) * 8), axis=1, bitorder="little")
+
+
 def test_marks_say_what_is_not_zero(batch):
-    marks = np.unpackbits(bits(batch.marks).reshape(len(batch.rows), -1), axis=1, bitorder="little")
-    np.testing.assert_array_equal(marks[:, : batch.n_in], batch.rows != 0)
+    marks = unpacked(batch.marks, batch.n_in)
+    np.testing.assert_array_equal(marks[:, : batch.n_in], batch.rows[batch.order] != 0)
     assert not marks[:, batch.n_in :].any()
 
 
 def turned(batch):
-    groups = -(-batch.n_rows // sparse.WORD)
-    by_feature = np.full(groups * batch.words * sparse.WORD, 7, np.uint64)
-    sparse.turn_marks(by_feature, batch.marks, batch.starts, batch.n_rows, batch.n_rows, batch.words)
+    groups = -(-batch.n_rows // rows.WORD)
+    by_feature = np.full(groups * batch.words * rows.WORD, 7, np.uint64)
+    sparse.turn_marks(by_feature, batch.marks, batch.n_rows, batch.n_in)
     return by_feature, groups
 
 
@@ -70,29 +80,29 @@ def test_marks_are_turned_around(batch):
     by_feature, groups = turned(batch)
     marks = np.unpackbits(bits(by_feature).reshape(groups, -1, 8), axis=2, bitorder="little")
     for group in range(groups):
-        rows = batch.order[group * sparse.WORD : (group + 1) * sparse.WORD]
-        np.testing.assert_array_equal(marks[group, : batch.n_in, : len(rows)], (batch.rows[rows] != 0).T)
-        assert not marks[group, :, len(rows) :].any()
+        order = batch.order[group * rows.WORD : (group + 1) * rows.WORD]
+        np.testing.assert_array_equal(marks[group, : batch.n_in, : len(order)], (batch.rows[order] != 0).T)
+        assert not marks[group, :, len(order) :].any()
         assert not marks[group, batch.n_in :].any()
 
 
 @pytest.mark.parametrize("floor", [0.0, -np.inf])
 def test_forward_has_the_bits_of_the_dense_product(batch, floor):
-    shared = (batch.w, 0, batch.b, 0)
+    shared = (batch.w, 0, batch.pitch, batch.b, 0)
     expected, out = (np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype) for _ in range(2))
     tail = (batch.pitch, 0, batch.n_rows, 0, batch.width, floor)
     dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.n_in, *tail)
-    sparse.sparse_forward(out, 0, batch.x, batch.starts, batch.marks, batch.n_rows, batch.words, *shared, *tail)
+    forward(out, 0, batch.x, batch.starts, batch.marks, *shared, batch.n_in, *tail, *NO_NEXT)
     np.testing.assert_array_equal(out, expected)
 
 
 def test_forward_of_a_part_leaves_the_rest(batch):
     out = np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype)
     whole = out.copy()
-    common = (batch.x, batch.starts, batch.marks, batch.n_rows, batch.words, batch.w, 0, batch.b, 0, batch.pitch)
-    sparse.sparse_forward(whole, 0, *common, 0, batch.n_rows, 0, batch.width, 0.0)
+    common = (batch.x, batch.starts, batch.marks, batch.w, 0, batch.pitch, batch.b, 0, batch.n_in, batch.pitch)
+    forward(whole, 0, *common, 0, batch.n_rows, 0, batch.width, 0.0, *NO_NEXT)
     first, column = batch.n_rows // 3, batch.width // 2
-    sparse.sparse_forward(out, 0, *common, first, batch.n_rows, column, batch.width, 0.0)
+    forward(out, 0, *common, first, batch.n_rows, column, batch.width, 0.0, *NO_NEXT)
     inside = np.zeros((batch.n_rows, batch.pitch), bool)
     lanes = batch.pitch // (batch.width + 1)
     inside[first:, column * lanes : batch.width * lanes] = True
@@ -100,17 +110,17 @@ def test_forward_of_a_part_leaves_the_rest(batch):
 
 
 def test_update_has_the_bits_of_the_dense_product(batch):
-    by_feature, groups = turned(batch)
+    by_feature, _ = turned(batch)
     expected, w = batch.w.copy(), batch.w.copy()
     dense.update(
-        expected, 0, batch.x, batch.starts, 0, batch.delta, 0, batch.zeros, batch.n_rows, batch.pitch,
+        expected, 0, batch.pitch, batch.x, batch.starts, 0, batch.delta, 0, batch.zeros, batch.n_rows, batch.pitch,
         0, batch.n_in, 0, batch.width, -0.1,
     )  # fmt: skip
     middle = batch.n_in // 2
     for first, last in ((0, middle), (middle, batch.n_in)):
         sparse.sparse_update(
-            w, 0, batch.x, batch.starts, by_feature, groups, batch.words, batch.delta, 0, batch.pitch,
-            first, last, 0, batch.width, -0.1, batch.order, 0, batch.n_rows, batch.n_in,
+            w, 0, batch.pitch, batch.x, batch.starts, by_feature, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
+            first, last, 0, batch.width, -0.1,
         )  # fmt: skip
     np.testing.assert_array_equal(bits(w), bits(expected))
 
@@ -118,9 +128,9 @@ def test_update_has_the_bits_of_the_dense_product(batch):
 def test_a_nan_in_a_row_stays_one(rng, dtype, lanes):
     batch = Batch(rng, dtype, lanes, 4, 5, 3, "a fifth")
     batch.x[batch.order[1] * 5 + 2] = np.nan
-    sparse.mark_rows(batch.marks, batch.x, 5, 1, 0, len(batch.rows))
+    rows.mark_row(batch.marks, 1, batch.x, batch.starts[1], 5)
     out = np.zeros(4 * batch.pitch, dtype)
-    common = (batch.x, batch.starts, batch.marks, 4, 1, batch.w, 0, batch.b, 0, batch.pitch)
-    sparse.sparse_forward(out, 0, *common, 0, 4, 0, batch.width, 0.0)
+    common = (batch.x, batch.starts, batch.marks, batch.w, 0, batch.pitch, batch.b, 0, 5, batch.pitch)
+    forward(out, 0, *common, 0, 4, 0, batch.width, 0.0, *NO_NEXT)
     nan = np.isnan(out.reshape(4, -1)[:, :3])
     np.testing.assert_array_equal(nan.all(axis=1), [False, True, False, False])
