@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.kernels import epoch
-from fastmlp.layout import Layout, Workspace, aligned_zeros, as_kernel_input
+from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Floats, Labels, Network, Outcome
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.threads import available_threads, run_apart, run_together
+from fastmlp.workspace import Workspace
 
 __all__ = ["MLP"]
 
@@ -107,7 +109,7 @@ class MLP(Network):  # noqa: D101
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.dtype) not in _compiled:
-            run_apart(call)
+            run_apart(lambda: _without_collector(call))
             _compiled.add((entry, self.dtype))
 
     def _train(
@@ -130,16 +132,17 @@ class MLP(Network):  # noqa: D101
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                if brief:  # over before anybody could look or press Ctrl-C
-                    call(0, size, len(orders))
-                else:
-                    run_together(
-                        size,
-                        lambda rank: call(rank, size, len(orders)),
-                        go_on=lambda: on_step is None or on_step(int(control[epoch.STEPS])),
-                        stop=space.stop,
-                        release=space.release,
-                    )
+                with space.own_weights(self._params):
+                    if brief:  # over before anybody could look or press Ctrl-C
+                        call(0, size, len(orders))
+                    else:
+                        run_together(
+                            size,
+                            lambda rank: call(rank, size, len(orders)),
+                            go_on=lambda: on_step is None or on_step(int(control[epoch.STEPS])),
+                            stop=space.stop,
+                            release=space.release,
+                        )
             finally:
                 outcome.steps = int(control[epoch.STEPS])
             if space.waited > _CROWDED:
@@ -248,6 +251,17 @@ class MLP(Network):  # noqa: D101
             call(0, n_rows)
         else:
             run_together(size, share, stop=stopped.set)
+
+
+def _without_collector(call: Callable[[], object]) -> None:
+    """Run `call` while Python's collector of garbage is off: the compiler makes millions of objects and no garbage."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        call()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _power_of_two(n: int) -> int:

@@ -106,15 +106,6 @@ def transpose(out, out_at, out_pitch, w, w_at, w_pitch, first_in, last_in, colum
 
 
 @part
-def copy_columns(out, out_at, out_pitch, w, w_at, w_pitch, n_in, column, last_column):
-    """Copy some columns of w  # (I, O)."""
-    lanes = lane_count(w)
-    for i in range(n_in):
-        for at in range(column * lanes, last_column * lanes, lanes):
-            store(out, out_at + i * out_pitch + at, load(w, w_at + i * w_pitch + at))
-
-
-@part
 def axpy(y, x, first, last, rate):
     """Compute ``y += rate * x`` and then ``x = 0``, from ``first`` to ``last``, both whole vectors."""
     for at in range(first, last, lane_count(y)):

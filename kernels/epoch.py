@@ -14,7 +14,7 @@ import math
 
 from .activations import activate, activate_gradient, floor_of
 from .csr import csr_forward, csr_update, link_features, read_csr
-from .dense import axpy, copy_columns, forward, transpose, update, update_bias
+from .dense import axpy, forward, transpose, update, update_bias
 from .jit import entry, part
 from .losses import argmax, softmax, softmax_cross_entropy
 from .rows import fetch_bytes, fetch_nothing, fetch_packed, mark_in_place, read_in_place, unpack_rows, widen_rows
@@ -30,7 +30,8 @@ transposed weights (O, I) in ``work``. Its activation. Numbers from one row of i
 forward pass is divided by columns; the columns and the rows of its weights that this thread owns; whether the threads
 must meet after its forward pass, and after its deltas are computed. Where the thread's own copy of its columns of the
 first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
-where there is no copy."""
+where there is no copy. Side by side with those of another thread, they would be dragged from core to core all the time:
+processors fetch the lines beside those that are used."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -55,10 +56,8 @@ def training(name, take_rows, first_forward, first_update):
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
         target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
         weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
-        own = plan[0, OWN_PITCH] > 0 and n_epochs > 0
-        if own:
+        if plan[0, OWN_PITCH]:
             weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
-            copy_first(work, params, plan, False)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
@@ -89,8 +88,6 @@ def training(name, take_rows, first_forward, first_update):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
                             epoch_loss[epoch] += loss
-                        if own:
-                            copy_first(work, params, plan, True)
                         return
                     first_update(
                         first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate
@@ -104,8 +101,6 @@ def training(name, take_rows, first_forward, first_update):
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
                     control[STEPS] += 1
-        if own:
-            copy_first(work, params, plan, True)
         if rank == 0:
             meetings[3] = cycles() - began
 
@@ -275,21 +270,6 @@ def take_labels(notes, plan, orders, at, labels, rows, chunk):
     labels_at = 2 * len(plan) * chunk
     for row in range(rows):
         notes[labels_at + row] = labels[orders[at + row]]
-
-
-@part
-def copy_first(work, params, plan, back):
-    """Copy the thread's columns of the first weights to its own place, or back.
-
-    Side by side with those of another thread, they would be dragged from core to core all the time: processors fetch
-    the lines beside those that are used.
-    """
-    w, pitch, own, own_pitch, n_in = plan[0, W], plan[0, PITCH], plan[0, OWN], plan[0, OWN_PITCH], plan[0, N_IN]
-    column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
-    if back:
-        copy_columns(params, w, pitch, work, own, own_pitch, n_in, column, end_column)
-    else:
-        copy_columns(work, own, own_pitch, params, w, pitch, n_in, column, end_column)
 
 
 @part

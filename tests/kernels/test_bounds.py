@@ -11,8 +11,9 @@ from scipy import sparse
 
 from fastmlp.kernels import activations, dense, epoch, losses, simd, tile
 from fastmlp.kernels.jit import CHECKED, kernel
-from fastmlp.layout import Layout, Workspace
+from fastmlp.layout import Layout
 from fastmlp.rows import rows_in_place, rows_to_train
+from fastmlp.workspace import Workspace
 
 checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")

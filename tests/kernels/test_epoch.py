@@ -9,8 +9,9 @@ from scipy import sparse
 
 from fastmlp import reference
 from fastmlp.kernels import epoch
-from fastmlp.layout import Layout, Workspace, aligned_zeros
+from fastmlp.layout import Layout, aligned_zeros
 from fastmlp.rows import rows_in_place, rows_to_train
+from fastmlp.workspace import Workspace
 
 FUSED, ACCUMULATED = 0, epoch.ACCUMULATE | epoch.COMMIT
 SCALE = 1 / 255  # of bytes
@@ -74,11 +75,12 @@ class Run:
 
         call(0, 0)  # compiles
         threads = [threading.Thread(target=call, args=(rank, n_epochs)) for rank in range(1, self.size)]
-        for thread in threads:
-            thread.start()
-        call(0, n_epochs)
-        for thread in threads:
-            thread.join()
+        with space.own_weights(self.params):
+            for thread in threads:
+                thread.start()
+            call(0, n_epochs)
+            for thread in threads:
+                thread.join()
         return losses, hits
 
     def infer(self, mode, *, first=0, last=None, probabilities=None, predicted=None, losses=None, hits=None):
