@@ -26,7 +26,7 @@ _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as muc
 _CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
 _ALONE_CALLS = 8  # that one thread runs when the cores are crowded, before the team is tried again
 _CALL_SECONDS = 0.02  # short epochs are run together in calls of about this length
-_SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that, roughly
+_SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1.5e-11  # for that, roughly
 _INFER_CHUNK = 256
 
 _NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use

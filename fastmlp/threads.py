@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,13 +20,23 @@ _POLL_SECONDS = 0.02
 
 
 def available_threads() -> int:
-    """Return how many cores this process may use: affinity, container limit and OMP_NUM_THREADS allowing."""
+    """Return how many threads fit here: cores that this process may use, by affinity, container and OMP_NUM_THREADS.
+
+    A worker of joblib gets one, unless OMP_NUM_THREADS says otherwise, as joblib sets it where cores are left.
+    """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [n_cores, _container_cores()]
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked) > 0:
         limits.append(int(asked))
+    elif _is_joblib_worker():
+        limits.append(1)
     return min(limit for limit in limits if limit)
+
+
+def _is_joblib_worker() -> bool:
+    parallel = sys.modules.get("joblib.parallel")
+    return parallel is not None and bool(parallel.get_active_backend()[0].nesting_level)
 
 
 def _container_cores() -> int:

@@ -72,7 +72,7 @@ class Workspace:
         row_pitch = (words * rows.WORD // in_line | 1) * in_line  # odd lines: rows share no set of the cache
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
-        self.plans = [self._divide(plan, layout.lanes, rank, n_threads) for rank in range(n_threads)]
+        self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
         if kind != "csr" and not accumulate:
             at = self._give_own_weights(at)
         self.work = aligned_zeros(at, layout.dtype)
@@ -100,14 +100,19 @@ class Workspace:
         self.meetings = np.zeros(LINE // 8, np.int64)
 
     @staticmethod
-    def _divide(plan: npt.NDArray[np.int64], lanes: int, rank: int, n_threads: int) -> npt.NDArray[np.int64]:
-        """Return the plan of one thread: what it owns. Nobody gets less than two vectors of a layer's columns."""
+    def _divide(plan: npt.NDArray[np.int64], lanes: int, rank: int, n_threads: int, kind: str) -> npt.NDArray[np.int64]:
+        """Return the plan of one thread: what it owns.
+
+        Nobody gets less than two vectors of a layer's columns. The first weights of CSR rows are not divided by
+        columns: they lie anywhere in memory, and each thread would have to find all of them.
+        """
         plan = plan.copy()
 
         def share(n: int) -> tuple[int, int]:
             return n * rank // n_threads, n * (rank + 1) // n_threads
 
         by_columns = (plan[:, epoch.WIDTH] >= 2 * n_threads) & (n_threads > 1)
+        by_columns[0] &= kind != "csr"
         for layer, (row, columns) in enumerate(zip(plan, by_columns, strict=True)):
             squares = -(-row[epoch.N_IN] // lanes)
             first, last = (0, squares) if columns else share(squares)

@@ -16,7 +16,7 @@ from .activations import activate, activate_gradient, floor_of
 from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, transpose, update, update_bias
 from .jit import entry, part
-from .losses import argmax, softmax, softmax_cross_entropy
+from .losses import argmax, largest_of, softmax, softmax_cross_entropy
 from .rows import fetch_bytes, fetch_nothing, fetch_packed, mark_in_place, read_in_place, unpack_rows, widen_rows
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update, turn_marks
@@ -134,7 +134,7 @@ def inference(name, take_rows, first_forward):
                 if mode == LABELS:
                     predicted[first + row] = argmax(work, at, n_out)
                 elif mode == PROBABILITIES:
-                    softmax(work, at, n_out)
+                    softmax(work, at, n_out, largest_of(work, at, n_out), 1.0)
                     for o in range(n_out):
                         probabilities[(first + row) * n_out + o] = work[at + o]
 
