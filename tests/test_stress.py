@@ -1,0 +1,108 @@
+"""Many short fits with more threads than cores, and many processes that compile at once into one cold folder."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from nets import ROOT
+
+# --- more threads than cores ------------------------------------------------------------------------------------------
+
+MANY = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(100, exit=True)  # where a team hangs, this says at which barrier
+import numpy as np
+from fastmlp import MLP
+
+generator = np.random.default_rng(0)
+X, y = generator.random((300, 20), np.float32), generator.integers(0, 5, 300)
+X[generator.random(X.shape) < 0.5] = 0
+layers = ([20, 33, 5], [20, 130, 5], [20, 70, 40, 5], [20, 5])
+
+def bits(i, n_threads):
+    first_layer = ("dense", "sparse")[i % 2]
+    net = MLP(layers[i % 4], seed=i, n_threads=n_threads, first_layer=first_layer)
+    history = net.fit(X, y, epochs=2, batch_size=(25, 60, 300)[i % 3])
+    return [p.tobytes() for p in net.weights + net.biases], history.loss, history.accuracy
+
+for i in range(500):
+    alone = bits(i, 1)
+    for n_threads in (4, 7):
+        assert bits(i, n_threads) == alone, (i, n_threads)
+"""
+
+
+def test_a_thousand_short_fits_of_more_threads_than_cores():
+    """Neither hangs nor differs from those of one thread."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MANY],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+# --- processes that compile at once -----------------------------------------------------------------------------------
+
+ONE_OF_MANY = """
+import hashlib, json
+import numpy as np
+from fastmlp import MLP
+from fastmlp.kernels import dense, epoch
+
+print("ready", flush=True)
+input()
+X, y = np.random.default_rng(0).random((300, 20), np.float32), np.arange(300) % 3
+net = MLP([20, 40, 3], n_threads=2, seed=1)
+history = net.fit(X, y, epochs=2, batch_size=50)
+results = [*net.weights, *net.biases, np.array(history.loss)]
+print(json.dumps({
+    "bits": hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest(),
+    "compiled": len(dense.forward.signatures),
+    "hits": sum(epoch.TRAIN["dense"].stats.cache_hits.values()),
+}))
+"""
+
+
+def fits_in_processes(n_processes, folder):
+    """What as many processes say that begin to fit at the same time."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", ONE_OF_MANY]
+    processes = []
+    try:
+        for _ in range(n_processes):
+            processes.append(subprocess.Popen(command, env=environment, **pipes))  # noqa: PERF401
+        for process in processes:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = []
+        for process in processes:
+            out, err = process.communicate(timeout=60 + 30 * n_processes)
+            assert (process.returncode, err) == (0, "")
+            said.append(json.loads(out))
+        return said
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("n_processes", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_fill_a_cold_cache_at_once(n_processes, tmp_path):
+    folder = tmp_path / "cache"
+    said = fits_in_processes(n_processes, folder)
+    assert any(process["compiled"] for process in said)
+    assert len({process["bits"] for process in said}) == 1
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert sorted(name.partition("-")[0] for name in files) == ["train_dense"]
+    for name, content in files.items():
+        assert name.endswith(".kernel")
+        assert hashlib.sha256(content[32:]).digest() == content[:32]  # whole
+    (last,) = fits_in_processes(1, folder)
+    assert last == {"bits": said[0]["bits"], "compiled": 0, "hits": 1}
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files

@@ -1,0 +1,230 @@
+"""How many threads there are, and what they share with the threads and processes of the program around them."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from nets import ROOT, data
+
+from fastmlp import MLP, threads
+from fastmlp.threads import available_threads
+
+
+def printed(*command, timeout=60, **environment):
+    """What a new Python prints, as JSON; None in the environment removes a variable."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    warnings = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")  # of a fork beside threads of NumPy
+    ran = subprocess.run(
+        [sys.executable, *warnings, *command],
+        env={name: value for name, value in variables.items() if value is not None},
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return json.loads(ran.stdout)
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+WITHIN = """
+import json, os
+from fastmlp.threads import available_threads
+cores = sorted(os.sched_getaffinity(0))
+seen = []
+for n in range(1, len(cores) + 1):
+    os.sched_setaffinity(0, cores[:n])
+    seen.append(available_threads())
+print(json.dumps(seen))
+"""
+
+
+def cores_here():
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(n_cores, threads._container_cores() or n_cores)
+
+
+@pytest.fixture
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(threads, "_container_cores", lambda: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_the_cores_of_the_affinity():
+    expected = [min(n, cores_here()) for n in range(1, len(os.sched_getaffinity(0)) + 1)]
+    assert printed("-c", WITHIN, OMP_NUM_THREADS=None) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("1", 1), ("3", 3), ("3,2", 3), ("99", 8), ("", 8), ("0", 8), ("-2", 8), ("many", 8), (",2", 8)],
+)
+def test_omp_num_threads(eight_cores, monkeypatch, asked, expected):
+    assert available_threads() == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert available_threads() == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [("max 100000\n", 8), ("300000 100000\n", 3), ("50000 100000\n", 1), ("900000 100000\n", 8), ("", 8), ("one\n", 8)],
+)
+def test_the_cores_of_a_container(monkeypatch, tmp_path, file, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "cpu.max").write_text(file)
+    monkeypatch.setattr(threads, "Path", lambda _: tmp_path / "cpu.max")
+    assert available_threads() == expected
+
+
+# --- workers of joblib ------------------------------------------------------------------------------------------------
+
+WORKERS = """
+import json, sys
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+from fastmlp import MLP
+from fastmlp.threads import available_threads
+
+def fit(seed):
+    generator = np.random.default_rng(seed)
+    X, y = generator.random((300, 50), np.float32), generator.integers(0, 10, 300)
+    net = MLP([50, 256, 10], seed=seed)
+    net.fit(X, y, epochs=2, batch_size=100)
+    return available_threads(), [p.tobytes() for p in net.weights + net.biases], net.history.loss
+
+def main():
+    before = available_threads()
+    alone = [fit(seed) for seed in range(4)]
+    at_once = Parallel(n_jobs=2, backend=sys.argv[1])(delayed(fit)(seed) for seed in range(4))
+    assert [results[1:] for results in at_once] == [results[1:] for results in alone]
+    in_one = Parallel(n_jobs=1, backend=sys.argv[1])([delayed(available_threads)()])
+    print(json.dumps({
+        "outside": [before, *in_one, available_threads()], "inside": [results[0] for results in at_once],
+        "cores": cpu_count(),
+    }))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("asked", [None, "2"])
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_workers_of_joblib(backend, asked, tmp_path):
+    """Each gets one thread, or as many as OMP_NUM_THREADS says, and the bits of one process."""
+    script = tmp_path / "workers.py"  # a file, which other processes can import
+    script.write_text(WORKERS)
+    said = printed(str(script), backend, OMP_NUM_THREADS=asked)
+    full = cores_here()
+    n_outside = min(full, int(asked or full))
+    n_inside = n_outside if asked else 1
+    if asked is None and backend == "loky":  # which sets OMP_NUM_THREADS for its workers
+        n_inside = min(full, max(1, said["cores"] // 2))
+    assert said["outside"] == [n_outside] * 3
+    assert said["inside"] == [n_inside] * 4
+
+
+# --- what is left after a fit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_nothing_runs_after_a_fit(n_threads):
+    X, y = data(2000)
+    net = MLP([4, 40, 3], n_threads=n_threads)
+    net.fit(X, y, epochs=2, validation_data=(X, y))
+    net.predict(X)
+    net.evaluate(X, y)
+    assert [thread for thread in threading.enumerate() if thread.name == "fastmlp"] == []
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.05
+
+
+# --- fits at once, in threads and in processes ------------------------------------------------------------------------
+
+COLD = """
+import faulthandler, gc, json, threading
+faulthandler.dump_traceback_later(60, exit=True)
+import numpy as np
+from fastmlp import MLP
+
+X, y = np.random.default_rng(0).random((300, 8), np.float32), np.arange(300) % 3
+nets = [MLP([8, n_hidden, 3], n_threads=n_threads, seed=1) for n_hidden, n_threads in ((40, 1), (40, 2), (150, 3))]
+start = threading.Barrier(len(nets))
+
+def fit(net):
+    start.wait()
+    net.fit(X, y, epochs=3, batch_size=20)
+
+at_once = [threading.Thread(target=fit, args=(net,)) for net in nets]
+for thread in at_once:
+    thread.start()
+for thread in at_once:
+    thread.join()
+same = []
+for net in nets:
+    again = MLP(net.layers, n_threads=1, seed=1)
+    again.fit(X, y, epochs=3, batch_size=20)
+    same += [p.tobytes() == q.tobytes() for p, q in zip(again.weights + again.biases, net.weights + net.biases)]
+    same.append(again.history.loss == net.history.loss)
+print(json.dumps([all(same), gc.isenabled()]))
+"""
+
+
+def test_first_fits_of_a_process_at_once(tmp_path):
+    """The compiler is entered by several threads at once, and Python's collector is on again after it."""
+    assert printed("-c", COLD, timeout=100, NUMBA_CACHE_DIR=str(tmp_path)) == [True, True]
+
+
+FORK = """
+import json, os, signal, sys
+import numpy as np
+from fastmlp import MLP
+
+n_threads = json.loads(sys.argv[1])
+X, y = np.random.default_rng(0).random((600, 30), np.float32), np.arange(600) % 3
+
+def results(net):
+    net.fit(X, y, epochs=2, batch_size=100)
+    return b"".join(p.tobytes() for p in [*net.weights, *net.biases, net.predict_proba(X)])
+
+class Fork:  # also in the midst of a fit
+    def on_epoch_end(self, net, fit):
+        if fit.epoch == 1:
+            in_a_child()
+
+def in_a_child():
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(20)
+            got = results(MLP([30, 256, 3], seed=1, n_threads=n_threads)), results(old)
+            os.write(into, b"1" if got == expected else b"0")
+        finally:
+            os._exit(0)
+    os.close(into)
+    said.append(os.read(out, 1).decode())
+    os.waitpid(child, 0)
+
+said = []
+old, same = (MLP([30, 256, 3], seed=2, n_threads=n_threads) for _ in range(2))
+results(old), results(same)
+expected = results(MLP([30, 256, 3], seed=1, n_threads=1)), results(same)
+in_a_child()
+MLP([30, 256, 3], n_threads=n_threads).fit(X, y, epochs=2, batch_size=100, callbacks=[Fork()])
+said.append("1" if results(old) == expected[1] else "0")  # the parent goes on too
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("n_threads", ["null", "2", "5"])
+def test_fits_after_a_fork(n_threads):
+    """Of a new network and of one that its parent has trained, between fits of the parent and in the midst of one."""
+    assert printed("-c", FORK, n_threads) == ["1", "1", "1"]
