@@ -3,7 +3,8 @@
 A callback has any of these methods; `net` is the network and `fit` a `FitState`:
 
 - ``on_fit_begin(net, fit)`` before the first epoch;
-- ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step;
+- ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step; parameters may be those
+  of two neighbouring steps then, and what is written into them may be lost;
 - ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit.
 """

@@ -25,8 +25,9 @@ _CHUNK = 512  # rows that go through the network together: their activations sta
 _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as much as it saves
 _CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
 _ALONE_CALLS = 8  # that one thread runs when the cores are crowded, before the team is tried again
-_CALL_SECONDS = 0.02  # short epochs are run together in calls of about this length
-_SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1.5e-11  # for that, roughly
+_CALL_SECONDS = 0.02  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
+_MANY_EPOCHS_SECONDS = 0.14  # short epochs are run together in calls that are surely shorter
+_SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 256
 
 _NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use
@@ -84,11 +85,11 @@ class MLP(Network):  # noqa: D101
         return 1
 
     def _seconds(self, n_rows: int, n_batches: int) -> float:
-        """Return about how long an epoch takes."""
+        """Return how long an epoch takes at most."""
         return n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
-        return max(1, int(_CALL_SECONDS / self._seconds(n_rows, n_batches)))
+        return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
@@ -132,14 +133,21 @@ class MLP(Network):  # noqa: D101
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                with space.own_weights(self._params):
+                with space.own_weights(self._params) as show:
+
+                    def go_on() -> bool:
+                        if on_step is None:
+                            return True
+                        show()  # a callback may look at the network
+                        return on_step(int(control[epoch.STEPS]))
+
                     if brief:  # over before anybody could look or press Ctrl-C
                         call(0, size, len(orders))
                     else:
                         run_together(
                             size,
                             lambda rank: call(rank, size, len(orders)),
-                            go_on=lambda: on_step is None or on_step(int(control[epoch.STEPS])),
+                            go_on=go_on,
                             stop=space.stop,
                             release=space.release,
                         )

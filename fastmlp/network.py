@@ -445,8 +445,9 @@ class Network(ABC):
 
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Labels]:
         X_ = self._check_X(X)
-        if isinstance(X_, np.ndarray) and any(np.may_share_memory(X_, own) for own in self._weights):
-            X_ = X_.copy()  # the network's own weights would change while they are read
+        numbers = X_ if isinstance(X_, np.ndarray) else X_.data
+        if any(np.may_share_memory(numbers, own) for own in self._weights + self._biases):
+            X_ = X_.copy()  # the network's own parameters would change while they are read
         return X_, check_y(y, X_.shape[0], self.layers[-1])
 
     # --- copies and files ---------------------------------------------------------------------------------------------
@@ -461,6 +462,7 @@ class Network(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network again."""
         parameters = {"weights", "biases"}
+        vars(self).update({"input_scale": 1.0, "first_layer": "auto"})  # of older versions, which had none
         vars(self).update({name: value for name, value in state.items() if name not in parameters})
         self._make(state["weights"], state["biases"])
 

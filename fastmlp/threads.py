@@ -113,6 +113,8 @@ def run_apart(call: Callable[[], object]) -> None:
                 raise KeyboardInterrupt
     if error is not None:
         raise error
+    if ctrl_c.pressed:
+        raise KeyboardInterrupt
 
 
 def run_together(
@@ -174,5 +176,18 @@ def run_together(
         stop()
         raise
     finally:
-        for thread in threads:
-            thread.join()
+        _join(threads, stop)
+
+
+def _join(threads: list[Thread], stop: Callable[[], None]) -> None:
+    """Wait for all threads, whatever a handler of signals raises meanwhile; raise it then."""
+    raised: BaseException | None = None
+    while any(thread.is_alive() for thread in threads):
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            raised = error
+            stop()
+    if raised is not None:
+        raise raised

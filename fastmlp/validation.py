@@ -105,8 +105,11 @@ def check_input_scale(value: object, dtype: str) -> float:
     """Return the factor of the input as a float, if it is positive and finite, also in `dtype`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"input_scale must be a number, not {value!r}")
-    with np.errstate(over="ignore", under="ignore"):
-        scale = float(np.dtype(dtype).type(value))
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            scale = float(np.dtype(dtype).type(value))
+    except OverflowError:  # an int or a fraction beyond every float
+        scale = math.inf
     if not 0 < scale < math.inf:
         raise ValueError(f"input_scale must be positive and finite, not {value}")
     return scale
@@ -208,7 +211,7 @@ def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0
         return _check_csr(X, n_features, dtype, scale, name)
     source = _as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
     _check_shape(source, n_features, name)
-    if source.dtype == np.uint8:
+    if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
     return _as_finite(source, dtype, scale, name)
 
@@ -240,23 +243,45 @@ def _check_csr(X: Any, n_features: int, dtype: npt.DTypeLike, scale: float, name
         raise ValueError(f"{name} has {X.shape[1]} features, but the network has {n_features} inputs")
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {_KINDS.get(X.dtype.kind, 'unknown')} values (dtype {X.dtype}), not numbers")
-    if X.format in ("csr", "csc"):
-        n_lines, n_places = X.shape if X.format == "csr" else X.shape[::-1]
-        _check_indices(X.indptr, X.indices, X.data, n_lines, n_places, name)
-    elif X.format == "coo":
-        for numbers_, n_places in zip((X.row, X.col), X.shape, strict=True):
-            _check_range(np.asarray(numbers_), n_places, name)
-        if not len(X.row) == len(X.col) == len(X.data):
-            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(X.row)} places")
-    elif X.format == "bsr":
-        X.check_format(full_check=True)
-    csr = sparse.csr_array(X.tocsr())
+    csr = sparse.csr_array(_whole(X, name).tocsr())
+    _check_indices(csr.indptr, csr.indices, csr.data, X.shape[0], n_features, name)
     if not _rows_in_order(csr):
         csr = csr.copy()
         csr.has_canonical_format = csr.has_sorted_indices = False  # what it remembers may be stale
         csr.sum_duplicates()
     data = _as_finite(csr.data[: csr.indptr[-1], None], dtype, scale, f"the numbers of {name}")[:, 0]
     return sparse.csr_array((np.ascontiguousarray(data), csr.indices[: csr.indptr[-1]], csr.indptr), shape=csr.shape)
+
+
+def _whole(X: Any, name: str) -> Any:
+    """Return a sparse matrix whose conversion by SciPy reads nothing beyond it, with indices that nobody else has.
+
+    Whoever keeps a matrix can change its indices while kernels trust them, so they are copied before they are checked.
+    """
+    n_rows, n_features = X.shape
+    if X.format in ("csr", "csc", "bsr"):
+        indptr, indices, data = np.array(X.indptr), np.array(X.indices), np.asarray(X.data)
+        if X.format == "csr":
+            _check_indices(indptr, indices, data, n_rows, n_features, name)
+        elif X.format == "csc":
+            _check_indices(indptr, indices, data, n_features, n_rows, name)
+        elif data.ndim != 3 or not all(data.shape[1:]):
+            raise ValueError(f"{name} is broken: its data must have three dimensions, but its shape is {data.shape}")
+        else:
+            _check_indices(indptr, indices, data[:, 0, 0], n_rows // data.shape[1], n_features // data.shape[2], name)
+        return type(X)((data, indices, indptr), shape=X.shape)
+    if X.format == "coo":
+        row, column = np.array(X.row), np.array(X.col)
+        for places, n_places in ((row, n_rows), (column, n_features)):
+            _check_range(places, n_places, name)
+        if not len(row) == len(column) == len(X.data):
+            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(row)} places")
+        return type(X)((X.data, (row, column)), shape=X.shape)
+    if X.format == "lil" and [len(row) for row in X.rows] != [len(row) for row in X.data]:
+        raise ValueError(f"{name} is broken: a row has more numbers than places, or fewer")
+    if X.format == "dia" and (np.ndim(X.data) != 2 or len(X.data) != len(X.offsets)):
+        raise ValueError(f"{name} is broken: it has {len(X.data)} diagonals at {len(X.offsets)} places")
+    return X
 
 
 def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
@@ -268,7 +293,9 @@ def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places:
             )
     if len(indptr) != n_lines + 1:
         raise ValueError(f"{name} is broken: its indptr must have {n_lines + 1} entries, not {len(indptr)}")
-    if indptr[0] != 0 or np.any(np.diff(indptr) < 0):
+    if indptr.dtype.kind not in "iu":
+        raise ValueError(f"{name} is broken: its indptr must be integers, not {indptr.dtype}")
+    if indptr[0] != 0 or np.any(indptr[1:] < indptr[:-1]):
         raise ValueError(f"{name} is broken: its indptr must start with 0 and never decrease")
     if indptr[-1] > min(len(indices), len(data)):
         raise ValueError(

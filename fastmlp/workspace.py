@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,8 +130,11 @@ class Workspace:
         return plan
 
     @contextmanager
-    def own_weights(self, params: npt.NDArray[Any]) -> Iterator[None]:
-        """Copy its columns of the first weights to each thread's own place, and back at the end."""
+    def own_weights(self, params: npt.NDArray[Any]) -> Iterator[Callable[[], None]]:
+        """Copy its columns of the first weights to each thread's own place, and back at the end.
+
+        Yields a function that copies them back in the meantime, for others to read.
+        """
         copies = []
         for plan in self.plans:
             w, pitch, own_pitch, n_in = plan[0, [epoch.W, epoch.PITCH, epoch.OWN_PITCH, epoch.N_IN]]
@@ -140,13 +143,17 @@ class Workspace:
                 start = plan[0, epoch.OWN] + column
                 own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
                 copies.append((own, params[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
+
+        def show() -> None:
+            for own, shared in copies:
+                shared[:] = own
+
         for own, shared in copies:
             own[:] = shared
         try:
-            yield
+            yield show
         finally:
-            for own, shared in copies:
-                shared[:] = own
+            show()
 
     def _give_own_weights(self, at: int) -> int:
         """Note places for each thread's own columns of the first weights and deltas; return the end of them."""

@@ -271,8 +271,10 @@ def pack_rows(packed, index, starts, x, n_in, first_row, last_row):
                 at += count_bits(bits & ((ONE << np.uint64(lanes)) - ONE))
                 bits >>= np.uint64(lanes)
                 k += lanes
-            while bits != ZERO:
+            while bits != ZERO and at < end:
                 i = lowest_bit(bits)
                 packed[at] = x[k + i]
                 bits &= bits - ONE
                 at += 1
+            if bits != ZERO:  # somebody has changed x since its numbers were counted: what found no room is left out
+                index[start + word] ^= bits << np.uint64(k - row * n_in - word * WORD)

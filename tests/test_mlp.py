@@ -536,3 +536,25 @@ def test_batches_of_many_sizes_share_a_few_workspaces():
         net.predict(X)
         net.train_batch(X, y)
     assert sum(map(len, net._idle.values())) <= 2 * 9
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_callback_sees_the_weights_of_now(n_threads):
+    X, y = data(3000, 20)
+    before, seen = MLP([20, 300, 3], seed=0).weights[0], []
+
+    class Look:
+        def on_step(self, net, fit):
+            seen.append(np.abs(net.weights[0] - before).max())
+
+    net = MLP([20, 300, 3], seed=0, n_threads=n_threads)
+    net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=3, batch_size=8, callbacks=[Look()])
+    assert len(seen) >= 2
+    assert seen[-1] > 0
+
+
+def test_biases_as_input_are_copied():
+    nets = MLP([4, 4], seed=0), MLP([4, 4], seed=0)
+    for net, row in zip(nets, (nets[0].biases[0][None], nets[1].biases[0][None].copy()), strict=True):
+        net.fit(row, [1], epochs=5)
+    assert_bits(nets[0], snapshot(nets[1]))

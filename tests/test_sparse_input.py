@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from nets import DTYPES, LONG, assert_bits, parameters, refused, snapshot
+from nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refused, snapshot
 from scipy import sparse
 
 from fastmlp import MLP, reference
+from fastmlp.rows import rows_to_train
+from fastmlp.threads import run_together
 
 LAYERS = ([70, 33, 3], [70, 5, 4, 3], [70, 3], [70, 130, 3])
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok")
@@ -168,7 +170,7 @@ def test_a_broken_matrix_is_refused(change, message):
 
 
 @pytest.mark.parametrize("form", ["csc", "coo"])
-def test_other_broken_matrices_are_refused(form):
+def test_places_out_of_range_are_refused(form):
     X, y = numbers()
     given = getattr(sparse, f"{form}_matrix")(X)
     (given.indices if form == "csc" else given.row)[4] = 90
@@ -188,6 +190,83 @@ def test_other_broken_matrices_are_refused(form):
 def test_sparse_matrices_that_do_not_fit(given, error, message):
     with refused(error, message):
         MLP([70, 5, 3]).predict(given)
+
+
+def eye(form):
+    return getattr(sparse, f"{form}_matrix")(np.eye(6, dtype=np.float32))
+
+
+def changed(form, **attributes):
+    matrix = eye(form)
+    for name, value in attributes.items():
+        setattr(matrix, name, value)
+    return matrix
+
+
+def lil(row, place, value):
+    matrix = eye("lil")
+    getattr(matrix, row)[0] = [value] * place
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lil("rows", 1, 10**7),
+        lil("rows", 1, -1),
+        lil("rows", 3, 2),
+        changed("dia", offsets=np.zeros(2, np.int32)),
+        changed("csr", indptr=np.array([0, 10**6, 2, 3, 4, 5, 6], np.uint32)),
+        changed("csr", indptr=np.array([0, 2**31 - 1, -(2**30), 3, 4, 5, 6], np.int32)),
+        changed("csr", indptr=np.array([0, 1, 2, 3, 4, 5, 6], np.float64)),
+        changed("csc", indptr=np.array([0, 2**63, 2, 3, 4, 5, 6], np.uint64)),
+        changed("bsr", indptr=np.array([0, 10**6, 2, 3, 4, 5, 6], np.uint32)),
+        changed("bsr", data=np.ones(6, np.float32)),
+    ],
+    ids=range(10),
+)
+def test_more_broken_matrices_are_refused(given):
+    net = MLP([6, 5, 3])
+    before = snapshot(net)
+    with pytest.raises(ValueError, match="X is broken"):
+        net.fit(given, np.arange(6) % 3)
+    assert_bits(net, before)
+
+
+def test_a_matrix_that_changes_while_it_trains():
+    X, y = numbers()
+    expected, _ = trained(X, y)
+    csr = sparse.csr_array(X)
+
+    def change(*_):
+        csr.indices[:] = 10**8
+        csr.indptr[:] = 10**8
+
+    net = MLP([70, 33, 3], seed=3)
+    net.fit(csr, y, epochs=3, batch_size=16, callbacks=[AtEpochEnd(change)])
+    assert_bits(net, snapshot(expected))
+
+
+def test_rows_that_change_while_they_are_packed():
+    X, _ = numbers(3000, part=0.1)
+    grown = np.ones_like(X)
+
+    class Changing:  # as another thread might do between the count and the copy
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, n_threads, call):
+            run_together(n_threads, call)
+            X[:] = grown
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastmlp.rows.run_together", Changing())
+        rows = rows_to_train(X, "sparse", 2)
+    counts = np.diff(rows.starts)
+    words = rows.index.view(np.uint8)
+    for row in range(len(X)):
+        marks = words[8 * rows.starts[row] :][:16]
+        assert np.unpackbits(marks).sum() <= 2 * (counts[row] - 2)
 
 
 def test_a_matrix_without_numbers_trains():
@@ -257,3 +336,9 @@ def test_the_scale_is_saved(tmp_path):
     loaded = MLP.load(tmp_path / "net.npz")
     assert loaded.input_scale == net.input_scale
     np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+
+
+def test_bytes_that_would_overflow_are_named():
+    X, y = pixels()
+    with refused(ValueError, "too large for float32"):
+        MLP([70, 5, 3], input_scale=1e38).fit(X, y)

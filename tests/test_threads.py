@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from nets import ROOT, data
 
 from fastmlp import MLP, threads
-from fastmlp.threads import available_threads
+from fastmlp.threads import available_threads, run_apart
 
 
 def printed(*command, timeout=60, **environment):
@@ -228,3 +229,13 @@ print(json.dumps(said))
 def test_fits_after_a_fork(n_threads):
     """Of a new network and of one that its parent has trained, between fits of the parent and in the midst of one."""
     assert printed("-c", FORK, n_threads) == ["1", "1", "1"]
+
+
+def test_a_press_while_a_call_ends_is_heard():
+    """The call ends before anybody looks again whether Ctrl-C was pressed."""
+
+    def call():
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(call)
