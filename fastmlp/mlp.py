@@ -94,7 +94,7 @@ class MLP(Network):  # noqa: D101
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
-        rows = rows_to_train(X, first_layer, size)
+        rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
         self._compile_training(rows)
         return rows
 
@@ -185,7 +185,7 @@ class MLP(Network):  # noqa: D101
         return call
 
     def _gradients(self, X: Any, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
-        rows = rows_in_place(X, "dense")
+        rows = rows_in_place(X, "dense", self._layout.widths[0])
         self._compile_training(rows)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
@@ -226,7 +226,7 @@ class MLP(Network):  # noqa: D101
         labels: Labels = _NO_CLASSES,
     ) -> None:
         """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
-        rows = rows_in_place(X, self.first_layer)
+        rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
         infer, n_rows = epoch.INFER[rows.kind], rows.n_rows
         if probabilities is None:
             probabilities = self._params[:0]

@@ -21,7 +21,7 @@ from fastmlp.threads import run_together
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
 _LOOKED_AT = 128  # rows from all over X that are looked at to guess its zeros
-_DENSE_FROM = 0.6  # part of the features that two rows have between them, from which the dense products are faster
+_DENSE_FROM = 0.85  # part of the features that two rows have between them, from which the dense products are faster
 
 _NO_STARTS, _NO_INDEX = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
@@ -58,35 +58,38 @@ class Rows:
         return int(counts.sum() if n_rows >= len(counts) else np.partition(counts, -n_rows)[-n_rows:].sum())
 
 
-def rows_in_place(X: Any, first_layer: str) -> Rows:
+def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
     """Return the rows of a checked X as they are, to predict with or to train on once."""
     n_rows, n_features = X.shape
     if not isinstance(X, np.ndarray):
         index = as_kernel_input(np.ascontiguousarray(X.indices, np.int32))
         starts = np.ascontiguousarray(X.indptr, np.int64)
         return Rows("csr", n_rows, n_features, as_kernel_input(X.data), as_kernel_input(starts), index)
-    marked = first_layer == "sparse" or (first_layer == "auto" and _worth_marking(X))
+    marked = first_layer == "sparse" or (first_layer == "auto" and _worth_marking(X, width))
     kind = ("marked " if marked else "") + "bytes" if X.dtype == np.uint8 else "marked" if marked else "dense"
     return Rows(kind, n_rows, n_features, as_kernel_input(X), _NO_STARTS, _NO_INDEX)
 
 
-def rows_to_train(X: Any, first_layer: str, n_threads: int) -> Rows:
+def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
     """Return the rows of a checked X, made small where many epochs will gain by it."""
-    rows = rows_in_place(X, first_layer)
+    rows = rows_in_place(X, first_layer, width)
     return _packed(rows, n_threads) if rows.kind == "marked" else rows
 
 
-def _worth_marking(X: npt.NDArray[Any]) -> bool:
-    """Guess from some rows whether leaving out zeros is faster than the dense products.
+def _worth_marking(X: npt.NDArray[Any], width: int) -> bool:
+    """Guess from some rows whether leaving out zeros is faster, where weights have `width` vectors in a row.
 
-    The sparse forward pass takes rows in pairs, so what counts are the features that one or the other has.
+    The sparse forward pass takes rows in pairs, so what counts are the features that one or the other has. To find one
+    takes about as long as to work on one vector. Measured with 2, 8 and 64 vectors: the two are even where pairs have
+    0.45 to 0.63, 0.7 to 0.87, and 0.8 of the features.
     """
+    dense_from = _DENSE_FROM * width / (width + 1)
     if len(X) == 1:
-        return bool(np.count_nonzero(X) < _DENSE_FROM * X.size)
+        return bool(np.count_nonzero(X) < dense_from * X.size)
     some = X[:: max(1, len(X) // _LOOKED_AT)] != 0
     half = len(some) // 2
     pairs = some[:half] | some[half : 2 * half]
-    return float(pairs.mean()) < _DENSE_FROM
+    return float(pairs.mean()) < dense_from
 
 
 def _packed(rows: Rows, n_threads: int) -> Rows:

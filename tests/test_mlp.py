@@ -522,10 +522,13 @@ def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, marked, n_r
     X = data(n_rows, 40)[0]
     X[np.random.default_rng(0).random(X.shape) < zeros] = 0
     as_bytes = (100 * np.abs(X) + (X != 0)).astype(np.uint8)
-    assert rows_to_train(X, first_layer, 2).kind == ("packed" if marked else "dense")
-    assert rows_in_place(X, first_layer).kind == ("marked" if marked else "dense")
-    assert rows_to_train(as_bytes, first_layer, 2).kind == ("marked bytes" if marked else "bytes")
-    for rows in (rows_to_train(sparse.csr_array(X), first_layer, 2), rows_in_place(sparse.csr_array(X), first_layer)):
+    assert rows_to_train(X, first_layer, 8, 2).kind == ("packed" if marked else "dense")
+    assert rows_in_place(X, first_layer, 8).kind == ("marked" if marked else "dense")
+    assert rows_to_train(as_bytes, first_layer, 8, 2).kind == ("marked bytes" if marked else "bytes")
+    for rows in (
+        rows_to_train(sparse.csr_array(X), first_layer, 8, 2),
+        rows_in_place(sparse.csr_array(X), first_layer, 8),
+    ):
         assert rows.kind == "csr"
 
 

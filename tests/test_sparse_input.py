@@ -261,7 +261,7 @@ def test_rows_that_change_while_they_are_packed():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastmlp.rows.run_together", Changing())
-        rows = rows_to_train(X, "sparse", 2)
+        rows = rows_to_train(X, "sparse", 8, 2)
     counts = np.diff(rows.starts)
     words = rows.index.view(np.uint8)
     for row in range(len(X)):

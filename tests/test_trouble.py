@@ -211,6 +211,23 @@ def test_ctrl_c_is_heard_as_before_after_a_fit():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "evaluate", "gradients", "train_batch"])
+def test_ctrl_c_is_heard_in_the_midst_of_a_long_call(method, n_threads):
+    net = MLP([30, 1000, 500, 3], n_threads=n_threads)
+    X, y = data(1000, 30)
+    given = (X,) if method.startswith("predict") else (X, y)
+    getattr(net, method)(*given)  # compiles
+    X, y = data(150_000, 30)
+    given = (X,) if method.startswith("predict") else (X, y)
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        getattr(net, method)(*given)
+    timer.join()
+    net.fit(X[:100], y[:100], epochs=1)  # it is free
+
+
 def test_a_program_that_handles_ctrl_c_keeps_its_way():
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))

@@ -46,7 +46,7 @@ class Run:
             self.x = X.astype(self.x.dtype) * self.x.dtype.type(SCALE)
         elif kind == "csr":
             X = sparse.csr_array(self.x)
-        self.rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", self.size)
+        self.rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", 8, self.size)
         assert self.rows.kind == kind
 
     @property
@@ -206,9 +206,8 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
 def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, kind):
     settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
-    alone.rows = rows_to_train(
-        alone.x, "dense", 1
-    )  # what is brought, and leaves out zeros, has the bits of what is not
+    # What is brought, and leaves out zeros, has the bits of what is read in place.
+    alone.rows = rows_to_train(alone.x, "dense", 8, 1)
     alone.space = Workspace(alone.layout, "relu", chunk, 1, mode == ACCUMULATED)
     results = alone.train(mode=mode), team.train(mode=mode)
     np.testing.assert_array_equal(team.params, alone.params)
@@ -226,7 +225,7 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
 def test_inference(rng, dtype, activation, layers, chunk, kind):
     run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "marked" else kind)
     if kind == "marked":
-        run.rows = rows_in_place(run.x, "sparse")
+        run.rows = rows_in_place(run.x, "sparse", 8)
     n_layers = len(layers) - 1
     parameters = [p.astype(float) for p in run.parameters]
     logits = reference.forward(run.x.astype(float), parameters[:n_layers], parameters[n_layers:], activation)[-1]
