@@ -2,7 +2,8 @@
 
 Where the nonzero numbers of a row are is marked in ``marks``: a bit for each feature, in whole words of 64. The forward
 pass takes two rows at a time, through the features that either has, so that weights are read once for both. The update
-takes one feature at a time, through the rows that have it: ``by_feature`` holds the marks of 64 rows, turned around.
+takes two features at a time, through the rows that have either: ``by_feature`` holds the marks of 64 rows, turned
+around.
 """
 
 import numpy as np
