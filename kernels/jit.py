@@ -26,6 +26,7 @@ def kernel(function, *, inline="never"):
         boundscheck=CHECKED,
         fastmath=False,  # a sum keeps its order, a NaN stays one; fused multiply-adds are written as such
         inline=inline,
+        _nrt=False,  # arrays are the caller's: no counting of references, an atomic addition each, in every loop
         no_cfunc_wrapper=True,  # no C code calls a kernel: half a second of compilation less
     )
     # A kernel is compiled once for integers, not once more for each constant that a caller writes.
