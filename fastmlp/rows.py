@@ -1,8 +1,8 @@
 """The rows of X as the kernels read them: in place, or made small once where that is faster.
 
-There are these kinds, each with kernels of its own in `fastmlp.kernels.epoch`: "dense" numbers, read in place; "marked"
+There are these kinds, each with kernels of its own in `fastmlp.kernels.epoch`: "dense" numbers, read in place; "sparse"
 ones, read in place too, whose zeros are looked for batch by batch; "packed" ones, copied once without their zeros;
-"bytes" and "marked bytes", which are scaled as they are read; and "csr".
+"bytes" and "sparse bytes", which are scaled as they are read; and "csr".
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels.rows import WORD_BYTES, count_rows, pack_rows
+from fastmlp.kernels.rows import WORD_BYTES, pack_rows
 from fastmlp.kernels.simd import VECTOR_BYTES
-from fastmlp.layout import as_kernel_input
+from fastmlp.layout import as_kernel_input, n_words
 from fastmlp.threads import run_together
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
@@ -66,14 +66,14 @@ def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
         starts = np.ascontiguousarray(X.indptr, np.int64)
         return Rows("csr", n_rows, n_features, as_kernel_input(X.data), as_kernel_input(starts), index)
     marked = first_layer == "sparse" or (first_layer == "auto" and _worth_marking(X, width))
-    kind = ("marked " if marked else "") + "bytes" if X.dtype == np.uint8 else "marked" if marked else "dense"
+    kind = ("sparse " if marked else "") + "bytes" if X.dtype == np.uint8 else "sparse" if marked else "dense"
     return Rows(kind, n_rows, n_features, as_kernel_input(X), _NO_STARTS, _NO_INDEX)
 
 
 def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
     """Return the rows of a checked X, made small where many epochs will gain by it."""
     rows = rows_in_place(X, first_layer, width)
-    return _packed(rows, n_threads) if rows.kind == "marked" else rows
+    return _packed(rows, n_threads) if rows.kind == "sparse" else rows
 
 
 def _worth_marking(X: npt.NDArray[Any], width: int) -> bool:
@@ -95,17 +95,18 @@ def _worth_marking(X: npt.NDArray[Any], width: int) -> bool:
 def _packed(rows: Rows, n_threads: int) -> Rows:
     """Copy all rows without their zeros."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
+    vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
+    most = n_words(n_features) + -(-n_features * x.itemsize // WORD_BYTES)  # words that a row can take
+    first_rows = [n_rows * rank // n_threads for rank in range(n_threads + 1)]
+    words = np.empty(n_rows * most + n_threads * vector, np.uint64)  # what is not written to takes no memory
     starts = np.zeros(n_rows + 1, np.int64)
-    lengths = starts[1:]
+    bad_rows = [np.full(1, -1) for _ in range(n_threads)]
 
-    def share(rank: int) -> tuple[int, int]:
-        return n_rows * rank // n_threads, n_rows * (rank + 1) // n_threads
+    def share(rank: int) -> None:
+        first, last = first_rows[rank : rank + 2]
+        start = starts[first] = first * most + rank * vector
+        pack_rows(words.view(x.dtype), words, starts[1:], bad_rows[rank], x, n_features, start, first, last)
 
-    count_rows(lengths, x, n_features, 0, 0)  # compiles once
-    run_together(n_threads, lambda rank: count_rows(lengths, x, n_features, *share(rank)))
-    np.cumsum(starts, out=starts)
-    words = np.empty(starts[-1] + VECTOR_BYTES // WORD_BYTES, np.uint64)  # whole vectors are read, also of the last row
-    packed: npt.NDArray[Any] = words.view(x.dtype)
-    pack_rows(packed, words, starts, x, n_features, 0, 0)
-    run_together(n_threads, lambda rank: pack_rows(packed, words, starts, x, n_features, *share(rank)))
-    return Rows("packed", n_rows, n_features, packed, starts, words)
+    run_together(n_threads, share)
+    starts[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]
+    return Rows("packed", n_rows, n_features, words.view(x.dtype), starts, words)

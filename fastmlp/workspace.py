@@ -14,8 +14,8 @@ from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
 __all__ = ["Workspace"]
 
-MARKED = ("marked", "packed", "marked bytes")
-STAGED = ("packed", "bytes", "marked bytes")
+MARKED = ("packed", "sparse", "sparse bytes")
+STAGED = ("sparse", "bytes", "sparse bytes")
 """Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked, and that are brought into the workspace."""
 
 _FAR = 1024  # numbers beyond those lines that a processor fetches ahead

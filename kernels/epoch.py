@@ -17,9 +17,9 @@ from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, transpose, update, update_bias
 from .jit import entry, part
 from .losses import argmax, largest_of, softmax, softmax_cross_entropy
-from .rows import fetch_bytes, fetch_nothing, fetch_packed, mark_in_place, read_in_place, unpack_rows, widen_rows
+from .rows import fetch_bytes, fetch_nothing, fetch_packed, pack_numbers, read_in_place, read_packed, widen_rows
 from .simd import lane_count, peek
-from .sparse import sparse_forward, sparse_update, turn_marks
+from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
@@ -193,9 +193,9 @@ def dense_update(in_place):
     return first_update
 
 
-def marked_forward(in_place, fetch):
-    """Build the first layer's products of marked rows."""
-    forward_pairs = sparse_forward(fetch)
+def packed_forward(in_place, fetch):
+    """Build the first layer's products of packed rows, read in place or from where they were brought."""
+    forward_packed = sparse_forward(fetch)
 
     @part
     def first_forward(
@@ -203,24 +203,31 @@ def marked_forward(in_place, fetch):
         rows, first_row, last_row,
     ):  # fmt: skip
         row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
-        h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
+        h, b, n_in, pitch, places = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH], (2 * len(plan) + 1) * chunk
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
         rows_in = x if in_place else work
-        forward_pairs(
-            work, h, rows_in, notes, marks, weights, w, w_pitch, params, b, n_in, pitch, row, end_row,
+        forward_packed(
+            work, h, rows_in, notes, places, marks, weights, w, w_pitch, params, b, n_in, pitch, row, end_row,
             column, end_column, floor, x, starts, orders, at + rows,
         )  # fmt: skip
 
     return first_forward
 
 
-@part
-def marked_update(target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, rate):
-    """Update the first layer's weights from marked rows."""
-    d, n_in, pitch, i, end = plan[0, D], plan[0, N_IN], plan[0, D_PITCH], plan[0, IN], plan[0, END_IN]
-    column, end_column = plan[0, COLUMN], plan[0, END_COLUMN]
-    turn_marks(links, marks, rows, n_in)
-    sparse_update(target, w, w_pitch, work, notes, links, rows, n_in, work, d, pitch, i, end, column, end_column, rate)
+def packed_update(in_place):
+    """Build the first layer's update from packed rows."""
+
+    @part
+    def first_update(target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, rate):
+        d, n_in, pitch, i, end = plan[0, D], plan[0, N_IN], plan[0, D_PITCH], plan[0, IN], plan[0, END_IN]
+        column, end_column, places = plan[0, COLUMN], plan[0, END_COLUMN], (2 * len(plan) + 1) * chunk
+        rows_in = x if in_place else work
+        sparse_update(
+            target, w, w_pitch, rows_in, notes, places, marks, links, rows, n_in, work, d, pitch, i, end,
+            column, end_column, rate,
+        )  # fmt: skip
+
+    return first_update
 
 
 @part
@@ -248,17 +255,19 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
 TRAIN = {
     "dense": training("train_dense", read_in_place, dense_forward(True), dense_update(True)),
     "bytes": training("train_bytes", widen_rows, dense_forward(False), dense_update(False)),
-    "packed": training("train_packed", unpack_rows, marked_forward(False, fetch_packed), marked_update),
-    "marked bytes": training("train_marked_bytes", widen_rows, marked_forward(False, fetch_bytes), marked_update),
+    "packed": training("train_packed", read_packed, packed_forward(True, fetch_packed), packed_update(True)),
+    "sparse bytes": training(
+        "train_sparse_bytes", widen_rows, packed_forward(False, fetch_bytes), packed_update(False)
+    ),
     "csr": training("train_csr", read_csr, csr_first_forward, csr_first_update),
 }
 """The compiled minibatch loop for each kind of rows."""
 
 INFER = {
     "dense": inference("infer_dense", read_in_place, dense_forward(True)),
-    "marked": inference("infer_marked", mark_in_place, marked_forward(True, fetch_nothing)),
+    "sparse": inference("infer_sparse", pack_numbers, packed_forward(False, fetch_nothing)),
     "bytes": inference("infer_bytes", widen_rows, dense_forward(False)),
-    "marked bytes": inference("infer_marked_bytes", widen_rows, marked_forward(False, fetch_nothing)),
+    "sparse bytes": inference("infer_sparse_bytes", widen_rows, packed_forward(False, fetch_nothing)),
     "csr": inference("infer_csr", read_csr, csr_first_forward),
 }
 """The compiled loop that predicts for each kind of rows."""

@@ -2,7 +2,8 @@
 
 Rows that are kept small, as bytes or without their zeros, are a quarter of the memory to read: at the speed of the
 sums, that is what an epoch would wait for. Each way notes in ``notes[:rows]`` where the rows start that the products
-read, and where zeros are left out, marks their nonzero numbers in ``marks[:rows * n_words]``.
+read. A packed row is its nonzero numbers alone, one after the other; which features they are of is marked in
+``marks[:rows * n_words]``, a bit a feature.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import entry, part
-from .simd import AVX512, I64, Lanes, Memory, lane_count, prefetch, spread
+from .simd import AVX2, AVX512, I64, Lanes, Memory, lane_count, prefetch, spread
 
 WORD = 64
 """Features, or rows, in a word of marks."""
@@ -45,21 +46,15 @@ def nonzero_lanes(typing_context, x, at):
 
 
 @intrinsic
-def expand(typing_context, out, out_at, x, at, bits):
-    """Write the numbers at ``x[at:]``, a whole vector, to the lanes of ``out[out_at:]`` whose bits are set, else 0."""
+def bad_lanes(typing_context, x, at):
+    """Give one bit for each lane of the vector at ``x[at:]``, set where the number is infinite or none at all."""
 
     def codegen(context, builder, signature, args):
-        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
-        kind = x_memory.vector_type
-        address, mask = x_memory.address(args[3], kind.count), _bits_to_lanes(builder, args[4], kind.count)
-        function_type = ir.FunctionType(kind, [address.type, mask.type, kind])
-        name = f"llvm.masked.expandload.v{kind.count}f{x.dtype.bitwidth}"
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        zeros = ir.Constant(kind, [0.0] * kind.count)
-        out_memory.put(args[1], Lanes(builder, builder.call(function, [address, mask, zeros])))
-        return context.get_dummy_value()
+        value = Memory(context, builder, x, args[0]).vector(args[1]).value
+        zero = builder.fsub(value, value)  # NaN where it is not finite
+        return _lanes_to_bits(builder, builder.fcmp_unordered("uno", zero, zero))
 
-    return types.void(out, types.int64, x, types.int64, types.uint64), codegen
+    return types.uint64(x, types.int64), codegen
 
 
 @intrinsic
@@ -69,14 +64,18 @@ def compress(typing_context, out, out_at, x, at, bits):
     def codegen(context, builder, signature, args):
         out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
         vector = x_memory.vector(args[3]).value
-        kind, mask = vector.type, _bits_to_lanes(builder, args[4], vector.type.count)
+        kind = vector.type
         if AVX512:  # the general instruction writes to memory, lane by lane on some processors
             name = f"llvm.x86.avx512.mask.compress.v{kind.count}f{x.dtype.bitwidth}"
+            mask = _bits_to_lanes(builder, args[4], kind.count)
             function_type = ir.FunctionType(kind, [kind, kind, mask.type])
             function = cgutils.get_or_insert_function(builder.module, function_type, name)
             zeros = ir.Constant(kind, [0.0] * kind.count)
             out_memory.put(args[1], Lanes(builder, builder.call(function, [vector, zeros, mask])))
+        elif AVX2:
+            out_memory.put(args[1], Lanes(builder, _compressed(builder, vector, args[4])))
         else:
+            mask = _bits_to_lanes(builder, args[4], kind.count)
             address = out_memory.address(args[1], kind.count)
             name = f"llvm.masked.compressstore.v{kind.count}f{x.dtype.bitwidth}"
             function_type = ir.FunctionType(ir.VoidType(), [kind, address.type, mask.type])
@@ -87,32 +86,60 @@ def compress(typing_context, out, out_at, x, at, bits):
     return types.void(out, types.int64, x, types.int64, types.uint64), codegen
 
 
-@intrinsic
-def widen(typing_context, out, out_at, x, at, count, scale):
-    """Write ``scale * x[at : at + count]`` of bytes to a vector at ``out[out_at:]``; give the bits of what is not zero.
+def _compressed(builder, vector, bits):
+    """Emit a permutation of a 256-bit vector that has the lanes of the lowest bits first; a table says which it is."""
+    count, eight = vector.type.count, ir.VectorType(ir.IntType(32), 8)
+    words = 8 // count  # of 32 bits in a lane
+    row_type = ir.ArrayType(ir.IntType(8), 8)
+    table_type = ir.ArrayType(row_type, 1 << count)
+    name = f"lanes_first.{count}"
+    table = builder.module.globals.get(name)
+    if table is None:
+        rows = []
+        for mask in range(1 << count):
+            order = [i * words + j for i in range(count) if mask >> i & 1 for j in range(words)]
+            rows.append(ir.Constant(row_type, order + [0] * (8 - len(order))))
+        table = cgutils.add_global_variable(builder.module, table_type, name)
+        table.linkage, table.global_constant = "internal", True
+        table.initializer = ir.Constant(table_type, rows)
+    low = builder.and_(bits, I64((1 << count) - 1))
+    row = builder.gep(table, [I64(0), low])
+    places = builder.load(builder.bitcast(row, ir.VectorType(ir.IntType(8), 8).as_pointer()), align=1)
+    floats = ir.VectorType(ir.FloatType(), 8)
+    function_type = ir.FunctionType(floats, [floats, eight])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.avx2.permps")
+    moved = builder.call(function, [builder.bitcast(vector, floats), builder.zext(places, eight)])
+    return builder.bitcast(moved, vector.type)
 
-    Lanes from ``count`` on become zero; no byte beyond is read.
-    """
+
+@intrinsic
+def widen(typing_context, out, out_at, x, at, scale):
+    """Write ``scale * x[at:]`` of a vector of bytes to ``out[out_at:]``."""
 
     def codegen(context, builder, signature, args):
         out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
         kind = out_memory.vector_type
         bytes_type = ir.VectorType(ir.IntType(8), kind.count)
-        numbers = ir.VectorType(I64, kind.count)
-        inside = builder.icmp_signed(
-            "<", ir.Constant(numbers, list(range(kind.count))), spread(builder, numbers, args[4])
-        )
-        address = builder.bitcast(x_memory.address(args[3], args[4]), bytes_type.as_pointer())
-        name = f"llvm.masked.load.v{kind.count}i8.p0"
-        function_type = ir.FunctionType(bytes_type, [address.type, ir.IntType(32), inside.type, bytes_type])
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        zeros = ir.Constant(bytes_type, [0] * kind.count)
-        value = builder.call(function, [address, ir.IntType(32)(1), inside, zeros])
-        factor = spread(builder, kind, context.cast(builder, args[5], signature.args[5], out.dtype))
-        out_memory.put(args[1], Lanes(builder, builder.fmul(builder.uitofp(value, kind), factor)))
-        return _lanes_to_bits(builder, builder.icmp_unsigned("!=", value, zeros))
+        address = builder.bitcast(x_memory.address(args[3], kind.count), bytes_type.as_pointer())
+        factor = spread(builder, kind, context.cast(builder, args[4], signature.args[4], out.dtype))
+        value = builder.uitofp(builder.load(address, align=1), kind)
+        out_memory.put(args[1], Lanes(builder, builder.fmul(value, factor)))
+        return context.get_dummy_value()
 
-    return types.uint64(out, types.int64, x, types.int64, types.int64, scale), codegen
+    return types.void(out, types.int64, x, types.int64, scale), codegen
+
+
+@intrinsic
+def widen_one(typing_context, out, out_at, x, at, scale):
+    """Write ``scale * x[at]`` of a byte to ``out[out_at]``."""
+
+    def codegen(context, builder, signature, args):
+        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
+        factor = context.cast(builder, args[4], signature.args[4], out.dtype)
+        out_memory.set(args[1], builder.fmul(builder.uitofp(x_memory.number(args[3]), factor.type), factor))
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, x, types.int64, scale), codegen
 
 
 @intrinsic
@@ -121,16 +148,6 @@ def count_bits(typing_context, bits):
 
     def codegen(context, builder, signature, args):
         return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), codegen
-
-
-@intrinsic
-def lowest_bit(typing_context, bits):
-    """Give the place of the lowest bit that is set; there must be one."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.IntType(1)(1))
 
     return types.int64(types.uint64), codegen
 
@@ -152,44 +169,36 @@ def read_in_place(notes, marks, work, x, starts, index, orders, at, rows, n_in, 
 
 
 @part
-def mark_in_place(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
-    """Let the products read rows of numbers where they are, and mark what is not zero."""
+def pack_numbers(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
+    """Bring rows of numbers, packed."""
     for row in range(rows):
-        notes[row] = orders[at + row] * n_in
-        mark_row(marks, row * words_of(n_in), x, orders[at + row] * n_in, n_in)
+        pack_row(work, notes[row], marks, row * words_of(n_in), x, orders[at + row] * n_in, n_in)
 
 
 @part
 def widen_rows(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
-    """Bring rows of bytes, and mark what is not zero where there is room for marks."""
-    lanes, n_words, marked = lane_count(work), words_of(n_in), len(marks) > 0
+    """Bring rows of bytes; packed where there is room for marks."""
     for row in range(rows):
-        start, to = orders[at + row] * n_in, notes[row]
-        for word in range(n_words):
-            bits = ZERO
-            for i in range(0, WORD, lanes):
-                k = word * WORD + i
-                count = min(lanes, n_in - k)
-                if count > 0:
-                    bits |= widen(work, to + k, x, start + k, count, scale) << np.uint64(i)
-            if marked:
-                marks[row * n_words + word] = bits
+        k, start, lanes = 0, orders[at + row] * n_in, lane_count(work)
+        while k + lanes <= n_in:
+            widen(work, notes[row] + k, x, start + k, scale)
+            k += lanes
+        while k < n_in:
+            widen_one(work, notes[row] + k, x, start + k, scale)
+            k += 1
+        if len(marks) > 0:  # a packed row never reaches the numbers that are still to be read
+            pack_row(work, notes[row], marks, row * words_of(n_in), work, notes[row], n_in)
 
 
 @part
-def unpack_rows(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
-    """Bring rows whose zeros were left out: from word ``starts[i]`` on their marks, as ``index``, and numbers, as x."""
-    lanes, n_words, per_word = lane_count(work), words_of(n_in), WORD_BYTES // x.itemsize
+def read_packed(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
+    """Let the products read packed rows where they are: from word ``starts[i]`` on their marks, then their numbers."""
+    n_words, per_word = words_of(n_in), WORD_BYTES // x.itemsize
     for row in range(rows):
-        start, to = starts[orders[at + row]], notes[row]
-        k = (start + n_words) * per_word
+        start = starts[orders[at + row]]
+        notes[row] = (start + n_words) * per_word
         for word in range(n_words):
-            bits = index[start + word]
-            marks[row * n_words + word] = bits
-            for i in range(0, WORD, lanes):
-                expand(work, to + word * WORD + i, x, k, bits)
-                k += count_bits(bits & ((ONE << np.uint64(lanes)) - ONE))
-                bits >>= np.uint64(lanes)
+            marks[row * n_words + word] = index[start + word]
 
 
 # What comes after: a row is fetched while another is worked on, for memory is slower than the sums -------------------
@@ -208,7 +217,9 @@ def fetch_packed(x, starts, orders, at, n_in):
     """Fetch a packed row, and where one lies that comes later."""
     per_word = WORD_BYTES // x.itemsize
     if at < len(orders):
-        for i in range(starts[orders[at]], starts[orders[at] + 1], LINE_BYTES // WORD_BYTES):
+        start = starts[orders[at]]
+        end = min(starts[orders[at] + 1], start + words_of(n_in) + n_in // per_word + 1)  # a gap may follow
+        for i in range(start, end, LINE_BYTES // WORD_BYTES):
             prefetch(x, i * per_word)
         prefetch(starts, orders[min(at + 8, len(orders) - 1)])
 
@@ -222,59 +233,52 @@ def fetch_nothing(x, starts, orders, at, n_in):
 
 
 @part
-def mark_row(marks, marks_at, x, x_at, n_in):
-    """Mark the nonzero numbers of a row."""
+def pack_row(packed, at, marks, marks_at, x, x_at, n_in):
+    """Write the nonzero numbers of a row to ``packed[at:]`` and mark their features; give where they end.
+
+    Up to a vector beyond their end is written to, but never beyond as many numbers as there are features.
+    """
     lanes = lane_count(x)
     for word in range(words_of(n_in)):
-        start, end = x_at + word * WORD, x_at + min((word + 1) * WORD, n_in)
-        bits, at = ZERO, start
-        while at + lanes <= end:
-            bits |= nonzero_lanes(x, at) << np.uint64(at - start)
-            at += lanes
-        while at < end:
-            if x[at] != 0.0:
-                bits |= ONE << np.uint64(at - start)
-            at += 1
+        k, end = word * WORD, min((word + 1) * WORD, n_in)
+        bits, place = ZERO, ZERO
+        while k + lanes <= end:
+            some = nonzero_lanes(x, x_at + k)
+            if some != ZERO:
+                compress(packed, at, x, x_at + k, some)
+                at += count_bits(some)
+                bits |= some << place
+            place += np.uint64(lanes)
+            k += lanes
+        while k < end:
+            if x[x_at + k] != 0.0:
+                packed[at] = x[x_at + k]
+                at += 1
+                bits |= ONE << place
+            place += ONE
+            k += 1
         marks[marks_at + word] = bits
+    return at
 
 
 @entry
-def count_rows(lengths, x, n_in, first_row, last_row):
-    """Give how many words each row takes when it is packed."""
-    lanes, per_word = lane_count(x), WORD_BYTES // x.itemsize
-    for row in range(first_row, last_row):
-        count, at = 0, row * n_in
-        while at + lanes <= (row + 1) * n_in:
-            count += count_bits(nonzero_lanes(x, at))
-            at += lanes
-        while at < (row + 1) * n_in:
-            count += x[at] != 0.0
-            at += 1
-        lengths[row] = words_of(n_in) + (count + per_word - 1) // per_word
+def pack_rows(packed, index, ends, bad_row, x, n_in, first_word, first_row, last_row):
+    """Pack rows from word ``first_word`` on, each its marks and then its numbers; ``ends`` says before which word.
 
-
-@entry
-def pack_rows(packed, index, starts, x, n_in, first_row, last_row):
-    """Write the marks and the nonzero numbers of each row from word ``starts[row]`` on.
-
-    ``packed`` is seen as numbers like x, and as words in ``index``.
+    ``packed`` is seen as numbers like x, and as words in ``index``. ``bad_row[0]`` becomes the first row that has
+    an infinite number or a NaN.
     """
     lanes, n_words, per_word = lane_count(x), words_of(n_in), WORD_BYTES // x.itemsize
+    start = first_word
     for row in range(first_row, last_row):
-        start = starts[row]
-        mark_row(index, start, x, row * n_in, n_in)
-        at, end = (start + n_words) * per_word, starts[row + 1] * per_word
-        for word in range(n_words):
-            bits, k = index[start + word], row * n_in + word * WORD
-            while bits != ZERO and at + lanes <= end and k + lanes <= (row + 1) * n_in:
-                compress(packed, at, x, k, bits)
-                at += count_bits(bits & ((ONE << np.uint64(lanes)) - ONE))
-                bits >>= np.uint64(lanes)
-                k += lanes
-            while bits != ZERO and at < end:
-                i = lowest_bit(bits)
-                packed[at] = x[k + i]
-                bits &= bits - ONE
-                at += 1
-            if bits != ZERO:  # somebody has changed x since its numbers were counted: what found no room is left out
-                index[start + word] ^= bits << np.uint64(k - row * n_in - word * WORD)
+        at = (start + n_words) * per_word
+        end = pack_row(packed, at, index, start, x, row * n_in, n_in)
+        for k in range(end, end + lanes):  # for the vectors below
+            packed[k] = 0.0
+        bad = ZERO
+        for k in range(at, end, lanes):
+            bad |= bad_lanes(packed, k)
+        if bad != ZERO and bad_row[0] < 0:
+            bad_row[0] = row
+        start += n_words + (end - at + per_word - 1) // per_word
+        ends[row] = start

@@ -17,7 +17,8 @@ from .jit import CHECKED
 
 _FEATURES = binding.get_host_cpu_features()
 AVX512 = bool(_FEATURES.get("avx512f"))
-VECTOR_BYTES = 64 if AVX512 else 32 if _FEATURES.get("avx2") else 16
+AVX2 = bool(_FEATURES.get("avx2"))
+VECTOR_BYTES = 64 if AVX512 else 32 if AVX2 else 16
 REGISTERS = 32 if AVX512 or _FEATURES.get("neon") else 16
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -225,6 +226,10 @@ class Memory:
         """Emit the load of one element."""
         return self.builder.load(self.address(at))
 
+    def set(self, at, number):
+        """Emit the store of one element."""
+        self.builder.store(number, self.address(at))
+
     def everywhere(self, at):
         """Emit the load of one element into every lane of a vector."""
         return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
@@ -232,6 +237,11 @@ class Memory:
     def vector(self, at):
         """Emit the load of one vector."""
         return Lanes(self.builder, self.builder.load(self._vector_address(at), align=self.align))
+
+    def vector_of_either(self, condition, other, other_at, at):
+        """Emit the load of a vector of ``other`` where the condition holds, else of this array."""
+        addresses = other._vector_address(other_at), self._vector_address(at)
+        return self.builder.load(self.builder.select(condition, *addresses), align=self.align)
 
     def put(self, at, vector):
         """Emit the store of one vector."""

@@ -1,9 +1,11 @@
-"""The first layer on rows with many zeros: a product with zero is left out, which changes no bit of the sum.
+"""The first layer on packed rows: a product with zero is left out, which changes no bit of the sum.
 
-Where the nonzero numbers of a row are is marked in ``marks``: a bit for each feature, in whole words of 64. The forward
-pass takes two rows at a time, through the features that either has, so that weights are read once for both. The update
-takes two features at a time, through the rows that have either: ``by_feature`` holds the marks of 64 rows, turned
-around.
+A packed row is its nonzero numbers, and ``marks``, a bit for each feature, in whole words of 64. ``places`` holds for
+each row where its next number lies: both passes meet the features in order, so it only moves on.
+
+The forward pass takes some words of all rows after the other words of all rows: the weights of so few features stay in
+the first cache, while they would come from the second one for every row anew. The update takes a feature at a time,
+through the rows that have it: ``by_feature`` holds the marks of 64 rows, turned around.
 """
 
 import numpy as np
@@ -11,134 +13,146 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .jit import kernel
+from .jit import kernel, part
 from .optimizers import sgd
-from .rows import WORD, ZERO, words_of
-from .simd import I64, REGISTERS, Lanes, Memory, lane_count, maximum, spread
+from .rows import ONE, WORD, ZERO, count_bits, words_of
+from .simd import I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
 from .tile import loop, loop_while, multiply_add, switch, tile_width
 
-WIDTHS = (1, 2, 4, 8) if REGISTERS == 32 else (1, 2, 4)
+WIDTHS = (1, 2, 4, 8)
 """Vectors in a row of the tiles."""
 
+SLAB_BYTES = 32768
+"""Of weights that the forward pass takes at a time."""
 
-def _each_mark(builder, word, sums, body):
-    """Emit ``for i in the marks of the word, from the lowest: sums = body(i, sums)``."""
+ROWS = 64
+"""Rows that the forward pass takes through the slabs together: their sums stay in the first cache, or nearly."""
+
+
+def _each_mark(builder, word, state, body):
+    """Emit ``for i in the marks of the word, from the lowest: state = body(i, state)``."""
 
     def take(state):
-        mask, *sums = state
+        mask, *rest = state
         i = builder.cttz(mask, ir.IntType(1)(1))
-        rest = builder.and_(mask, builder.sub(mask, I64(1)))
-        return [rest, *body(i, sums)]
+        return [builder.and_(mask, builder.sub(mask, I64(1))), *body(i, rest)]
 
-    return loop_while(builder, [word, *sums], lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[1:]
+    return loop_while(builder, [word, *state], lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[1:]
 
 
 @intrinsic
-def forward_pair(
-    typing_context,
-    vectors,
-    out,
-    out_at,
-    other_out_at,
-    x,
-    x_at,
-    other_x_at,
-    marks,
-    at,
-    other_at,
-    n_words,
-    w,
-    w_at,
-    pitch,
-    b,
-    b_at,
-    floor,
-):
-    """Compute ``max(x @ w + b, floor)`` of two rows, for some columns."""
+def forward_slab(
+    typing_context, vectors, out, out_at, pitch, x, places, places_at, marks, at, stride, n_words, n_rows, w, w_at,
+    w_pitch, b, b_at, begins, floor,
+):  # fmt: skip
+    """Compute ``out = max(start + x @ w, floor)`` of some words of some rows, for some columns.
+
+    ``start`` is the bias where the slab ``begins`` the rows, else what is there.
+    """
 
     def codegen(context, builder, signature, args):
-        vectors, _, out_at, other_out_at, _, x_at, other_x_at, _, at, other_at, n_words, _, w_at, pitch, _, b_at, _ = (
-            args
+        (
+            vectors, _, out_at, pitch, _, _, places_at, _, at, stride, n_words, n_rows, _, w_at, w_pitch, _, b_at,
+            begins, floor,
+        ) = args  # fmt: skip
+        out, x, places, marks, w, b = (
+            Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12, 15)
         )
-        out, x, marks, w, b = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 7, 11, 14))
-        floor = Lanes(
-            builder, spread(builder, out.vector_type, context.cast(builder, args[16], signature.args[16], out.dtype))
-        )
+        floor = context.cast(builder, floor, signature.args[18], out.dtype)
+        floor = Lanes(builder, spread(builder, out.vector_type, floor))
 
         def emit(width):
             across = [I64(j * out.vector_type.count) for j in range(width)]
-            first = [b.vector(builder.add(b_at, j)).value for j in across]
 
-            def add_word(word, sums):
-                both = [marks.number(builder.add(start, word)) for start in (at, other_at)]
-                k = builder.mul(word, I64(WORD))
+            def each_row(row, _):
+                place_at, marks_at = builder.add(places_at, row), builder.add(at, builder.mul(row, stride))
+                start = builder.add(out_at, builder.mul(row, pitch))
 
-                def add(i, sums):
-                    feature = builder.add(k, i)
-                    row = builder.add(w_at, builder.mul(feature, pitch))
-                    right = [w.vector(builder.add(row, j)) for j in across]
-                    left = [x.everywhere(builder.add(start, feature)) for start in (x_at, other_x_at)]
-                    return multiply_add(builder, sums, left, right)
+                def add_word(word, state):
+                    first = builder.add(w_at, builder.mul(builder.mul(word, I64(WORD)), w_pitch))
 
-                return _each_mark(builder, builder.or_(*both), sums, add)
+                    def add(i, state):
+                        place, *sums = state
+                        weights = builder.add(first, builder.mul(i, w_pitch))
+                        right = [w.vector(builder.add(weights, j)) for j in across]
+                        return [builder.add(place, I64(1)), *multiply_add(builder, sums, [x.everywhere(place)], right)]
 
-            sums = loop(builder, n_words, first + first, add_word)
-            for i, start in enumerate((out_at, other_out_at)):
-                for j, at_j in enumerate(across):
-                    out.put(builder.add(start, at_j), maximum(floor, Lanes(builder, sums[i * width + j])))
+                    return _each_mark(builder, marks.number(builder.add(marks_at, word)), state, add)
+
+                sums = [out.vector_of_either(begins, b, builder.add(b_at, j), builder.add(start, j)) for j in across]
+                place, *sums = loop(builder, n_words, [places.number(place_at), *sums], add_word)
+                places.set(place_at, place)
+                for j, total in zip(across, sums, strict=True):
+                    out.put(builder.add(start, j), maximum(floor, Lanes(builder, total)))
+                return []
+
+            loop(builder, n_rows, [], each_row)
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
 
-    i64 = types.int64
-    kinds = i64, out, i64, i64, x, i64, i64, marks, i64, i64, i64, w, i64, i64, b, i64, floor
+    i64, yes = types.int64, types.boolean
+    kinds = i64, out, i64, i64, x, places, i64, marks, i64, i64, i64, i64, w, i64, i64, b, i64, yes, floor
     return types.void(*kinds), codegen
 
 
 @intrinsic
-def update_pair(
-    typing_context, vectors, w, w_at, other_w_at, x, starts, k, other_k, by_feature, at, other_at, stride,
-    n_words, delta, delta_at, pitch, rate,
+def update_features(
+    typing_context, vectors, w, w_at, w_pitch, x, places, places_at, by_feature, at, stride, n_words, n_features,
+    delta, delta_at, pitch, rate,
 ):  # fmt: skip
-    """Compute ``w[k] += rate * x[:, k] @ delta`` of two features, for some columns."""
+    """Compute ``w[k] += rate * x[:, k] @ delta`` of some features, for some columns."""
 
     def codegen(context, builder, signature, args):
-        vectors, _, w_at, other_w_at, _, _, k, other_k, _, at, other_at, stride, n_words, _, delta_at, pitch, _ = args
-        w, x, starts, by_feature, delta = (
-            Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 8, 13)
+        (
+            vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_words, n_features, _, delta_at, pitch, rate,
+        ) = args  # fmt: skip
+        w, x, places, by_feature, delta = (
+            Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12)
         )
-        rate = Lanes(
-            builder, spread(builder, w.vector_type, context.cast(builder, args[16], signature.args[16], w.dtype))
-        )
+        rate = Lanes(builder, spread(builder, w.vector_type, context.cast(builder, rate, signature.args[15], w.dtype)))
 
         def emit(width):
             across = [I64(j * w.vector_type.count) for j in range(width)]
             zero = ir.Constant(w.vector_type, [0.0] * w.vector_type.count)
 
-            def add_word(word, sums):
-                def add(i, sums):
-                    row = builder.add(builder.mul(word, I64(WORD)), i)
-                    start = builder.add(delta_at, builder.mul(row, pitch))
-                    right = [delta.vector(builder.add(start, j)) for j in across]
-                    x_row = starts.number(row)
-                    left = [x.everywhere(builder.add(x_row, i)) for i in (k, other_k)]
-                    return multiply_add(builder, sums, left, right)
+            def each_feature(k, _):
+                first = builder.add(at, k)
 
-                here = builder.mul(word, stride)
-                both = [by_feature.number(builder.add(start, here)) for start in (at, other_at)]
-                return _each_mark(builder, builder.or_(*both), sums, add)
+                def add_word(word, sums):
+                    first_row = builder.mul(word, I64(WORD))
 
-            sums = loop(builder, n_words, [zero] * (2 * width), add_word)
-            places = [builder.add(start, j) for start in (w_at, other_w_at) for j in across]
-            new = [sgd(Lanes(builder, total), w.vector(place), rate) for place, total in zip(places, sums, strict=True)]
-            for place, vector in zip(places, new, strict=True):
-                w.put(place, vector)
+                    def add(i, sums):
+                        row = builder.add(first_row, i)
+                        place_at = builder.add(places_at, row)
+                        place = places.number(place_at)
+                        places.set(place_at, builder.add(place, I64(1)))
+                        start = builder.add(delta_at, builder.mul(row, pitch))
+                        right = [delta.vector(builder.add(start, j)) for j in across]
+                        return multiply_add(builder, sums, [x.everywhere(place)], right)
+
+                    word_at = builder.add(first, builder.mul(word, stride))
+                    return _each_mark(builder, by_feature.number(word_at), sums, add)
+
+                def gather(word, some):
+                    return [builder.or_(some[0], by_feature.number(builder.add(first, builder.mul(word, stride))))]
+
+                some = loop(builder, n_words, [I64(0)], gather)[0]
+                with builder.if_then(builder.icmp_unsigned("!=", some, I64(0))):
+                    sums = loop(builder, n_words, [zero] * width, add_word)
+                    start = builder.add(w_at, builder.mul(k, w_pitch))
+                    for j, total in zip(across, sums, strict=True):
+                        place = builder.add(start, j)
+                        w.put(place, sgd(Lanes(builder, total), w.vector(place), rate))
+                return []
+
+            loop(builder, n_features, [], each_feature)
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
 
     i64 = types.int64
-    kinds = i64, w, i64, i64, x, starts, i64, i64, by_feature, i64, i64, i64, i64, delta, i64, i64, rate
+    kinds = i64, w, i64, i64, x, places, i64, by_feature, i64, i64, i64, i64, delta, i64, i64, rate
     return types.void(*kinds), codegen
 
 
@@ -147,24 +161,31 @@ def sparse_forward(fetch):
 
     @kernel
     def forward(
-        out, out_at, x, starts, marks, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row, column, last_column,
-        floor, source, source_starts, orders, next_at,
+        out, out_at, x, starts, places_at, marks, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row,
+        column, last_column, floor, source, source_starts, orders, next_at,
     ):  # fmt: skip
         """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O)."""
-        n_words = words_of(n_in)
-        first_column = column
+        n_words, fetches = words_of(n_in), True
         while column < last_column:
             vectors = tile_width(last_column - column, WIDTHS[-1])
             j = column * lane_count(out)
-            for row in range(first_row, last_row, 2):
-                other = min(row + 1, last_row - 1)
-                if column == first_column:
-                    fetch(source, source_starts, orders, next_at + row, n_in)
-                    fetch(source, source_starts, orders, next_at + other, n_in)
-                forward_pair(
-                    vectors, out, out_at + row * pitch + j, out_at + other * pitch + j, x, starts[row], starts[other],
-                    marks, row * n_words, other * n_words, n_words, w, w_at + j, w_pitch, b, b_at + j, floor,
-                )  # fmt: skip
+            slab = max(1, SLAB_BYTES // (vectors * VECTOR_BYTES * WORD))
+            for row in range(first_row, last_row, ROWS):
+                rows = min(ROWS, last_row - row)
+                for i in range(row, row + rows):
+                    starts[places_at + i] = starts[i]
+                for word in range(0, n_words, slab):
+                    left = n_words - word
+                    if fetches:  # little by little
+                        for i in range(row + rows * word // n_words, row + rows * min(word + slab, n_words) // n_words):
+                            fetch(source, source_starts, orders, next_at + i, n_in)
+                    forward_slab(
+                        vectors, out, out_at + row * pitch + j, pitch, x, starts, places_at + row,
+                        marks, row * n_words + word, n_words, min(slab, left), rows,
+                        w, w_at + word * WORD * w_pitch + j, w_pitch, b, b_at + j, word == 0,
+                        floor if left <= slab else -np.inf,
+                    )  # fmt: skip
+            fetches = False
             column += vectors
 
     return forward
@@ -172,25 +193,35 @@ def sparse_forward(fetch):
 
 @kernel
 def sparse_update(
-    w, w_at, w_pitch, x, starts, by_feature, n_rows, n_in, delta, delta_at, pitch, first_in, last_in,
+    w, w_at, w_pitch, x, starts, places_at, marks, by_feature, n_rows, n_in, delta, delta_at, pitch, first_in, last_in,
     column, last_column, rate,
 ):  # fmt: skip
     """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient."""
     n_groups, stride = words_of(n_rows), words_of(n_in) * WORD
+    turn_marks(by_feature, marks, n_rows, n_in)
     while column < last_column:
         vectors = tile_width(last_column - column, WIDTHS[-1])
         j = column * lane_count(w)
-        for k in range(first_in, last_in, 2):
-            other = min(k + 1, last_in - 1)
-            some = ZERO
-            for group in range(n_groups):
-                some |= by_feature[group * stride + k] | by_feature[group * stride + other]
-            if some != ZERO:
-                update_pair(
-                    vectors, w, w_at + k * w_pitch + j, w_at + other * w_pitch + j, x, starts, k, other,
-                    by_feature, k, other, stride, n_groups, delta, delta_at + j, pitch, rate,
-                )  # fmt: skip
+        find_places(starts, places_at, marks, n_rows, n_in, first_in)
+        update_features(
+            vectors, w, w_at + first_in * w_pitch + j, w_pitch, x, starts, places_at, by_feature, first_in, stride,
+            n_groups, last_in - first_in, delta, delta_at + j, pitch, rate,
+        )  # fmt: skip
         column += vectors
+
+
+@part
+def find_places(starts, places_at, marks, n_rows, n_in, first_in):
+    """Find for each row the place of its first number from feature ``first_in`` on."""
+    n_words = words_of(n_in)
+    for row in range(n_rows):
+        place, word = starts[row], row * n_words
+        for before in range(0, first_in, WORD):
+            bits = marks[word + before // WORD]
+            if first_in - before < WORD:
+                bits &= (ONE << np.uint64(first_in - before)) - ONE
+            place += count_bits(bits)
+        starts[places_at + row] = place
 
 
 @kernel

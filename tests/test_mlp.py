@@ -514,17 +514,17 @@ def test_other_libraries_names_get_a_hint(settings, hint):
 
 
 @pytest.mark.parametrize(
-    ("first_layer", "zeros", "marked"),
+    ("first_layer", "zeros", "packed"),
     [("auto", 0.0, False), ("auto", 0.9, True), ("dense", 0.9, False), ("sparse", 0.0, True), ("auto", 1.0, True)],
 )
 @pytest.mark.parametrize("n_rows", [300, 1])
-def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, marked, n_rows):
+def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, packed, n_rows):
     X = data(n_rows, 40)[0]
     X[np.random.default_rng(0).random(X.shape) < zeros] = 0
     as_bytes = (100 * np.abs(X) + (X != 0)).astype(np.uint8)
-    assert rows_to_train(X, first_layer, 8, 2).kind == ("packed" if marked else "dense")
-    assert rows_in_place(X, first_layer, 8).kind == ("marked" if marked else "dense")
-    assert rows_to_train(as_bytes, first_layer, 8, 2).kind == ("marked bytes" if marked else "bytes")
+    assert rows_to_train(X, first_layer, 8, 2).kind == ("packed" if packed else "dense")
+    assert rows_in_place(X, first_layer, 8).kind == ("sparse" if packed else "dense")
+    assert rows_to_train(as_bytes, first_layer, 8, 2).kind == ("sparse bytes" if packed else "bytes")
     for rows in (
         rows_to_train(sparse.csr_array(X), first_layer, 8, 2),
         rows_in_place(sparse.csr_array(X), first_layer, 8),

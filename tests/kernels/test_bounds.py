@@ -259,7 +259,7 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, lay
     X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
     X[rng.random(X.shape) < 0.5] = 0
     X = sparse.csr_array(X) if kind == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
-    rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", 8, 1)
+    rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, 1)
     assert rows.kind == kind
     layout = Layout(layers, str(dtype))
     space = Workspace(layout, activation, chunk, 1, mode != 0, kind, rows.most_numbers(chunk))
@@ -283,8 +283,11 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, lay
         "probabilities": np.zeros(n_rows * layers[-1], dtype), "predicted": np.zeros(n_rows, np.int64),
         "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
     })  # fmt: skip
-    if kind == "packed":  # rows to predict are marked in place
-        kind, a.x = "marked", guarded({"x": rows_in_place(X, "sparse", 8).x})["x"]
+    if kind == "packed":  # rows to predict are packed batch by batch
+        kind, space = "sparse", Workspace(layout, activation, chunk, 1, False, "sparse")
+        arrays = {"x": rows_in_place(X, "sparse", 8).x, "work": space.work, "notes": space.notes[0]}
+        vars(a).update(guarded(arrays | {"plan": space.plans[0].ravel()}))
+        plan = a.plan.reshape(space.plans[0].shape)
     for inference in (epoch.PROBABILITIES, epoch.LABELS, epoch.LOSSES):
         epoch.INFER[kind](
             *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.labels, a.orders,

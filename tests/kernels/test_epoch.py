@@ -46,7 +46,7 @@ class Run:
             self.x = X.astype(self.x.dtype) * self.x.dtype.type(SCALE)
         elif kind == "csr":
             X = sparse.csr_array(self.x)
-        self.rows = rows_to_train(X, "sparse" if kind in ("packed", "marked bytes") else "dense", 8, self.size)
+        self.rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, self.size)
         assert self.rows.kind == kind
 
     @property
@@ -223,9 +223,10 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 @pytest.mark.parametrize("kind", epoch.INFER)
 def test_inference(rng, dtype, activation, layers, chunk, kind):
-    run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "marked" else kind)
-    if kind == "marked":
+    run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "sparse" else kind)
+    if kind == "sparse":
         run.rows = rows_in_place(run.x, "sparse", 8)
+        run.space = Workspace(run.layout, activation, chunk, 1, False, "sparse")
     n_layers = len(layers) - 1
     parameters = [p.astype(float) for p in run.parameters]
     logits = reference.forward(run.x.astype(float), parameters[:n_layers], parameters[n_layers:], activation)[-1]

@@ -14,7 +14,7 @@ from fastmlp.kernels import jit
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ENTRIES = ("count_rows", "infer_dense", "pack_rows", "train_dense", "train_packed")
+ENTRIES = ("infer_dense", "pack_rows", "train_dense", "train_packed")
 
 FITS = """
 import json, sys, tempfile
@@ -49,7 +49,7 @@ for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
     "train_dense": epoch.TRAIN["dense"], "train_packed": epoch.TRAIN["packed"], "infer_dense": epoch.INFER["dense"],
-    "count_rows": rows.count_rows, "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
+    "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
 }
 print(json.dumps({
     name: {

@@ -1,9 +1,9 @@
-"""How the rows of a batch come to the first layer: brought from bytes, or from where their zeros were left out."""
+"""How the rows of a batch come to the first layer: brought from bytes, or packed, that is, without their zeros."""
 
 import numpy as np
 import pytest
 
-from fastmlp.kernels import rows
+from fastmlp.kernels import rows, simd
 from fastmlp.layout import n_words
 
 SENTINEL = -7.0
@@ -41,57 +41,87 @@ class Place:
         np.testing.assert_array_equal(got[:, : self.n_in], expected[self.order] != 0)
         assert not got[:, self.n_in :].any()
 
+    def assert_packed(self, x):
+        """Each row is packed where its place is."""
+        self.assert_marks(x)
+        for row, at in zip(self.order, self.notes, strict=True):
+            numbers = x[row][x[row] != 0]
+            np.testing.assert_array_equal(self.work[at : at + len(numbers)], numbers)
+        self.assert_nothing_else_changed()
+
 
 @pytest.mark.parametrize("n_in", N_FEATURES)
 @pytest.mark.parametrize("scale", [1.0, 1 / 255, 0.1])
 def test_bytes_are_scaled_like_numbers(rng, dtype, n_in, scale):
     place = Place(rng, dtype, n_in)
     x = rng.integers(0, 256, (9, n_in)).astype(np.uint8) * (rng.random((9, n_in)) < 0.7).astype(np.uint8)
+    numbers = x.astype(dtype) * dtype.type(scale)
     place.bring(rows.widen_rows, x.reshape(-1), *NONE, scale)
-    np.testing.assert_array_equal(place.brought, (x.astype(dtype) * dtype.type(scale))[place.order])
-    place.assert_marks(x)
-    place.assert_nothing_else_changed()
+    place.assert_packed(numbers)
     place.marks = np.zeros(0, np.uint64)  # no room for marks: none are made
     place.work[:] = SENTINEL
     place.bring(rows.widen_rows, x.reshape(-1), *NONE, scale)
-    np.testing.assert_array_equal(place.brought, (x.astype(dtype) * dtype.type(scale))[place.order])
+    np.testing.assert_array_equal(place.brought, numbers[place.order])
+    place.assert_nothing_else_changed()
+
+
+def holes(rng, n_in, dtype, part):
+    x = rng.standard_normal((9, n_in)).astype(dtype)
+    x[rng.random(x.shape) >= part] = 0
+    return x
 
 
 @pytest.mark.parametrize("n_in", N_FEATURES)
 @pytest.mark.parametrize("part", [0.0, 0.2, 1.0])
-def test_packed_rows_come_out_as_they_went_in(rng, dtype, n_in, part):
-    x = rng.standard_normal((9, n_in)).astype(dtype)
-    x[rng.random(x.shape) >= part] = 0
-    starts = np.zeros(10, np.int64)
-    for first, last in ((0, 4), (4, 9)):
-        rows.count_rows(starts[1:], x.reshape(-1), n_in, first, last)
-    per_word = 8 // dtype.itemsize
-    np.testing.assert_array_equal(starts[1:], n_words(n_in) + -(-np.count_nonzero(x, axis=1) // per_word))
-    starts = np.cumsum(starts)
-    index = np.zeros(starts[-1] + 8, np.uint64)
+def test_packed_rows_hold_what_is_not_zero(rng, dtype, n_in, part):
+    x = holes(rng, n_in, dtype, part)
+    per_word, words = 8 // dtype.itemsize, n_words(n_in)
+    most = words + -(-n_in // per_word)
+    room = 4 * most + simd.VECTOR_BYTES // 8  # of the first rows: whole vectors are written
+    index = np.full(room + 5 * most + 16, 7, np.uint64)
     packed = index.view(dtype)
-    for first, last in ((4, 9), (0, 4)):  # whoever is later leaves alone what the other wrote
-        rows.pack_rows(packed, index, starts, x.reshape(-1), n_in, first, last)
-    for row, start in enumerate(starts[:-1]):
-        numbers = packed[(start + n_words(n_in)) * per_word :][: np.count_nonzero(x[row])]
-        np.testing.assert_array_equal(numbers, x[row][x[row] != 0])
-    assert not index[starts[-1] :].any()
+    starts, bad = np.zeros(10, np.int64), np.full(1, -1)
+    for first, last, start in ((4, 9, room), (0, 4, 0)):
+        rows.pack_rows(packed, index, starts[1:], bad, x.reshape(-1), n_in, start, first, last)
+    lengths = words + -(-np.count_nonzero(x, axis=1) // per_word)
+    np.testing.assert_array_equal(starts[1:4] - starts[:3], lengths[:3])
+    starts[4] = room
+    np.testing.assert_array_equal(np.diff(starts)[4:], lengths[4:])
+    assert bad[0] == -1
     place = Place(rng, dtype, n_in)
-    place.bring(rows.unpack_rows, packed, starts, index)
-    np.testing.assert_array_equal(place.brought, x[place.order])
+    place.bring(rows.read_packed, packed, starts, index)
     place.assert_marks(x)
-    place.assert_nothing_else_changed()
+    for row, at in zip(place.order, place.notes, strict=True):
+        numbers = packed[at:][: np.count_nonzero(x[row])]
+        np.testing.assert_array_equal(numbers, x[row][x[row] != 0])
+    assert np.all(place.work == SENTINEL)
+    assert np.all(index[room + 5 * most + simd.VECTOR_BYTES // 8 :] == 7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_in", [1, 15, 130])
+def test_packing_finds_the_first_row_with_a_bad_number(rng, dtype, n_in, bad):
+    x = holes(rng, n_in, dtype, 0.5)
+    x[6, -1] = x[7, 0] = bad
+    index, found = np.zeros(9 * (3 + n_in) + 16, np.uint64), np.full(1, -1)
+    rows.pack_rows(index.view(dtype), index, np.zeros(9, np.int64), found, x.reshape(-1), n_in, 0, 0, 9)
+    assert found[0] == 6
+
+
+@pytest.mark.parametrize("n_in", N_FEATURES)
+@pytest.mark.parametrize("part", [0.0, 0.4, 1.0])
+def test_rows_are_packed_as_they_are_brought(rng, dtype, n_in, part):
+    x = holes(rng, n_in, dtype, part)
+    place = Place(rng, dtype, n_in)
+    place.bring(rows.pack_numbers, x.reshape(-1), *NONE)
+    place.assert_packed(x)
 
 
 @pytest.mark.parametrize("n_in", N_FEATURES)
 def test_rows_are_read_in_place(rng, dtype, n_in):
-    x = rng.standard_normal((9, n_in)).astype(dtype)
-    x[rng.random(x.shape) < 0.5] = 0
+    x = holes(rng, n_in, dtype, 0.5)
     place = Place(rng, dtype, n_in)
     place.bring(rows.read_in_place, x.reshape(-1), *NONE)
     np.testing.assert_array_equal(place.notes, place.order * n_in)
     assert np.all(place.marks == 7)
-    place.bring(rows.mark_in_place, x.reshape(-1), *NONE)
-    np.testing.assert_array_equal(place.notes, place.order * n_in)
-    place.assert_marks(x)
     assert np.all(place.work == SENTINEL)

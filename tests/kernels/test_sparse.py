@@ -36,12 +36,19 @@ class Batch:
         self.order = rng.permutation(n_rows + 3)[:n_rows]
         self.starts = self.order * n_in
         self.marks = np.zeros(n_rows * self.words, np.uint64)
+        self.packed = np.full(3 + n_rows * (n_in + lanes), 5, dtype)
+        self.places = np.zeros(2 * n_rows, np.int64)  # the second half is for the kernels
+        self.places[:n_rows] = 3 + np.arange(n_rows) * (n_in + lanes)
         for row, start in enumerate(self.starts):
-            rows.mark_row(self.marks, row * self.words, self.x, start, n_in)
+            rows.pack_row(self.packed, self.places[row], self.marks, row * self.words, self.x, start, n_in)
         self.w, self.b, self.delta = (aligned_zeros(n * self.pitch, dtype) for n in (n_in, 1, n_rows))
         for flat in (self.w, self.b, self.delta):
             flat.reshape(-1, self.pitch)[:, :n_out] = rng.standard_normal((flat.size // self.pitch, n_out))
         self.zeros = aligned_zeros(8 * lanes, dtype)
+
+    @property
+    def rows_in(self):
+        return self.packed, self.places, self.n_rows, self.marks
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -92,14 +99,14 @@ def test_forward_has_the_bits_of_the_dense_product(batch, floor):
     expected, out = (np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype) for _ in range(2))
     tail = (batch.pitch, 0, batch.n_rows, 0, batch.width, floor)
     dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.n_in, *tail)
-    forward(out, 0, batch.x, batch.starts, batch.marks, *shared, batch.n_in, *tail, *NO_NEXT)
+    forward(out, 0, *batch.rows_in, *shared, batch.n_in, *tail, *NO_NEXT)
     np.testing.assert_array_equal(out, expected)
 
 
 def test_forward_of_a_part_leaves_the_rest(batch):
     out = np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype)
     whole = out.copy()
-    common = (batch.x, batch.starts, batch.marks, batch.w, 0, batch.pitch, batch.b, 0, batch.n_in, batch.pitch)
+    common = (*batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, batch.n_in, batch.pitch)
     forward(whole, 0, *common, 0, batch.n_rows, 0, batch.width, 0.0, *NO_NEXT)
     first, column = batch.n_rows // 3, batch.width // 2
     forward(out, 0, *common, first, batch.n_rows, column, batch.width, 0.0, *NO_NEXT)
@@ -110,7 +117,7 @@ def test_forward_of_a_part_leaves_the_rest(batch):
 
 
 def test_update_has_the_bits_of_the_dense_product(batch):
-    by_feature, _ = turned(batch)
+    by_feature = np.zeros(-(-batch.n_rows // rows.WORD) * batch.words * rows.WORD, np.uint64)
     expected, w = batch.w.copy(), batch.w.copy()
     dense.update(
         expected, 0, batch.pitch, batch.x, batch.starts, 0, batch.delta, 0, batch.zeros, batch.n_rows, batch.pitch,
@@ -119,7 +126,7 @@ def test_update_has_the_bits_of_the_dense_product(batch):
     middle = batch.n_in // 2
     for first, last in ((0, middle), (middle, batch.n_in)):
         sparse.sparse_update(
-            w, 0, batch.pitch, batch.x, batch.starts, by_feature, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
+            w, 0, batch.pitch, *batch.rows_in, by_feature, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
             first, last, 0, batch.width, -0.1,
         )  # fmt: skip
     np.testing.assert_array_equal(bits(w), bits(expected))
@@ -128,9 +135,9 @@ def test_update_has_the_bits_of_the_dense_product(batch):
 def test_a_nan_in_a_row_stays_one(rng, dtype, lanes):
     batch = Batch(rng, dtype, lanes, 4, 5, 3, "a fifth")
     batch.x[batch.order[1] * 5 + 2] = np.nan
-    rows.mark_row(batch.marks, 1, batch.x, batch.starts[1], 5)
+    rows.pack_row(batch.packed, batch.places[1], batch.marks, 1, batch.x, batch.starts[1], 5)
     out = np.zeros(4 * batch.pitch, dtype)
-    common = (batch.x, batch.starts, batch.marks, batch.w, 0, batch.pitch, batch.b, 0, 5, batch.pitch)
+    common = (*batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, 5, batch.pitch)
     forward(out, 0, *common, 0, 4, 0, batch.width, 0.0, *NO_NEXT)
     nan = np.isnan(out.reshape(4, -1)[:, :3])
     np.testing.assert_array_equal(nan.all(axis=1), [False, True, False, False])
