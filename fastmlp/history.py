@@ -82,6 +82,24 @@ class History:
         for values in self._measured().values():
             values += [math.nan] * (len(self.loss) - len(values))
 
+    def best_epoch(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> int:
+        """Return the epoch, counted from 1, with the best number in a list; 0 if there is none but nan.
+
+        Parameters
+        ----------
+        monitor : str
+            Name of the list.
+        mode : {"auto", "min", "max"}
+            Whether small or large numbers are good; "auto" goes by the name.
+        min_delta : float
+            A later number is better only by more than this.
+        """
+        sign, best, best_epoch = direction(monitor, mode), -math.inf, 0
+        for epoch, value in enumerate(self[monitor], 1):
+            if sign * value > best + min_delta:
+                best, best_epoch = sign * value, epoch
+        return best_epoch
+
     def to_dict(self) -> dict[str, list[float]]:
         """Return copies of all lists that have numbers, by name."""
         return {name: list(values) for name, values in self._measured().items()}

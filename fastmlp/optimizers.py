@@ -10,7 +10,6 @@ biases alike, as in PyTorch; a network's `l2` holds for weights alone.
 from __future__ import annotations
 
 import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,28 +18,14 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation import check_choice, check_learning_rate
+from fastmlp.validation import check_bool, check_choice, check_learning_rate, check_number
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "check_number", "get_optimizer"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get_optimizer"]
 
 Floats: TypeAlias = npt.NDArray[Any]  # float32 or float64
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 _TINY = float(np.finfo(np.float32).tiny)
-
-
-def check_number(name: str, value: object, below: float = math.inf, zero: bool = True) -> float:
-    """Return `value` as a float, if it is a number from 0 (itself only if `zero`) to `below`, itself not."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int or a fraction beyond every float
-        number = math.inf
-    if not (0 < number < below or (zero and number == 0)):
-        low, high = "0 or more" if zero else "more than 0", "finite" if below == math.inf else f"below {below:g}"
-        raise ValueError(f"{name} must be {low} and {high}, not {value}")
-    return number
 
 
 def _check_eps(value: object) -> float:
@@ -84,12 +69,6 @@ class Optimizer(ABC):
 
     def _check(self, *names: str, below: float = math.inf) -> None:
         self._set(**{name: check_number(name, getattr(self, name), below) for name in names})
-
-    def _check_bool(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be True or False, not {value!r}")
-        self._set(**{name: bool(value)})
 
     @property
     def formula(self) -> str:
@@ -145,7 +124,7 @@ class SGD(Optimizer):
         super().__post_init__()
         self._check("momentum", below=1)
         self._check("weight_decay")
-        self._check_bool("nesterov")
+        self._set(nesterov=check_bool("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs momentum, e.g. SGD(momentum=0.9, nesterov=True)")
 
@@ -292,7 +271,7 @@ class RMSprop(Optimizer):
         self._check("alpha", "momentum", below=1)
         self._check("weight_decay")
         self._set(eps=_check_eps(self.eps))
-        self._check_bool("centered")
+        self._set(centered=check_bool("centered", self.centered))
 
     @property
     def formula(self) -> str:

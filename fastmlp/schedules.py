@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.history import History, direction
-from fastmlp.optimizers import check_number
-from fastmlp.validation import check_choice, check_int, check_positive_int
+from fastmlp.validation import check_choice, check_int, check_number, check_positive_int
 
 __all__ = [
     "Adaptive",
