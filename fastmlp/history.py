@@ -130,10 +130,10 @@ class History:
         panels = list(dict.fromkeys(name.removeprefix("val_") for name in names)) or ["loss"]
         axes = new_axes(len(panels)) if ax is None else [ax]
         for panel, one in zip(panels, axes, strict=False):
-            for name, label, dashes in ((panel, "training", "--"), (f"val_{panel}", "validation", "-")):
-                if name in measured:
-                    values = measured[name]
-                    one.plot(range(1, len(values) + 1), values, dashes, marker="." * (len(values) < 30), label=label)
+            for name, label, color in ((panel, "training", "tab:blue"), (f"val_{panel}", "validation", "tab:orange")):
+                if values := measured.get(name):
+                    dots = "." if len(values) < 30 else ""
+                    one.plot(range(1, len(values) + 1), values, color=color, marker=dots, label=label)
             one.set(xlabel="epoch", ylabel=panel.replace("_", " "))
             one.xaxis.get_major_locator().set_params(integer=True)
             one.grid(alpha=0.3)
