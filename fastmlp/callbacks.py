@@ -199,12 +199,16 @@ class EarlyStopping:
         self.patience = check_positive_int("patience", patience)
         self.min_delta = check_number("min_delta", min_delta)
         self.restore_best = check_bool("restore_best", restore_best)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best_epoch, self.stopped = 0, False
+        self._best: list[npt.NDArray[Any]] = []
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
         """Forget earlier fits."""
+        self._forget()
         check_monitor(self.monitor, fit.measures)
-        self.best_epoch, self.stopped = 0, False
-        self._best: list[npt.NDArray[Any]] = []
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Keep the best parameters, or lose patience."""
@@ -234,7 +238,7 @@ class Checkpoint:
     monitor : str or None
         With the name of a measurement, e.g. "val_loss", only epochs that are the best so far are written.
     every : int
-        Epochs from one file to the next; the last epoch is always looked at.
+        Epochs from one file to the next. The last one counts, too; put callbacks that may end the fit before this one.
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" goes by the name.
     """
@@ -243,14 +247,16 @@ class Checkpoint:
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
         self.path = os.fspath(path)
-        if monitor is not None:
-            direction(monitor, mode)
+        direction("loss" if monitor is None else monitor, mode)
         self.monitor, self.mode = monitor, mode
         self.every = check_positive_int("every", every)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """See that what it watches is measured."""
+        """See that what it watches is measured, and the folder is there."""
         check_monitor(self.monitor, fit.measures)
+        folder = os.path.dirname(self._file(fit)) or "."
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"cannot write checkpoints to {self.path}: there is no folder {folder}")
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write."""
@@ -258,7 +264,10 @@ class Checkpoint:
             return
         history = fit.history
         if self.monitor is None or history.best_epoch(self.monitor, self.mode) == len(history[self.monitor]):
-            save_npz(self.path.replace("{epoch}", str(fit.epoch)), **net.state_dict())
+            save_npz(self._file(fit), **net.state_dict())
+
+    def _file(self, fit: FitState) -> str:
+        return self.path.replace("{epoch}", str(fit.epoch))
 
 
 class CSVLog:
@@ -360,15 +369,18 @@ class LearningRateFinder:
         with np.errstate(over="ignore", invalid="ignore"):  # an explosion is what the last steps are for
             for rows, numbers in zip(batches, chosen.coefficients(np.arange(self.steps) + 1, rates), strict=True):
                 loss, dw, db = twin.gradients(X[rows], y[rows])
-                if not loss < 4 * max(losses[:1], default=math.inf):
+                if not loss < 4 * (losses[0] if losses else math.inf):
                     break
                 losses.append(loss)
                 for parameter, gradient, slots in zip(parameters, dw + db, memory, strict=True):
                     chosen.update(parameter, gradient, slots, numbers)
+        if not losses:
+            raise ValueError("the loss is nan or infinite before the first step")
         self.rates, self.losses = rates[: len(losses)], np.array(losses)
         self.smooth_losses = _running_mean(self.losses, self.steps / 40)
-        falling = self.smooth_losses[: self.smooth_losses.argmin() + 1] if losses else self.losses
-        if len(falling) < 2:
+        falling = self.smooth_losses[: self.smooth_losses.argmin() + 1]
+        noise = np.std((self.losses - self.smooth_losses)[: len(falling)])
+        if len(falling) < 2 or falling[0] - falling[-1] < 2 * noise:
             raise ValueError(f"the loss falls at none of the learning rates from {self.low:g} to {self.high:g}")
         self.suggestion = float(self.rates[np.gradient(falling).argmin()])
         return self.suggestion
