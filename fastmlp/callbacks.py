@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.history import History, check_monitor, direction, new_axes
+from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.storage import save_npz
 from fastmlp.validation import check_bool, check_int, check_number, check_positive_int
@@ -180,8 +180,6 @@ class EarlyStopping:
 
     Attributes
     ----------
-    best_epoch : int
-        Counted from 1; 0 before any was good.
     stopped : bool
         Whether it has ended the fit.
     """
@@ -194,7 +192,6 @@ class EarlyStopping:
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        direction(monitor, mode)
         self.monitor, self.mode = monitor, mode
         self.patience = check_positive_int("patience", patience)
         self.min_delta = check_number("min_delta", min_delta)
@@ -202,8 +199,13 @@ class EarlyStopping:
         self._forget()
 
     def _forget(self) -> None:
-        self.best_epoch, self.stopped = 0, False
-        self._best: list[npt.NDArray[Any]] = []
+        self._best, self.stopped = Best(self.monitor, self.mode, self.min_delta), False
+        self._parameters: list[npt.NDArray[Any]] = []
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch so far, counted from 1; 0 before any was good."""
+        return self._best.epoch
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
         """Forget earlier fits."""
@@ -212,18 +214,16 @@ class EarlyStopping:
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Keep the best parameters, or lose patience."""
-        epoch = len(fit.history[self.monitor])
-        self.best_epoch = fit.history.best_epoch(self.monitor, self.mode, self.min_delta)
-        if self.best_epoch == epoch and self.restore_best:
-            self._best = [parameter.copy() for parameter in net.weights + net.biases]
-        if epoch - self.best_epoch >= self.patience:
+        if self._best.is_last(fit.history) and self.restore_best:
+            self._parameters = [parameter.copy() for parameter in net.weights + net.biases]
+        if fit.epoch - self.best_epoch >= self.patience:
             fit.stop = self.stopped = True
 
     def on_fit_end(self, net: Network, fit: FitState) -> None:
         """Take back the best parameters."""
-        for parameter, best in zip(net.weights + net.biases, self._best, strict=False):
+        for parameter, best in zip(net.weights + net.biases, self._parameters, strict=False):
             parameter[...] = best
-        self._best = []
+        self._parameters = []
 
 
 class Checkpoint:
@@ -247,12 +247,16 @@ class Checkpoint:
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
         self.path = os.fspath(path)
-        direction("loss" if monitor is None else monitor, mode)
         self.monitor, self.mode = monitor, mode
         self.every = check_positive_int("every", every)
+        self._best = self._new_best()
+
+    def _new_best(self) -> Best:
+        return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
         """See that what it watches is measured, and the folder is there."""
+        self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
         folder = os.path.dirname(self._file(fit)) or "."
         if not os.path.isdir(folder):
@@ -262,8 +266,7 @@ class Checkpoint:
         """Write."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
-        history = fit.history
-        if self.monitor is None or history.best_epoch(self.monitor, self.mode) == len(history[self.monitor]):
+        if self.monitor is None or self._best.is_last(fit.history):
             save_npz(self._file(fit), **net.state_dict())
 
     def _file(self, fit: FitState) -> str:
@@ -290,12 +293,12 @@ class CSVLog:
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write a line; all lines, with the names of the columns, where these are new."""
         measured = fit.history.to_dict()
-        lines = [[epoch, *numbers] for epoch, numbers in enumerate(zip(*measured.values(), strict=True), 1)]
         if list(measured) == self._columns:
-            self._write("a", lines[-1:])
+            self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
         else:
             self._columns = list(measured)
-            self._write("w", [["epoch", *measured], *lines])
+            lines = enumerate(zip(*measured.values(), strict=True), 1)
+            self._write("w", [["epoch", *measured], *([epoch, *numbers] for epoch, numbers in lines)])
 
     def _write(self, mode: str, lines: list[list[Any]]) -> None:
         with open(self.path, mode, newline="", encoding="utf-8") as file:
@@ -355,6 +358,7 @@ class LearningRateFinder:
         ValueError
             If the loss falls at none of the learning rates.
         """
+        net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases
         memory = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]

@@ -9,10 +9,10 @@ from typing import Any
 
 from fastmlp.validation import check_choice
 
-__all__ = ["History", "check_monitor", "direction", "new_axes"]
+__all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
 
 _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-_SMALL_IS_GOOD = {"loss", "error", "deviance", "mae", "mse", "rmse", "mape", "msle", "rmsle", "seconds"}
+_SMALL_IS_GOOD = {"cost", "deviance", "error", "loss", "mae", "mape", "mse", "msle", "perplexity", "rmse", "rmsle"}
 
 
 @dataclass(repr=False)
@@ -55,6 +55,10 @@ class History:
         last = f": {self.last()}" if self.loss else ""
         return f"<History of {len(self.loss)} epochs{', interrupted' * self.interrupted}{last}>"
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make it again; older versions had fewer lists."""
+        vars(self).update(vars(History()) | state)
+
     def __getitem__(self, name: str) -> list[float]:
         """Return the list of this name.
 
@@ -94,11 +98,9 @@ class History:
         min_delta : float
             A later number is better only by more than this.
         """
-        sign, best, best_epoch = direction(monitor, mode), -math.inf, 0
-        for epoch, value in enumerate(self[monitor], 1):
-            if sign * value > best + min_delta:
-                best, best_epoch = sign * value, epoch
-        return best_epoch
+        best = Best(monitor, mode, min_delta)
+        best.is_last(self)
+        return best.epoch
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return copies of all lists that have numbers, by name."""
@@ -145,6 +147,36 @@ class History:
         lists = {name: getattr(self, name) for name in _LISTS[:4]} | self.metrics
         lists |= {name: getattr(self, name) for name in _LISTS[4:]}
         return {name: values for name, values in lists.items() if values}
+
+
+@dataclass
+class Best:
+    """The best epoch of a history that grows; `History.best_epoch` says what its settings are.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1; 0 before any was good.
+    """
+
+    monitor: str
+    mode: str = "auto"
+    min_delta: float = 0.0
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._sign = direction(self.monitor, self.mode)
+        self._value = -math.inf
+        self._seen = 0
+
+    def is_last(self, history: History) -> bool:
+        """Look at the epochs since it was asked last, and return whether the last of all is the best."""
+        values = history[self.monitor]
+        for value in values[self._seen :]:
+            self._seen += 1
+            if self._sign * value > self._value + self.min_delta:
+                self._value, self.epoch = self._sign * value, self._seen
+        return self.epoch == len(values)
 
 
 def direction(monitor: str, mode: str = "auto") -> int:

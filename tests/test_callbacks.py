@@ -523,6 +523,10 @@ def test_finder_where_there_is_nothing_to_find(blobs):
         LearningRateFinder(low=1e-12, high=1e-8).find(net, *blobs)
     with refused(ValueError, "the loss falls at none of the learning rates from 1e+06 to 1e+08"):
         LearningRateFinder(low=1e6, high=1e8).find(net, *blobs)
+    X, y = blobs[0].copy(), blobs[1]
+    X[201, 2] = np.nan
+    with refused(ValueError, "X has nan in row 201, column 2"):
+        LearningRateFinder().find(net, X, y)
     net.weights[0][...] = np.nan
     with refused(ValueError, "the loss is nan or infinite before the first step"):
         LearningRateFinder().find(net, *blobs)

@@ -10,7 +10,7 @@ import pytest
 from nets import refused
 
 from fastmlp import History
-from fastmlp.history import check_monitor, direction
+from fastmlp.history import Best, check_monitor, direction
 
 
 @pytest.fixture
@@ -51,6 +51,13 @@ def test_histories_do_not_share(history):
     assert history.to_dict() is not history.to_dict()
     history.to_dict()["val_f1_macro"].clear()
     assert len(history["val_f1_macro"]) == 3
+
+
+def test_histories_of_older_versions():
+    history = History.__new__(History)
+    history.__setstate__({"loss": [1.0], "accuracy": [0.5], "interrupted": True})
+    assert repr(history) == "<History of 1 epochs, interrupted: loss 1.0000, accuracy 0.5000>"
+    assert history.learning_rate == []
 
 
 def test_where_nothing_was_measured_stands_nan():
@@ -104,6 +111,17 @@ def test_best_epoch(history):
     assert history.best_epoch("val_f1_macro") == 2  # the first of equal ones
     lost = History(loss=[math.nan, math.nan])
     assert lost.best_epoch("loss") == 0
+
+
+def test_best_looks_at_each_epoch_once(history):
+    best = Best("val_f1_macro")
+    assert not best.is_last(history)
+    assert best.epoch == 2
+    history.metrics["val_f1_macro"][0] = 9.0
+    history.append(loss=1.0, val_f1_macro=0.8)
+    assert best.is_last(history)
+    assert best.epoch == 4
+    assert history.best_epoch("val_f1_macro") == 1
 
 
 def test_monitor_must_be_measured():
