@@ -18,8 +18,10 @@ import numpy.typing as npt
 from fastmlp import optimizers
 from fastmlp.activations import Floats
 from fastmlp.history import History
+from fastmlp.optimizers import Optimizer
 from fastmlp.random import batch_generator
 from fastmlp.training import Progress
+from fastmlp.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from fastmlp.model import Model
@@ -139,14 +141,17 @@ def _parameters(state: State, source: str) -> tuple[dict[str, Any], list[Floats]
     shapes = [(w.shape, b.shape) for w, b in zip(weights, biases, strict=True)]
     if shapes != [((i, o), (o,)) for i, o in itertools.pairwise(settings["layers"])]:
         raise ValueError(f"{source} has parameters that do not fit its layers {settings['layers']}")
-    _check_finite(source, "parameters", (*weights, *biases), settings["dtype"])
+    try:
+        _check_finite("parameters", (*weights, *biases), settings["dtype"])
+    except ValueError as error:
+        raise ValueError(f"{source} is damaged: {error}") from error
     return settings | {"seed": int(seed) if seed else None}, weights, biases
 
 
-def _check_finite(source: str, what: str, arrays: Sequence[npt.NDArray[Any]], dtype: str) -> None:
+def _check_finite(what: str, arrays: Sequence[npt.NDArray[Any]], dtype: str) -> None:
     for array in arrays:
         if array.dtype.name != dtype or not np.isfinite(array).all():
-            raise ValueError(f"{source} is damaged: its {what} are not all finite numbers of {dtype}")
+            raise ValueError(f"its {what} are not all finite numbers of {dtype}")
 
 
 def _remembered(net: Model, state: State, source: str) -> dict[str, Any]:
@@ -161,11 +166,11 @@ def _remembered(net: Model, state: State, source: str) -> dict[str, Any]:
             "_regularization_seed": _count(state, "regularization_seed"),
             "_passes": _count(state, "passes"),
             "history": History(**json.loads(str(state["history"]))),
-            "_progress": _progress(net, state, source) if "optimizer" in state else None,
+            "_progress": _progress(net, state) if "optimizer" in state else None,
         }
     except KeyError as error:
         raise ValueError(f"{source} is incomplete: it has no {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{source} is damaged: {error}") from error
 
 
@@ -176,23 +181,23 @@ def _count(state: State, name: str) -> int:
     return value
 
 
-def _progress(net: Model, state: State, source: str) -> Progress:
-    name = str(state["optimizer"])
-    if name not in optimizers.__all__ or not isinstance(kind := getattr(optimizers, name), type):
-        raise ValueError(f"{source} has an optimizer that fastmlp does not know: {name}")
-    optimizer = kind(**json.loads(str(state["optimizer_settings"])))
-    parameters, numbers = net._weights + net._biases, range(optimizer.slots)
-    given = [[np.asarray(state[f"memory_{p}_{s}"]) for s in numbers] for p in range(len(parameters))]
-    for parameter, slots in zip(parameters, given, strict=True):
-        if any(slot.shape != parameter.shape for slot in slots):
-            raise ValueError(f"{source} has an optimizer's memory that does not fit its layers")
-        _check_finite(source, "optimizer's memory", slots, net.dtype)
+def _progress(net: Model, state: State) -> Progress:
+    name = check_choice("its optimizer", str(state["optimizer"]), optimizers.__all__)
+    optimizer = getattr(optimizers, name)(**json.loads(str(state["optimizer_settings"])))
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"its optimizer is {name}")
+    slots = range(optimizer.slots)
+    memory = [[np.asarray(state[f"memory_{p}_{s}"]) for s in slots] for p in range(2 * len(net._weights))]
+    for parameter, given in zip(net._weights + net._biases, memory, strict=True):
+        if any(slot.shape != parameter.shape for slot in given):
+            raise ValueError("its optimizer's memory does not fit its layers")
+        _check_finite("optimizer's numbers", given, net.dtype)
     return Progress(
         optimizer,
-        net._remembered(given),
+        net._remembered(memory),
         _count(state, "steps"),
         _count(state, "epochs"),
         str(state["schedule"]),
         json.loads(str(state["schedule_state"])),
-        float(_plain(state["learning_rate_factor"])),
+        check_number("its learning_rate_factor", _plain(state["learning_rate_factor"])),
     )

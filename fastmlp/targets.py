@@ -84,8 +84,13 @@ def _check_columns(y: object, n_rows: int, n_outputs: int, name: str, advice: st
         raise ValueError(f"{name.removesuffix('y')}X has {n_rows} rows, but {name} has {len(array)}")
     columns = array.reshape(n_rows, -1)
     if columns.shape[1] != n_outputs:
-        raise ValueError(f"{name} has {columns.shape[1]} columns, but the network has {n_outputs} outputs")
+        has, needed = _count(columns.shape[1], "column"), _count(n_outputs, "output")
+        raise ValueError(f"{name} has {has}, but the network has {needed}")
     return columns
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}{'s' * (n != 1)}"
 
 
 def check_two_classes(

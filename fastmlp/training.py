@@ -204,8 +204,8 @@ class Fit:
             while state.epoch < state.epochs and not state.stop and not history.interrupted:
                 start = time.perf_counter()
                 n_epochs = min(self._at_once(), state.epochs - state.epoch)
-                orders = epoch_orders(net._generator, n_epochs, len(self.y), self.shuffle)
                 outcome, descent = Outcome.of(n_epochs), self._descent(n_epochs)
+                orders = epoch_orders(net._generator, n_epochs, len(self.y), self.shuffle)
                 with ctrl_c:
                     try:
                         net._train(outcome, self.data, self.y, orders, self.batch_size, descent, on_step)
