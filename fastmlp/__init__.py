@@ -5,11 +5,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmlp import callbacks, datasets, reference
+    from fastmlp import callbacks, datasets, optimizers, reference, schedules
     from fastmlp.history import History
     from fastmlp.mlp import MLP
 
-__all__ = ["MLP", "History", "callbacks", "datasets", "reference"]
+__all__ = ["MLP", "History", "callbacks", "datasets", "optimizers", "reference", "schedules"]
 
 __version__ = "0.1.0"
 

@@ -7,18 +7,45 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
   of two neighbouring steps then, and what is written into them may be lost;
 - ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit.
+
+A callback may end the fit, ``fit.stop = True``, and change the learning rate, ``fit.learning_rate_factor *= 0.5``, both
+from the next epoch on.
 """
 
 from __future__ import annotations
 
+import copy
+import csv
+import math
+import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastmlp.history import History
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["FitState", "ProgressBar", "call_hooks", "gather_callbacks"]
+from fastmlp.history import Best, History, check_monitor, new_axes
+from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.storage import save_npz
+from fastmlp.validation import check_bool, check_int, check_number, check_positive_int
+
+if TYPE_CHECKING:
+    from fastmlp.network import Network
+
+__all__ = [
+    "CSVLog",
+    "Checkpoint",
+    "EarlyStopping",
+    "FitState",
+    "LearningRateFinder",
+    "ProgressBar",
+    "TimeLimit",
+    "call_hooks",
+    "gather_callbacks",
+]
 
 _LINES = 20  # about so many lines say how a long fit goes where there is no terminal
 
@@ -39,8 +66,12 @@ class FitState:
         Finished steps in the present epoch; 0 again in `on_epoch_end`.
     history : History
         Measurements of the finished epochs.
+    measures : tuple of str
+        Names of what each epoch measures, as they will stand in the history.
     stop : bool
         Set it True to end the fit after this epoch.
+    learning_rate_factor : float
+        The learning rates of optimizer and schedule are multiplied by it, from the next epoch on.
     """
 
     epochs: int
@@ -48,7 +79,12 @@ class FitState:
     epoch: int = 0
     step: int = 0
     history: History = field(default_factory=History)
+    measures: tuple[str, ...] = ()
     stop: bool = False
+    learning_rate_factor: float = 1.0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, check_number(name, value) if name == "learning_rate_factor" else value)
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
@@ -112,8 +148,9 @@ class ProgressBar:
                 line = f"epoch {fit.epoch}/{fit.epochs}: {history.last()}, {history.seconds[-1]:.2f} s"
                 print(line, file=sys.stderr)
             return
-        accuracy = "val_accuracy" if history.val_accuracy else "accuracy"  # as much as an 80-column terminal holds
-        words = f"loss {history.loss[-1]:.4f}, {accuracy} {getattr(history, accuracy)[-1]:.4f}"
+        names = ("val_accuracy", "accuracy", "val_loss")  # one of them: as much as an 80-column terminal holds
+        shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
+        words = ", ".join(f"{name} {history[name][-1]:.4f}" for name in shown)
         self._bar.set_postfix_str(words, refresh=False)
         self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
@@ -123,3 +160,250 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class EarlyStopping:
+    """End the fit when a measurement has not become better for some epochs, and take back the best parameters.
+
+    Parameters
+    ----------
+    monitor : str
+        What is watched: "loss", "val_loss", "val_accuracy", "val_..." of any metric.
+    patience : int
+        Epochs in a row.
+    min_delta : float
+        Better is by more than this.
+    mode : {"auto", "min", "max"}
+        Whether small or large values are good; "auto" goes by the name.
+    restore_best : bool
+        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether it has ended the fit.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor, self.mode = monitor, mode
+        self.patience = check_positive_int("patience", patience)
+        self.min_delta = check_number("min_delta", min_delta)
+        self.restore_best = check_bool("restore_best", restore_best)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._best, self.stopped = Best(self.monitor, self.mode, self.min_delta), False
+        self._parameters: list[npt.NDArray[Any]] = []
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch so far, counted from 1; 0 before any was good."""
+        return self._best.epoch
+
+    def on_fit_begin(self, net: Network, fit: FitState) -> None:
+        """Forget earlier fits."""
+        self._forget()
+        check_monitor(self.monitor, fit.measures)
+
+    def on_epoch_end(self, net: Network, fit: FitState) -> None:
+        """Keep the best parameters, or lose patience."""
+        if self._best.is_last(fit.history) and self.restore_best:
+            self._parameters = [parameter.copy() for parameter in net.weights + net.biases]
+        if fit.epoch - self.best_epoch >= self.patience:
+            fit.stop = self.stopped = True
+
+    def on_fit_end(self, net: Network, fit: FitState) -> None:
+        """Take back the best parameters."""
+        for parameter, best in zip(net.weights + net.biases, self._parameters, strict=False):
+            parameter[...] = best
+        self._parameters = []
+
+
+class Checkpoint:
+    """Write the network and all that a later fit needs to go on from here, whole or not at all.
+
+    ``MLP.load(path)`` reads it, and ``fit(..., resume=True)`` goes on.
+
+    Parameters
+    ----------
+    path : str or path
+        A file (.npz) that is written again and again; "{epoch}" in its name stands for the number of the epoch.
+    monitor : str or None
+        With the name of a measurement, e.g. "val_loss", only epochs that are the best so far are written.
+    every : int
+        Epochs from one file to the next. The last one counts, too; put callbacks that may end the fit before this one.
+    mode : {"auto", "min", "max"}
+        Whether small or large values are good; "auto" goes by the name.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
+    ) -> None:
+        self.path = os.fspath(path)
+        self.monitor, self.mode = monitor, mode
+        self.every = check_positive_int("every", every)
+        self._best = self._new_best()
+
+    def _new_best(self) -> Best:
+        return Best("loss" if self.monitor is None else self.monitor, self.mode)
+
+    def on_fit_begin(self, net: Network, fit: FitState) -> None:
+        """See that what it watches is measured, and the folder is there."""
+        self._best = self._new_best()
+        check_monitor(self.monitor, fit.measures)
+        folder = os.path.dirname(self._file(fit)) or "."
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"cannot write checkpoints to {self.path}: there is no folder {folder}")
+
+    def on_epoch_end(self, net: Network, fit: FitState) -> None:
+        """Write."""
+        if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
+            return
+        if self.monitor is None or self._best.is_last(fit.history):
+            save_npz(self._file(fit), **net.state_dict())
+
+    def _file(self, fit: FitState) -> str:
+        return self.path.replace("{epoch}", str(fit.epoch))
+
+
+class CSVLog:
+    """Write what each epoch has measured into a table: a line for each, as soon as it is finished.
+
+    Parameters
+    ----------
+    path : str or path
+        An older file is replaced. A fit that is resumed writes the epochs before, too.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+
+    def on_fit_begin(self, net: Network, fit: FitState) -> None:
+        """Make an empty file."""
+        self._columns: list[str] = []
+        self._write("w", [])
+
+    def on_epoch_end(self, net: Network, fit: FitState) -> None:
+        """Write a line; all lines, with the names of the columns, where these are new."""
+        measured = fit.history.to_dict()
+        if list(measured) == self._columns:
+            self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
+        else:
+            self._columns = list(measured)
+            lines = enumerate(zip(*measured.values(), strict=True), 1)
+            self._write("w", [["epoch", *measured], *([epoch, *numbers] for epoch, numbers in lines)])
+
+    def _write(self, mode: str, lines: list[list[Any]]) -> None:
+        with open(self.path, mode, newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+
+
+class TimeLimit:
+    """Begin no epoch that would end, at the mean pace so far, when `seconds` are over; one is always finished."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = check_number("seconds", seconds, zero=False)
+
+    def on_fit_begin(self, net: Network, fit: FitState) -> None:
+        """Take the time."""
+        self._start, self._before = time.perf_counter(), fit.epoch
+
+    def on_epoch_end(self, net: Network, fit: FitState) -> None:
+        """Look at the clock."""
+        epochs, elapsed = fit.epoch - self._before, time.perf_counter() - self._start
+        if elapsed * (epochs + 1) / epochs > self.seconds:
+            fit.stop = True
+
+
+class LearningRateFinder:
+    """Try learning rates from low to high on a copy of a network, and suggest one (Smith, 2017).
+
+    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``. It is no callback, but is used before a fit.
+
+    Parameters
+    ----------
+    low, high : float
+        The first learning rate and the last.
+    steps : int
+        Each has a learning rate that is larger than the last by the same factor. They end where the loss explodes.
+
+    Attributes
+    ----------
+    rates, losses, smooth_losses : (k,) float64 arrays
+        The learning rate of each step, the loss of its batch before it, and a running mean of the losses.
+    suggestion : float
+        Where the running mean falls fastest.
+    """
+
+    def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> None:
+        self.low, self.high = check_number("low", low, zero=False), check_number("high", high, zero=False)
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, but low is {low} and high is {high}")
+        self.steps = check_int("steps", steps, 10)
+
+    def find(
+        self, net: Network, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+    ) -> float:
+        """Return the suggestion for these rows; `net` stays as it is. Dropout and noise are left out.
+
+        Raises
+        ------
+        ValueError
+            If the loss falls at none of the learning rates.
+        """
+        net._check_data(X, y)
+        twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
+        parameters = twin.weights + twin.biases
+        memory = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
+        for slots in memory:
+            chosen.start(slots)
+        X, y = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
+        n_rows = min(check_positive_int("batch_size", batch_size), len(y))
+        order = np.random.default_rng(net.seed).permutation(len(y))
+        batches = np.resize(order, (self.steps, n_rows))
+        rates = np.geomspace(self.low, self.high, self.steps)
+        losses: list[float] = []
+        with np.errstate(over="ignore", invalid="ignore"):  # an explosion is what the last steps are for
+            for rows, numbers in zip(batches, chosen.coefficients(np.arange(self.steps) + 1, rates), strict=True):
+                loss, dw, db = twin.gradients(X[rows], y[rows])
+                if not loss < 4 * (losses[0] if losses else math.inf):
+                    break
+                losses.append(loss)
+                for parameter, gradient, slots in zip(parameters, dw + db, memory, strict=True):
+                    chosen.update(parameter, gradient, slots, numbers)
+        if not losses:
+            raise ValueError("the loss is nan or infinite before the first step")
+        self.rates, self.losses = rates[: len(losses)], np.array(losses)
+        self.smooth_losses = _running_mean(self.losses, self.steps / 40)
+        falling = self.smooth_losses[: self.smooth_losses.argmin() + 1]
+        noise = np.std((self.losses - self.smooth_losses)[: len(falling)])
+        if len(falling) < 2 or falling[0] - falling[-1] < 2 * noise:
+            raise ValueError(f"the loss falls at none of the learning rates from {self.low:g} to {self.high:g}")
+        self.suggestion = float(self.rates[np.gradient(falling).argmin()])
+        return self.suggestion
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the losses over the learning rates into `ax`, Axes of matplotlib, or new ones; return them."""
+        ax = new_axes(1)[0] if ax is None else ax
+        ax.plot(self.rates, self.losses, ".", color="tab:blue", alpha=0.3)
+        ax.plot(self.rates, self.smooth_losses, color="tab:blue")
+        ax.axvline(self.suggestion, color="tab:orange", label=f"suggestion {self.suggestion:.2g}")
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False)
+        return ax
+
+
+def _running_mean(values: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.float64]:
+    """Return means with the neighbours on both sides, weighted by a bell curve of this width."""
+    places = np.arange(len(values))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    means: npt.NDArray[np.float64] = weights @ values / weights.sum(axis=1)
+    return means

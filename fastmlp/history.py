@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["History"]
+from fastmlp.validation import check_choice
+
+__all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
+
+_LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+_SMALL_IS_GOOD = {"cost", "deviance", "error", "loss", "mae", "mape", "mse", "msle", "perplexity", "rmse", "rmsle"}
 
 
 @dataclass(repr=False)
 class History:
     """Measurements of one fit: lists with one entry for each finished epoch.
 
+    ``history["val_f1_macro"]`` is any list by its name.
+
     Attributes
     ----------
     loss, accuracy : list of float
-        Means over the rows of the epoch, each batch measured before its update.
+        Means over the rows of the epoch, each batch measured before its update. No accuracy of a regression.
     val_loss, val_accuracy : list of float
         Measured on the validation data at the end of the epoch; empty without validation data.
+    learning_rate : list of float
+        That of the epoch's last step.
     seconds : list of float
         Wall time of the epoch's training, without validation and callbacks at its end. Short epochs that nobody looks
         at are run several to a call, and share its time equally.
+    metrics : dict of str to list of float
+        Further metrics of the validation data, e.g. ``metrics["val_f1_macro"]``.
     interrupted : bool
         True when Ctrl-C ended the fit.
     steps : int
@@ -30,7 +44,9 @@ class History:
     accuracy: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     interrupted: bool = False
     steps: int = 0
 
@@ -39,12 +55,167 @@ class History:
         last = f": {self.last()}" if self.loss else ""
         return f"<History of {len(self.loss)} epochs{', interrupted' * self.interrupted}{last}>"
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make it again; older versions had fewer lists."""
+        vars(self).update(vars(History()) | state)
+
+    def __getitem__(self, name: str) -> list[float]:
+        """Return the list of this name.
+
+        Raises
+        ------
+        KeyError
+            If it was not measured.
+        """
+        measured = self._measured()
+        if name not in measured:
+            raise KeyError(f"{name!r} was not measured, but {', '.join(measured) or 'nothing yet'}")
+        return measured[name]
+
     def last(self) -> str:
         """Return what the last epoch has measured, in words."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        return ", ".join(f"{name} {values[-1]:.4f}" for name in names if (values := getattr(self, name)))
+        apart = ("learning_rate", "seconds")
+        return ", ".join(f"{name} {values[-1]:.4f}" for name, values in self._measured().items() if name not in apart)
 
     def append(self, **measured: float) -> None:
-        """Add one epoch: a number for each of the lists that it has."""
+        """Add one epoch: numbers by the names of their lists. Where a list has no number for an epoch, it has nan."""
+        finished = len(self.loss)
         for name, value in measured.items():
-            getattr(self, name).append(value)
+            values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
+            values += [math.nan] * (finished - len(values)) + [value]
+        for values in self._measured().values():
+            values += [math.nan] * (len(self.loss) - len(values))
+
+    def best_epoch(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> int:
+        """Return the epoch, counted from 1, with the best number in a list; 0 if there is none but nan.
+
+        Parameters
+        ----------
+        monitor : str
+            Name of the list.
+        mode : {"auto", "min", "max"}
+            Whether small or large numbers are good; "auto" goes by the name.
+        min_delta : float
+            A later number is better only by more than this.
+        """
+        best = Best(monitor, mode, min_delta)
+        best.is_last(self)
+        return best.epoch
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return copies of all lists that have numbers, by name."""
+        return {name: list(values) for name, values in self._measured().items()}
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame of pandas with a column for each list and a row for each epoch, counted from 1."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("history.to_pandas() needs pandas: pip install pandas") from error
+        return pd.DataFrame(self._measured(), index=pd.RangeIndex(1, len(self.loss) + 1, name="epoch"))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw loss, accuracy and further metrics over the epochs, of training and validation together.
+
+        Parameters
+        ----------
+        ax : Axes of matplotlib or None
+            Where the loss is drawn, alone; None makes a figure with axes for each.
+
+        Returns
+        -------
+        Axes, or array of Axes
+            `ax`, or the new ones; ``axes[0].figure`` is their figure.
+        """
+        measured = self._measured()
+        names = [name for name in measured if name not in ("learning_rate", "seconds")]
+        panels = list(dict.fromkeys(name.removeprefix("val_") for name in names)) or ["loss"]
+        axes = new_axes(len(panels)) if ax is None else [ax]
+        for panel, one in zip(panels, axes, strict=False):
+            for name, label, color in ((panel, "training", "tab:blue"), (f"val_{panel}", "validation", "tab:orange")):
+                if values := measured.get(name):
+                    dots = "." if len(values) < 30 else ""
+                    one.plot(range(1, len(values) + 1), values, color=color, marker=dots, label=label)
+            one.set(xlabel="epoch", ylabel=panel.replace("_", " "))
+            one.xaxis.get_major_locator().set_params(integer=True)
+            one.grid(alpha=0.3)
+            if one.lines:
+                one.legend(frameon=False)
+        return axes if ax is None else ax
+
+    def _measured(self) -> dict[str, list[float]]:
+        lists = {name: getattr(self, name) for name in _LISTS[:4]} | self.metrics
+        lists |= {name: getattr(self, name) for name in _LISTS[4:]}
+        return {name: values for name, values in lists.items() if values}
+
+
+@dataclass
+class Best:
+    """The best epoch of a history that grows; `History.best_epoch` says what its settings are.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1; 0 before any was good.
+    """
+
+    monitor: str
+    mode: str = "auto"
+    min_delta: float = 0.0
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._sign = direction(self.monitor, self.mode)
+        self._value = -math.inf
+        self._seen = 0
+
+    def is_last(self, history: History) -> bool:
+        """Look at the epochs since it was asked last, and return whether the last of all is the best."""
+        values = history[self.monitor]
+        for value in values[self._seen :]:
+            self._seen += 1
+            if self._sign * value > self._value + self.min_delta:
+                self._value, self.epoch = self._sign * value, self._seen
+        return self.epoch == len(values)
+
+
+def direction(monitor: str, mode: str = "auto") -> int:
+    """Return 1 if large values of a measurement are good, -1 if small ones are.
+
+    Parameters
+    ----------
+    monitor : str
+        Its name in the history.
+    mode : {"auto", "min", "max"}
+        "auto" goes by the name: loss, error, mae, mse, rmse and their like are good when they are small.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name is no str, or there is no such mode.
+    """
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor must be the name of a measurement, e.g. 'val_loss', not {monitor!r}")
+    if check_choice("mode", mode, ("auto", "min", "max")) == "auto":
+        return -1 if _SMALL_IS_GOOD & set(monitor.split("_")) else 1
+    return 1 if mode == "max" else -1
+
+
+def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
+    """Refuse to watch what a fit does not measure."""
+    if monitor is None or monitor in measures:
+        return
+    advice = "; give validation_data or validation_fraction" if monitor.startswith("val_") else ""
+    if advice and "val_loss" in measures:
+        advice = f"; add {monitor.removeprefix('val_')!r} to metrics"
+    raise ValueError(f"monitor is {monitor!r}, but this fit measures {', '.join(measures)}{advice}")
+
+
+def new_axes(n: int) -> Any:
+    """Return an array of `n` axes of matplotlib, side by side in a new figure."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'fastmlp[plot]'") from error
+    _, axes = plt.subplots(1, n, figsize=(4.5 * n, 3.4), squeeze=False, layout="constrained")
+    return axes[0]

@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.activations import Floats
+from fastmlp.heads import Targets
 from fastmlp.kernels import epoch
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
-from fastmlp.network import Floats, Labels, Network, Outcome
+from fastmlp.network import Network
+from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
+from fastmlp.schedules import Constant, Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
+from fastmlp.training import Clipping, Descent, Outcome
 from fastmlp.workspace import Workspace
 
 __all__ = ["MLP"]
@@ -40,6 +45,14 @@ class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
+        _only(
+            activation=set(self.activations) in ({"relu"}, {"logistic"}, set()),
+            output=self.output == "softmax",
+            label_smoothing=not self.label_smoothing,
+            l2=not self.l2,
+            dropout=not any(self.dropout_rates),
+            input_noise=not self.input_noise,
+        )
         self._layout = Layout(self.layers, self.dtype)
         self._params = aligned_zeros(self._layout.size, self.dtype)
         self._alone = 0
@@ -59,7 +72,7 @@ class MLP(Network):  # noqa: D101
         try:
             space = idle.pop()
         except IndexError:
-            space = Workspace(self._layout, self.activation, *key)
+            space = Workspace(self._layout, self.activations[0] if self.activations else "relu", *key)
         yield space
         idle.append(space)
 
@@ -113,17 +126,25 @@ class MLP(Network):  # noqa: D101
             run_apart(lambda: _without_collector(call))
             _compiled.add((entry, self.dtype))
 
+    def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
+        _only(
+            optimizer=optimizer.formula == "sgd" and not getattr(optimizer, "weight_decay", 0),
+            schedule=isinstance(schedule, Constant),
+            sample_weight=row_weights is None,
+            clip=clipping == Clipping(),
+        )
+
     def _train(
         self,
         outcome: Outcome,
         rows: Rows,
-        y: Labels,
+        y: Targets,
         orders: npt.NDArray[np.int64],
         batch_size: int,
-        learning_rate: float,
+        descent: Descent,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        long = batch_size > _CHUNK
+        long, learning_rate = batch_size > _CHUNK, descent.optimizer.learning_rate
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._training_size(batch_size)
         with self._workspace(batch_size, size, long, rows.kind, rows.most_numbers(min(batch_size, _CHUNK))) as space:
@@ -163,7 +184,7 @@ class MLP(Network):  # noqa: D101
         space: Workspace,
         outcome: Outcome,
         rows: Rows,
-        y: Labels,
+        y: Targets,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
@@ -184,7 +205,8 @@ class MLP(Network):  # noqa: D101
 
         return call
 
-    def _gradients(self, X: Any, y: Labels) -> tuple[float, list[Floats], list[Floats]]:
+    def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
+        _only(sample_weight=row_weights is None)
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         self._compile_training(rows)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
@@ -199,7 +221,7 @@ class MLP(Network):  # noqa: D101
             dw, db = ([g.copy() for g in part] for part in gradients)
         return float(outcome.losses[0]) / rows.n_rows, dw, db
 
-    def _losses(self, X: Any, y: Labels) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
         self._infer(X, epoch.LOSSES, labels=as_kernel_input(y), losses=losses, hits=hits)
         return losses, hits
@@ -223,7 +245,7 @@ class MLP(Network):  # noqa: D101
         predicted: npt.NDArray[np.int64] = _NO_LABELS,
         losses: npt.NDArray[np.float64] = _NO_LOSSES,
         hits: npt.NDArray[np.bool_] = _NO_HITS,
-        labels: Labels = _NO_CLASSES,
+        labels: Targets = _NO_CLASSES,
     ) -> None:
         """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
         rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
@@ -259,6 +281,13 @@ class MLP(Network):  # noqa: D101
             call(0, n_rows)
         else:
             run_together(size, share, stop=stopped.set)
+
+
+def _only(**supported: bool) -> None:
+    """Refuse what the kernels cannot do yet."""
+    for name, yes in supported.items():
+        if not yes:
+            raise ValueError(f"this {name} is not supported yet by the compiled network; fastmlp.reference.MLP has it")
 
 
 def _without_collector(call: Callable[[], object]) -> None:

@@ -1,7 +1,10 @@
-"""Everything that is drawn from the seed: first parameters and the order of the rows.
+"""Everything that is drawn from the seed: first parameters, the order of the rows, dropout and noise.
 
 Both networks, `fastmlp.MLP` and `fastmlp.reference.MLP`, draw here, so that the same seed gives them the same start
 and the same batches.
+
+Dropout and noise are counted, not drawn in turn: a number is a hash of the seed, the epoch, the row, the layer and the
+unit that it is for. So it is the same whoever computes it, in whatever order. All arithmetic is that of uint32.
 """
 
 from __future__ import annotations
@@ -9,16 +12,34 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INITS", "batch_generator", "epoch_orders", "initial_parameters"]
+__all__ = [
+    "INITS",
+    "batch_generator",
+    "epoch_orders",
+    "held_out",
+    "initial_parameters",
+    "keep_threshold",
+    "kept",
+    "normal_noise",
+    "random_bits",
+    "regularization_seed",
+    "row_keys",
+]
 
 INITS = ("he", "xavier", "normal")
 
 # The second word of the seed keeps the two streams apart: more layers do not change the order of the rows.
-_PARAMETERS, _BATCHES = 0, 1
+_PARAMETERS, _BATCHES, _REGULARIZATION, _HELD_OUT = range(4)
+
+_GOLDEN = np.uint32(0x9E3779B9)  # 2**32 over the golden ratio: its multiples lie far apart
+NOISE_LAYER = 1_000_000
+
+Words: TypeAlias = npt.NDArray[np.uint32]
 
 
 def _generator(seed: int | None, stream: int) -> np.random.Generator:
@@ -84,3 +105,64 @@ def epoch_orders(generator: np.random.Generator, n_epochs: int, n_rows: int, shu
         for order in orders:
             generator.shuffle(order)
     return orders
+
+
+def held_out(groups: npt.NDArray[np.int32], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which rows are set aside: a fraction of each group of rows, those with the same number in `groups`.
+
+    Of a group of two or more rows at least one is set aside and one is not. The same seed sets aside the same rows.
+    """
+    generator = _generator(seed, _HELD_OUT)
+    aside = np.zeros(len(groups), np.bool_)
+    for group in np.unique(groups):
+        rows = generator.permutation(np.flatnonzero(groups == group))
+        aside[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+    return aside
+
+
+# --- dropout and noise ------------------------------------------------------------------------------------------------
+
+
+def regularization_seed(seed: int | None) -> int:
+    """Return the 32 bits that a network's dropout and noise are keyed by."""
+    return int(np.random.SeedSequence(None if seed is None else [seed, _REGULARIZATION]).generate_state(1)[0])
+
+
+def _mix(h: Words) -> Words:
+    """Return a hash of each word: lowbias32, of which every bit depends on every bit of `h` (Wellons 2018)."""
+    h = h ^ (h >> np.uint32(16))
+    h = h * np.uint32(0x7FEB352D)
+    h = h ^ (h >> np.uint32(15))
+    h = h * np.uint32(0x846CA68B)
+    return h ^ (h >> np.uint32(16))
+
+
+def row_keys(seed: int, epoch: int, rows: npt.NDArray[np.int64], layer: int) -> Words:
+    """Return the key (B,) of each row of X in an epoch, for a layer: 0 for the inputs, l for the l-th hidden layer."""
+    key = _mix(np.array([seed], np.uint32)) ^ np.array([epoch % 2**32], np.uint32)
+    keys = _mix(_mix(key) + rows.astype(np.uint32))
+    return _mix(keys + _GOLDEN * np.array([layer + 1], np.uint32))
+
+
+def random_bits(keys: Words, n_units: int) -> Words:
+    """Return 32 random bits for each unit of each row, (B, n_units)."""
+    keys = keys[:, None]
+    return _mix(_mix(keys + _GOLDEN * np.arange(n_units, dtype=np.uint32)) ^ keys)
+
+
+def keep_threshold(rate: float) -> int:
+    """Return the word from which on a unit is kept, that is dropped with probability `rate`."""
+    return min(round(rate * 2**32), 2**32 - 1)
+
+
+def kept(keys: Words, n_units: int, rate: float) -> npt.NDArray[np.bool_]:
+    """Return whether each unit of each row is kept, (B, n_units)."""
+    return random_bits(keys, n_units) >= np.uint32(keep_threshold(rate))
+
+
+def normal_noise(keys: Words, n_units: int) -> npt.NDArray[np.float64]:
+    """Return standard normal numbers (B, n_units), two from each two words (Box and Muller 1958)."""
+    uniform = (random_bits(keys, n_units + n_units % 2) + 0.5) / 2**32  # between 0 and 1, never either
+    radius, angle = np.sqrt(-2 * np.log(uniform[:, 0::2])), 2 * np.pi * uniform[:, 1::2]
+    noise = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
+    return noise.reshape(len(keys), -1)[:, :n_units]

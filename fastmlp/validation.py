@@ -15,20 +15,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.sparse import as_csr, is_sparse
 from fastmlp.threads import available_threads, run_together
 
 __all__ = [
+    "as_numbers",
     "check_X",
+    "check_activation",
+    "check_bool",
     "check_choice",
+    "check_dropout",
     "check_dtype",
+    "check_finite",
     "check_input_scale",
+    "check_int",
     "check_layers",
     "check_learning_rate",
     "check_n_threads",
+    "check_number",
     "check_positive_int",
     "check_seed",
-    "check_validation_data",
-    "check_y",
 ]
 
 _BLOCK_BYTES = 1 << 20  # of rows looked at together, to find a value that is not finite
@@ -43,7 +49,8 @@ _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "comp
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def _check_int(name: str, value: object, least: int, expected: str = "an integer") -> int:
+def check_int(name: str, value: object, least: int, expected: str = "an integer") -> int:
+    """Return `value` as an int, if it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be {expected}, not {value!r}")
     if int(value) < least:
@@ -81,17 +88,30 @@ def check_dtype(value: object, choices: Sequence[str]) -> str:
 
 def check_positive_int(name: str, value: object) -> int:
     """Return `value` as an int, if it is an integer of 1 or more."""
-    return _check_int(name, value, 1)
+    return check_int(name, value, 1)
+
+
+def _real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:  # an int or a fraction beyond every float
+        return math.inf
+
+
+def check_number(name: str, value: object, below: float = math.inf, zero: bool = True) -> float:
+    """Return `value` as a float, if it is a number from 0 (itself only if `zero`) to `below`, itself not."""
+    number = _real(name, value)
+    if not (0 < number < below or (zero and number == 0)):
+        low, high = "0 or more" if zero else "more than 0", "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be {low} and {high}, not {value}")
+    return number
 
 
 def check_learning_rate(value: object) -> float:
     """Return the learning rate as a float, if it is positive and finite, also as float32."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"learning_rate must be a number, not {value!r}")
-    try:
-        rate = float(value)
-    except OverflowError:  # an int or a fraction beyond every float
-        rate = math.inf
+    rate = _real("learning_rate", value)
     if not 0 < rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, not {value}")
     with np.errstate(over="ignore", under="ignore"):
@@ -103,26 +123,54 @@ def check_learning_rate(value: object) -> float:
 
 def check_input_scale(value: object, dtype: str) -> float:
     """Return the factor of the input as a float, if it is positive and finite, also in `dtype`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"input_scale must be a number, not {value!r}")
-    try:
-        with np.errstate(over="ignore", under="ignore"):
-            scale = float(np.dtype(dtype).type(value))
-    except OverflowError:  # an int or a fraction beyond every float
-        scale = math.inf
+    with np.errstate(over="ignore", under="ignore"):
+        scale = float(np.dtype(dtype).type(_real("input_scale", value)))
     if not 0 < scale < math.inf:
         raise ValueError(f"input_scale must be positive and finite, not {value}")
     return scale
 
 
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` as a bool, if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _one_each(name: str, value: object, n_hidden: int) -> list[tuple[str, object]]:
+    """Return (name, value) of each hidden layer; `value` is one for all, or a sequence of one for each."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        return [(name, value)] * n_hidden
+    if len(value) != n_hidden:
+        raise ValueError(f"{name} has {len(value)} entries, but the network has {n_hidden} hidden layers")
+    return [(f"{name}[{i}]", each) for i, each in enumerate(value)]
+
+
+def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) -> str | tuple[str, ...]:
+    """Return the name of an activation, or one name for each hidden layer as a tuple."""
+    also_called = {"sigmoid": "logistic", "swish": "silu", "linear": "identity", "lrelu": "leaky_relu"}
+    if isinstance(activation, str) or not isinstance(activation, (Sequence, np.ndarray)):
+        return check_choice("activation", activation, choices, also_called)
+    return tuple(
+        check_choice(name, each, choices, also_called) for name, each in _one_each("activation", activation, n_hidden)
+    )
+
+
+def check_dropout(dropout: object, n_hidden: int) -> float | tuple[float, ...]:
+    """Return a rate of at least 0 and below 1, or one for each hidden layer as a tuple."""
+    if not isinstance(dropout, (Sequence, np.ndarray)):
+        return check_number("dropout", dropout, below=1)
+    return tuple(check_number(name, each, below=1) for name, each in _one_each("dropout", dropout, n_hidden))
+
+
 def check_seed(seed: object) -> int | None:
     """Return the seed as an int of 0 or more, or None."""
-    return None if seed is None else _check_int("seed", seed, 0, "an integer or None")
+    return None if seed is None else check_int("seed", seed, 0, "an integer or None")
 
 
 def check_n_threads(value: object) -> int | None:
     """Return the number of threads as an int from 1 to 1024, or None."""
-    n_threads = None if value is None else _check_int("n_threads", value, 1, "an integer or None")
+    n_threads = None if value is None else check_int("n_threads", value, 1, "an integer or None")
     if n_threads is not None and n_threads > _MOST_THREADS:
         raise ValueError(f"n_threads must be at most {_MOST_THREADS}, not {n_threads}")
     return n_threads
@@ -131,9 +179,9 @@ def check_n_threads(value: object) -> int | None:
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def _as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
+def as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
     """Return `data` as a plain array of real numbers (float, integer or bool), without a copy where it can be."""
-    if _is_sparse(data):
+    if is_sparse(data):
         raise TypeError(f"{name} is sparse; make it dense first: {name.split()[-1]}.toarray()")
     if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
         count = np.count_nonzero(np.ma.getmaskarray(data))
@@ -180,7 +228,7 @@ def _all_finite(array: npt.NDArray[Any]) -> bool:
     return all(map(math.isfinite, sums))
 
 
-def _check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -> None:
+def check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -> None:
     """Refuse `array` (n, I), made from `source`, if a value is not finite; name the first such place."""
     if _all_finite(array):
         return
@@ -207,9 +255,9 @@ def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0
     ValueError
         If its shape does not fit, it has masked, missing or infinite values, or its indices are broken.
     """
-    if _is_sparse(X):
+    if is_sparse(X):
         return _check_csr(X, n_features, dtype, scale, name)
-    source = _as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
+    source = as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
     _check_shape(source, n_features, name)
     if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
@@ -219,21 +267,17 @@ def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0
 def _as_finite(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float, name: str) -> npt.NDArray[Any]:
     array = source
     if source.dtype != dtype or scale != 1 or not (source.flags.c_contiguous and source.flags.aligned):
-        with np.errstate(over="ignore", under="ignore"):  # _check_finite says what overflowed, and where
+        with np.errstate(over="ignore", under="ignore"):  # check_finite says what overflowed, and where
             array = np.require(source, dtype, ["C", "A"])
             if scale != 1:
                 array = array * array.dtype.type(scale)
-    _check_finite(array, source, name)
+    check_finite(array, source, name)
     return array
 
 
-def _is_sparse(data: object) -> bool:
-    return hasattr(data, "tocsr")  # every sparse class of SciPy
-
-
 def _check_csr(X: Any, n_features: int, dtype: npt.DTypeLike, scale: float, name: str) -> Any:
-    """Return a sparse matrix as a CSR array whose rows are in order; what is broken is found before SciPy reads it."""
-    from scipy import sparse  # whoever has a sparse matrix has SciPy
+    """Return a sparse matrix as `check_X` does."""
+    from scipy import sparse
 
     if X.ndim != 2:
         raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {X.shape}")
@@ -243,144 +287,6 @@ def _check_csr(X: Any, n_features: int, dtype: npt.DTypeLike, scale: float, name
         raise ValueError(f"{name} has {X.shape[1]} features, but the network has {n_features} inputs")
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {_KINDS.get(X.dtype.kind, 'unknown')} values (dtype {X.dtype}), not numbers")
-    csr = sparse.csr_array(_whole(X, name).tocsr())
-    _check_indices(csr.indptr, csr.indices, csr.data, X.shape[0], n_features, name)
-    if not _rows_in_order(csr):
-        csr = csr.copy()
-        csr.has_canonical_format = csr.has_sorted_indices = False  # what it remembers may be stale
-        csr.sum_duplicates()
+    csr = as_csr(X, name)
     data = _as_finite(csr.data[: csr.indptr[-1], None], dtype, scale, f"the numbers of {name}")[:, 0]
     return sparse.csr_array((np.ascontiguousarray(data), csr.indices[: csr.indptr[-1]], csr.indptr), shape=csr.shape)
-
-
-def _whole(X: Any, name: str) -> Any:
-    """Return a sparse matrix whose conversion by SciPy reads nothing beyond it, with indices that nobody else has.
-
-    Whoever keeps a matrix can change its indices while kernels trust them, so they are copied before they are checked.
-    """
-    n_rows, n_features = X.shape
-    if X.format in ("csr", "csc", "bsr"):
-        indptr, indices, data = np.array(X.indptr), np.array(X.indices), np.asarray(X.data)
-        if X.format == "csr":
-            _check_indices(indptr, indices, data, n_rows, n_features, name)
-        elif X.format == "csc":
-            _check_indices(indptr, indices, data, n_features, n_rows, name)
-        elif data.ndim != 3 or not all(data.shape[1:]):
-            raise ValueError(f"{name} is broken: its data must have three dimensions, but its shape is {data.shape}")
-        else:
-            _check_indices(indptr, indices, data[:, 0, 0], n_rows // data.shape[1], n_features // data.shape[2], name)
-        return type(X)((data, indices, indptr), shape=X.shape)
-    if X.format == "coo":
-        row, column = np.array(X.row), np.array(X.col)
-        for places, n_places in ((row, n_rows), (column, n_features)):
-            _check_range(places, n_places, name)
-        if not len(row) == len(column) == len(X.data):
-            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(row)} places")
-        return type(X)((X.data, (row, column)), shape=X.shape)
-    if X.format == "lil" and [len(row) for row in X.rows] != [len(row) for row in X.data]:
-        raise ValueError(f"{name} is broken: a row has more numbers than places, or fewer")
-    if X.format == "dia" and (np.ndim(X.data) != 2 or len(X.data) != len(X.offsets)):
-        raise ValueError(f"{name} is broken: it has {len(X.data)} diagonals at {len(X.offsets)} places")
-    return X
-
-
-def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
-    """Refuse a compressed matrix of `n_lines` rows (or columns) of `n_places` each whose indices are broken."""
-    for array, what in ((indptr, "indptr"), (indices, "indices"), (data, "data")):
-        if np.ndim(array) != 1:
-            raise ValueError(
-                f"{name} is broken: its {what} must have one dimension, but its shape is {np.shape(array)}"
-            )
-    if len(indptr) != n_lines + 1:
-        raise ValueError(f"{name} is broken: its indptr must have {n_lines + 1} entries, not {len(indptr)}")
-    if indptr.dtype.kind not in "iu":
-        raise ValueError(f"{name} is broken: its indptr must be integers, not {indptr.dtype}")
-    if indptr[0] != 0 or np.any(indptr[1:] < indptr[:-1]):
-        raise ValueError(f"{name} is broken: its indptr must start with 0 and never decrease")
-    if indptr[-1] > min(len(indices), len(data)):
-        raise ValueError(
-            f"{name} is broken: its indptr ends at {indptr[-1]}, "
-            f"but there are {len(indices)} indices and {len(data)} numbers"
-        )
-    _check_range(indices[: indptr[-1]], n_places, name)
-
-
-def _check_range(indices: npt.NDArray[Any], n_places: int, name: str) -> None:
-    if indices.dtype.kind not in "iu":
-        raise ValueError(f"{name} is broken: its indices must be integers, not {indices.dtype}")
-    if len(indices) and not 0 <= indices.min() <= indices.max() < n_places:
-        bad = indices[(indices < 0) | (indices >= n_places)][0]
-        raise ValueError(f"{name} is broken: its indices must be from 0 to {n_places - 1}, but there is {bad}")
-
-
-def _rows_in_order(csr: Any) -> bool:
-    """Whether the features of each row grow from number to number."""
-    indices = csr.indices[: csr.indptr[-1]]
-    grows = indices[1:] > indices[:-1]
-    starts = csr.indptr[1:-1]
-    grows[starts[(starts > 0) & (starts < len(indices))] - 1] = True
-    return bool(grows.all())
-
-
-def _labels_from_one_hot(onehot: npt.NDArray[Any], n_classes: int, name: str) -> npt.NDArray[np.int32]:
-    if onehot.shape[1] == 1 and n_classes != 1:
-        word = name.split()[-1]
-        raise ValueError(f"{name} is a column of shape {onehot.shape}; use {word}.ravel() for class labels")
-    if onehot.shape[1] != n_classes:
-        raise ValueError(f"{name} has {onehot.shape[1]} one-hot columns, but the network has {n_classes} outputs")
-    ones, zeros = np.count_nonzero(onehot == 1, axis=1), np.count_nonzero(onehot == 0, axis=1)
-    bad = np.flatnonzero((ones != 1) | (zeros != n_classes - 1))
-    if len(bad):
-        raise ValueError(f"{name} must be one-hot, a single 1 and zeros in each row, but row {bad[0]} is not")
-    labels: npt.NDArray[np.int32] = onehot.argmax(axis=1).astype(np.int32)
-    return labels
-
-
-def _check_labels(labels: npt.NDArray[Any], n_classes: int, name: str) -> None:
-    """Refuse labels (n,) that are not the integers 0 to n_classes - 1."""
-    if labels.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
-        if len(bad):
-            value = labels[bad[0]]
-            raise ValueError(f"{name} has {value} in row {bad[0]}, but class labels are integers from 0 on")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        raise ValueError(f"{name} has label {low}, but class labels are 0 to {n_classes - 1}")
-    if high >= n_classes:
-        raise ValueError(
-            f"{name} has label {high}, but the network has {n_classes} outputs (labels 0 to {n_classes - 1})"
-        )
-
-
-def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDArray[np.int32]:
-    """Return `y`, class labels (n,) or one-hot rows (n, C), as a C-contiguous (n,) int32 array of class labels.
-
-    Raises
-    ------
-    TypeError
-        If `y` is sparse or does not hold real numbers.
-    ValueError
-        If its length is not `n_rows`, or a label is not one of 0 to n_classes - 1.
-    """
-    word = name.split()[-1]
-    array = _as_numbers(y, name, f"number the classes first: classes, {word} = np.unique({word}, return_inverse=True)")
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{name} must be class labels (n,) or one-hot (n, C), but its shape is {array.shape}")
-    if len(array) != n_rows:
-        raise ValueError(f"{name.removesuffix('y')}X has {n_rows} rows, but {name} has {len(array)}")
-    if array.ndim == 2:
-        return _labels_from_one_hot(array, n_classes, name)
-    _check_labels(array, n_classes, name)
-    return np.array(array, np.int32)  # a copy, that nobody can change: kernels trust it
-
-
-def check_validation_data(
-    validation_data: object, n_features: int, n_classes: int, dtype: npt.DTypeLike, scale: float = 1.0
-) -> tuple[Any, npt.NDArray[np.int32]] | None:
-    """Return the pair (X, y), each checked like training data, or None for None."""
-    if validation_data is None:
-        return None
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-        raise TypeError("validation_data must be a pair (X, y)")
-    X = check_X(validation_data[0], n_features, dtype, scale, "validation X")
-    return X, check_y(validation_data[1], X.shape[0], n_classes, "validation y")

@@ -34,7 +34,7 @@ RANKS = {
 
 KERNELS_MAY = {"numpy", "numba", "llvmlite"}
 PACKAGE_MAY = {"numpy", "numba", "fastmlp"}
-PACKAGE_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY | {"sklearn", "scipy", "tqdm", "matplotlib"}
+PACKAGE_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY | {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 # The one room that builds on scikit-learn's base classes.
 PACKAGE_MAY_IN_FILE = {"estimators.py": PACKAGE_MAY | {"sklearn"}}
 

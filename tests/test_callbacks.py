@@ -1,16 +1,29 @@
-"""Callbacks, the progress bar and the history, on the plain network."""
+"""Callbacks, on the plain network."""
 
+import csv
 import io
+import itertools
 import os
 import re
 import signal
 
 import numpy as np
 import pytest
+from nets import assert_bits, refused, snapshot
 
 from fastmlp import callbacks, reference
-from fastmlp.callbacks import ProgressBar, gather_callbacks
-from fastmlp.history import History
+from fastmlp.callbacks import (
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    FitState,
+    LearningRateFinder,
+    ProgressBar,
+    TimeLimit,
+    call_hooks,
+    gather_callbacks,
+)
+from fastmlp.schedules import Exponential
 
 X = np.random.default_rng(0).random((10, 4))
 Y = np.arange(10) % 3
@@ -214,14 +227,320 @@ def test_hooks_are_those_that_the_bar_has():
     assert all(hasattr(ProgressBar, hook) for hook in callbacks.HOOKS)
 
 
-# --- history ----------------------------------------------------------------------------------------------------------
+def test_bar_of_a_regression(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    net = reference.MLP([4, 5, 1], output="identity")
+    history = net.fit(X, X[:, 0], epochs=2, batch_size=4, progress=True, validation_data=(X, X[:, 0]))
+    last = terminal.getvalue().rstrip().split("\r")[-1]
+    assert f"loss {history.loss[-1]:.4f}, val_loss {history.val_loss[-1]:.4f}" in last
 
 
-def test_history():
-    history = History()
-    history.append(loss=1.0, accuracy=0.5, seconds=0.1)
-    assert (history.loss, history.accuracy, history.seconds) == ([1.0], [0.5], [0.1])
-    assert history.val_loss == history.val_accuracy == []
-    history.append(loss=1.0, accuracy=0.5, seconds=0.1, val_loss=2.0, val_accuracy=0.25)
-    assert (history.val_loss, history.val_accuracy) == ([2.0], [0.25])
-    assert not history.interrupted
+# --- the learning rate ------------------------------------------------------------------------------------------------
+
+
+def test_a_callback_changes_the_learning_rate():
+    def halve(net, fit):
+        fit.learning_rate_factor *= 0.5
+
+    net, other = reference.MLP([4, 5, 3]), reference.MLP([4, 5, 3])
+    history = net.fit(X, Y, epochs=4, batch_size=4, learning_rate=0.2, callbacks=[AtEpochEnd(halve)])
+    other.fit(X, Y, epochs=4, batch_size=4, learning_rate=0.2, schedule=Exponential(0.5))
+    np.testing.assert_allclose(history.learning_rate, [0.2, 0.1, 0.05, 0.025])
+    assert_bits(net, snapshot(other))
+
+
+@pytest.mark.parametrize("factor", [-1.0, np.nan, "half"])
+def test_wrong_factor_of_the_learning_rate(factor):
+    with pytest.raises((TypeError, ValueError), match="learning_rate_factor must be"):
+        FitState(1, 1).learning_rate_factor = factor
+
+
+# --- early stopping ---------------------------------------------------------------------------------------------------
+
+
+class Fake:
+    """A network of one number, which the n-th epoch makes n, and whose fit measures what it is told."""
+
+    def __init__(self):
+        self.weights, self.biases = [np.zeros(1)], []
+
+    def fit(self, *callbacks, epochs=None, **measured):
+        fit = FitState(epochs or len(next(iter(measured.values()))), 1, measures=tuple(measured))
+        call_hooks(callbacks, "on_fit_begin", self, fit)
+        while fit.epoch < fit.epochs and not fit.stop:
+            fit.history.append(**({"loss": 0.0} | {name: values[fit.epoch] for name, values in measured.items()}))
+            fit.epoch += 1
+            self.weights[0][...] = fit.epoch
+            call_hooks(callbacks, "on_epoch_end", self, fit)
+        call_hooks(callbacks, "on_fit_end", self, fit)
+        return fit.epoch
+
+
+def test_early_stopping_takes_back_the_best():
+    net, stopping = Fake(), EarlyStopping(patience=2)
+    assert net.fit(stopping, val_loss=[3.0, 2.0, 1.0, 1.0, 1.5, 0.0]) == 5
+    assert (stopping.best_epoch, stopping.stopped) == (3, True)
+    assert net.weights[0] == 3
+    assert net.fit(stopping, val_loss=[3.0, 2.0, 2.5]) == 3  # it starts afresh
+    assert (stopping.best_epoch, stopping.stopped) == (2, False)
+    assert net.weights[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "epochs", "best"),
+    [
+        ({"restore_best": False, "patience": 1}, [1.0, 2.0, 0.0], 2, 2),
+        ({"min_delta": 0.5, "patience": 2}, [1.0, 0.9, 0.6, 0.1], 3, 1),
+        ({"monitor": "val_r2", "patience": 2}, [0.1, 0.5, 0.4, 0.3, 0.9], 4, 2),
+        ({"monitor": "val_r2", "patience": 2, "mode": "min"}, [0.5, 0.1, 0.2, 0.3, 0.0], 4, 2),
+        ({"patience": 2}, [np.nan, np.nan, 1.0], 2, 2),
+        ({"patience": 3}, [np.nan, 1.0, np.nan, np.nan, np.nan], 5, 2),
+        ({}, list(range(30)), 11, 1),
+    ],
+)
+def test_early_stopping(settings, values, epochs, best):
+    net = Fake()
+    assert net.fit(EarlyStopping(**settings), **{settings.get("monitor", "val_loss"): values}) == epochs
+    assert net.weights[0] == best
+
+
+def test_early_stopping_of_a_network():
+    net, stopping, seen = reference.MLP([4, 9, 3], seed=1), EarlyStopping("val_accuracy", patience=5), []
+    remember = AtEpochEnd(lambda net, fit: seen.append(snapshot(net)))
+    history = net.fit(X, Y, epochs=400, learning_rate=0.3, validation_data=(X, Y), callbacks=[stopping, remember])
+    assert stopping.stopped
+    assert len(history.loss) == len(seen) == stopping.best_epoch + 5
+    assert_bits(net, seen[stopping.best_epoch - 1])
+    assert net.score(X, Y) == max(history.val_accuracy)
+
+
+def test_early_stopping_takes_back_the_best_however_the_fit_ends(net):
+    def ends_badly(net, fit):
+        if fit.epoch == 1:
+            best.extend(snapshot(net))
+        if fit.epoch == 2:
+            net.weights[0][...] = np.nan  # the next loss is nan
+
+    best = []
+    with pytest.raises(FloatingPointError, match="loss is nan at epoch 3"):
+        net.fit(X, Y, callbacks=[AtEpochEnd(ends_badly), EarlyStopping("loss", min_delta=10)])
+    assert_bits(net, best)
+
+
+def test_what_is_watched_must_be_measured(net, tmp_path):
+    before = snapshot(net)
+    for callback in (EarlyStopping(), Checkpoint(tmp_path / "net.npz", monitor="val_loss")):
+        with refused(
+            ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy; give validation_data or"
+        ):
+            net.fit(X, Y, callbacks=[callback])
+    assert_bits(net, before)
+
+
+def test_early_stopping_goes_on_where_a_fit_goes_on(net, tmp_path):
+    settings = {"epochs": 200, "batch_size": 4, "learning_rate": 0.5, "validation_data": (X[::-1], Y)}
+    whole = net.fit(X, Y, callbacks=[EarlyStopping(patience=7, restore_best=False)], **settings)
+    assert 12 < len(whole.loss) < 200
+    other = reference.MLP([4, 5, 3])
+
+    def stop(net, fit):
+        fit.stop = fit.epoch == len(whole.loss) - 4
+
+    other.fit(X, Y, callbacks=[AtEpochEnd(stop), Checkpoint(tmp_path / "net.npz")], **settings)
+    again = reference.MLP.load(tmp_path / "net.npz")
+    history = again.fit(X, Y, callbacks=[EarlyStopping(patience=7, restore_best=False)], resume=True, **settings)
+    assert history.val_loss == whole.val_loss
+    assert_bits(again, snapshot(net))
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_goes_on_from_a_checkpoint(net, tmp_path):
+    settings = {"epochs": 6, "batch_size": 4, "optimizer": "adam", "schedule": "cosine"}
+    checkpoint = Checkpoint(tmp_path / "net-{epoch}.npz", every=2)
+    whole = net.fit(X, Y, callbacks=[checkpoint], **settings)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-2.npz", "net-4.npz", "net-6.npz"]
+    for epoch in (2, 4):
+        again = reference.MLP.load(tmp_path / f"net-{epoch}.npz")
+        assert again.history.loss == whole.loss[:epoch]
+        assert again.fit(X, Y, resume=True, **settings).loss == whole.loss
+        assert_bits(again, snapshot(net))
+    assert_bits(reference.MLP.load(tmp_path / "net-6.npz"), snapshot(net))
+
+
+def test_checkpoints_of_the_best(monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(callbacks, "save_npz", lambda path, **state: written.append((path, state["epoch"])))
+    monkeypatch.setattr(Fake, "state_dict", lambda net: {"epoch": int(net.weights[0][0])}, raising=False)
+    path = str(tmp_path / "best.npz")
+    values = [3.0, 2.0, 2.5, 1.0, 1.0, 0.5, 0.7, 0.6]
+    Fake().fit(Checkpoint(path, "val_loss"), val_loss=values)
+    assert written == [(path, epoch) for epoch in (1, 2, 4, 6)]
+    written.clear()
+    Fake().fit(Checkpoint(path, "val_loss", mode="max", every=3), val_loss=values[:3] + values[:2] * 2)
+    assert written == []
+    Fake().fit(Checkpoint(path, every=3), val_loss=values)
+    assert written == [(path, epoch) for epoch in (3, 6, 8)]
+    written.clear()
+    Fake().fit(EarlyStopping(patience=1), Checkpoint(path, every=99), val_loss=values)
+    assert written == [(path, 3)]
+
+
+def test_checkpoints_need_a_folder(net, tmp_path):
+    before = snapshot(net)
+    with refused(FileNotFoundError, f"there is no folder {tmp_path / 'none'}"):
+        net.fit(X, Y, callbacks=[Checkpoint(tmp_path / "none" / "net.npz")])
+    assert_bits(net, before)
+
+
+def test_a_checkpoint_that_fails_leaves_the_last_one(net, tmp_path, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError("no space left on device")
+
+    def fill(net, fit):
+        if fit.epoch == 2:
+            monkeypatch.setattr(np, "savez", full)
+
+    path = tmp_path / "net.npz"
+    with pytest.raises(OSError, match="no space left"):
+        net.fit(X, Y, epochs=3, callbacks=[AtEpochEnd(fill), Checkpoint(path)])
+    assert [file.name for file in tmp_path.iterdir()] == ["net.npz"]
+    assert len(reference.MLP.load(path).history.loss) == 1
+
+
+# --- tables and time --------------------------------------------------------------------------------------------------
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_log(net, tmp_path):
+    path = tmp_path / "log.csv"
+    lengths = []
+    count = AtEpochEnd(lambda net, fit: lengths.append(len(read(path))))
+    history = net.fit(X, Y, epochs=3, validation_data=(X, Y), callbacks=[CSVLog(path), count])
+    assert lengths == [1, 2, 3]  # as soon as an epoch is finished
+    rows = read(path)
+    assert list(rows[0]) == ["epoch", *history.to_dict()]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for name, values in history.to_dict().items():
+        assert [float(row[name]) for row in rows] == values  # every bit
+    net.fit(X, Y, epochs=1, callbacks=[CSVLog(path)])
+    assert len(read(path)) == 1
+    net.fit(X, Y, epochs=3, validation_data=(X, Y), resume=True, callbacks=[CSVLog(path)])
+    rows = read(path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["val_loss"] for row in rows] == [str(value) for value in net.history.val_loss]
+    assert rows[0]["val_loss"] == "nan"
+
+
+def test_csv_log_needs_a_folder(net, tmp_path):
+    before = snapshot(net)
+    with pytest.raises(FileNotFoundError, match="log.csv"):
+        net.fit(X, Y, callbacks=[CSVLog(tmp_path / "none" / "log.csv")])
+    assert_bits(net, before)
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.5, 1), (2.9, 2), (3.0, 3), (100, 9)])
+def test_time_limit(monkeypatch, seconds, epochs):
+    clock = itertools.count()  # it is asked at the start and at the end of each epoch: one second an epoch
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: float(next(clock)))
+    limit = TimeLimit(seconds)
+    for _ in range(2):
+        assert Fake().fit(limit, val_loss=[0.0] * 9) == epochs
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: EarlyStopping(patience=0), ValueError, "patience must be at least 1, not 0"),
+        (lambda: EarlyStopping(min_delta=-1), ValueError, "min_delta must be 0 or more and finite, not -1"),
+        (lambda: EarlyStopping(mode="best"), ValueError, "mode must be one of 'auto', 'min', 'max', not 'best'"),
+        (lambda: EarlyStopping(None), TypeError, "monitor must be the name of a measurement, e.g. 'val_loss', not"),
+        (lambda: EarlyStopping(restore_best=1), TypeError, "restore_best must be True or False, not 1"),
+        (lambda: Checkpoint("net.npz", every=0), ValueError, "every must be at least 1, not 0"),
+        (lambda: Checkpoint(3), TypeError, "expected str, bytes or os.PathLike object, not int"),
+        (lambda: Checkpoint("net.npz", mode="low"), ValueError, "mode must be one of 'auto', 'min', 'max', not 'low'"),
+        (lambda: TimeLimit(0), ValueError, "seconds must be more than 0 and finite, not 0"),
+        (lambda: LearningRateFinder(low=0), ValueError, "low must be more than 0 and finite, not 0"),
+        (lambda: LearningRateFinder(2, 1), ValueError, "low must be below high, but low is 2 and high is 1"),
+        (lambda: LearningRateFinder(steps=2), ValueError, "steps must be at least 10, not 2"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(make, error, message):
+    with refused(error, message):
+        make()
+
+
+# --- finding a learning rate ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three clouds of points."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 300)
+    return generator.standard_normal((300, 6)) + 2 * np.eye(3, 6)[y], y
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "low", "high"),
+    [(None, 0.02, 2), ("adam", 0.002, 0.2), ("adagrad", 0.002, 0.2), ("nesterov", 0.002, 0.5)],
+)  # fmt: skip
+def test_finder(blobs, optimizer, low, high):
+    net = reference.MLP([6, 16, 3])
+    before, state = snapshot(net), net._generator.bit_generator.state
+    finder = LearningRateFinder()
+    rate = finder.find(net, *blobs, optimizer=optimizer)
+    assert low < rate < high
+    assert rate == finder.suggestion
+    assert rate in finder.rates
+    assert len(finder.rates) == len(finder.losses) == len(finder.smooth_losses) <= 100
+    assert finder.find(net, *blobs, optimizer=optimizer) == rate
+    assert_bits(net, before)
+    assert net._generator.bit_generator.state == state
+    history = net.fit(*blobs, epochs=10, learning_rate=rate, optimizer=optimizer)
+    assert history.accuracy[-1] > 0.8
+
+
+def test_finder_takes_what_fit_takes(blobs):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = blobs
+    finder, net = LearningRateFinder(steps=40, high=1), reference.MLP([6, 16, 3], input_scale=0.5)
+    rate = finder.find(net, X, y)
+    assert finder.find(net, X.tolist(), list(y)) == rate
+    assert finder.find(net, sparse.coo_array(X), np.eye(3)[y]) == pytest.approx(rate)
+    assert len(finder.rates) == 40
+
+
+def test_finder_where_there_is_nothing_to_find(blobs):
+    net = reference.MLP([6, 16, 3])
+    with refused(ValueError, "the loss falls at none of the learning rates from 1e-12 to 1e-08"):
+        LearningRateFinder(low=1e-12, high=1e-8).find(net, *blobs)
+    with refused(ValueError, "the loss falls at none of the learning rates from 1e+06 to 1e+08"):
+        LearningRateFinder(low=1e6, high=1e8).find(net, *blobs)
+    X, y = blobs[0].copy(), blobs[1]
+    X[201, 2] = np.nan
+    with refused(ValueError, "X has nan in row 201, column 2"):
+        LearningRateFinder().find(net, X, y)
+    net.weights[0][...] = np.nan
+    with refused(ValueError, "the loss is nan or infinite before the first step"):
+        LearningRateFinder().find(net, *blobs)
+
+
+def test_finder_draws(blobs):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    finder = LearningRateFinder()
+    finder.find(reference.MLP([6, 16, 3]), *blobs)
+    ax = finder.plot()
+    assert ax.get_xscale() == "log"
+    assert finder.plot(ax) is ax
+    ax.figure.canvas.draw()
+    pyplot.close("all")

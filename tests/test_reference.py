@@ -481,7 +481,7 @@ def test_load_of_a_damaged_file(tmp_path):
         ({"layers": None}, "is incomplete: it has no 'layers'"),
         ({"layers": np.array([4, 5])}, "has parameters that do not fit its layers [4, 5]"),
         ({"format": np.array("fastmlp 99")}, "holds no network saved by fastmlp"),
-        ({"activation": np.array("tanh")}, "activation must be one of"),
+        ({"activation": np.array("tan")}, "activation must be one of"),
     ],
 )
 def test_load_of_a_file_with_other_content(tmp_path, change, message):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from fastmlp.targets import check_y
 from fastmlp.validation import (
     check_choice,
     check_dtype,
@@ -14,9 +15,7 @@ from fastmlp.validation import (
     check_n_threads,
     check_positive_int,
     check_seed,
-    check_validation_data,
     check_X,
-    check_y,
 )
 
 X = np.random.default_rng(0).random((100, 4))
@@ -297,36 +296,6 @@ def test_y_of_two_classes_and_of_one():
 def test_wrong_y(given, error, message):
     with refused(error, message):
         check_y(given, 100, 3)
-
-
-# --- validation data --------------------------------------------------------------------------------------------------
-
-
-def test_validation_data():
-    assert check_validation_data(None, 4, 3, "float32") is None
-    checked_X, checked_y = check_validation_data([X, ONE_HOT], 4, 3, "float32")
-    np.testing.assert_array_equal(checked_X, X.astype(np.float32))
-    np.testing.assert_array_equal(checked_y, Y)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        (X, TypeError, "validation_data must be a pair (X, y)"),
-        ((X, Y, Y), TypeError, "validation_data must be a pair (X, y)"),
-        ((X[:, :3], Y), ValueError, "validation X has 3 features, but the network has 4 inputs"),
-        (
-            (X[0], Y),
-            ValueError,
-            "validation X must have two dimensions (rows, features), not one; use X.reshape(1, -1)",
-        ),
-        ((X, Y[:9]), ValueError, "validation X has 100 rows, but validation y has 9"),
-        ((X, Y + 1), ValueError, "validation y has label 3, but the network has 3 outputs"),
-    ],
-)
-def test_wrong_validation_data(given, error, message):
-    with refused(error, message):
-        check_validation_data(given, 4, 3, "float32")
 
 
 def test_bytes_stay_bytes():

@@ -1,0 +1,104 @@
+"""Sparse matrices of SciPy as CSR arrays whose indices can be trusted, for kernels follow them wherever they lead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["as_csr", "is_sparse"]
+
+
+def is_sparse(data: object) -> bool:
+    """Return whether `data` is a sparse matrix."""
+    return hasattr(data, "tocsr")  # every sparse class of SciPy
+
+
+def as_csr(X: Any, name: str) -> Any:
+    """Return a sparse matrix (n, I) as a CSR array whose rows are in order.
+
+    Raises
+    ------
+    ValueError
+        If its indices are broken: that is found before SciPy reads it.
+    """
+    from scipy import sparse  # whoever has a sparse matrix has SciPy
+
+    n_rows, n_features = X.shape
+    csr = sparse.csr_array(_whole(X, name).tocsr())
+    _check_indices(csr.indptr, csr.indices, csr.data, n_rows, n_features, name)
+    if not _rows_in_order(csr):
+        csr = csr.copy()
+        csr.has_canonical_format = csr.has_sorted_indices = False  # what it remembers may be stale
+        csr.sum_duplicates()
+    return csr
+
+
+def _whole(X: Any, name: str) -> Any:
+    """Return a sparse matrix whose conversion by SciPy reads nothing beyond it, with indices that nobody else has.
+
+    Whoever keeps a matrix can change its indices while kernels trust them, so they are copied before they are checked.
+    """
+    n_rows, n_features = X.shape
+    if X.format in ("csr", "csc", "bsr"):
+        indptr, indices, data = np.array(X.indptr), np.array(X.indices), np.asarray(X.data)
+        if X.format == "csr":
+            _check_indices(indptr, indices, data, n_rows, n_features, name)
+        elif X.format == "csc":
+            _check_indices(indptr, indices, data, n_features, n_rows, name)
+        elif data.ndim != 3 or not all(data.shape[1:]):
+            raise ValueError(f"{name} is broken: its data must have three dimensions, but its shape is {data.shape}")
+        else:
+            _check_indices(indptr, indices, data[:, 0, 0], n_rows // data.shape[1], n_features // data.shape[2], name)
+        return type(X)((data, indices, indptr), shape=X.shape)
+    if X.format == "coo":
+        row, column = np.array(X.row), np.array(X.col)
+        for places, n_places in ((row, n_rows), (column, n_features)):
+            _check_range(places, n_places, name)
+        if not len(row) == len(column) == len(X.data):
+            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(row)} places")
+        return type(X)((X.data, (row, column)), shape=X.shape)
+    if X.format == "lil" and [len(row) for row in X.rows] != [len(row) for row in X.data]:
+        raise ValueError(f"{name} is broken: a row has more numbers than places, or fewer")
+    if X.format == "dia" and (np.ndim(X.data) != 2 or len(X.data) != len(X.offsets)):
+        raise ValueError(f"{name} is broken: it has {len(X.data)} diagonals at {len(X.offsets)} places")
+    return X
+
+
+def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
+    """Refuse a compressed matrix of `n_lines` rows (or columns) of `n_places` each whose indices are broken."""
+    for array, what in ((indptr, "indptr"), (indices, "indices"), (data, "data")):
+        if np.ndim(array) != 1:
+            raise ValueError(
+                f"{name} is broken: its {what} must have one dimension, but its shape is {np.shape(array)}"
+            )
+    if len(indptr) != n_lines + 1:
+        raise ValueError(f"{name} is broken: its indptr must have {n_lines + 1} entries, not {len(indptr)}")
+    if indptr.dtype.kind not in "iu":
+        raise ValueError(f"{name} is broken: its indptr must be integers, not {indptr.dtype}")
+    if indptr[0] != 0 or np.any(indptr[1:] < indptr[:-1]):
+        raise ValueError(f"{name} is broken: its indptr must start with 0 and never decrease")
+    if indptr[-1] > min(len(indices), len(data)):
+        raise ValueError(
+            f"{name} is broken: its indptr ends at {indptr[-1]}, "
+            f"but there are {len(indices)} indices and {len(data)} numbers"
+        )
+    _check_range(indices[: indptr[-1]], n_places, name)
+
+
+def _check_range(indices: npt.NDArray[Any], n_places: int, name: str) -> None:
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"{name} is broken: its indices must be integers, not {indices.dtype}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n_places:
+        bad = indices[(indices < 0) | (indices >= n_places)][0]
+        raise ValueError(f"{name} is broken: its indices must be from 0 to {n_places - 1}, but there is {bad}")
+
+
+def _rows_in_order(csr: Any) -> bool:
+    """Whether the features of each row grow from number to number."""
+    indices = csr.indices[: csr.indptr[-1]]
+    grows = indices[1:] > indices[:-1]
+    starts = csr.indptr[1:-1]
+    grows[starts[(starts > 0) & (starts < len(indices))] - 1] = True
+    return bool(grows.all())

@@ -1,0 +1,269 @@
+"""The course of a fit: epoch after epoch, and what a later fit needs to go on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.activations import Floats
+from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.random import epoch_orders
+from fastmlp.schedules import Course, Schedule
+from fastmlp.threads import CtrlC
+from fastmlp.validation import check_learning_rate
+
+if TYPE_CHECKING:
+    from fastmlp.heads import Targets
+    from fastmlp.network import Network
+
+__all__ = ["Clipping", "Descent", "Fit", "Outcome", "Progress"]
+
+
+@dataclass
+class Outcome:
+    """How training on some epochs went.
+
+    Attributes
+    ----------
+    losses, hits : (n_epochs,) arrays
+        Sums over the rows of each epoch, each loss times the weight of its row.
+    penalties : (n_epochs,) array
+        Sums over the steps of each epoch of the penalty `l2` before the step.
+    steps : int
+        Finished steps, of all these epochs.
+    bad_loss : float or None
+        The loss that was not finite and ended it.
+    """
+
+    losses: npt.NDArray[np.float64]
+    hits: npt.NDArray[np.int64]
+    penalties: npt.NDArray[np.float64]
+    steps: int = 0
+    bad_loss: float | None = None
+
+    @classmethod
+    def of(cls, n_epochs: int) -> Self:
+        """Return the outcome of epochs that are still to come."""
+        return cls(np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs))
+
+    def mean_loss(self, epoch: int, y: Targets, row_weights: Floats | None, n_batches: int) -> float:
+        """Return the loss of an epoch: the mean over its rows, by their weights, and over its steps of the penalty."""
+        total = len(y) if row_weights is None else row_weights.sum(dtype=np.float64)
+        return float(self.losses[epoch] / total + self.penalties[epoch] / n_batches)
+
+
+class Clipping(NamedTuple):
+    """Bounds of the gradient of a step: first of each of its numbers, then of the norm of all of them."""
+
+    norm: float | None = None
+    value: float | None = None
+
+
+@dataclass
+class Progress:
+    """What training has come to.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    memory : list of lists of arrays
+        The optimizer's arrays of each parameter, weights first, then biases.
+    steps : int
+        That the memory has seen.
+    epochs : int
+        Finished ones of the course.
+    schedule : str
+        Kind of the schedule.
+    schedule_state : dict
+        What it remembered at the end of the last finished epoch.
+    learning_rate_factor : float
+        That of callbacks.
+    """
+
+    optimizer: Optimizer
+    memory: list[list[Floats]]
+    steps: int = 0
+    epochs: int = 0
+    schedule: str = "Constant"
+    schedule_state: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate_factor: float = 1.0
+
+    @classmethod
+    def begin(cls, optimizer: Optimizer, memory: list[list[Floats]], schedule: str = "Constant") -> Self:
+        """Return the progress of training that has not begun."""
+        for slots in memory:
+            optimizer.start(slots)
+        return cls(optimizer, memory, schedule=schedule)
+
+    def fits(self, optimizer: Optimizer) -> bool:
+        """Return whether an optimizer can go on with the memory."""
+        return type(optimizer) is type(self.optimizer) and optimizer.formula == self.optimizer.formula
+
+    def go_on(self, optimizer: object, learning_rate: object, schedule: Schedule) -> Self:
+        """Return the progress from which a fit with these arguments goes on, the same memory in it."""
+        if optimizer is not None:
+            following = get_optimizer(optimizer, learning_rate)
+        elif learning_rate is not None:
+            following = replace(self.optimizer, learning_rate=check_learning_rate(learning_rate))
+        else:
+            following = self.optimizer
+        if not self.fits(following):
+            raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {following!r}")
+        if type(schedule).__name__ != self.schedule:
+            raise ValueError(
+                f"resume=True goes on with the schedule {self.schedule}, not {type(schedule).__name__}; pass it again"
+            )
+        return replace(self, optimizer=following)
+
+
+@dataclass
+class Descent:
+    """How the gradients of the steps to come change the parameters.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    memory : list of lists of arrays
+        The optimizer's arrays of each parameter, weights first, then biases.
+    rates : (n_steps,) float64 array
+        Learning rate of each of the steps.
+    coefficients : (n_steps, m) float64 array
+        What the optimizer's formula takes in each of the steps.
+    row_weights : (n,) array of the network's dtype, or None
+        Weight of each row's loss; a batch's gradient is divided by the sum of its weights, without them by its rows.
+    clipping : Clipping
+    epoch : int
+        Passes over any rows that the network has behind it; dropout and noise are keyed by it.
+    """
+
+    optimizer: Optimizer
+    memory: list[list[Floats]]
+    rates: npt.NDArray[np.float64]
+    coefficients: npt.NDArray[np.float64]
+    row_weights: Floats | None
+    clipping: Clipping
+    epoch: int
+
+
+@dataclass
+class Fit:
+    """One fit, checked and made ready.
+
+    Attributes
+    ----------
+    net : Network
+    state : FitState
+        What callbacks see.
+    hooks : sequence of callbacks
+    progress : Progress
+        Kept up to date at the end of each epoch.
+    schedule : Schedule
+    data : object
+        What the network's `_prepare` has returned.
+    y : targets
+    row_weights : (n,) array or None
+    clipping : Clipping
+    batch_size : int
+    shuffle : bool
+    validation : pair (X, y) or None
+    metrics : mapping of names to functions of (y_true, y_pred)
+    """
+
+    net: Network
+    state: FitState
+    hooks: Sequence[object]
+    progress: Progress
+    schedule: Schedule
+    data: Any
+    y: Targets
+    row_weights: Floats | None
+    clipping: Clipping
+    batch_size: int
+    shuffle: bool
+    validation: tuple[Any, Targets] | None
+    metrics: Mapping[str, Callable[[Any, Any], float]]
+
+    def run(self) -> None:
+        """Train epoch by epoch, until all are done, a callback says so, or Ctrl-C."""
+        net, state, history = self.net, self.state, self.state.history
+        ctrl_c = CtrlC()
+
+        def on_step(steps: int) -> bool:
+            state.step = (steps - 1) % state.n_batches + 1 if steps else 0
+            call_hooks(self.hooks, "on_step", net, state)
+            return not ctrl_c.pressed
+
+        try:
+            call_hooks(self.hooks, "on_fit_begin", net, state)
+            while state.epoch < state.epochs and not state.stop and not history.interrupted:
+                start = time.perf_counter()
+                n_epochs = min(self._at_once(), state.epochs - state.epoch)
+                outcome, descent = Outcome.of(n_epochs), self._descent(n_epochs)
+                orders = epoch_orders(net._generator, n_epochs, len(self.y), self.shuffle)
+                with ctrl_c:
+                    try:
+                        net._train(outcome, self.data, self.y, orders, self.batch_size, descent, on_step)
+                    finally:
+                        self._record(outcome, descent.rates, time.perf_counter() - start)
+                history.interrupted = ctrl_c.pressed
+                if state.step == 0 and outcome.steps:
+                    self._end_epoch()
+        except KeyboardInterrupt:  # in a callback or in between
+            history.interrupted = True
+        finally:
+            call_hooks(self.hooks, "on_fit_end", net, state)
+
+    def _at_once(self) -> int:
+        """Return how many epochs may go into one call of `_train`: one where somebody looks in between."""
+        looked_at = self.hooks or self.validation is not None or self.schedule.monitor is not None
+        return 1 if looked_at else self.net._epochs_at_once(len(self.y), self.state.n_batches)
+
+    def _descent(self, n_epochs: int) -> Descent:
+        n_batches, progress = self.state.n_batches, self.progress
+        n_steps = n_epochs * n_batches
+        course = Course(n_batches, self.state.epochs, len(self.y))
+        factors = self.schedule.factors(self.state.epoch * n_batches, n_steps, course)
+        steps = np.arange(progress.steps + 1, progress.steps + 1 + n_steps)
+        rates = np.asarray(factors * progress.optimizer.learning_rate * self.state.learning_rate_factor, np.float64)
+        coefficients = progress.optimizer.coefficients(steps, rates)
+        return Descent(
+            progress.optimizer, progress.memory, rates, coefficients, self.row_weights, self.clipping, self.net._passes
+        )
+
+    def _record(self, outcome: Outcome, rates: npt.NDArray[np.float64], seconds: float) -> None:
+        """Enter finished epochs into the history; complain about a loss that is not finite."""
+        net, state, head = self.net, self.state, self.net._head
+        finished, state.step = divmod(outcome.steps, state.n_batches)
+        state.history.steps += outcome.steps
+        self.progress.steps += outcome.steps
+        net._passes += finished + (state.step > 0)
+        for epoch in range(finished):
+            measured = {
+                "loss": outcome.mean_loss(epoch, self.y, self.row_weights, state.n_batches),
+                "learning_rate": float(rates[(epoch + 1) * state.n_batches - 1]),
+                "seconds": seconds * state.n_batches / outcome.steps,
+            }
+            if head.classifies:
+                measured["accuracy"] = float(outcome.hits[epoch]) / len(self.y)
+            if self.validation is not None:
+                values = net._mean_losses(*self.validation) | net._measured(*self.validation, self.metrics)
+                measured |= {f"val_{name}": value for name, value in values.items()}
+            state.history.append(**measured)
+            state.epoch += 1
+        self.progress.epochs = state.epoch
+        if outcome.bad_loss is not None:
+            where = f"epoch {state.epoch + 1}, step {state.step + 1}"
+            raise FloatingPointError(f"loss is {outcome.bad_loss} at {where}; lower learning_rate")
+
+    def _end_epoch(self) -> None:
+        self.schedule.on_epoch_end(self.state.history)
+        self.progress.schedule_state = self.schedule.state()
+        for hook in self.hooks:
+            call_hooks([hook], "on_epoch_end", self.net, self.state)
+            self.progress.learning_rate_factor = self.state.learning_rate_factor  # for the next one may keep the state

@@ -1,0 +1,246 @@
+"""Optimizers: their settings, names, tables of coefficients and first steps; tests/peers/ has PyTorch's numbers."""
+
+import copy
+import dataclasses
+import math
+import pickle
+
+import numpy as np
+import pytest
+from nets import refused
+
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, get_optimizer
+
+FORMULAS = {  # name of the formula, arrays of memory
+    SGD(): ("sgd", 0),
+    SGD(weight_decay=0.1): ("sgd", 0),
+    SGD(momentum=0.9): ("momentum", 1),
+    SGD(momentum=0.9, nesterov=True, weight_decay=0.1): ("nesterov", 1),
+    Adam(): ("adam", 2),
+    Adam(weight_decay=0.1): ("adam", 2),
+    AdamW(): ("adamw", 2),
+    RMSprop(): ("rmsprop", 1),
+    RMSprop(momentum=0.9): ("rmsprop_momentum", 2),
+    RMSprop(centered=True): ("rmsprop_centered", 2),
+    RMSprop(momentum=0.9, centered=True, weight_decay=0.1): ("rmsprop_centered_momentum", 3),
+    Adagrad(): ("adagrad", 1),
+    Adagrad(lr_decay=0.1, initial_accumulator_value=0.5, weight_decay=0.1): ("adagrad", 1),
+}
+ALL = list(FORMULAS)
+
+
+def memory_of(optimizer, parameter):
+    memory = [np.full_like(parameter, np.nan) for _ in range(optimizer.slots)]
+    optimizer.start(memory)
+    return memory
+
+
+def take_steps(optimizer, parameter, gradients, memory=None):
+    memory = memory_of(optimizer, parameter) if memory is None else memory
+    table = optimizer.coefficients(np.arange(1, len(gradients) + 1), np.full(len(gradients), optimizer.learning_rate))
+    for gradient, row in zip(gradients, table, strict=True):
+        optimizer.update(parameter, gradient, memory, row)
+    return memory
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        (None, SGD(learning_rate=0.1)),
+        ("sgd", SGD(learning_rate=0.1)),
+        ("momentum", SGD(learning_rate=0.1, momentum=0.9)),
+        ("nesterov", SGD(learning_rate=0.1, momentum=0.9, nesterov=True)),
+        ("adam", Adam(learning_rate=0.001)),
+        ("adamw", AdamW(learning_rate=0.001, weight_decay=0.01)),
+        ("rmsprop", RMSprop(learning_rate=0.01)),
+        ("adagrad", Adagrad(learning_rate=0.01)),
+    ],
+)
+def test_names(name, optimizer):
+    assert get_optimizer(name) == optimizer
+    assert get_optimizer(name, 0.25) == dataclasses.replace(optimizer, learning_rate=0.25)
+    assert get_optimizer(optimizer) is optimizer
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_name_and_settings_make_it_again(optimizer):
+    again = dataclasses.replace(get_optimizer(optimizer.name), **dataclasses.asdict(optimizer))
+    assert again == optimizer == eval(repr(optimizer)) == copy.deepcopy(optimizer)
+    assert pickle.loads(pickle.dumps(optimizer)) == optimizer
+    assert hash(again) == hash(optimizer)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_formula_and_memory(optimizer):
+    assert (optimizer.formula, optimizer.slots) == FORMULAS[optimizer]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("admw",), ValueError, "optimizer must be one of 'sgd', 'momentum', 'nesterov', 'adam', 'adamw', 'rmsprop', "
+         "'adagrad', not 'admw'; did you mean 'adamw'?"),
+        (("",), ValueError, "optimizer must be one of 'sgd'"),
+        ((Adam,), TypeError, "optimizer Adam is a class; pass an object of it: Adam()"),
+        ((0.1,), TypeError, "optimizer must be a name or an object of fastmlp.optimizers, not 0.1"),
+        ((Adam(), 0.1), ValueError, "learning_rate=0.1 is given beside an optimizer that has learning_rate=0.001; "
+         "give it there alone: Adam(learning_rate=...)"),
+        (("adam", 0), ValueError, "learning_rate must be positive and finite, not 0"),
+        ((None, "fast"), TypeError, "learning_rate must be a number, not 'fast'"),
+    ],
+)  # fmt: skip
+def test_wrong_optimizers(arguments, error, message):
+    with refused(error, message):
+        get_optimizer(*arguments)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "error", "message"),
+    [
+        *((kind, {"learning_rate": value}, ValueError, f"learning_rate must be positive and finite, not {value}")
+          for kind in (SGD, Adam, AdamW, RMSprop, Adagrad) for value in (0, -1, math.inf, math.nan)),
+        *((kind, {"weight_decay": -0.1}, ValueError, "weight_decay must be 0 or more and finite, not -0.1")
+          for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)),
+        *((kind, {"eps": 0}, ValueError, "eps must be more than 0 and finite, not 0")
+          for kind in (Adam, AdamW, RMSprop, Adagrad)),
+        (Adam, {"eps": 1e-40}, ValueError, "eps must be at least 1.17549e-38, the least that float32 holds, not 1e-40"),
+        (SGD, {"momentum": 1}, ValueError, "momentum must be 0 or more and below 1, not 1"),
+        (SGD, {"momentum": "0.9"}, TypeError, "momentum must be a number, not '0.9'"),
+        (SGD, {"momentum": True}, TypeError, "momentum must be a number, not True"),
+        (SGD, {"nesterov": True}, ValueError, "nesterov=True needs momentum, e.g. SGD(momentum=0.9, nesterov=True)"),
+        (SGD, {"nesterov": 1, "momentum": 0.9}, TypeError, "nesterov must be True or False, not 1"),
+        (Adam, {"betas": 0.9}, TypeError, "betas must be a pair of numbers, e.g. (0.9, 0.999), not 0.9"),
+        (Adam, {"betas": (0.9,)}, TypeError, "betas must be a pair of numbers, e.g. (0.9, 0.999), not (0.9,)"),
+        (AdamW, {"betas": (0.9, 1.0)}, ValueError, "betas[1] must be 0 or more and below 1, not 1.0"),
+        (Adam, {"betas": (-0.1, 0.5)}, ValueError, "betas[0] must be 0 or more and below 1, not -0.1"),
+        (RMSprop, {"alpha": 1.5}, ValueError, "alpha must be 0 or more and below 1, not 1.5"),
+        (RMSprop, {"momentum": 1.5}, ValueError, "momentum must be 0 or more and below 1, not 1.5"),
+        (RMSprop, {"centered": None}, TypeError, "centered must be True or False, not None"),
+        (Adagrad, {"lr_decay": math.nan}, ValueError, "lr_decay must be 0 or more and finite, not nan"),
+        (Adagrad, {"initial_accumulator_value": -1}, ValueError, "initial_accumulator_value must be 0 or more"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(kind, settings, error, message):
+    with refused(error, message):
+        kind(**settings)
+
+
+def test_settings_are_plain_numbers_that_cannot_be_changed():
+    optimizer = Adam(learning_rate=np.float32(0.5), betas=[np.float64(0.5), 0], eps=1)
+    assert optimizer == Adam(learning_rate=0.5, betas=(0.5, 0.0), eps=1.0)
+    assert {type(value) for value in (optimizer.learning_rate, optimizer.eps, *optimizer.betas)} == {float}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        optimizer.eps = 0
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_a_table_is_the_same_in_pieces(optimizer):
+    rates = optimizer.learning_rate * np.random.default_rng(0).random(10)
+    table = optimizer.coefficients(np.arange(1, 11), rates)
+    assert table.dtype == np.float64
+    assert table.flags.c_contiguous
+    pieces = [optimizer.coefficients(np.arange(first, first + 5), rates[first - 1 : first + 4]) for first in (1, 6)]
+    np.testing.assert_array_equal(table, np.concatenate(pieces))
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_elements_do_not_meet(optimizer, dtype):
+    """A parameter's elements get the same bits alone, in any shape, and the memory of one step is all that counts."""
+    generator = np.random.default_rng(0)
+    w, gradients = generator.standard_normal((2, 6)).astype(dtype), generator.standard_normal((7, 2, 6)).astype(dtype)
+    whole = w.copy()
+    take_steps(optimizer, whole, gradients)
+    flat = w.ravel().copy()
+    take_steps(optimizer, flat, gradients.reshape(7, 12))
+    np.testing.assert_array_equal(flat.reshape(2, 6), whole)
+    assert whole.dtype == dtype
+    alone = w[1, 2:3].copy()
+    take_steps(optimizer, alone, gradients[:, 1, 2:3])
+    np.testing.assert_array_equal(alone, whole[1, 2:3])
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_nothing_moves_where_gradient_and_weight_are_zero(optimizer):
+    w = np.zeros(3)
+    take_steps(optimizer, w, np.zeros((5, 3)))
+    np.testing.assert_array_equal(w, 0)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_a_learning_rate_of_zero_moves_nothing(optimizer):
+    w, memory = np.ones(3), memory_of(optimizer, np.ones(3))
+    for row in optimizer.coefficients(np.arange(1, 5), np.zeros(4)):
+        optimizer.update(w, np.full(3, 2.0), memory, row)
+    np.testing.assert_array_equal(w, 1)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_finds_the_lowest_place_of_a_bowl(optimizer):
+    optimizer = dataclasses.replace(optimizer, learning_rate=0.05, weight_decay=0.0)
+    w, curvature = np.array([3.0, -2.0, 0.5]), np.array([0.5, 1.0, 2.0])
+    memory = memory_of(optimizer, w)
+    rates = optimizer.learning_rate * np.linspace(1, 0, 2000)  # RMSprop's steps stay as large as the rate
+    if optimizer.name == "adagrad":
+        rates = np.full(2000, 0.5)
+        optimizer = dataclasses.replace(optimizer, lr_decay=0.0)
+    for row in optimizer.coefficients(np.arange(1, 2001), rates):
+        optimizer.update(w, curvature * w, memory, row)
+    assert np.abs(w).max() < 1e-3
+
+
+def test_plain_sgd_is_what_it_always_was():
+    w, g = np.random.default_rng(0).standard_normal((2, 100)).astype(np.float32)
+    expected = w - 0.1 * g
+    take_steps(SGD(), w, [g])
+    np.testing.assert_array_equal(w, expected)
+
+
+def test_first_step_of_adam_is_as_large_as_its_learning_rate():
+    w = np.zeros(3)
+    take_steps(Adam(eps=1e-30), w, np.array([[1e-3, -5.0, 100.0]]))
+    np.testing.assert_allclose(w, [-1e-3, 1e-3, -1e-3], rtol=1e-12)
+
+
+def test_decoupled_decay_knows_no_gradient():
+    decayed, plain = np.ones(3), np.ones(3)
+    g = np.array([[0.1, -1.0, 10.0]])
+    take_steps(AdamW(learning_rate=0.01, weight_decay=0.5), decayed, g)
+    take_steps(Adam(learning_rate=0.01), plain, g)
+    np.testing.assert_allclose(plain - decayed, 0.01 * 0.5, rtol=1e-12)
+
+
+def test_centered_rmsprop_survives_a_variance_of_zero():
+    optimizer = RMSprop(centered=True, alpha=0.5, learning_rate=1e-9)
+    w = np.ones(50, np.float32)
+    take_steps(optimizer, w, np.tile(np.linspace(0.1, 3, 50, dtype=np.float32), (200, 1)))
+    assert np.isfinite(w).all()
+
+
+def test_an_optimizer_of_ones_own():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class SignSGD(Optimizer):
+        learning_rate: float = 0.01
+        name = "sign_sgd"
+        slots = 0
+
+        def coefficients(self, steps, rates):
+            return rates[:, None]
+
+        def update(self, parameter, gradient, memory, coefficients):
+            parameter -= coefficients[0] * np.sign(gradient)
+
+    optimizer = get_optimizer(SignSGD())
+    w = np.ones(2)
+    take_steps(optimizer, w, np.array([[5.0, -0.1]]))
+    np.testing.assert_allclose(w, [0.99, 1.01])
+    assert optimizer.formula == "sign_sgd"

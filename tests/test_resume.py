@@ -1,0 +1,328 @@
+"""Going on: k epochs, a state, and n - k more are n epochs, to the bit; states that do not fit are refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from heads import HEADS, data_for, network
+from nets import assert_bits, refused, snapshot
+
+from fastmlp import callbacks, optimizers, schedules, storage
+from fastmlp.reference import MLP
+
+REGULARIZED = {"dropout": 0.3, "input_dropout": 0.1, "input_noise": 0.1, "l2": 0.01}
+SCHEDULES = {
+    "cosine": lambda: "cosine",
+    "one_cycle": lambda: schedules.OneCycle(),
+    "warmup": lambda: schedules.Warmup(2, schedule="cosine"),
+    "plateau": lambda: schedules.ReduceOnPlateau(monitor="val_loss", patience=0, threshold=0.05),
+    "adaptive": lambda: schedules.Adaptive(tol=0.1, n_iter_no_change=1),
+    "function": lambda: lambda step: 1 / (1 + step),
+    "none": lambda: None,
+}
+OPTIMIZERS = {
+    "sgd": optimizers.SGD(learning_rate=0.05),
+    "nesterov": optimizers.SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": optimizers.Adam(betas=(0.8, 0.99)),
+    "adamw": optimizers.AdamW(learning_rate=0.01),
+    "rmsprop": optimizers.RMSprop(momentum=0.5, centered=True),
+    "adagrad": optimizers.Adagrad(lr_decay=0.1),
+}
+
+
+def through_a_dict(net, path):
+    other = network(seed=99, dtype=net.dtype, **REGULARIZED)
+    other.fit(*data_for(other, 9), epochs=1, optimizer="rmsprop")  # all of which is forgotten
+    other.load_state_dict(net.state_dict())
+    return other
+
+
+def through_a_file(net, path):
+    net.save(path / "net.npz", training=True)
+    return MLP.load(path / "net.npz")
+
+
+def through_a_pickle(net, path):
+    return pickle.loads(pickle.dumps(net))
+
+
+def the_same(net, path):
+    return net
+
+
+WAYS = [through_a_dict, through_a_file, through_a_pickle, the_same]
+
+
+def fit(net, epochs, schedule="cosine", **arguments):
+    X, y = data_for(net, 40)
+    settings = {"batch_size": 8, "schedule": SCHEDULES[schedule](), "validation_fraction": 0.25}
+    return net.fit(X, y, epochs=epochs, **(settings | arguments))
+
+
+class StopAt:
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, fit):
+        fit.stop = fit.epoch == self.epoch
+
+
+def assert_same_course(net, other):
+    assert_bits(net, snapshot(other))
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "steps"):
+        assert getattr(net.history, name) == getattr(other.history, name)
+    own, theirs = net.state_dict(), other.state_dict()
+    for name in own.keys() - {"history", "seed"}:
+        np.testing.assert_array_equal(own[name], theirs[name])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer(optimizer, dtype, way, tmp_path):
+    whole, first = (network(dtype=dtype, **REGULARIZED) for _ in range(2))
+    fit(whole, 7, optimizer=OPTIMIZERS[optimizer])
+    fit(first, 7, optimizer=OPTIMIZERS[optimizer], callbacks=[StopAt(3)])
+    second = way(first, tmp_path)
+    assert len(second.history.loss) == 3
+    fit(second, 7, resume=True)  # with the optimizer that it was
+    assert_same_course(second, whole)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule(schedule, way, tmp_path):
+    whole, first = (network(**REGULARIZED) for _ in range(2))
+    fit(whole, 9, schedule, learning_rate=0.2)
+    fit(first, 9, schedule, learning_rate=0.2, callbacks=[StopAt(4)])
+    second = way(first, tmp_path)
+    fit(second, 9, schedule, resume=True)
+    assert_same_course(second, whole)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_from_the_file_of_a_checkpoint(head, tmp_path):
+    whole, first = (network(head, dropout=0.2) for _ in range(2))
+    fit(whole, 6, optimizer="adam")
+    fit(first, 6, optimizer="adam", callbacks=[callbacks.Checkpoint(tmp_path / "at {epoch}.npz")])
+    assert_same_course(first, whole)
+    for epoch in (1, 4, 6):
+        second = MLP.load(tmp_path / f"at {epoch}.npz")
+        fit(second, 6, resume=True)
+        assert_same_course(second, whole)
+
+
+def test_the_factor_of_callbacks():
+    class Halve:
+        def on_epoch_end(self, net, fit):
+            fit.learning_rate_factor *= 0.5
+            if fit.epoch == 2:
+                self.state = net.state_dict()
+
+    class Keep:
+        def on_epoch_end(self, net, fit):
+            if fit.epoch == 2:
+                self.state = net.state_dict()
+
+    whole, second, keep = network(), network(), Keep()
+    fit(whole, 4, callbacks=[Halve(), keep])
+    second.load_state_dict(keep.state)
+    fit(second, 4, resume=True, callbacks=[Halve()])
+    assert_same_course(second, whole)
+
+
+def test_more_epochs_than_were_asked_for_at_first():
+    whole, first = network(**REGULARIZED), network(**REGULARIZED)
+    fit(whole, 6, "none", optimizer="momentum")
+    fit(first, 4, "none", optimizer="momentum")
+    fit(first, 6, "none", resume=True)
+    assert_same_course(first, whole)
+    before = snapshot(first)
+    assert len(fit(first, 6, "none", resume=True).loss) == 6  # nothing is left to do
+    assert_bits(first, before)
+
+
+def test_another_learning_rate_from_now_on():
+    net = network()
+    fit(net, 2, "none", optimizer="adam")
+    history = fit(net, 4, "none", resume=True, learning_rate=0.01)
+    assert history.learning_rate == [0.001, 0.001, 0.01, 0.01]
+    history = fit(net, 5, "none", resume=True, optimizer=optimizers.Adam(learning_rate=0.5, betas=(0.5, 0.9)))
+    assert history.learning_rate[-1] == 0.5
+
+
+def test_train_batch_goes_on_too():
+    net, other = network(dropout=0.5), network(dropout=0.5, seed=8)
+    X, y = data_for(net)
+    net.train_batch(X, y, optimizer="adam")
+    other.load_state_dict(net.state_dict())
+    assert [each.train_batch(X, y, optimizer="adam") for each in (net, other)]
+    assert_bits(net, snapshot(other))
+
+
+def test_an_interrupted_fit_goes_on():
+    import signal
+
+    class Press:
+        def on_epoch_end(self, net, fit):
+            signal.raise_signal(signal.SIGINT)
+
+    whole, net = network(**REGULARIZED), network(**REGULARIZED)
+    fit(whole, 5, optimizer="adam")
+    with pytest.warns(UserWarning, match="stopped training after epoch 1 of 5"):
+        fit(net, 5, optimizer="adam", callbacks=[Press()])
+    history = fit(net, 5, resume=True)
+    assert not history.interrupted
+    assert_same_course(net, whole)
+
+
+def test_a_state_is_plain_and_shares_nothing():
+    net = network(**REGULARIZED)
+    fit(net, 2, optimizer="adam")
+    state = net.state_dict()
+    assert all(isinstance(value, np.ndarray | int | float | str) for value in state.values())
+    kept = {name: np.copy(value) for name, value in state.items()}
+    fit(net, 4, resume=True)
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, kept[name])
+    net.load_state_dict(state)
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value[...] = value[..., ::-1] if value.dtype.kind == "U" else 0
+    assert all(w.any() for w in net.weights)
+    json.loads(state["history"])
+
+
+def test_a_state_without_training(tmp_path):
+    net, other = network(), network(seed=5)
+    fit(other, 1)
+    other.load_state_dict(net.state_dict())
+    assert_bits(other, snapshot(net))
+    with refused(ValueError, "resume=True needs a fit to go on from, but this network has not been trained"):
+        fit(other, 2, resume=True)
+    fit(net, 1)
+    net.save(tmp_path / "net.npz")
+    loaded = MLP.load(tmp_path / "net.npz")
+    assert loaded.history.loss == []
+    with refused(ValueError, "resume=True needs a fit to go on from"):
+        fit(loaded, 2, resume=True)
+
+
+def test_files_of_the_first_format_still_load(tmp_path):
+    net = MLP([4, 8, 3], activation="logistic", seed=10**30, dtype="float64", input_scale=0.5)
+    old = {"format": "fastmlp 1", "layers": [4, 8, 3], "activation": "logistic", "init": "he", "seed": str(10**30)}
+    old |= {"dtype": "float64", "input_scale": 0.5}
+    old |= {f"weights_{i}": w for i, w in enumerate(net.weights)} | {f"biases_{i}": b for i, b in enumerate(net.biases)}
+    for extra in ({}, {"without": "input_scale"}):
+        storage.save_npz(tmp_path / "net.npz", **{name: v for name, v in old.items() if name != extra.get("without")})
+        loaded = MLP.load(tmp_path / "net.npz")
+        assert_bits(loaded, snapshot(net))
+        assert loaded.output == "softmax"
+        assert loaded.input_scale == (1.0 if extra else 0.5)
+        assert loaded.dropout_rates == (0.0, 0.0)
+
+
+def test_pickles_of_older_versions():
+    net = MLP([4, 8, 3])
+    state = net.__getstate__()
+    for name in ("output", "label_smoothing", "l2", "dropout", "input_dropout", "input_noise", "_passes", "_progress"):
+        del state[name]
+    del state["_regularization_seed"]
+    old = object.__new__(MLP)
+    old.__setstate__(state)
+    X, y = data_for(old)
+    for each in (net, old):
+        each.fit(X, y, epochs=2)
+    assert_bits(old, snapshot(net))
+    assert repr(old) == repr(net)
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": "sgd"}, "resume=True goes on with Adam("),
+        ({"optimizer": "adamw"}, "it cannot with AdamW("),
+        ({"schedule": "none"}, "resume=True goes on with the schedule Cosine, not Constant; pass it again"),
+        ({"schedule": "one_cycle"}, "resume=True goes on with the schedule Cosine, not OneCycle; pass it again"),
+        ({"learning_rate": -1}, "learning_rate must be positive and finite, not -1"),
+    ],
+)
+def test_another_course_is_refused(arguments, message):
+    net = network()
+    fit(net, 2, optimizer="adam")
+    before = net.state_dict()
+    with refused(ValueError, message):
+        fit(net, 4, resume=True, **arguments)
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": np.array([4, 5])}, "the state has parameters that do not fit its layers [4, 5]"),
+        ({"format": "fastmlp 99"}, "the state holds no network saved by fastmlp"),
+        ({"weights_1": None}, "the state is incomplete: it has no 'weights_1'"),
+        ({"activation": "tanh"}, "the state is of a network with activation='tanh', but this one has 'gelu'"),
+        ({"dropout": 0.5}, "the state is of a network with dropout=0.5, but this one has 0.3"),
+        ({"l2": None}, "the state is of a network with l2=0.0, but this one has 0.01"),
+        ({"output": "logistic"}, "the state is of a network with output='logistic', but this one has 'softmax'"),
+        ({"biases_0": np.full(7, np.nan)}, "the state is damaged: its parameters are not all finite"),
+        ({"history": None}, "the state is incomplete: it has no 'history'"),
+        ({"history": "x"}, "the state is damaged"),
+        ({"history": '{"losses": []}'}, "the state is damaged"),
+        ({"generator": "{}"}, "the state is damaged"),
+        ({"generator": "[]"}, "the state is damaged"),
+        ({"passes": -1}, "the state is damaged: its passes is -1"),
+        ({"steps": 1.5}, "the state is damaged: its steps is 1.5"),
+        ({"epochs": "x"}, "the state is damaged: its epochs is 'x'"),
+        ({"learning_rate_factor": "x"}, "the state is damaged"),
+        ({"optimizer": "Adem"}, "the state is damaged: its optimizer must be one of"),
+        ({"optimizer": "get_optimizer"}, "the state is damaged"),
+        ({"optimizer": "Optimizer"}, "the state is damaged"),
+        ({"optimizer_settings": '{"learning_rate": -1}'}, "the state is damaged: learning_rate must be positive"),
+        ({"optimizer_settings": '{"rate": 1}'}, "the state is damaged"),
+        ({"optimizer_settings": "[1]"}, "the state is damaged"),
+        ({"memory_3_1": None}, "the state is incomplete: it has no 'memory_3_1'"),
+        ({"memory_0_0": np.zeros(3)}, "the state is damaged: its optimizer's memory does not fit its layers"),
+        ({"memory_0_1": np.full((4, 7), np.inf)}, "the state is damaged: its optimizer's numbers are not all finite"),
+        ({"schedule_state": "["}, "the state is damaged"),
+    ],
+)
+def test_states_that_do_not_fit(change, message):
+    net = network(**REGULARIZED)
+    fit(net, 1, optimizer="adam")
+    good = net.state_dict()
+    bad = {name: value for name, value in (good | change).items() if value is not None}
+    fit(net, 2, resume=True)
+    before = net.state_dict()
+    with refused(ValueError, message):
+        net.load_state_dict(bad)
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    net.load_state_dict(good)
+
+
+def test_a_file_that_training_did_not_write(tmp_path):
+    net = network()
+    fit(net, 1, optimizer="adam")
+    path = tmp_path / "net.npz"
+    storage.save_npz(path, **(net.state_dict() | {"steps": -3}))
+    with refused(ValueError, f"{path} is damaged: its steps is -3"):
+        MLP.load(path)
+
+
+def test_a_state_is_not_loaded_while_somebody_trains():
+    net = network()
+    state = net.state_dict()
+
+    class Load:
+        def on_epoch_end(self, net, fit):
+            net.load_state_dict(state)
+
+    with refused(RuntimeError, "this network is being trained already"):
+        fit(net, 2, callbacks=[Load()])
