@@ -188,7 +188,6 @@ class Network(Model):  # noqa: D101
                 plan.load_state(course.schedule_state)
             else:
                 plan.start()
-            self.history, self._progress = fit.history, course
             Fit(
                 net=self,
                 state=fit,
