@@ -267,7 +267,9 @@ input_dropout, input_noise
     def score(self, X: Any, y: npt.ArrayLike) -> float:
         """Return the part of the rows that is predicted right, with all their labels; for numbers R²."""
         X_, y_ = self._check_data(X, y)
-        return self._mean_losses(X_, y_)["accuracy"] if self._head.classifies else self._measured(X_, y_, {"": r2})[""]
+        if self._head.classifies:
+            return self._mean_losses(X_, y_)["accuracy"]
+        return r2(self._head.as_handed_in(y_), self._predicted(X_))
 
     def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
         """Return the mean loss, and the accuracy where outputs are no numbers: ``{"loss": ..., "accuracy": ...}``."""

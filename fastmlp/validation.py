@@ -70,7 +70,7 @@ def check_layers(layers: object) -> tuple[int, ...]:
 def check_choice(name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NOTHING) -> str:
     """Return `value` if it is one of `choices`; if not, say which exist and which may be meant."""
     if isinstance(value, str) and value in choices:
-        return value
+        return str(value)  # NumPy's strings are others
     word = value.lower() if isinstance(value, str) else ""
     close = [also_called[word]] if word in also_called else difflib.get_close_matches(word, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -151,9 +151,8 @@ def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) 
     also_called = {"sigmoid": "logistic", "swish": "silu", "linear": "identity", "lrelu": "leaky_relu"}
     if isinstance(activation, str) or not isinstance(activation, (Sequence, np.ndarray)):
         return check_choice("activation", activation, choices, also_called)
-    return tuple(
-        check_choice(name, each, choices, also_called) for name, each in _one_each("activation", activation, n_hidden)
-    )
+    names = _one_each("activation", activation, n_hidden)
+    return tuple(check_choice(name, each, choices, also_called) for name, each in names)
 
 
 def check_dropout(dropout: object, n_hidden: int) -> float | tuple[float, ...]:

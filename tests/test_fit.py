@@ -351,6 +351,7 @@ ONES = np.ones(N)
             ValueError,
             "monitor is 'val_loss', but this fit",
         ),
+        ({"callbacks": [EarlyStopping()]}, ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy"),
         ({"resume": 1}, TypeError, "resume must be True or False, not 1"),
         ({"shuffle": 1}, TypeError, "shuffle must be True or False, not 1"),
     ],
