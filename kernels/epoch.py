@@ -14,10 +14,10 @@ import math
 
 from .activations import activate, activate_gradient, floor_of
 from .csr import csr_forward, csr_update, link_features, read_csr
-from .dense import axpy, forward, transpose, update, update_bias
+from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
 from .jit import entry, part
 from .losses import argmax, largest_of, softmax, softmax_cross_entropy
-from .rows import fetch_bytes, fetch_nothing, fetch_packed, pack_numbers, read_in_place, read_packed, widen_rows
+from .rows import fetch_nothing, fetch_packed, fetch_row, pack_numbers, read_in_place, read_packed, widen_rows
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
@@ -157,25 +157,11 @@ def dense_forward(in_place):
         h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
         rows_in = x if in_place else work
-        forward(
-            work,
-            h,
-            rows_in,
-            notes,
-            0,
-            weights,
-            w,
-            w_pitch,
-            params,
-            b,
-            n_in,
-            pitch,
-            row,
-            end_row,
-            column,
-            end_column,
-            floor,
-        )
+        fetched = rows_to_fetch(end_row - row, end_column - column, len(orders))
+        forward_and_fetch(
+            work, h, rows_in, notes, 0, weights, w, w_pitch, params, b, n_in, pitch, row, end_row, column, end_column,
+            floor, x, orders, at + rows, fetched,
+        )  # fmt: skip
 
     return first_forward
 
@@ -256,9 +242,7 @@ TRAIN = {
     "dense": training("train_dense", read_in_place, dense_forward(True), dense_update(True)),
     "bytes": training("train_bytes", widen_rows, dense_forward(False), dense_update(False)),
     "packed": training("train_packed", read_packed, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": training(
-        "train_sparse_bytes", widen_rows, packed_forward(False, fetch_bytes), packed_update(False)
-    ),
+    "sparse bytes": training("train_sparse_bytes", widen_rows, packed_forward(False, fetch_row), packed_update(False)),
     "csr": training("train_csr", read_csr, csr_first_forward, csr_first_update),
 }
 """The compiled minibatch loop for each kind of rows."""
@@ -300,8 +284,9 @@ def forward_pass(work, plan, params, notes, chunk, rows, first_row, last_row, me
         column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
         at = layer * chunk
         forward(
-            work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column, floor
-        )
+            work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column, floor,
+            work, notes, 0, 1,
+        )  # fmt: skip
         finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size)
 
 
@@ -332,24 +317,9 @@ def backward_pass(work, plan, notes, chunk, rows, first_row, last_row, meetings,
         )
         n_out, t, column, end_column = plan[layer, N_OUT], plan[layer, T], plan[below, COLUMN], plan[below, END_COLUMN]
         forward(
-            work,
-            d,
-            work,
-            notes,
-            at,
-            work,
-            t,
-            pitch,
-            work,
-            0,
-            n_out,
-            d_pitch,
-            row,
-            end_row,
-            column,
-            end_column,
-            -math.inf,
-        )
+            work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
+            -math.inf, work, notes, 0, 1,
+        )  # fmt: skip
         activate_gradient(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, kind)
     if plan[0, MEET_BACK]:
         meet(meetings, size)
