@@ -104,6 +104,8 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
+    _prepare_looks = True
+
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
