@@ -16,10 +16,10 @@ from functools import cache
 
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
 from .csr import csr_forward, csr_update, link_features, read_csr
-from .dense import axpy, forward, transpose, update, update_bias
+from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
 from .jit import entry, part
 from .losses import HEADS
-from .rows import fetch_bytes, fetch_nothing, fetch_packed, pack_numbers, read_in_place, read_packed, widen_rows
+from .rows import fetch_nothing, fetch_packed, fetch_row, pack_numbers, read_in_place, read_packed, widen_rows
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
@@ -213,25 +213,11 @@ def dense_forward(in_place):
         h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
         rows_in = x if in_place else work
-        forward(
-            work,
-            h,
-            rows_in,
-            notes,
-            0,
-            weights,
-            w,
-            w_pitch,
-            params,
-            b,
-            n_in,
-            pitch,
-            row,
-            end_row,
-            column,
-            end_column,
-            floor,
-        )
+        fetched = rows_to_fetch(end_row - row, end_column - column, len(orders))
+        forward_and_fetch(
+            work, h, rows_in, notes, 0, weights, w, w_pitch, params, b, n_in, pitch, row, end_row, column, end_column,
+            floor, x, orders, at + rows, fetched,
+        )  # fmt: skip
 
     return first_forward
 
@@ -312,7 +298,7 @@ TRAIN_ROWS = {
     "dense": (read_in_place, dense_forward(True), dense_update(True)),
     "bytes": (widen_rows, dense_forward(False), dense_update(False)),
     "packed": (read_packed, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": (widen_rows, packed_forward(False, fetch_bytes), packed_update(False)),
+    "sparse bytes": (widen_rows, packed_forward(False, fetch_row), packed_update(False)),
     "csr": (read_csr, csr_first_forward, csr_first_update),
 }
 INFER_ROWS = {
@@ -408,7 +394,7 @@ def hidden_layers(finish, go_back):
             at = layer * chunk
             forward(
                 work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column,
-                floor,
+                floor, work, notes, 0, 1,
             )  # fmt: skip
             finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size)
 
@@ -424,7 +410,7 @@ def hidden_layers(finish, go_back):
             n_out, column, end_column = plan[layer, N_OUT], plan[below, COLUMN], plan[below, END_COLUMN]
             forward(
                 work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
-                -math.inf,
+                -math.inf, work, notes, 0, 1,
             )  # fmt: skip
             go_back(work, plan, below, settings, row, end_row)
         if plan[0, MEET_BACK]:

@@ -31,8 +31,9 @@ class Call:
     @staticmethod
     def forward(*, out, x, starts, w, b, n_in, pitch, rows, columns, floor=-np.inf, at=0, starts_at=0, w_at=0, b_at=0):
         dense.forward(
-            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor)
-        )
+            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor),
+            x, starts, 0, 1,
+        )  # fmt: skip
 
     @staticmethod
     def update(*, w, x, starts, delta, zeros, n_rows, pitch, inputs, columns, rate, at=0, starts_at=0, delta_at=0):
