@@ -60,7 +60,8 @@ def _each_mark_of_two(builder, words, base, base_step, state, body):
         state = body(base, i, state)
         return [*go_on(builder.and_(mask, builder.sub(mask, I64(1))), rest, base), *state]
 
-    state = [*go_on(*words, base), *state]
+    mask, rest = words
+    state = [*go_on(mask, rest, base), *state]
     return loop_while(builder, state, lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[3:]
 
 
