@@ -47,8 +47,6 @@ class MLP(Network):  # noqa: D101
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
         _only(
             l2=not self.l2,
-            input_dropout=not self.input_dropout,
-            input_noise=not self.input_noise,
         )
         self._layout = Layout(self.layers, self.dtype)
         plain = set(self.activations) <= {"relu", "identity"}
@@ -109,16 +107,24 @@ class MLP(Network):  # noqa: D101
 
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
+        if self.input_noise:
+            first_layer = "dense"  # zeros do not stay zero
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
-        self._compile_training(rows)
+        self._compile_training(rows, self._disturbed(rows.kind))
         return rows
 
-    def _compile_training(self, rows: Rows) -> None:
-        with self._workspace(1, 1, False, rows.kind) as space:
+    def _disturbed(self, kind: str) -> str:
+        """Return the kind that rows become by dropout and noise of the inputs."""
+        if self.input_noise or (self.input_dropout and kind not in ("packed", "csr")):
+            return f"disturbed {kind}"
+        return f"dropped {kind}" if self.input_dropout else kind
+
+    def _compile_training(self, rows: Rows, kind: str) -> None:
+        with self._workspace(1, 1, False, kind) as space:
             outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros(0, self._target_dtype)
             call = self._call(space, outcome, rows, y, None, order, 1, 0.0, 0, self._kernel_settings())
-            self._compile(self._train_loop(rows.kind), lambda: call(0, 1, 0))
+            self._compile(self._train_loop(kind), lambda: call(0, 1, 0))
 
     @property
     def _target_dtype(self) -> str:
@@ -132,7 +138,8 @@ class MLP(Network):  # noqa: D101
         """Return the numbers that kernels look up in `settings`."""
         rates = [*self.dropout_rates, 0.0] if drop else [0.0] * len(self.layers)
         pairs = [(keep_threshold(rate), 1 / (1 - rate)) for rate in rates]
-        numbers = [self.label_smoothing, self._regularization_seed, first_epoch % 2**32, *np.ravel(pairs)]
+        noise = self.input_noise if drop else 0.0
+        numbers = [self.label_smoothing, noise, self._regularization_seed, first_epoch % 2**32, *np.ravel(pairs)]
         return np.array(numbers, np.float64)
 
     def _prepare_inference(self, X: Any) -> None:
@@ -164,7 +171,8 @@ class MLP(Network):  # noqa: D101
         long, learning_rate = batch_size > _CHUNK, descent.optimizer.learning_rate
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._training_size(batch_size)
-        with self._workspace(batch_size, size, long, rows.kind, rows.most_numbers(min(batch_size, _CHUNK))) as space:
+        n_links = rows.most_numbers(min(batch_size, _CHUNK))
+        with self._workspace(batch_size, size, long, self._disturbed(rows.kind), n_links) as space:
             settings = self._kernel_settings(True, descent.epoch)
             call = self._call(
                 space, outcome, rows, y, descent.row_weights, orders, batch_size, learning_rate, mode, settings
@@ -213,13 +221,13 @@ class MLP(Network):  # noqa: D101
         settings: npt.NDArray[np.float64],
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        train = self._train_loop(rows.kind)
+        train = self._train_loop(space.kind)
         outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
         weights = self._params[:0] if row_weights is None else row_weights
         data = (rows.x, rows.starts, rows.index, as_kernel_input(y), weights, orders.reshape(-1))
 
         def call(rank: int, size: int, n_epochs: int) -> None:
-            own = (space.notes[rank], space.marks[rank], space.links[rank])
+            own = (space.notes[rank], space.marks[rank], space.links[rank], space.taken[rank], space.features[rank])
             sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale, learning_rate)
             train(
                 self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], settings,
@@ -230,7 +238,7 @@ class MLP(Network):  # noqa: D101
 
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        self._compile_training(rows)
+        self._compile_training(rows, rows.kind)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]

@@ -15,9 +15,13 @@ from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
 __all__ = ["Workspace"]
 
-MARKED = ("packed", "sparse", "sparse bytes")
-STAGED = ("sparse", "bytes", "sparse bytes")
-"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked, and that are brought into the workspace."""
+MARKED = ("packed", "sparse", "sparse bytes", "dropped packed", "disturbed sparse bytes")
+STAGED = (
+    "sparse", "bytes", "sparse bytes", "dropped packed", "disturbed dense", "disturbed bytes", "disturbed sparse bytes",
+    "disturbed csr",
+)  # fmt: skip
+CSR = ("csr", "dropped csr")
+"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked; that are brought into the workspace; of CSR."""
 
 _FAR = 1024  # numbers beyond those lines that a processor fetches ahead
 
@@ -55,7 +59,7 @@ class Workspace:
         dropout: bool = False,
     ) -> None:
         n_layers = len(layout.shapes)
-        self.chunk = chunk
+        self.chunk, self.kind = chunk, kind
         self._lanes = layout.lanes
         plan = np.zeros((n_layers, epoch.FIELDS), np.int64)
         at = max(*layout.pitches, layout.lanes * tile.VECTORS)
@@ -79,7 +83,7 @@ class Workspace:
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
-        if kind != "csr" and not accumulate:
+        if kind not in CSR and not accumulate:
             at = self._give_own_weights(at)
         self.work = aligned_zeros(at, layout.dtype)
         self.gradient = aligned_zeros(layout.size if accumulate else 0, layout.dtype)
@@ -94,7 +98,10 @@ class Workspace:
             self.notes.append(notes.ravel().copy())
         marked = kind in MARKED
         self.marks = [np.zeros(chunk * words if marked else 0, np.uint64) for _ in range(n_threads)]
-        if kind == "csr":
+        n_taken = n_links + layout.lanes if kind == "dropped csr" else 0
+        self.taken = [np.zeros(n_taken, layout.dtype) for _ in range(n_threads)]
+        self.features = [np.zeros(n_taken, np.int32) for _ in range(n_threads)]
+        if kind in CSR:
             n_links = 1 + layout.layers[0] + csr.LINK_FIELDS * n_links
             self.links: list[npt.NDArray[Any]] = [np.zeros(n_links, np.int32) for _ in range(n_threads)]
         else:
@@ -118,7 +125,7 @@ class Workspace:
             return n * rank // n_threads, n * (rank + 1) // n_threads
 
         by_columns = (plan[:, epoch.WIDTH] >= 2 * n_threads) & (n_threads > 1)
-        by_columns[0] &= kind != "csr"
+        by_columns[0] &= kind not in CSR
         for layer, (row, columns) in enumerate(zip(plan, by_columns, strict=True)):
             squares = -(-row[epoch.N_IN] // lanes)
             first, last = (0, squares) if columns else share(squares)

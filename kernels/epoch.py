@@ -17,9 +17,19 @@ from functools import cache
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
 from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
+from .disturb import copy_rows, disturb_nothing, disturb_rows, drop_csr, drop_packed, spread_rows, take_nothing
 from .jit import entry, part
 from .losses import HEADS
-from .rows import fetch_nothing, fetch_packed, fetch_row, pack_numbers, read_in_place, read_packed, widen_rows
+from .rows import (
+    bring_bytes,
+    fetch_nothing,
+    fetch_packed,
+    fetch_row,
+    pack_numbers,
+    read_in_place,
+    read_packed,
+    widen_rows,
+)
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
@@ -48,10 +58,10 @@ ACCUMULATE, COMMIT = 1, 2
 NUMBERS, LABELS, LOSSES = range(3)
 """Modes of :func:`infer`: what a head gives as numbers, such as probabilities, or as integers, or the losses."""
 
-SMOOTHING, SEED, EPOCH, DROPOUT = range(4)
-"""Places in ``settings``: of a softmax's labels; what the random numbers are keyed by, of which the second counts on;
-and from ``DROPOUT`` on, of the inputs of each layer, from which random word on a unit is kept and what it is then
-multiplied by."""
+SMOOTHING, NOISE, SEED, EPOCH, DROPOUT = range(5)
+"""Places in ``settings``: of a softmax's labels; of the inputs; what the random numbers are keyed by, of which the
+second counts on; and from ``DROPOUT`` on, of the inputs of each layer, from which random word on a unit is kept and
+what it is then multiplied by."""
 
 
 def training(name, first_layer, hidden, row_loss_of):
@@ -60,20 +70,21 @@ def training(name, first_layer, hidden, row_loss_of):
     Parameters
     ----------
     name : str
-    first_layer : triple of parts
-        How the first layer takes its rows, and its two products.
+    first_layer : tuple of parts
+        How the first layer takes its rows, how they are disturbed, and its two products.
     hidden : triple of parts
         What :func:`hidden_layers` gives.
     row_loss_of : part
         Loss of a row.
     """
-    take_rows, first_forward, first_update = first_layer
+    take_rows, disturb, first_forward, first_update = first_layer
+    apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
     finish_layer, forward_pass, backward_pass = hidden
     loss_pass = losses(row_loss_of)
 
     def train(
-        params, gradient, work, notes, marks, links, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
-        x, starts, index, targets, row_weights, orders, plan, settings,
+        params, gradient, work, notes, marks, links, taken, features, epoch_loss, epoch_hits, row_loss, row_hit,
+        control, meetings, x, starts, index, targets, row_weights, orders, plan, settings,
         n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
@@ -81,6 +92,7 @@ def training(name, first_layer, hidden, row_loss_of):
         weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
         if plan[0, OWN_PITCH]:
             weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
+        x_, index_ = (taken, features) if apart else (x, index)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
@@ -96,8 +108,13 @@ def training(name, first_layer, hidden, row_loss_of):
                     at = epoch * n_rows + first
                     note_rows(notes, plan, orders, at, rows, chunk)
                     take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
+                    disturb(
+                        notes, marks, work, x, starts, index, taken, features, orders, at, rows, plan[0, N_IN], ends_at,
+                        int(settings[SEED]), int(settings[EPOCH]) + epoch, settings[NOISE], int(settings[DROPOUT]),
+                        settings[DROPOUT + 1],
+                    )  # fmt: skip
                     first_forward(
-                        work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+                        work, plan, params, weights, w, w_pitch, x_, starts, index_, marks, notes, chunk, orders, at,
                         rows, row, end_row,
                     )  # fmt: skip
                     finish_layer(work, plan, 0, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
@@ -130,20 +147,9 @@ def training(name, first_layer, hidden, row_loss_of):
                         return
                     if weight > 0.0:
                         first_update(
-                            first_target,
-                            w,
-                            w_pitch,
-                            work,
-                            plan,
-                            x,
-                            index,
-                            marks,
-                            links,
-                            notes,
-                            rows,
-                            chunk,
+                            first_target, w, w_pitch, work, plan, x_, index_, marks, links, notes, rows, chunk,
                             target_rate,
-                        )
+                        )  # fmt: skip
                         update_pass(target, work, plan, notes, chunk, rows, target_rate)
                     meet(meetings, size)
                 if mode & COMMIT and weight > 0.0:
@@ -294,12 +300,22 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
+_DENSE = dense_forward(False), dense_update(False)
+_PACKED = packed_forward(False, fetch_packed), packed_update(False)
+_MARKED = packed_forward(False, fetch_row), packed_update(False)
+
 TRAIN_ROWS = {
-    "dense": (read_in_place, dense_forward(True), dense_update(True)),
-    "bytes": (widen_rows, dense_forward(False), dense_update(False)),
-    "packed": (read_packed, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": (widen_rows, packed_forward(False, fetch_row), packed_update(False)),
-    "csr": (read_csr, csr_first_forward, csr_first_update),
+    "dense": (read_in_place, disturb_nothing, dense_forward(True), dense_update(True)),
+    "bytes": (widen_rows, disturb_nothing, *_DENSE),
+    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed), packed_update(True)),
+    "sparse bytes": (widen_rows, disturb_nothing, *_MARKED),
+    "csr": (read_csr, disturb_nothing, csr_first_forward, csr_first_update),
+    "disturbed dense": (copy_rows, disturb_rows, *_DENSE),
+    "disturbed bytes": (bring_bytes, disturb_rows, *_DENSE),
+    "disturbed sparse bytes": (bring_bytes, disturb_rows, *_MARKED),
+    "disturbed csr": (spread_rows, disturb_rows, *_DENSE),
+    "dropped packed": (take_nothing, drop_packed, *_PACKED),
+    "dropped csr": (take_nothing, drop_csr, csr_first_forward, csr_first_update),
 }
 INFER_ROWS = {
     "dense": (read_in_place, dense_forward(True)),

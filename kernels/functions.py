@@ -5,6 +5,7 @@ Series end below half a unit in the last place; what they lose is said in units 
 
 import numpy as np
 from llvmlite import ir
+from numba.core import cgutils
 
 from .simd import Lanes, fma, maximum, where
 
@@ -75,6 +76,49 @@ def tanh(z):
     small = expm1(-2.0 * maximum(z, -z))
     size = -small / (2.0 + small)
     return where(z.of(0) > z, -size, size)
+
+
+def log(x):
+    """Give the logarithm of a float64 number from 2**-1000 to 1, to 2 units in the last place.
+
+    It is ``e log 2 + log m`` with m between the roots of 1/2 and 2; with ``s = (m - 1) / (m + 1)``, ``log m`` is
+    ``2 s (1 + s**2 / 3 + s**4 / 5 + ...)``.
+    """
+    b, integer = x.builder, ir.VectorType(ir.IntType(64), x.count)
+
+    def words(number):
+        return ir.Constant(integer, [number] * x.count)
+
+    root_bits = int(np.float64(np.sqrt(0.5)).view(np.int64))
+    bits = b.bitcast(x.value, integer)
+    exponent = b.ashr(b.sub(bits, words(root_bits)), words(52))
+    m = Lanes(b, b.bitcast(b.sub(bits, b.shl(exponent, words(52))), x.value.type))
+    e = Lanes(b, b.sitofp(exponent, x.value.type))
+    s = (m - 1.0) / (m + 1.0)
+    square = s * s  # at most 0.03
+    log_m = fma(polynomial(square, [2 / (2 * k + 1) for k in range(1, 11)]) * square, s, 2.0 * s)
+    return fma(e, x.of(np.log(2)), log_m)
+
+
+def turn(x):
+    """Give cosine and sine of ``2 pi x`` of float64 numbers from 0 to 1, to a few units in the last place of 1."""
+    magic = 1.5 * 2.0**52  # adding it rounds to an integer
+    quarter = (4.0 * x + magic) - magic
+    t = fma(quarter, x.of(-0.25), x) * (2 * np.pi)
+    square = t * t
+    c = polynomial(square, [(-1) ** k / _factorial(2 * k) for k in range(9)])
+    s = polynomial(square, [(-1) ** k / _factorial(2 * k + 1) for k in range(9)]) * t
+    cosine = where(quarter == 1.0, -s, where(quarter == 2.0, -c, where(quarter == 3.0, s, c)))
+    sine = where(quarter == 1.0, c, where(quarter == 2.0, -s, where(quarter == 3.0, -c, s)))
+    return cosine, sine
+
+
+def sqrt(x):
+    """Give the square root, rounded once."""
+    kind = x.value.type
+    name = f"llvm.sqrt.v{kind.count}f{x.bits}"
+    function = cgutils.get_or_insert_function(x.builder.module, ir.FunctionType(kind, [kind]), name)
+    return Lanes(x.builder, x.builder.call(function, [x.value]))
 
 
 def _factorial(k):

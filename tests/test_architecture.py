@@ -27,6 +27,7 @@ RANKS = {
     "sparse": 3,
     "csr": 3,
     "activations": 3,
+    "disturb": 3,
     "losses": 3,
     "optimizers": 3,
     "team": 3,

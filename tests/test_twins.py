@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from heads import ALL_ACTIVATIONS, HEADS
 from nets import LONG, assert_close, parameters, snapshot
+from scipy import sparse
 
 from fastmlp import MLP, reference
 
@@ -178,3 +179,39 @@ def test_dropout_of_hidden_layers(activation, dtype):
         X, y = data_for(compiled, 29)
         assert_same_training(compiled, plain, X, y, factor=5)
         assert_close(compiled.gradients(X, y)[1], plain.gradients(X, y)[1], dtype, 5)
+
+
+FORMS = {
+    "dense": (0.0, lambda X: X, "dense"),
+    "packed": (0.7, lambda X: X, "sparse"),
+    "bytes": (0.0, lambda X: (40 * np.abs(X)).astype(np.uint8), "dense"),
+    "sparse bytes": (0.7, lambda X: (40 * np.abs(X)).astype(np.uint8), "sparse"),
+    "csr": (0.7, sparse.csr_array, "auto"),
+}
+DISTURBED = [
+    *(({"input_dropout": 0.3}, form) for form in FORMS),
+    *(({"input_noise": 0.4}, form) for form in ("dense", "bytes", "csr", "packed")),
+    ({"input_noise": 0.2, "input_dropout": 0.6, "dropout": 0.5}, "csr"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("settings", "form"), DISTURBED, ids=str)
+def test_disturbed_inputs(settings, form, dtype):
+    zeros, make, first_layer = FORMS[form]
+    for layers in ([13, 33, 7], [70, 9, 3], [129, 7], [1, 5, 2]):
+        compiled, plain = twins(
+            layers,
+            dtype=dtype,
+            first_layer=first_layer,
+            seed=5,
+            input_scale=1 / 100 if "bytes" in form else 1,
+            **settings,
+        )
+        X, y = data_for(compiled, 29, zeros=zeros)
+        X = make(X)
+        assert_same_training(compiled, plain, X, y, factor=5)
+        assert_close(compiled.gradients(X, y)[1], plain.gradients(X, y)[1], dtype, 5)
+        for net in (compiled, plain):
+            net.trained = net.train_batch(X, y, 0.1)
+        assert compiled.trained == pytest.approx(plain.trained, rel=1e-4 if dtype == "float32" else 1e-10)
