@@ -294,7 +294,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             if np.any(getattr(self, name)):
                 raise ValueError(f"{name} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
         net = self._network()
-        X, y = net._check_data(X, targets)
+        X, y = net._check_data(X, targets, finite=False)
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(self.out_activation_, self.n_outputs_)
         result = minimize(
@@ -323,7 +323,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         hooks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        optimizer = of_scale(self._optimizer(), scale.gradient)
+        optimizer = of_scale(self._descends_by(), scale.gradient)
         if validation is not None:
             X_val, y_val, weights_val = self._check_validation(*validation)
         elif self.early_stopping:
@@ -331,12 +331,12 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         else:
             X_val = y_val = weights_val = None
         net = self._network()
-        X, y_ = net._check_data(X, targets)
+        X, y_ = net._check_data(X, targets, finite=False)  # scikit-learn has looked
         row_weights = net._row_weights(y_, weights, None)
         batch_size = self._batch_size(len(y_))
         checked = metrics = monitor = None
         if X_val is not None:
-            checked = net._check_data(X_val, self._encode(y_val), "validation ")
+            checked = net._check_data(X_val, self._encode(y_val), "validation ", finite=False)
             monitor, metrics = self._monitor(X_val, y_val, weights_val)
         progress = self._progress(net, optimizer, schedule, incremental)
         state = FitState(
@@ -351,13 +351,16 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         with net._training():
+            data = net._prepare(X, net.first_layer)
+            if checked is not None:
+                net._prepare_inference(checked[0])
             StochasticFit(
                 net=net,
                 state=state,
                 hooks=hooks,
                 progress=progress,
                 schedule=schedule,
-                data=net._prepare(X, net.first_layer),
+                data=data,
                 y=y_,
                 row_weights=row_weights,
                 clipping=Clipping(),
@@ -383,7 +386,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             )
         return int(min(self.batch_size, n_rows))
 
-    def _optimizer(self) -> Optimizer:
+    def _descends_by(self) -> Optimizer:
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
             return SGD(learning_rate=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
@@ -712,10 +715,11 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         X = self._check_X(X)
-        encoded = self._network().predict(X)
-        softmax = self.out_activation_ == "softmax"
-        predicted = self.classes_[encoded] if softmax else self._label_binarizer.inverse_transform(encoded)
-        return predicted  # type: ignore[no-any-return]
+        predicted: npt.NDArray[Any] = self._network().predict(X)
+        if self.out_activation_ == "softmax":
+            return np.asarray(self.classes_[predicted])
+        labels: npt.NDArray[Any] = self._label_binarizer.inverse_transform(predicted)
+        return labels
 
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class, or label, for each row.
@@ -776,7 +780,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
         if self._output() == "softmax" and y.ndim == 1:
-            return np.searchsorted(self.classes_, y)
+            return np.asarray(np.searchsorted(self.classes_, y))
         encoded: npt.NDArray[Any] = self._label_binarizer.transform(y)
         return encoded
 
