@@ -612,6 +612,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     }
     _classifies = True
     _numeric_y = False
+    loss = "log_loss"
 
     def __init__(
         self,
