@@ -23,6 +23,7 @@ from fastmlp.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.schedules import Constant, Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
 from fastmlp.training import Clipping, Descent, Outcome
+from fastmlp.validation import check_finite
 from fastmlp.workspace import Workspace
 
 __all__ = ["MLP"]
@@ -56,13 +57,23 @@ class MLP(Network):  # noqa: D101
         self._params = aligned_zeros(self._layout.size, self.dtype)
         self._alone = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
+        self._no_targets = np.zeros(0, self._target_dtype)
+        self._plain_settings = self._kernel_settings()
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
     @contextmanager
     def _workspace(
         self, n_rows: int, n_threads: int, accumulate: bool, kind: str, n_links: int = 0
     ) -> Iterator[Workspace]:
-        """Lend a workspace that nobody uses, of an earlier call or made now.
+        """Lend what `_borrow` returns."""
+        space, idle = self._borrow(n_rows, n_threads, accumulate, kind, n_links)
+        yield space
+        idle.append(space)
+
+    def _borrow(
+        self, n_rows: int, n_threads: int, accumulate: bool, kind: str, n_links: int = 0
+    ) -> tuple[Workspace, list[Workspace]]:
+        """Return a workspace that nobody uses, of an earlier call or made now, and the list to put it back to.
 
         It is for a power of two of rows, and of numbers in CSR rows: batches of many sizes share a few.
         """
@@ -72,8 +83,7 @@ class MLP(Network):  # noqa: D101
             space = idle.pop()
         except IndexError:
             space = Workspace(self._layout, self.activations, *key, dropout=any(self.dropout_rates[1:]))
-        yield space
-        idle.append(space)
+        return space, idle
 
     def _flops(self, n_rows: int) -> float:
         """Return about how many floating-point operations a step on `n_rows` takes."""
@@ -103,7 +113,7 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
-    _prepare_looks = True
+    _looks_itself = True
 
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
@@ -122,8 +132,8 @@ class MLP(Network):  # noqa: D101
 
     def _compile_training(self, rows: Rows, kind: str) -> None:
         with self._workspace(1, 1, False, kind) as space:
-            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros(0, self._target_dtype)
-            call = self._call(space, outcome, rows, y, None, order, 1, 0.0, 0, self._kernel_settings())
+            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), self._no_targets
+            call = self._call(space, outcome, rows, y, None, order, 1, 0.0, 0, self._plain_settings)
             self._compile(self._train_loop(kind), lambda: call(0, 1, 0))
 
     @property
@@ -143,7 +153,7 @@ class MLP(Network):  # noqa: D101
         return np.array(numbers, np.float64)
 
     def _prepare_inference(self, X: Any) -> None:
-        self._predicted(X[:1])
+        self._infer(X, epoch.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
@@ -243,7 +253,7 @@ class MLP(Network):  # noqa: D101
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
             call = self._call(
-                space, outcome, rows, y, row_weights, order, rows.n_rows, 0.0, epoch.ACCUMULATE, self._kernel_settings()
+                space, outcome, rows, y, row_weights, order, rows.n_rows, 0.0, epoch.ACCUMULATE, self._plain_settings
             )
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
@@ -286,42 +296,49 @@ class MLP(Network):  # noqa: D101
         losses: npt.NDArray[np.float64] = _NO_LOSSES,
         hits: npt.NDArray[np.bool_] = _NO_HITS,
         targets: Targets | None = None,
+        n_rows: int | None = None,
     ) -> None:
-        """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
+        """Run the network on the first `n_rows`, on all by default; refuse numbers that are not finite.
+
+        Each thread has a part of them, in calls between which Ctrl-C is heard.
+        """
         rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
-        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), rows.n_rows
-        none, settings = self._params[:0], self._kernel_settings()
+        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), n_rows or rows.n_rows
+        none, bad_row = self._params[:0], np.full(1, -1)
         if targets is None:
-            targets = np.zeros(0, self._target_dtype)
-        outputs = (none if numbers is None else numbers, predicted, losses, hits)
-        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(n_rows), self._params)
+            targets = self._no_targets
+        outputs = (none if numbers is None else numbers, predicted, losses, hits, bad_row)
+        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(rows.n_rows), self._params)
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
-            with self._workspace(chunk, 1, False, rows.kind) as space:
-                infer(
-                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], settings,
-                    space.meetings, first, last, space.chunk, self.input_scale, mode,
-                )  # fmt: skip
+            space, idle = self._borrow(chunk, 1, False, rows.kind)
+            infer(
+                *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], self._plain_settings,
+                space.meetings, first, last, space.chunk, self.input_scale, mode,
+            )  # fmt: skip
+            idle.append(space)
 
         self._compile(infer, lambda: call(0, 1))
         if n_rows == chunk:
             call(0, n_rows)
-            return
-        size = min(self._team_size(n_rows), -(-n_rows // chunk))
-        at_once = chunk * max(1, int(_CALL_SECONDS / self._seconds(chunk, 1)))
-        stopped = Event()
-
-        def share(rank: int) -> None:
-            last = n_rows * (rank + 1) // size
-            for first in range(n_rows * rank // size, last, at_once):
-                if not stopped.is_set():
-                    call(first, min(first + at_once, last))
-
-        if size == 1 and n_rows <= at_once:
-            call(0, n_rows)
         else:
-            run_together(size, share, stop=stopped.set)
+            size = min(self._team_size(n_rows), -(-n_rows // chunk))
+            at_once = chunk * max(1, int(_CALL_SECONDS / self._seconds(chunk, 1)))
+            stopped = Event()
+
+            def share(rank: int) -> None:
+                last = n_rows * (rank + 1) // size
+                for first in range(n_rows * rank // size, last, at_once):
+                    if not stopped.is_set():
+                        call(first, min(first + at_once, last))
+
+            if size == 1 and n_rows <= at_once:
+                call(0, n_rows)
+            else:
+                run_together(size, share, stop=stopped.set)
+        if bad_row[0] >= 0:
+            check_finite(X, X, "X")
 
 
 def _only(**supported: bool) -> None:

@@ -25,6 +25,8 @@ from .rows import (
     fetch_nothing,
     fetch_packed,
     fetch_row,
+    look_for_bad,
+    look_for_nothing,
     pack_numbers,
     read_in_place,
     read_packed,
@@ -168,13 +170,13 @@ def training(name, first_layer, hidden, row_loss_of):
 
 def inference(name, first_layer, hidden, head):
     """Build the loop that predicts around what the first layer does."""
-    take_rows, first_forward = first_layer
+    look, take_rows, first_forward = first_layer
     finish_layer, forward_pass, _ = hidden
     row_loss_of, numbers_of, labels_of = head
     loss_pass = losses(row_loss_of)
 
     def infer(
-        numbers, predicted, row_loss, row_hit, work, notes, marks,
+        numbers, predicted, row_loss, row_hit, bad_row, work, notes, marks,
         x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
         first_row, last_row, chunk, scale, mode,
     ):  # fmt: skip
@@ -182,6 +184,7 @@ def inference(name, first_layer, hidden, head):
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
         for first in range(first_row, last_row, chunk):
             rows = min(chunk, last_row - first)
+            look(bad_row, x, first, first + rows, plan[0, N_IN])
             take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
             first_forward(
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
@@ -318,11 +321,11 @@ TRAIN_ROWS = {
     "dropped csr": (take_nothing, drop_csr, csr_first_forward, csr_first_update),
 }
 INFER_ROWS = {
-    "dense": (read_in_place, dense_forward(True)),
-    "sparse": (pack_numbers, packed_forward(False, fetch_nothing)),
-    "bytes": (widen_rows, dense_forward(False)),
-    "sparse bytes": (widen_rows, packed_forward(False, fetch_nothing)),
-    "csr": (read_csr, csr_first_forward),
+    "dense": (look_for_bad, read_in_place, dense_forward(True)),
+    "sparse": (look_for_bad, pack_numbers, packed_forward(False, fetch_nothing)),
+    "bytes": (look_for_nothing, widen_rows, dense_forward(False)),
+    "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
+    "csr": (look_for_nothing, read_csr, csr_first_forward),
 }
 """What the first layer does with each kind of rows."""
 

@@ -307,7 +307,7 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, hidden, head, l
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
     answers = guarded({
         "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
-        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
+        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_), "bad_row": np.full(1, -1),
     })  # fmt: skip
     if kind == "packed":  # rows to predict are packed batch by batch
         kind, space = "sparse", Workspace(layout, activations, chunk, 1, False, "sparse")

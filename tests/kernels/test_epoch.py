@@ -93,6 +93,7 @@ class Run:
             none.astype(np.int64) if predicted is None else predicted,
             none if losses is None else losses,
             none.astype(np.bool_) if hits is None else hits,
+            np.full(1, -1),
             space.work, space.notes[0], space.marks[0], self.rows.x, self.rows.starts, self.rows.index, self.labels,
             self.params[:0], np.arange(len(self.x)), self.params, space.plans[0], SETTINGS, space.meetings,
             first, len(self.x) if last is None else last, space.chunk, SCALE, mode,
