@@ -15,11 +15,12 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.heads import Targets
 from fastmlp.kernels import epoch
+from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Network
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.schedules import Constant, Schedule
+from fastmlp.schedules import Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
 from fastmlp.training import Clipping, Descent, Outcome
 from fastmlp.workspace import Workspace
@@ -38,7 +39,22 @@ _INFER_CHUNK = 256
 _NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use
 _NO_LOSSES, _NO_HITS = np.zeros(0), np.zeros(0, np.bool_)
 
+_NO_NUMBERS = {name: np.zeros(0, name) for name in ("float32", "float64")}
+
 _compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
+
+
+class _Memory(list[list[Floats]]):
+    """An optimizer's memory: for each parameter a list of views into `flat`, slots that lie as the parameters do."""
+
+    def __init__(self, layout: Layout, slots: int) -> None:
+        self.flat = aligned_zeros(slots * layout.size, layout.dtype)
+        views = [layout.weights(slot) + layout.biases(slot) for slot in self.flat.reshape(slots, layout.size)]
+        super().__init__([list(of_parameter) for of_parameter in zip(*views, strict=True)])
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Let copies be plain lists, which become a memory in the network that they come to."""
+        return list, (list(self),)
 
 
 class MLP(Network):  # noqa: D101
@@ -49,7 +65,6 @@ class MLP(Network):  # noqa: D101
             activation=set(self.activations) in ({"relu"}, {"logistic"}, set()),
             output=self.output == "softmax",
             label_smoothing=not self.label_smoothing,
-            l2=not self.l2,
             dropout=not any(self.dropout_rates),
             input_noise=not self.input_noise,
         )
@@ -59,15 +74,25 @@ class MLP(Network):  # noqa: D101
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
+    def _memory(self, slots: int) -> list[list[Floats]]:
+        return _Memory(self._layout, slots) if slots else super()._memory(0)
+
     @contextmanager
     def _workspace(
-        self, n_rows: int, n_threads: int, accumulate: bool, kind: str, n_links: int = 0
+        self,
+        n_rows: int,
+        n_threads: int,
+        accumulate: bool,
+        kind: str,
+        n_links: int = 0,
+        slots: int | None = None,
+        whole: bool = False,
     ) -> Iterator[Workspace]:
         """Lend a workspace that nobody uses, of an earlier call or made now.
 
         It is for a power of two of rows, and of numbers in CSR rows: batches of many sizes share a few.
         """
-        key = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links))
+        key = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links), slots, whole)
         idle = self._idle.setdefault(key, [])
         try:
             space = idle.pop()
@@ -104,18 +129,34 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
-    def _prepare(self, X: Any, first_layer: str) -> Rows:
+    def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
-        self._compile_training(rows)
+        self._compile_training(rows, *self._loop(rows.kind, optimizer, clipping))
         return rows
 
-    def _compile_training(self, rows: Rows) -> None:
-        with self._workspace(1, 1, False, rows.kind) as space:
-            outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
-            call = self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0)
-            self._compile(epoch.TRAIN[rows.kind], lambda: call(0, 1, 0))
+    def _compile_training(self, rows: Rows, train: Callable[..., None], slots: int | None) -> None:
+        with self._workspace(1, 1, False, rows.kind, slots=slots) as space:
+            outcome, order, coefficients = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros((0, RATE + 1))
+            memory = _NO_NUMBERS[self.dtype]
+            call = self._call(train, space, outcome, rows, np.zeros(1, np.int32), order, 1, coefficients, memory, 0)
+            self._compile(train, lambda: call(0, 1, 0))
+
+    def _loop(self, kind: str, optimizer: Optimizer, clipping: Clipping) -> tuple[Callable[..., None], int | None]:
+        """Return the compiled loop, and the slots of memory of an optimizer that changes the weights block by block."""
+        plain = optimizer == SGD(learning_rate=optimizer.learning_rate)
+        if plain and clipping == Clipping() and not self.l2:
+            return epoch.TRAIN[kind], None
+        return epoch.train_by(optimizer.formula, kind), optimizer.slots
+
+    def _coefficients(self, descent: Descent) -> npt.NDArray[np.float64]:
+        """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
+        bounds = [math.inf if bound is None else bound for bound in (descent.clipping.value, descent.clipping.norm)]
+        table = np.empty((len(descent.rates), RATE + descent.coefficients.shape[1]))
+        table[:, L2], table[:, CLIP_VALUE], table[:, CLIP_NORM] = self.l2, *bounds
+        table[:, RATE:] = descent.coefficients
+        return table
 
     def _prepare_inference(self, X: Any) -> None:
         self._predicted(X[:1])
@@ -128,10 +169,7 @@ class MLP(Network):  # noqa: D101
 
     def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
         _only(
-            optimizer=optimizer.formula == "sgd" and not getattr(optimizer, "weight_decay", 0),
-            schedule=isinstance(schedule, Constant),
             sample_weight=row_weights is None,
-            clip=clipping == Clipping(),
         )
 
     def _train(
@@ -144,17 +182,22 @@ class MLP(Network):  # noqa: D101
         descent: Descent,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        long, learning_rate = batch_size > _CHUNK, descent.optimizer.learning_rate
+        train, slots = self._loop(rows.kind, descent.optimizer, descent.clipping)
+        long = batch_size > _CHUNK
+        whole, long = slots is not None and (long or descent.clipping.norm is not None), slots is None and long
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._training_size(batch_size)
-        with self._workspace(batch_size, size, long, rows.kind, rows.most_numbers(min(batch_size, _CHUNK))) as space:
-            call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode)
+        n_links = rows.most_numbers(min(batch_size, _CHUNK))
+        memory = descent.memory.flat if isinstance(descent.memory, _Memory) else _NO_NUMBERS[self.dtype]
+        with self._workspace(batch_size, size, long, rows.kind, n_links, slots, whole) as space:
+            table = self._coefficients(descent)
+            call = self._call(train, space, outcome, rows, y, orders, batch_size, table, memory, mode)
             space.reset()
             control = space.control
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                with space.own_weights(self._params) as show:
+                with space.own_weights(self._params, memory) as show:
 
                     def go_on() -> bool:
                         if on_step is None:
@@ -177,30 +220,32 @@ class MLP(Network):  # noqa: D101
             if space.waited > _CROWDED:
                 self._alone = _ALONE_CALLS
             if control[epoch.RESULT] == epoch.NOT_FINITE:
-                outcome.bad_loss = float(outcome.losses[outcome.steps // n_batches])
+                bad = outcome.steps // n_batches
+                outcome.bad_loss = float(outcome.losses[bad] + outcome.penalties[bad])
 
     def _call(
         self,
+        train: Callable[..., None],
         space: Workspace,
         outcome: Outcome,
         rows: Rows,
         y: Targets,
         orders: npt.NDArray[np.int64],
         batch_size: int,
-        learning_rate: float,
+        coefficients: npt.NDArray[np.float64],
+        memory: npt.NDArray[Any],
         mode: int,
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        train = epoch.TRAIN[rows.kind]
-        outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
-        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), orders.reshape(-1))
+        sums = (outcome.losses, outcome.hits, outcome.penalties, space.row_loss, space.row_hit)
+        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), orders.reshape(-1), coefficients)
 
         def call(rank: int, size: int, n_epochs: int) -> None:
             own = (space.notes[rank], space.marks[rank], space.links[rank])
-            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale, learning_rate)
+            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale)
             train(
-                self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], *sizes,
-                mode, rank, size,
+                self._params, space.gradient, memory, space.work, *own, space.sums, *sums, space.control,
+                space.meetings, *data, space.plans[rank], *sizes, mode, rank, size,
             )  # fmt: skip
 
         return call
@@ -208,18 +253,25 @@ class MLP(Network):  # noqa: D101
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         _only(sample_weight=row_weights is None)
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        self._compile_training(rows)
+        train = epoch.TRAIN[rows.kind]
+        self._compile_training(rows, train, None)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
-            call = self._call(space, outcome, rows, y, order, rows.n_rows, 0.0, epoch.ACCUMULATE)
+            rates = np.zeros((1, RATE + 1))
+            memory = _NO_NUMBERS[self.dtype]
+            call = self._call(train, space, outcome, rows, y, order, rows.n_rows, rates, memory, epoch.ACCUMULATE)
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
             else:
                 run_together(1, lambda rank: call(rank, 1, 1), stop=space.stop)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
-        return float(outcome.losses[0]) / rows.n_rows, dw, db
+        loss = float(outcome.losses[0]) / rows.n_rows
+        if self.l2:
+            loss += self.l2 / 2 * sum(float(np.vdot(w, w)) for w in self._weights)
+            dw = [g + self.l2 * w for g, w in zip(dw, self._weights, strict=True)]
+        return loss, dw, db
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)

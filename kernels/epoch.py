@@ -5,33 +5,42 @@ core keeps its columns of the weights in its own cache, from their update to the
 batch, as is the loss. Deltas are divided like the forward pass of their layer, updates too, but those of narrow layers
 by rows of the weights.
 
+A loop for plain SGD changes the weights in the tiles that sum up their gradient. Those for other optimizers, made when
+they are asked for, change them block by block (`descent`); so do penalties and bounds of the gradient.
+
 ``plan`` is a thread's own table of the layers, one row of integers each, whose columns are named below. ``notes`` is
 its own table of the rows of the chunk at hand: where their inputs to each layer start, where their deltas of each layer
 start, their labels, and where their marks start. ``work`` starts with zeros, as many as the longest row of a layer.
 """
 
 import math
+from functools import cache
 
 from .activations import activate, activate_gradient, floor_of
 from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, transpose, update, update_bias
+from .descent import CSR, DENSE, PACKED, change_all, change_by, learn_biases, learn_from, sum_squares, total_of
 from .jit import entry, part
 from .losses import argmax, largest_of, softmax, softmax_cross_entropy
+from .optimizers import CLIP_NORM, FORMULAS, L2, RATE
 from .rows import fetch_bytes, fetch_nothing, fetch_packed, pack_numbers, read_in_place, read_packed, widen_rows
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
-MEET, MEET_BACK, OWN, OWN_PITCH, FIELDS = range(16, 21)
+MEET, MEET_BACK, OWN, OWN_PITCH, SLOT, G, G_PITCH, SUMS, FIELDS = range(16, 25)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
 the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
 transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
 forward pass is divided by columns; the columns and the rows of its weights that this thread owns; whether the threads
 must meet after its forward pass, and after its deltas are computed. Where the thread's own copy of its columns of the
 first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
-where there is no copy. Side by side with those of another thread, they would be dragged from core to core all the time:
-processors fetch the lines beside those that are used."""
+where there is no copy; numbers from the copy to that of the first slot of the optimizer's memory, and so on. Side by
+side with those of another thread, they would be dragged from core to core all the time: processors fetch the lines
+beside those that are used. Where the gradient of the weights would start in ``work`` if all rows and columns were
+there, and numbers from one row of it to the next; 0 where there is only room for a block of it. Where the layer's sums
+of squares start in each half of ``sums``."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -46,22 +55,28 @@ PROBABILITIES, LABELS, LOSSES = range(3)
 """Modes of :func:`infer`."""
 
 
-def training(name, take_rows, first_forward, first_update):
-    """Build the minibatch loop around what the first layer does: how it takes its rows, and its two products."""
+def training(name, take_rows, first_forward, take_step, sums_weights=False):
+    """Build the minibatch loop around how the first layer takes its rows, its product, and the step."""
 
     def train(
-        params, gradient, work, notes, marks, links, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
-        x, starts, index, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
+        params, gradient, memory, work, notes, marks, links, sums, epoch_loss, epoch_hits, epoch_penalty, row_loss,
+        row_hit, control, meetings, x, starts, index, labels, orders, coefficients, plan, n_rows, batch_size, chunk,
+        n_epochs, scale, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
-        target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
-        weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
+        weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
         if plan[0, OWN_PITCH]:
-            weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
+            weights, w, w_pitch = work, plan[0, OWN], plan[0, OWN_PITCH]
+        step, penalty = 0, 0.0
+        if sums_weights and n_epochs > 0 and coefficients[0, L2] > 0.0:
+            sum_weights(sums, plan, weights, w, w_pitch, params)
+            meet(meetings, size)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
                 loss, hits = 0.0, 0
+                if sums_weights:  # before anybody can have changed them: the threads meet in between
+                    penalty = penalty_of(sums, coefficients, step)
                 transpose_pass(work, plan, params)
                 if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
                     meet(meetings, size)
@@ -84,22 +99,21 @@ def training(name, take_rows, first_forward, first_update):
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
-                    if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss)):
+                    if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
                             epoch_loss[epoch] += loss
+                            epoch_penalty[epoch] += penalty
                         return
-                    first_update(
-                        first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate
-                    )
-                    update_pass(target, work, plan, notes, chunk, rows, target_rate)
-                    meet(meetings, size)
-                if mode & COMMIT:
-                    commit(params, gradient, -rate, rank, size)
-                    meet(meetings, size)
+                    take_step(
+                        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
+                        rows, chunk, coefficients, step, first > start, first + rows == end, mode, meetings, rank, size,
+                    )  # fmt: skip
+                step += 1
                 if rank == 0:
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
+                    epoch_penalty[epoch] += penalty
                     control[STEPS] += 1
         if rank == 0:
             meetings[3] = cycles() - began
@@ -252,16 +266,160 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
-TRAIN = {
-    "dense": training("train_dense", read_in_place, dense_forward(True), dense_update(True)),
-    "bytes": training("train_bytes", widen_rows, dense_forward(False), dense_update(False)),
-    "packed": training("train_packed", read_packed, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": training(
-        "train_sparse_bytes", widen_rows, packed_forward(False, fetch_bytes), packed_update(False)
-    ),
-    "csr": training("train_csr", read_csr, csr_first_forward, csr_first_update),
+# Steps ---------------------------------------------------------------------------------------------------------------
+
+
+def plain_step(first_update):
+    """Build the step of plain SGD, whose gradient is never stored, or summed up if it comes in chunks."""
+
+    @part
+    def take_step(
+        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
+        rows, chunk, coefficients, step, goes_on, ends, mode, meetings, rank, size,
+    ):  # fmt: skip
+        rate = -coefficients[step, RATE]
+        target, target_rate, first_target = params, rate, weights
+        if mode & ACCUMULATE:
+            target, target_rate, first_target = gradient, 1.0, gradient
+        first_update(first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate)
+        update_pass(target, work, plan, notes, chunk, rows, target_rate)
+        meet(meetings, size)
+        if ends and mode & COMMIT:
+            commit(params, gradient, rate, rank, size)
+            meet(meetings, size)
+
+    return take_step
+
+
+def step_of(optimizer, kind, in_place):
+    """Build the step of an optimizer's formula on a kind of rows, read in place or from where they were brought."""
+    change_block = change_by(optimizer)
+    learn, learn_bias, change = learn_from(DENSE, change_block), learn_biases(change_block), change_all(change_block)
+    first_learn = learn if kind is DENSE else learn_from(kind, change_block)
+
+    @part
+    def take_step(
+        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
+        rows, chunk, coefficients, step, goes_on, ends, mode, meetings, rank, size,
+    ):  # fmt: skip
+        n_layers, l2, bound = len(plan), coefficients[step, L2], coefficients[step, CLIP_NORM]
+        keep = 1.0 if goes_on else 0.0
+        rows_in = x if in_place else work
+        slots, first_slot, slot = memory, w, len(params)
+        if plan[0, OWN_PITCH]:
+            slots, first_slot, slot = work, w + plan[0, SLOT], plan[0, SLOT]
+        first_learn(
+            weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], rows_in, notes, 0,
+            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], rows, plan[0, N_IN],
+            plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
+            step, keep, ends,
+        )  # fmt: skip
+        for layer in range(n_layers):
+            n_in, d, d_pitch, g, g_pitch = plan_of_gradient(plan, layer)
+            i, end, column, end_column = plan_of_share(plan, layer)
+            w_at, b_at, sums_at = plan[layer, W], plan[layer, B], plan[layer, SUMS]
+            if layer > 0:
+                learn(
+                    params, w_at, plan[layer, PITCH], memory, w_at, len(params), work, g, g_pitch, work, notes,
+                    layer * chunk, 0, index, marks, links, d, d_pitch, rows, n_in, i, end, column, end_column, sums,
+                    sums_at, coefficients, step, keep, ends,
+                )  # fmt: skip
+            if end == n_in:
+                learn_bias(
+                    params, b_at, memory, b_at, len(params), work, g, g_pitch, d, d_pitch, rows, n_in, column,
+                    end_column, sums, sums_at, coefficients, step, keep, ends,
+                )  # fmt: skip
+        if ends and bound < math.inf:
+            meet(meetings, size)
+            factor = bound / (math.sqrt(total_of(sums, 0, len(sums) // 2)) + 1e-6)
+            if not factor < 1.0:
+                factor = 1.0
+            change(
+                weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], plan[0, N_IN],
+                plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
+                step, l2, factor,
+            )  # fmt: skip
+            for layer in range(n_layers):
+                n_in, _, _, g, g_pitch = plan_of_gradient(plan, layer)
+                i, end, column, end_column = plan_of_share(plan, layer)
+                w_at, pitch, sums_at = plan[layer, W], plan[layer, PITCH], plan[layer, SUMS]
+                if layer > 0:
+                    change(
+                        params, w_at, pitch, memory, w_at, len(params), work, g, g_pitch, n_in, i, end, column,
+                        end_column, sums, sums_at, coefficients, step, l2, factor,
+                    )  # fmt: skip
+                if end == n_in:  # the gradient of the biases is another row
+                    b_at = plan[layer, B] - n_in * pitch
+                    change(
+                        params, b_at, pitch, memory, b_at, len(params), work, g, g_pitch, n_in, n_in, n_in + 1, column,
+                        end_column, sums, sums_at, coefficients, step, 0.0, factor,
+                    )  # fmt: skip
+        meet(meetings, size)
+
+    return take_step
+
+
+@part
+def plan_of_gradient(plan, layer):
+    """Give a layer's inputs, and where its deltas and its gradient lie."""
+    return plan[layer, N_IN], plan[layer, D], plan[layer, D_PITCH], plan[layer, G], plan[layer, G_PITCH]
+
+
+@part
+def plan_of_share(plan, layer):
+    """Give which rows and columns of a layer's weights the thread owns."""
+    return plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+
+
+@part
+def sum_weights(sums, plan, weights, w, w_pitch, params):
+    """Sum up the squares of the weights that the thread owns, for the first step's penalty."""
+    for layer in range(len(plan)):
+        source, at, pitch = params, plan[layer, W], plan[layer, PITCH]
+        if layer == 0:
+            source, at, pitch = weights, w, w_pitch
+        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+        lanes = lane_count(source)
+        stride = (plan[layer, N_IN] + lanes - 1) // lanes + 1
+        sum_squares(
+            sums, len(sums) // 2 + plan[layer, SUMS] + column * stride + i // lanes, stride, source,
+            at + i * pitch + column * lanes, pitch, end - i, end_column - column,
+        )  # fmt: skip
+
+
+@part
+def penalty_of(sums, coefficients, step):
+    """Give the penalty on the weights before a step."""
+    l2 = coefficients[step, L2]
+    return l2 / 2 * total_of(sums, len(sums) // 2, len(sums)) if l2 > 0.0 else 0.0
+
+
+# The loops -----------------------------------------------------------------------------------------------------------
+
+READ = {
+    "dense": (read_in_place, dense_forward(True), dense_update(True), DENSE, True),
+    "bytes": (widen_rows, dense_forward(False), dense_update(False), DENSE, False),
+    "packed": (read_packed, packed_forward(True, fetch_packed), packed_update(True), PACKED, True),
+    "sparse bytes": (widen_rows, packed_forward(False, fetch_bytes), packed_update(False), PACKED, False),
+    "csr": (read_csr, csr_first_forward, csr_first_update, CSR, True),
 }
-"""The compiled minibatch loop for each kind of rows."""
+"""For each kind of rows how a batch is taken, the first layer's product, its update by plain SGD and by an optimizer,
+and whether the rows are read in place."""
+
+TRAIN = {
+    kind: training(f"train_{kind.replace(' ', '_')}", take, product, plain_step(update))
+    for kind, (take, product, update, _, _) in READ.items()
+}
+"""The compiled minibatch loop of plain SGD for each kind of rows."""
+
+
+@cache
+def train_by(formula, kind):
+    """Give the minibatch loop of an optimizer, by the name of its formula, for a kind of rows."""
+    take, product, _, learned, in_place = READ[kind]
+    name = f"train_{formula}_{kind.replace(' ', '_')}"
+    return training(name, take, product, step_of(FORMULAS[formula], learned, in_place), sums_weights=True)
+
 
 INFER = {
     "dense": inference("infer_dense", read_in_place, dense_forward(True)),

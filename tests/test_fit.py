@@ -416,7 +416,6 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
         {"output": "logistic"},
         {"output": "identity"},
         {"label_smoothing": 0.1},
-        {"l2": 0.1},
         {"dropout": 0.5},
         {"input_dropout": 0.5},
         {"input_noise": 0.5},
@@ -431,11 +430,8 @@ def test_the_compiled_network_refuses_settings_that_it_does_not_know(settings):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("optimizer", "adam"),
-        ("schedule", "cosine"),
         ("sample_weight", ONES),
         ("class_weight", "balanced"),
-        ("clip_norm", 1),
     ],
 )
 def test_the_compiled_network_refuses_arguments_that_it_does_not_know(name, value):

@@ -252,9 +252,18 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 @linux
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
-@pytest.mark.parametrize(("chunk", "mode"), [(7, 0), (3, epoch.ACCUMULATE | epoch.COMMIT)])
+@pytest.mark.parametrize(
+    ("chunk", "mode", "formula", "norm"),
+    [
+        (7, 0, None, np.inf),
+        (3, epoch.ACCUMULATE | epoch.COMMIT, None, np.inf),
+        (7, 0, "adam", np.inf),
+        (7, 0, "adam", 0.1),
+        (3, 0, "adam", np.inf),
+    ],
+)
 @pytest.mark.parametrize("kind", epoch.TRAIN)
-def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, kind):
+def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, formula, norm, kind):
     n_rows, batch_size = 13, 7
     X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
     X[rng.random(X.shape) < 0.5] = 0
@@ -262,21 +271,24 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, lay
     rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, 1)
     assert rows.kind == kind
     layout = Layout(layers, str(dtype))
-    space = Workspace(layout, activation, chunk, 1, mode != 0, kind, rows.most_numbers(chunk))
-    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64)})
+    slots, whole = 2 if formula else None, chunk < batch_size or norm < np.inf
+    space = Workspace(layout, activation, chunk, 1, mode != 0, kind, rows.most_numbers(chunk), slots, whole)
+    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64), "penalties": np.zeros(2)})
     a = SimpleNamespace(**guarded({
         "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
         "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
         "meetings": space.meetings, "x": rows.x, "starts": rows.starts, "index": rows.index,
         "labels": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
         "links": space.links[0], "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
-        "plan": space.plans[0].ravel(),
+        "plan": space.plans[0].ravel(), "memory": np.zeros(layout.size * (slots or 0), dtype), "sums": space.sums,
+        "coefficients": np.tile([0.1, 0.5, norm, 0.1, 1e-8, 0.01, 0.9, 0.1, 0.99, 0.01], 4),
     }))  # fmt: skip
     plan = a.plan.reshape(space.plans[0].shape)
-    epoch.TRAIN[kind](
-        a.params, a.gradient, a.work, a.notes, a.marks, a.links, *outputs.values(), a.row_loss, a.row_hit,
-        a.control, a.meetings, a.x, a.starts, a.index, a.labels, a.orders,
-        plan, n_rows, batch_size, chunk, 2, 0.01, 0.1, mode, 0, 1,
+    train = epoch.TRAIN[kind] if formula is None else epoch.train_by(formula, kind)
+    train(
+        a.params, a.gradient, a.memory, a.work, a.notes, a.marks, a.links, a.sums, *outputs.values(), a.row_loss,
+        a.row_hit, a.control, a.meetings, a.x, a.starts, a.index, a.labels, a.orders,
+        a.coefficients.reshape(4, -1), plan, n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
     )  # fmt: skip
     assert a.control[epoch.STEPS] == 4
     answers = guarded({
