@@ -20,7 +20,7 @@ _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * tot
 def _multiply_add(out, a, starts, b, n):
     """Compute one tile whose sum has `n` terms, all of them in the first lines of `a` and `b`."""
     pitch = VECTORS * VECTOR_BYTES  # apart enough for either dtype
-    _tile(_ROWS, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0)
+    _tile(_ROWS, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0, b, starts, 0, 1)
 
 
 def fma_peak(dtype="float32", repeats=5):

@@ -65,7 +65,7 @@ def _elu_slope(z: Floats) -> Floats:
 
 
 def _gelu_tanh(z: Floats) -> Floats:
-    t: Floats = np.tanh(_GELU * (z + _GELU_CUBE * z**3))
+    t: Floats = np.tanh(_GELU * (z + _GELU_CUBE * z * z * z))
     return t
 
 

@@ -16,6 +16,8 @@ __all__ = ["LINE", "Layout", "aligned_zeros", "as_kernel_input", "n_words"]
 LINE = 64
 """Bytes in a cache line, and in the widest vector."""
 
+_FEW_LINES = 4
+
 
 def aligned_zeros(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return zeros (size,) that start at a cache line, so that no vector crosses one."""
@@ -56,8 +58,8 @@ class Layout:
     """The places of all weights and biases in one flat buffer.
 
     Weights (I, O) are stored row by row. Rows start at whole vectors and there are whole squares of vectors of them;
-    what is added holds zeros, and stays so. A row whose length would be a multiple of 1 KB gets one more vector: rows
-    at such a distance share a few sets of the cache and would push each other out.
+    what is added holds zeros, and stays so. Rows of four cache lines and more take an odd number of lines: at even
+    distances they would share a few sets of the cache, and push each other out.
 
     Attributes
     ----------
@@ -86,8 +88,10 @@ class Layout:
         return -(-n // self.lanes) * self.lanes
 
     def _pitch(self, width: int) -> int:
-        n_bytes = width * simd.VECTOR_BYTES
-        return (width + (n_bytes % 1024 == 0)) * self.lanes
+        n_lines = -(-width * simd.VECTOR_BYTES // LINE)
+        if n_lines < _FEW_LINES:
+            return width * self.lanes
+        return (n_lines | 1) * LINE * self.lanes // simd.VECTOR_BYTES
 
     def weights(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Return views (I, O) of the weights in a flat buffer."""

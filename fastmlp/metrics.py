@@ -1,4 +1,9 @@
-"""What is measured on validation data besides loss and accuracy: scikit-learn's metrics by name, and any function."""
+"""What is measured on validation data besides loss and accuracy: scikit-learn's metrics by name, and any function.
+
+For classes there are balanced_accuracy, and f1, precision and recall, each with _macro, _micro or _weighted behind it;
+for labels that do not exclude each other the same but the first; for numbers r2, mae, rmse, and, of one output,
+max_error. A function takes what is true and what is predicted, and has the name that it was defined by.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +74,7 @@ def check_metrics(metrics: object, head: Head) -> dict[str, Metric]:
     known = _names(head)
     chosen: dict[str, Metric] = {}
     for metric in metrics:
-        if metric == "accuracy" and head.classifies:  # measured in any case
+        if isinstance(metric, str) and metric == "accuracy" and head.classifies:  # measured in any case
             continue
         if callable(metric):
             name, function = getattr(metric, "__name__", type(metric).__name__), _checked(metric)

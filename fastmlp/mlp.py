@@ -19,8 +19,8 @@ from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.random import keep_threshold
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.schedules import Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
 from fastmlp.training import Clipping, Descent, Outcome
 from fastmlp.workspace import Workspace
@@ -36,8 +36,7 @@ _MANY_EPOCHS_SECONDS = 0.14  # short epochs are run together in calls that are s
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 256
 
-_NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use
-_NO_LOSSES, _NO_HITS = np.zeros(0), np.zeros(0, np.bool_)
+_NO_LABELS, _NO_LOSSES, _NO_HITS = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)  # that a mode does not use
 
 _NO_NUMBERS = {name: np.zeros(0, name) for name in ("float32", "float64")}
 
@@ -62,13 +61,14 @@ class MLP(Network):  # noqa: D101
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
         _only(
-            activation=set(self.activations) in ({"relu"}, {"logistic"}, set()),
-            output=self.output == "softmax",
-            label_smoothing=not self.label_smoothing,
-            dropout=not any(self.dropout_rates),
+            input_dropout=not self.input_dropout,
             input_noise=not self.input_noise,
         )
         self._layout = Layout(self.layers, self.dtype)
+        plain = set(self.activations) <= {"relu", "identity"}
+        self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.epoch` names it, to predict and to train
+        self._hidden_in_training = "plain" if plain and not any(self.dropout_rates[1:]) else "sloped"
+        self._kernel_head = "smoothed softmax" if self.label_smoothing else self.output
         self._params = aligned_zeros(self._layout.size, self.dtype)
         self._alone = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
@@ -92,12 +92,14 @@ class MLP(Network):  # noqa: D101
 
         It is for a power of two of rows, and of numbers in CSR rows: batches of many sizes share a few.
         """
-        key = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links), slots, whole)
+        dropout = any(self.dropout_rates[1:])
+        sizes = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links))
+        key = (*sizes, dropout, slots, whole)
         idle = self._idle.setdefault(key, [])
         try:
             space = idle.pop()
         except IndexError:
-            space = Workspace(self._layout, self.activations[0] if self.activations else "relu", *key)
+            space = Workspace(self._layout, self.activations, *key)
         yield space
         idle.append(space)
 
@@ -129,26 +131,35 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
+    _prepare_looks = True
+
     def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
-        self._compile_training(rows, *self._loop(rows.kind, optimizer, clipping))
+        self._compile_training(rows, self._by_blocks(optimizer, clipping))
         return rows
 
-    def _compile_training(self, rows: Rows, train: Callable[..., None], slots: int | None) -> None:
+    def _compile_training(self, rows: Rows, optimizer: Optimizer | None) -> None:
+        slots = None if optimizer is None else optimizer.slots
         with self._workspace(1, 1, False, rows.kind, slots=slots) as space:
-            outcome, order, coefficients = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros((0, RATE + 1))
-            memory = _NO_NUMBERS[self.dtype]
-            call = self._call(train, space, outcome, rows, np.zeros(1, np.int32), order, 1, coefficients, memory, 0)
-            self._compile(train, lambda: call(0, 1, 0))
+            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros(0, self._target_dtype)
+            call = self._call(space, outcome, rows, y, order, 1, 0, optimizer, _no_descent(0), self._kernel_settings())
+            self._compile(self._train_loop(rows.kind, optimizer), lambda: call(0, 1, 0))
 
-    def _loop(self, kind: str, optimizer: Optimizer, clipping: Clipping) -> tuple[Callable[..., None], int | None]:
-        """Return the compiled loop, and the slots of memory of an optimizer that changes the weights block by block."""
-        plain = optimizer == SGD(learning_rate=optimizer.learning_rate)
-        if plain and clipping == Clipping() and not self.l2:
-            return epoch.TRAIN[kind], None
-        return epoch.train_by(optimizer.formula, kind), optimizer.slots
+    @property
+    def _target_dtype(self) -> str:
+        return "int32" if self.output == "softmax" else self.dtype
+
+    def _by_blocks(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
+        """Return the optimizer, or None where it is plain SGD, which needs no block of gradients."""
+        plain = optimizer == SGD(learning_rate=optimizer.learning_rate) and clipping == Clipping() and not self.l2
+        return None if plain else optimizer
+
+    def _train_loop(self, kind: str, optimizer: Optimizer | None) -> Callable[..., None]:
+        formula = None if optimizer is None else optimizer.formula
+        loop: Callable[..., None] = epoch.train_loop(kind, self._hidden_in_training, self._kernel_head, formula)
+        return loop
 
     def _coefficients(self, descent: Descent) -> npt.NDArray[np.float64]:
         """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
@@ -158,6 +169,13 @@ class MLP(Network):  # noqa: D101
         table[:, RATE:] = descent.coefficients
         return table
 
+    def _kernel_settings(self, drop: bool = False, first_epoch: int = 0) -> npt.NDArray[np.float64]:
+        """Return the numbers that kernels look up in `settings`."""
+        rates = [*self.dropout_rates, 0.0] if drop else [0.0] * len(self.layers)
+        pairs = [(keep_threshold(rate), 1 / (1 - rate)) for rate in rates]
+        numbers = [self.label_smoothing, self._regularization_seed, first_epoch % 2**32, *np.ravel(pairs)]
+        return np.array(numbers, np.float64)
+
     def _prepare_inference(self, X: Any) -> None:
         self._predicted(X[:1])
 
@@ -166,11 +184,6 @@ class MLP(Network):  # noqa: D101
         if (entry, self.dtype) not in _compiled:
             run_apart(lambda: _without_collector(call))
             _compiled.add((entry, self.dtype))
-
-    def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
-        _only(
-            sample_weight=row_weights is None,
-        )
 
     def _train(
         self,
@@ -182,22 +195,23 @@ class MLP(Network):  # noqa: D101
         descent: Descent,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        train, slots = self._loop(rows.kind, descent.optimizer, descent.clipping)
-        long = batch_size > _CHUNK
-        whole, long = slots is not None and (long or descent.clipping.norm is not None), slots is None and long
-        mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
+        optimizer, long = self._by_blocks(descent.optimizer, descent.clipping), batch_size > _CHUNK
+        whole = long or descent.clipping.norm is not None
+        if optimizer is None:
+            mode, slots, whole = epoch.ACCUMULATE | epoch.COMMIT if long else 0, None, False
+        else:
+            mode, slots, long = 0, optimizer.slots, False
         size = 1 if on_step is None else self._training_size(batch_size)
         n_links = rows.most_numbers(min(batch_size, _CHUNK))
-        memory = descent.memory.flat if isinstance(descent.memory, _Memory) else _NO_NUMBERS[self.dtype]
         with self._workspace(batch_size, size, long, rows.kind, n_links, slots, whole) as space:
-            table = self._coefficients(descent)
-            call = self._call(train, space, outcome, rows, y, orders, batch_size, table, memory, mode)
+            settings = self._kernel_settings(True, descent.epoch)
+            call = self._call(space, outcome, rows, y, orders, batch_size, mode, optimizer, descent, settings)
             space.reset()
             control = space.control
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                with space.own_weights(self._params, memory) as show:
+                with space.own_weights(self._params, _flat(descent.memory, self.dtype)) as show:
 
                     def go_on() -> bool:
                         if on_step is None:
@@ -225,94 +239,103 @@ class MLP(Network):  # noqa: D101
 
     def _call(
         self,
-        train: Callable[..., None],
         space: Workspace,
         outcome: Outcome,
         rows: Rows,
         y: Targets,
         orders: npt.NDArray[np.int64],
         batch_size: int,
-        coefficients: npt.NDArray[np.float64],
-        memory: npt.NDArray[Any],
         mode: int,
+        optimizer: Optimizer | None,
+        descent: Descent,
+        settings: npt.NDArray[np.float64],
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        sums = (outcome.losses, outcome.hits, outcome.penalties, space.row_loss, space.row_hit)
-        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), orders.reshape(-1), coefficients)
+        train, coefficients = self._train_loop(rows.kind, optimizer), self._coefficients(descent)
+        memory = _flat(descent.memory, self.dtype)
+        weights = self._params[:0] if descent.row_weights is None else descent.row_weights
+        outputs = (outcome.losses, outcome.hits, outcome.penalties, space.row_loss, space.row_hit)
+        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), weights, orders.reshape(-1), coefficients)
 
         def call(rank: int, size: int, n_epochs: int) -> None:
             own = (space.notes[rank], space.marks[rank], space.links[rank])
             sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale)
             train(
-                self._params, space.gradient, memory, space.work, *own, space.sums, *sums, space.control,
-                space.meetings, *data, space.plans[rank], *sizes, mode, rank, size,
+                self._params, space.gradient, memory, space.work, *own, space.sums, *outputs, space.control,
+                space.meetings, *data, space.plans[rank], settings, *sizes, mode, rank, size,
             )  # fmt: skip
 
         return call
 
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
-        _only(sample_weight=row_weights is None)
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        train = epoch.TRAIN[rows.kind]
-        self._compile_training(rows, train, None)
+        self._compile_training(rows, None)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
-            rates = np.zeros((1, RATE + 1))
-            memory = _NO_NUMBERS[self.dtype]
-            call = self._call(train, space, outcome, rows, y, order, rows.n_rows, rates, memory, epoch.ACCUMULATE)
+            descent, settings = _no_descent(1, row_weights), self._kernel_settings()
+            call = self._call(space, outcome, rows, y, order, rows.n_rows, epoch.ACCUMULATE, None, descent, settings)
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
             else:
                 run_together(1, lambda rank: call(rank, 1, 1), stop=space.stop)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
-        loss = float(outcome.losses[0]) / rows.n_rows
         if self.l2:
-            loss += self.l2 / 2 * sum(float(np.vdot(w, w)) for w in self._weights)
+            squares = sum(float(np.square(w, dtype=np.float64).sum()) for w in self._weights)
+            outcome.penalties[0] = self.l2 / 2 * squares
             dw = [g + self.l2 * w for g, w in zip(dw, self._weights, strict=True)]
-        return loss, dw, db
+        return outcome.mean_loss(0, y, row_weights, 1), dw, db
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
-        self._infer(X, epoch.LOSSES, labels=as_kernel_input(y), losses=losses, hits=hits)
+        self._infer(X, epoch.LOSSES, targets=as_kernel_input(y), losses=losses, hits=hits)
         return losses, hits
 
     def _probabilities(self, X: Any) -> Floats:
-        probabilities = np.empty((X.shape[0], self.layers[-1]), self.dtype)
-        self._infer(X, epoch.PROBABILITIES, probabilities=probabilities.reshape(-1))
-        return probabilities
+        return self._numbers(X, self._head.n_classes or self.layers[-1])
 
-    def _predicted(self, X: Any) -> npt.NDArray[np.int64]:
-        predicted = np.empty(X.shape[0], np.int64)
-        self._infer(X, epoch.LABELS, predicted=predicted)
-        return predicted
+    def _predicted(self, X: Any) -> npt.NDArray[Any]:
+        if not self._head.classifies:
+            return self._head.as_handed_in(self._numbers(X, self.layers[-1]))
+        if self.output == "softmax":
+            predicted = np.empty(X.shape[0], np.int64)
+        else:
+            predicted = np.empty((X.shape[0], self.layers[-1]), np.int64)
+        self._infer(X, epoch.LABELS, predicted=predicted.reshape(-1))
+        return self._head.as_handed_in(predicted)
+
+    def _numbers(self, X: Any, n_columns: int) -> Floats:
+        numbers = np.empty((X.shape[0], n_columns), self.dtype)
+        self._infer(X, epoch.NUMBERS, numbers=numbers.reshape(-1))
+        return numbers
 
     def _infer(
         self,
         X: Any,
         mode: int,
         *,
-        probabilities: Floats | None = None,
+        numbers: Floats | None = None,
         predicted: npt.NDArray[np.int64] = _NO_LABELS,
         losses: npt.NDArray[np.float64] = _NO_LOSSES,
         hits: npt.NDArray[np.bool_] = _NO_HITS,
-        labels: Targets = _NO_CLASSES,
+        targets: Targets | None = None,
     ) -> None:
         """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
         rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
-        infer, n_rows = epoch.INFER[rows.kind], rows.n_rows
-        if probabilities is None:
-            probabilities = self._params[:0]
-        outputs = (probabilities, predicted, losses, hits)
-        inputs = (rows.x, rows.starts, rows.index, labels, np.arange(n_rows), self._params)
+        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), rows.n_rows
+        none, settings = self._params[:0], self._kernel_settings()
+        if targets is None:
+            targets = np.zeros(0, self._target_dtype)
+        outputs = (none if numbers is None else numbers, predicted, losses, hits)
+        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(n_rows), self._params)
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
             with self._workspace(chunk, 1, False, rows.kind) as space:
                 infer(
-                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], space.meetings,
-                    first, last, space.chunk, self.input_scale, mode,
+                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], settings,
+                    space.meetings, first, last, space.chunk, self.input_scale, mode,
                 )  # fmt: skip
 
         self._compile(infer, lambda: call(0, 1))
@@ -333,6 +356,15 @@ class MLP(Network):  # noqa: D101
             call(0, n_rows)
         else:
             run_together(size, share, stop=stopped.set)
+
+
+def _no_descent(n_steps: int, row_weights: Floats | None = None) -> Descent:
+    """Return what changes nothing."""
+    return Descent(SGD(), [], np.zeros(n_steps), np.zeros((n_steps, 1)), row_weights, Clipping(), 0)
+
+
+def _flat(memory: list[list[Floats]], dtype: str) -> npt.NDArray[Any]:
+    return memory.flat if isinstance(memory, _Memory) else _NO_NUMBERS[dtype]
 
 
 def _only(**supported: bool) -> None:

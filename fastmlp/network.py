@@ -21,7 +21,7 @@ from fastmlp.metrics import Metric, check_metrics
 from fastmlp.model import Model
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import held_out
-from fastmlp.schedules import Constant, Schedule, get_schedule
+from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.targets import check_class_weight, check_sample_weight
 from fastmlp.training import Clipping, Descent, Fit, Outcome, Progress
 from fastmlp.validation import check_bool, check_number, check_positive_int
@@ -55,8 +55,8 @@ class Network(Model):  # noqa: D101
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss with the penalty, and the gradients of weights and biases."""
 
-    def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
-        """Refuse what this kind of network cannot do, before anything changes."""
+    _prepare_looks = False
+    """Whether `_prepare` refuses numbers that are not finite."""
 
     def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Any:
         """Return X as `_train` takes it, for steps of this kind."""
@@ -158,7 +158,12 @@ class Network(Model):  # noqa: D101
         RuntimeError
             If the network is being trained already, by another thread or by the fit that calls this callback.
         """
-        X_, y_ = self._check_data(X, y)
+        epochs, batch_size = check_positive_int("epochs", epochs), check_positive_int("batch_size", batch_size)
+        shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
+        clipping, measures = _check_clipping(clip_norm, clip_value), check_metrics(metrics, self._head)
+        hooks = gather_callbacks(callbacks, progress)
+        plan = get_schedule(schedule)
+        X_, y_ = self._check_data(X, y, finite=validation_fraction is not None or not self._prepare_looks)
         weights = check_sample_weight(sample_weight, len(y_))
         validation = self._check_validation(validation_data)
         if validation_fraction is not None:
@@ -166,41 +171,39 @@ class Network(Model):  # noqa: D101
                 raise ValueError("give validation_data or validation_fraction, not both")
             X_, y_, weights, validation = self._set_aside(X_, y_, weights, validation_fraction)
         row_weights = self._row_weights(y_, weights, class_weight)
-        batch_size = min(check_positive_int("batch_size", batch_size), len(y_))
-        clipping = _check_clipping(clip_norm, clip_value)
-        measures = check_metrics(metrics, self._head)
         if measures and validation is None:
             raise ValueError("metrics are measured on validation data; give validation_data or validation_fraction")
-        hooks = gather_callbacks(callbacks, progress)
-        fit = FitState(check_positive_int("epochs", epochs), n_batches=math.ceil(len(y_) / batch_size))
-        shuffle = check_bool("shuffle", shuffle) and fit.n_batches > 1  # the order in a single batch changes nothing
-        schedule_ = get_schedule(schedule)
-        fit.measures = self._measures(validation is not None, measures)
-        check_monitor(schedule_.monitor, fit.measures)
-        if check_bool("resume", resume):
-            if self._progress is None:
-                raise ValueError("resume=True needs a fit to go on from, but this network has not been trained")
-            course = self._progress.go_on(optimizer, learning_rate, schedule_)
-            fit.epoch, fit.history = course.epochs, copy.deepcopy(self.history)
-            fit.learning_rate_factor = course.learning_rate_factor
-            fit.history.interrupted = False
-        else:
-            chosen = get_optimizer(optimizer, learning_rate)
-            course = Progress.begin(chosen, self._memory(chosen.slots), type(schedule_).__name__)
-        self._refuse(course.optimizer, schedule_, row_weights, clipping)
+        batch_size = min(batch_size, len(y_))
+        fit = FitState(
+            epochs, math.ceil(len(y_) / batch_size), measures=self._measures(validation is not None, measures)
+        )
+        check_monitor(plan.monitor, fit.measures)
+        course = self._course(optimizer, learning_rate, plan, resume)
         with self._training():
             data = self._prepare(X_, self.first_layer, course.optimizer, clipping)
             if validation is not None:
                 self._prepare_inference(validation[0])
-            self.history, self._progress = fit.history, course
             if resume:
-                schedule_.load_state(course.schedule_state)
+                fit.epoch, fit.learning_rate_factor = course.epochs, course.learning_rate_factor
+                fit.history = replace(copy.deepcopy(self.history), interrupted=False)
+                plan.load_state(course.schedule_state)
             else:
-                schedule_.start()
+                plan.start()
             Fit(
-                self, fit, hooks, course, schedule_, data, y_, row_weights, clipping, batch_size, shuffle, validation,
-                measures,
-            ).run()  # fmt: skip
+                net=self,
+                state=fit,
+                hooks=hooks,
+                progress=course,
+                schedule=plan,
+                data=data,
+                y=y_,
+                row_weights=row_weights,
+                clipping=clipping,
+                batch_size=batch_size,
+                shuffle=shuffle and fit.n_batches > 1,  # the order within a single batch changes nothing
+                validation=validation,
+                metrics=measures,
+            ).run()
         if fit.history.interrupted:
             where = f"after epoch {fit.epoch} of {epochs}"
             if fit.step:
@@ -239,7 +242,6 @@ class Network(Model):  # noqa: D101
         row_weights = self._row_weights(y_, check_sample_weight(sample_weight, len(y_)), None)
         clipping = _check_clipping(clip_norm, clip_value)
         chosen = get_optimizer(optimizer, learning_rate)
-        self._refuse(chosen, Constant(), row_weights, clipping)
         outcome, order = Outcome.of(1), np.arange(len(y_))[None, :]
         with self._training():
             progress = self._progress
@@ -266,6 +268,15 @@ class Network(Model):  # noqa: D101
         return self._gradients(X_, y_, self._row_weights(y_, check_sample_weight(sample_weight, len(y_)), None))
 
     # --- what a fit is given ------------------------------------------------------------------------------------------
+
+    def _course(self, optimizer: object, learning_rate: object, schedule: Schedule, resume: bool) -> Progress:
+        """Return the progress that a fit begins with."""
+        if not resume:
+            chosen = get_optimizer(optimizer, learning_rate)
+            return Progress.begin(chosen, self._memory(chosen.slots), type(schedule).__name__)
+        if self._progress is None:
+            raise ValueError("resume=True needs a fit to go on from, but this network has not been trained")
+        return self._progress.go_on(optimizer, learning_rate, schedule)
 
     def _check_validation(self, validation_data: object) -> tuple[Any, Targets] | None:
         if validation_data is None:

@@ -107,9 +107,13 @@ def clip(gradients: Sequence[Floats], clipping: Clipping) -> None:
         for g in gradients:
             np.clip(g, -clipping.value, clipping.value, out=g)
     if clipping.norm is not None:
-        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
+        norm = math.sqrt(_sum_of_squares(gradients))
         for g in gradients:
             g *= min(1.0, clipping.norm / (norm + 1e-6))
+
+
+def _sum_of_squares(arrays: Sequence[Floats]) -> float:
+    return float(sum(np.square(array, dtype=np.float64).sum() for array in arrays))
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ class MLP(Network):
 
     def _penalty(self) -> float:
         """Return l2 / 2 times the sum of the squares of all weights."""
-        return self.l2 / 2 * sum(float(np.vdot(w, w)) for w in self._weights) if self.l2 else 0.0
+        return self.l2 / 2 * _sum_of_squares(self._weights) if self.l2 else 0.0
 
     def _backward(
         self, sums: list[Floats], y: Targets, row_weights: Floats | None, masks: Masks | None = None

@@ -136,7 +136,8 @@ class Descent:
     coefficients : (n_steps, m) float64 array
         What the optimizer's formula takes in each of the steps.
     row_weights : (n,) array of the network's dtype, or None
-        Weight of each row's loss; a batch's gradient is divided by the sum of its weights, without them by its rows.
+        Weight of each row's loss; a batch's gradient is divided by the sum of its weights, without them by its rows. A
+        batch whose weights are all 0 counts as a step, but changes nothing and has no penalty.
     clipping : Clipping
     epoch : int
         Passes over any rows that the network has behind it; dropout and noise are keyed by it.
@@ -200,7 +201,7 @@ class Fit:
             return not ctrl_c.pressed
 
         try:
-            call_hooks(self.hooks, "on_fit_begin", net, state)
+            self._begin()
             while state.epoch < state.epochs and not state.stop and not history.interrupted:
                 start = time.perf_counter()
                 n_epochs = min(self._at_once(), state.epochs - state.epoch)
@@ -218,6 +219,16 @@ class Fit:
             history.interrupted = True
         finally:
             call_hooks(self.hooks, "on_fit_end", net, state)
+
+    def _begin(self) -> None:
+        net = self.net
+        before = net.history, net._progress
+        net.history, net._progress = self.state.history, self.progress
+        try:
+            call_hooks(self.hooks, "on_fit_begin", net, self.state)
+        except Exception:  # a callback that does not fit changes nothing
+            net.history, net._progress = before
+            raise
 
     def _at_once(self) -> int:
         """Return how many epochs may go into one call of `_train`: one where somebody looks in between."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import activations, csr, descent, epoch, rows, tile
+from fastmlp.kernels import csr, descent, epoch, rows, tile
+from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
 __all__ = ["Workspace"]
@@ -27,7 +28,7 @@ class Workspace:
     Parameters
     ----------
     layout : Layout
-    activation : str
+    activations : sequence of str
         Of the hidden layers.
     chunk : int
         Rows that go through the network together.
@@ -38,6 +39,8 @@ class Workspace:
         Of the rows, see `fastmlp.rows`.
     n_links : int
         Most numbers in the CSR rows of a chunk.
+    dropout : bool
+        Whether units of hidden layers are dropped.
     slots : int or None
         Of the memory of an optimizer that changes weights block by block; None where tiles do it.
     whole : bool
@@ -47,12 +50,13 @@ class Workspace:
     def __init__(
         self,
         layout: Layout,
-        activation: str,
+        activations: Sequence[str],
         chunk: int,
         n_threads: int,
         accumulate: bool,
         kind: str = "dense",
         n_links: int = 0,
+        dropout: bool = False,
         slots: int | None = None,
         whole: bool = False,
     ) -> None:
@@ -65,10 +69,12 @@ class Workspace:
             zip(layout.shapes, layout.widths, layout.pitches, strict=True)
         ):
             last = layer == n_layers - 1
-            function = activations.IDENTITY if last else activations.CODES[activation]
+            function = CODES["identity"] if last else CODES[activations[layer]]
+            sloped = function in SLOPED and (function != CODES["identity"] or (dropout and not last))
             h, at = at, at + chunk * pitch
             d, at = (h, at) if last else (at, at + chunk * pitch)  # the last deltas are made in place
             t, at = (0, at) if layer == 0 else (at, at + width * layout.lanes * layout.pitches[layer - 1])
+            plan[layer, epoch.SLOPE], at = (at, at + chunk * pitch) if sloped else (0, at)
             plan[layer, : epoch.BY_COLUMNS] = (
                 fan_in, fan_out, width, pitch, layout.w[layer], layout.b[layer], h, d, t, function, pitch
             )  # fmt: skip

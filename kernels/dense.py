@@ -7,46 +7,69 @@ place from the user's array and a layer's activations from the workspace. Column
 from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
-from .tile import VECTORS, tile_height, tile_product, tile_width
+from .tile import TALLEST, VECTORS, tile_height, tile_product, tile_width
 
-forward_tile = tile_product(rows_named=True, finish=lambda z, _, floor: maximum(floor, z))
+
+def _bounded(z, _, floor):
+    return maximum(floor, z)
+
+
+forward_tile = tile_product(rows_named=True, finish=_bounded)
+fetching_tile = tile_product(rows_named=True, finish=_bounded, fetching=True)
 sgd_vector = formula(sgd)
 add = formula(lambda a, b: a + b)
 
+ROWS = 11 * TALLEST
+"""Rows that go through all columns together: they stay in the second cache, where each column would read them anew."""
 
-@kernel
-def forward(
-    out, out_at, x, starts, starts_at, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row,
-    column, last_column, floor,
-):  # fmt: skip
-    """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor)."""
-    while column < last_column:
-        vectors = tile_width(last_column - column, VECTORS)
-        at = column * lane_count(out)
-        row = first_row
-        while row < last_row:
-            rows = tile_height(last_row - row, vectors)
-            out_row = out_at + row * pitch + at
-            forward_tile(
-                rows,
-                vectors,
-                out,
-                out_row,
-                pitch,
-                x,
-                0,
-                starts,
-                starts_at + row,
-                w,
-                w_at + at,
-                w_pitch,
-                n_in,
-                b,
-                b_at + at,
-                floor,
-            )
-            row += rows
-        column += vectors
+_MOST_FETCHED = 16  # rows by one tile: each term of its sum fetches from one of them
+
+
+def _product(tile):
+    """Build the forward product around its tile."""
+
+    @kernel
+    def forward(
+        out, out_at, x, starts, starts_at, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row,
+        column, last_column, floor, source, order, order_at, n_fetched,
+    ):  # fmt: skip
+        """Compute ``out = max(x @ w + b, floor)``  # (B, O) = max((B, I) @ (I, O) + (O,), floor).
+
+        If it fetches, then each tile in turn ``n_fetched`` of the rows ``order[order_at:]`` of ``source``.
+        """
+        last_at = max(len(order) - n_fetched, 0)
+        for block in range(first_row, last_row, ROWS):
+            end = min(block + ROWS, last_row)
+            j = column
+            while j < last_column:
+                vectors = tile_width(last_column - j, VECTORS)
+                at, row = j * lane_count(out), block
+                while row < end:
+                    rows = tile_height(end - row, vectors)
+                    tile(
+                        rows, vectors, out, out_at + row * pitch + at, pitch, x, 0, starts, starts_at + row,
+                        w, w_at + at, w_pitch, n_in, b, b_at + at, floor,
+                        source, order, min(order_at, last_at), n_fetched,
+                    )  # fmt: skip
+                    row += rows
+                    order_at += n_fetched
+                j += vectors
+
+    return forward
+
+
+forward = _product(forward_tile)
+forward_and_fetch = _product(fetching_tile)
+
+
+@part
+def rows_to_fetch(n_rows, n_columns, most):
+    """Give how many rows each tile of a product fetches so that all fetch as many as it has: a power of two."""
+    n_tiles = max(1, n_columns // VECTORS) * max(1, n_rows // TALLEST)
+    rows = 1
+    while rows * n_tiles < n_rows and 2 * rows <= min(most, _MOST_FETCHED):
+        rows *= 2
+    return rows
 
 
 def updating(finish):
@@ -67,23 +90,9 @@ def updating(finish):
                 rows = tile_height(last_in - i, vectors)
                 w_row = w_at + i * w_pitch + at
                 tile(
-                    rows,
-                    vectors,
-                    w,
-                    w_row,
-                    w_pitch,
-                    x,
-                    i,
-                    starts,
-                    starts_at,
-                    delta,
-                    delta_at + at,
-                    pitch,
-                    n_rows,
-                    zeros,
-                    0,
-                    number,
-                )
+                    rows, vectors, w, w_row, w_pitch, x, i, starts, starts_at, delta, delta_at + at, pitch, n_rows,
+                    zeros, 0, number, zeros, starts, 0, 1,
+                )  # fmt: skip
                 i += rows
             column += vectors
 

@@ -5,42 +5,44 @@ core keeps its columns of the weights in its own cache, from their update to the
 batch, as is the loss. Deltas are divided like the forward pass of their layer, updates too, but those of narrow layers
 by rows of the weights.
 
-A loop for plain SGD changes the weights in the tiles that sum up their gradient. Those for other optimizers, made when
-they are asked for, change them block by block (`descent`); so do penalties and bounds of the gradient.
+A loop for plain SGD changes the weights in the tiles that sum up their gradient. Those for other optimizers change them
+block by block (`descent`), as do penalties and bounds of the gradient.
 
 ``plan`` is a thread's own table of the layers, one row of integers each, whose columns are named below. ``notes`` is
 its own table of the rows of the chunk at hand: where their inputs to each layer start, where their deltas of each layer
-start, their labels, and where their marks start. ``work`` starts with zeros, as many as the longest row of a layer.
+start, which rows of X they are, and where they end. ``settings`` are numbers whose places are named below.
+``work`` starts with zeros, as many as the longest row of a layer.
 """
 
 import math
 from functools import cache
 
-from .activations import activate, activate_gradient, floor_of
+from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
 from .csr import csr_forward, csr_update, link_features, read_csr
-from .dense import axpy, forward, transpose, update, update_bias
+from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
 from .descent import CSR, DENSE, PACKED, change_all, change_by, learn_biases, learn_from, sum_squares, total_of
 from .jit import entry, part
-from .losses import argmax, largest_of, softmax, softmax_cross_entropy
+from .losses import HEADS
 from .optimizers import CLIP_NORM, FORMULAS, L2, RATE
-from .rows import fetch_bytes, fetch_nothing, fetch_packed, pack_numbers, read_in_place, read_packed, widen_rows
+from .rows import fetch_nothing, fetch_packed, fetch_row, pack_numbers, read_in_place, read_packed, widen_rows
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
-MEET, MEET_BACK, OWN, OWN_PITCH, SLOT, G, G_PITCH, SUMS, FIELDS = range(16, 25)
+MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, SLOT, G, G_PITCH, SUMS, FIELDS = range(16, 26)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
 the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
 transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
 forward pass is divided by columns; the columns and the rows of its weights that this thread owns; whether the threads
 must meet after its forward pass, and after its deltas are computed. Where the thread's own copy of its columns of the
 first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
-where there is no copy; numbers from the copy to that of the first slot of the optimizer's memory, and so on. Side by
-side with those of another thread, they would be dragged from core to core all the time: processors fetch the lines
-beside those that are used. Where the gradient of the weights would start in ``work`` if all rows and columns were
-there, and numbers from one row of it to the next; 0 where there is only room for a block of it. Where the layer's sums
-of squares start in each half of ``sums``."""
+where there is no copy. Side by side with those of another thread, they would be dragged from core to core all the time:
+processors fetch the lines beside those that are used. Where the slopes of its activation (chunk, O) are left in
+``work``, or 0. Numbers from the thread's own copy to that of the first slot of the optimizer's memory, and so on. Where
+the gradient of the weights would start in ``work`` if all rows and columns were there, and numbers from one row of it
+to the next; 0 where there is only room for a block of it. Where the layer's sums of squares start in each half of
+``sums``."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -51,30 +53,55 @@ FINISHED, STOPPED, NOT_FINITE = range(3)
 ACCUMULATE, COMMIT = 1, 2
 """Modes of :func:`train`: sum the gradient up in ``gradient`` first; then change the parameters by it."""
 
-PROBABILITIES, LABELS, LOSSES = range(3)
-"""Modes of :func:`infer`."""
+NUMBERS, LABELS, LOSSES = range(3)
+"""Modes of :func:`infer`: what a head gives as numbers, such as probabilities, or as integers, or the losses."""
+
+SMOOTHING, SEED, EPOCH, DROPOUT = range(4)
+"""Places in ``settings``: of a softmax's labels; what the random numbers are keyed by, of which the second counts on;
+and from ``DROPOUT`` on, of the inputs of each layer, from which random word on a unit is kept and what it is then
+multiplied by."""
 
 
-def training(name, take_rows, first_forward, take_step, sums_weights=False):
-    """Build the minibatch loop around how the first layer takes its rows, its product, and the step."""
+def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
+    """Build the minibatch loop around what it is to do.
+
+    Parameters
+    ----------
+    name : str
+    first_layer : pair of parts
+        How the first layer takes its rows, and its forward product.
+    hidden : triple of parts
+        What :func:`hidden_layers` gives.
+    row_loss_of : part
+        Loss of a row.
+    take_step : part
+        What changes the parameters, and meets.
+    sums_weights : bool
+        Whether that can leave sums of the squares of weights, for a penalty.
+    """
+    take_rows, first_forward = first_layer
+    finish_layer, forward_pass, backward_pass = hidden
+    loss_pass = losses(row_loss_of)
 
     def train(
         params, gradient, memory, work, notes, marks, links, sums, epoch_loss, epoch_hits, epoch_penalty, row_loss,
-        row_hit, control, meetings, x, starts, index, labels, orders, coefficients, plan, n_rows, batch_size, chunk,
-        n_epochs, scale, mode, rank, size,
+        row_hit, control, meetings, x, starts, index, targets, row_weights, orders, coefficients, plan, settings,
+        n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
         weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
         if plan[0, OWN_PITCH]:
             weights, w, w_pitch = work, plan[0, OWN], plan[0, OWN_PITCH]
         step, penalty = 0, 0.0
-        if sums_weights and n_epochs > 0 and coefficients[0, L2] > 0.0:
-            sum_weights(sums, plan, weights, w, w_pitch, params)
+        if sums_weights and n_epochs > 0:
+            sum_weights(sums, plan, weights, w, w_pitch, params, coefficients)
             meet(meetings, size)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
                 loss, hits = 0.0, 0
+                weight = weigh(row_weights, orders, epoch * n_rows + start, end - start)
+                share = 1.0 / weight if weight > 0.0 else 0.0
                 if sums_weights:  # before anybody can have changed them: the threads meet in between
                     penalty = penalty_of(sums, coefficients, step)
                 transpose_pass(work, plan, params)
@@ -84,18 +111,32 @@ def training(name, take_rows, first_forward, take_step, sums_weights=False):
                     rows = min(chunk, end - first)
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
                     at = epoch * n_rows + first
-                    take_labels(notes, plan, orders, at, labels, rows, chunk)
+                    note_rows(notes, plan, orders, at, rows, chunk)
                     take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
                     first_forward(
                         work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
                         rows, row, end_row,
                     )  # fmt: skip
-                    finish_layer(work, plan, 0, rows, row, end_row, meetings, size)
-                    forward_pass(work, plan, params, notes, chunk, rows, row, end_row, meetings, size)
-                    loss_pass(row_loss, row_hit, 0, work, plan, notes, chunk, row, end_row, 1.0 / (end - start))
+                    finish_layer(work, plan, 0, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    loss_pass(
+                        row_loss,
+                        row_hit,
+                        0,
+                        work,
+                        plan,
+                        notes,
+                        targets,
+                        row_weights,
+                        settings,
+                        chunk,
+                        row,
+                        end_row,
+                        share,
+                    )
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
-                    backward_pass(work, plan, notes, chunk, rows, row, end_row, meetings, size)
+                    backward_pass(work, plan, notes, settings, chunk, rows, row, end_row, meetings, size)
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
@@ -105,15 +146,20 @@ def training(name, take_rows, first_forward, take_step, sums_weights=False):
                             epoch_loss[epoch] += loss
                             epoch_penalty[epoch] += penalty
                         return
-                    take_step(
-                        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
-                        rows, chunk, coefficients, step, first > start, first + rows == end, mode, meetings, rank, size,
-                    )  # fmt: skip
+                    if weight > 0.0:
+                        take_step(
+                            params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes,
+                            sums, rows, chunk, coefficients, step, first > start, first + rows == end, mode, meetings,
+                            rank, size,
+                        )  # fmt: skip
+                    else:
+                        meet(meetings, size)
                 step += 1
                 if rank == 0:
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
-                    epoch_penalty[epoch] += penalty
+                    if weight > 0.0:
+                        epoch_penalty[epoch] += penalty
                     control[STEPS] += 1
         if rank == 0:
             meetings[3] = cycles() - began
@@ -122,12 +168,17 @@ def training(name, take_rows, first_forward, take_step, sums_weights=False):
     return entry(train)
 
 
-def inference(name, take_rows, first_forward):
+def inference(name, first_layer, hidden, head):
     """Build the loop that predicts around what the first layer does."""
+    take_rows, first_forward = first_layer
+    finish_layer, forward_pass, _ = hidden
+    row_loss_of, numbers_of, labels_of = head
+    loss_pass = losses(row_loss_of)
 
     def infer(
-        probabilities, predicted, row_loss, row_hit, work, notes, marks,
-        x, starts, index, labels, orders, params, plan, meetings, first_row, last_row, chunk, scale, mode,
+        numbers, predicted, row_loss, row_hit, work, notes, marks,
+        x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
+        first_row, last_row, chunk, scale, mode,
     ):  # fmt: skip
         last, ends_at = len(plan) - 1, (2 * len(plan) + 1) * chunk
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
@@ -138,19 +189,18 @@ def inference(name, take_rows, first_forward):
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
                 first, rows, 0, rows,
             )  # fmt: skip
-            finish_layer(work, plan, 0, rows, 0, rows, meetings, 1)
-            forward_pass(work, plan, params, notes, chunk, rows, 0, rows, meetings, 1)
+            finish_layer(work, plan, 0, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
+            forward_pass(work, plan, params, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
             if mode == LOSSES:
-                take_labels(notes, plan, orders, first, labels, rows, chunk)
-                loss_pass(row_loss, row_hit, first, work, plan, notes, chunk, 0, rows, 1.0)
+                note_rows(notes, plan, orders, first, rows, chunk)
+                loss_pass(
+                    row_loss, row_hit, first, work, plan, notes, targets, row_weights, settings, chunk, 0, rows, 1.0
+                )
             for row in range(rows):
-                at = z + row * pitch
                 if mode == LABELS:
-                    predicted[first + row] = argmax(work, at, n_out)
-                elif mode == PROBABILITIES:
-                    softmax(work, at, n_out, largest_of(work, at, n_out), 1.0)
-                    for o in range(n_out):
-                        probabilities[(first + row) * n_out + o] = work[at + o]
+                    labels_of(predicted, first + row, work, z + row * pitch, n_out)
+                elif mode == NUMBERS:
+                    numbers_of(numbers, first + row, work, z + row * pitch, n_out)
 
     infer.__name__ = name
     return entry(infer)
@@ -171,25 +221,11 @@ def dense_forward(in_place):
         h, b, n_in, pitch = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH]
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
         rows_in = x if in_place else work
-        forward(
-            work,
-            h,
-            rows_in,
-            notes,
-            0,
-            weights,
-            w,
-            w_pitch,
-            params,
-            b,
-            n_in,
-            pitch,
-            row,
-            end_row,
-            column,
-            end_column,
-            floor,
-        )
+        fetched = rows_to_fetch(end_row - row, end_column - column, len(orders))
+        forward_and_fetch(
+            work, h, rows_in, notes, 0, weights, w, w_pitch, params, b, n_in, pitch, row, end_row, column, end_column,
+            floor, x, orders, at + rows, fetched,
+        )  # fmt: skip
 
     return first_forward
 
@@ -266,7 +302,194 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
+TRAIN_ROWS = {
+    "dense": (read_in_place, dense_forward(True)),
+    "bytes": (widen_rows, dense_forward(False)),
+    "packed": (read_packed, packed_forward(True, fetch_packed)),
+    "sparse bytes": (widen_rows, packed_forward(False, fetch_row)),
+    "csr": (read_csr, csr_first_forward),
+}
+INFER_ROWS = {
+    "dense": (read_in_place, dense_forward(True)),
+    "sparse": (pack_numbers, packed_forward(False, fetch_nothing)),
+    "bytes": (widen_rows, dense_forward(False)),
+    "sparse bytes": (widen_rows, packed_forward(False, fetch_nothing)),
+    "csr": (read_csr, csr_first_forward),
+}
+"""What the first layer does with each kind of rows."""
+
+
+# The layers above ----------------------------------------------------------------------------------------------------
+
+
+@part
+def note_rows(notes, plan, orders, at, rows, chunk):
+    """Note which rows of X those of a chunk are."""
+    rows_at = 2 * len(plan) * chunk
+    for row in range(rows):
+        notes[rows_at + row] = orders[at + row]
+
+
+@part
+def weigh(row_weights, orders, at, rows):
+    """Give the sum of the weights of the rows of a batch; where there are none, each has 1."""
+    if len(row_weights) == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(at, at + rows):
+        total += row_weights[orders[i]]
+    return total
+
+
+@part
+def finish_nothing(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
+    """Leave outputs as the tile has left them: an identity or ReLU, all units kept."""
+
+
+@part
+def finish_outputs(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
+    """Apply to products what their tile has not applied: an activation that has a slope, and dropout."""
+    threshold, factor = DROPOUT + 2 * (layer + 1), DROPOUT + 2 * (layer + 1) + 1
+    activate(
+        work, plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH], row, end_row, plan[layer, COLUMN],
+        plan[layer, END_COLUMN], plan[layer, KIND], notes, 2 * len(plan) * chunk, int(settings[threshold]),
+        settings[factor], int(settings[SEED]), int(settings[EPOCH]) + epoch, layer + 1,
+    )  # fmt: skip
+
+
+@part
+def go_back(work, plan, layer, settings, row, end_row):
+    """Multiply deltas by the slope of ReLU, where it is one."""
+    if plan[layer, KIND] == RELU:
+        relu_gradients(
+            work, plan[layer, D], plan[layer, D_PITCH], work, plan[layer, H], plan[layer, PITCH], row, end_row,
+            plan[layer, COLUMN], plan[layer, END_COLUMN], 1.0,
+        )  # fmt: skip
+
+
+@part
+def go_back_by_slopes(work, plan, layer, settings, row, end_row):
+    """Multiply deltas by the slopes of an activation and of dropout."""
+    d, d_pitch, h, slope, pitch = (
+        plan[layer, D], plan[layer, D_PITCH], plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH],
+    )  # fmt: skip
+    column, end_column = plan[layer, COLUMN], plan[layer, END_COLUMN]
+    if slope:
+        multiply_rows(work, d, d_pitch, work, slope, pitch, row, end_row, column, end_column)
+    elif plan[layer, KIND] == RELU:
+        factor = settings[DROPOUT + 2 * (layer + 1) + 1]
+        relu_gradients(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, factor)
+
+
+def hidden_layers(finish, go_back):
+    """Build what all layers do after the first, and the end of the first, around what ends a product on both ways."""
+
+    @part
+    def finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
+        """Apply what the products of a layer have not applied, and meet where others need its outputs."""
+        row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
+        finish(work, plan, layer, notes, settings, epoch, chunk, row, end_row)
+        if plan[layer, MEET]:
+            meet(meetings, size)
+
+    @part
+    def forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
+        """Compute the outputs of all layers after the first, the last one's for the thread's own rows at least."""
+        for layer in range(1, len(plan)):
+            row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
+            h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
+            column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
+            at = layer * chunk
+            forward(
+                work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column,
+                floor, work, notes, 0, 1,
+            )  # fmt: skip
+            finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size)
+
+    @part
+    def backward_pass(work, plan, notes, settings, chunk, rows, first_row, last_row, meetings, size):
+        """Compute the deltas of all layers below the last; the threads meet at least once."""
+        for layer in range(len(plan) - 1, 0, -1):
+            if plan[layer, MEET_BACK]:
+                meet(meetings, size)
+            below, at = layer - 1, (len(plan) + layer) * chunk
+            row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
+            d, d_pitch, t, pitch = plan[below, D], plan[below, D_PITCH], plan[layer, T], plan[below, PITCH]
+            n_out, column, end_column = plan[layer, N_OUT], plan[below, COLUMN], plan[below, END_COLUMN]
+            forward(
+                work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
+                -math.inf, work, notes, 0, 1,
+            )  # fmt: skip
+            go_back(work, plan, below, settings, row, end_row)
+        if plan[0, MEET_BACK]:
+            meet(meetings, size)
+
+    return finish_layer, forward_pass, backward_pass
+
+
+HIDDEN = {
+    "plain": hidden_layers(finish_nothing, go_back),
+    "sloped": hidden_layers(finish_outputs, go_back_by_slopes),
+}
+"""What hidden layers do: those that have ReLU, or none, and keep all units; and all others."""
+
+
+def losses(row_loss_of):
+    """Build what turns the last layer's outputs into its deltas."""
+
+    @part
+    def loss_pass(
+        row_loss, row_hit, out_at, work, plan, notes, targets, row_weights, settings, chunk, first_row, last_row, share
+    ):
+        """Turn the last layer's outputs into its deltas, and note each row's loss, times its weight."""
+        last, rows_at = len(plan) - 1, 2 * len(plan) * chunk
+        for row in range(first_row, last_row):
+            source, weight = notes[rows_at + row], 1.0
+            if len(row_weights) > 0:
+                weight = float(row_weights[source])
+            at = plan[last, H] + row * plan[last, PITCH]
+            loss, hit = row_loss_of(work, at, plan[last, N_OUT], targets, source, share * weight, settings[SMOOTHING])
+            row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
+
+    return loss_pass
+
+
+@part
+def transpose_pass(work, plan, params):
+    """Copy the weights above the first layer that the thread owns, transposed."""
+    for layer in range(1, len(plan)):
+        t, t_pitch, w, pitch = plan[layer, T], plan[layer - 1, PITCH], plan[layer, W], plan[layer, PITCH]
+        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+        transpose(work, t, t_pitch, params, w, pitch, i, end, column, end_column)
+
+
 # Steps ---------------------------------------------------------------------------------------------------------------
+
+
+@part
+def update_pass(target, work, plan, notes, chunk, rows, rate):
+    """Compute ``target += rate * gradient`` of what the thread owns, but for the weights of the first layer."""
+    for layer in range(len(plan)):
+        w, pitch, d, d_pitch, at = (
+            plan[layer, W],
+            plan[layer, PITCH],
+            plan[layer, D],
+            plan[layer, D_PITCH],
+            layer * chunk,
+        )
+        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+        if layer > 0:
+            update(target, w, pitch, work, notes, at, work, d, work, rows, d_pitch, i, end, column, end_column, rate)
+        if end == plan[layer, N_IN]:
+            update_bias(target, plan[layer, B], work, d, work, rows, d_pitch, column, end_column, rate)
+
+
+@part
+def commit(params, gradient, rate, rank, size):
+    """Compute ``params += rate * gradient`` and clear the gradient, each thread for its part."""
+    lanes = lane_count(params)
+    vectors = len(params) // lanes
+    axpy(params, gradient, vectors * rank // size * lanes, vectors * (rank + 1) // size * lanes, rate)
 
 
 def plain_step(first_update):
@@ -372,9 +595,9 @@ def plan_of_share(plan, layer):
 
 
 @part
-def sum_weights(sums, plan, weights, w, w_pitch, params):
-    """Sum up the squares of the weights that the thread owns, for the first step's penalty."""
-    for layer in range(len(plan)):
+def sum_weights(sums, plan, weights, w, w_pitch, params, coefficients):
+    """Sum up the squares of the weights that the thread owns, for the first step's penalty, if there is one."""
+    for layer in range(len(plan) if coefficients[0, L2] > 0.0 else 0):
         source, at, pitch = params, plan[layer, W], plan[layer, PITCH]
         if layer == 0:
             source, at, pitch = weights, w, w_pitch
@@ -396,153 +619,46 @@ def penalty_of(sums, coefficients, step):
 
 # The loops -----------------------------------------------------------------------------------------------------------
 
-READ = {
-    "dense": (read_in_place, dense_forward(True), dense_update(True), DENSE, True),
-    "bytes": (widen_rows, dense_forward(False), dense_update(False), DENSE, False),
-    "packed": (read_packed, packed_forward(True, fetch_packed), packed_update(True), PACKED, True),
-    "sparse bytes": (widen_rows, packed_forward(False, fetch_bytes), packed_update(False), PACKED, False),
-    "csr": (read_csr, csr_first_forward, csr_first_update, CSR, True),
-}
-"""For each kind of rows how a batch is taken, the first layer's product, its update by plain SGD and by an optimizer,
-and whether the rows are read in place."""
 
-TRAIN = {
-    kind: training(f"train_{kind.replace(' ', '_')}", take, product, plain_step(update))
-    for kind, (take, product, update, _, _) in READ.items()
+PLAIN_STEPS = {
+    "dense": plain_step(dense_update(True)),
+    "bytes": plain_step(dense_update(False)),
+    "packed": plain_step(packed_update(True)),
+    "sparse bytes": plain_step(packed_update(False)),
+    "csr": plain_step(csr_first_update),
 }
-"""The compiled minibatch loop of plain SGD for each kind of rows."""
+LEARNING = {
+    "dense": (DENSE, True),
+    "bytes": (DENSE, False),
+    "packed": (PACKED, True),
+    "sparse bytes": (PACKED, False),
+    "csr": (CSR, True),
+}
+"""The step of plain SGD for each kind of rows; how others find gradients, and whether rows are read in place."""
 
 
 @cache
-def train_by(formula, kind):
-    """Give the minibatch loop of an optimizer, by the name of its formula, for a kind of rows."""
-    take, product, _, learned, in_place = READ[kind]
-    name = f"train_{formula}_{kind.replace(' ', '_')}"
-    return training(name, take, product, step_of(FORMULAS[formula], learned, in_place), sums_weights=True)
+def train_loop(rows, hidden, head, optimizer=None):
+    """Give the minibatch loop of a kind of rows, hidden layers, head and optimizer; None is plain SGD.
+
+    It is compiled at its first call.
+    """
+    name = _name("train", rows, hidden, head, optimizer)
+    step = PLAIN_STEPS[rows] if optimizer is None else step_of(FORMULAS[optimizer], *LEARNING[rows])
+    return training(name, TRAIN_ROWS[rows], HIDDEN[hidden], HEADS[head].loss, step, optimizer is not None)
 
 
-INFER = {
-    "dense": inference("infer_dense", read_in_place, dense_forward(True)),
-    "sparse": inference("infer_sparse", pack_numbers, packed_forward(False, fetch_nothing)),
-    "bytes": inference("infer_bytes", widen_rows, dense_forward(False)),
-    "sparse bytes": inference("infer_sparse_bytes", widen_rows, packed_forward(False, fetch_nothing)),
-    "csr": inference("infer_csr", read_csr, csr_first_forward),
-}
-"""The compiled loop that predicts for each kind of rows."""
+@cache
+def infer_loop(rows, hidden, head):
+    """Give the loop that predicts, of a kind of rows, hidden layers and head; it is compiled at its first call."""
+    return inference(_name("infer", rows, hidden, head), INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])
 
 
-@part
-def take_labels(notes, plan, orders, at, labels, rows, chunk):
-    """Note the labels of the rows of a chunk."""
-    labels_at = 2 * len(plan) * chunk
-    for row in range(rows):
-        notes[labels_at + row] = labels[orders[at + row]]
-
-
-@part
-def finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size):
-    """Apply what the products of a layer have not applied, and meet where others need its outputs."""
-    row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-    column, end_column, kind = plan[layer, COLUMN], plan[layer, END_COLUMN], plan[layer, KIND]
-    activate(work, plan[layer, H], plan[layer, PITCH], row, end_row, column, end_column, kind)
-    if plan[layer, MEET]:
-        meet(meetings, size)
-
-
-@part
-def forward_pass(work, plan, params, notes, chunk, rows, first_row, last_row, meetings, size):
-    """Compute the outputs of all layers after the first, the last one's for the thread's own rows at least."""
-    for layer in range(1, len(plan)):
-        row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-        h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
-        column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
-        at = layer * chunk
-        forward(
-            work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column, floor
-        )
-        finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size)
-
-
-@part
-def loss_pass(row_loss, row_hit, out_at, work, plan, notes, chunk, first_row, last_row, weight):
-    """Turn the last layer's outputs into its deltas, and note each row's loss."""
-    last, labels_at = len(plan) - 1, 2 * len(plan) * chunk
-    z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
-    softmax_cross_entropy(
-        row_loss, row_hit, out_at, work, z, pitch, notes, labels_at, n_out, first_row, last_row, weight
-    )
-
-
-@part
-def backward_pass(work, plan, notes, chunk, rows, first_row, last_row, meetings, size):
-    """Compute the deltas of all layers below the last; the threads meet at least once."""
-    for layer in range(len(plan) - 1, 0, -1):
-        if plan[layer, MEET_BACK]:
-            meet(meetings, size)
-        below, at = layer - 1, (len(plan) + layer) * chunk
-        row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
-        d, d_pitch, h, pitch, kind = (
-            plan[below, D],
-            plan[below, D_PITCH],
-            plan[below, H],
-            plan[below, PITCH],
-            plan[below, KIND],
-        )
-        n_out, t, column, end_column = plan[layer, N_OUT], plan[layer, T], plan[below, COLUMN], plan[below, END_COLUMN]
-        forward(
-            work,
-            d,
-            work,
-            notes,
-            at,
-            work,
-            t,
-            pitch,
-            work,
-            0,
-            n_out,
-            d_pitch,
-            row,
-            end_row,
-            column,
-            end_column,
-            -math.inf,
-        )
-        activate_gradient(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, kind)
-    if plan[0, MEET_BACK]:
-        meet(meetings, size)
-
-
-@part
-def update_pass(target, work, plan, notes, chunk, rows, rate):
-    """Compute ``target += rate * gradient`` of what the thread owns, but for the weights of the first layer."""
-    for layer in range(len(plan)):
-        w, pitch, d, d_pitch, at = (
-            plan[layer, W],
-            plan[layer, PITCH],
-            plan[layer, D],
-            plan[layer, D_PITCH],
-            layer * chunk,
-        )
-        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
-        if layer > 0:
-            update(target, w, pitch, work, notes, at, work, d, work, rows, d_pitch, i, end, column, end_column, rate)
-        if end == plan[layer, N_IN]:
-            update_bias(target, plan[layer, B], work, d, work, rows, d_pitch, column, end_column, rate)
-
-
-@part
-def transpose_pass(work, plan, params):
-    """Copy the weights above the first layer that the thread owns, transposed."""
-    for layer in range(1, len(plan)):
-        t, t_pitch, w, pitch = plan[layer, T], plan[layer - 1, PITCH], plan[layer, W], plan[layer, PITCH]
-        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
-        transpose(work, t, t_pitch, params, w, pitch, i, end, column, end_column)
-
-
-@part
-def commit(params, gradient, rate, rank, size):
-    """Compute ``params += rate * gradient`` and clear the gradient, each thread for its part."""
-    lanes = lane_count(params)
-    vectors = len(params) // lanes
-    axpy(params, gradient, vectors * rank // size * lanes, vectors * (rank + 1) // size * lanes, rate)
+def _name(what, rows, hidden, head, optimizer=None):
+    parts = [
+        what,
+        rows,
+        *(hidden, head) * (hidden != "plain" or head != "softmax"),
+        *([optimizer] if optimizer else []),
+    ]
+    return "_".join(parts).replace(" ", "_")

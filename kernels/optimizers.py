@@ -135,7 +135,7 @@ def descent(formula):
     def descend(
         typing_context, w, w_at, pitch, g, g_at, g_pitch, memory, memory_at, slot, coefficients, at, n_rows, n_vectors
     ):
-        """Take the step of the row ``coefficients[at:]``; one slot of the memory comes ``slot`` numbers after another."""
+        """Take the step of the row ``coefficients[at:]``; slots of the memory lie ``slot`` numbers from one another."""
         arrays = (w, i64, i64, g, i64, i64, memory, i64, i64, coefficients)
         return types.void(*arrays, i64, i64, i64), codegen
 

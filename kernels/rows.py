@@ -205,10 +205,10 @@ def read_packed(notes, marks, work, x, starts, index, orders, at, rows, n_in, en
 
 
 @part
-def fetch_bytes(x, starts, orders, at, n_in):
-    """Fetch a row of bytes."""
+def fetch_row(x, starts, orders, at, n_in):
+    """Fetch a row of numbers or bytes."""
     if at < len(orders):
-        for i in range(orders[at] * n_in, (orders[at] + 1) * n_in, LINE_BYTES):
+        for i in range(orders[at] * n_in, (orders[at] + 1) * n_in, LINE_BYTES // x.itemsize):
             prefetch(x, i)
 
 

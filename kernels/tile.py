@@ -44,7 +44,7 @@ def tile_height(left, vectors):
     return 4 if left >= 4 else 2 if left >= 2 else 1
 
 
-def tile_product(rows_named, finish):
+def tile_product(rows_named, finish, fetching=False):
     """Build the intrinsic that computes one tile of a product, of any of the shapes.
 
     Parameters
@@ -54,35 +54,28 @@ def tile_product(rows_named, finish):
         terms of the sum, ``a[i, k] = a[starts[k] + a_at + i]``, which is a product with the transpose of ``a``.
     finish : formula
         ``finish(sum, out, number)`` gives what is stored to ``out``.
+    fetching : bool
+        Whether meanwhile the rows ``order[order_at : order_at + n_rows]`` of ``source`` are fetched, each as long as
+        the sum; their number is a power of two. Memory takes few wishes at a time, so there is one for each term.
     """
     i64 = types.int64
 
     @intrinsic
     def tile(
-        typing_context,
-        rows,
-        vectors,
-        out,
-        out_at,
-        out_pitch,
-        a,
-        a_at,
-        starts,
-        starts_at,
-        b,
-        b_at,
-        b_pitch,
-        n,
-        first,
-        first_at,
-        number,
-    ):
-        kinds = i64, i64, out, i64, i64, a, i64, starts, i64, b, i64, i64, i64, first, i64, number
+        typing_context, rows, vectors, out, out_at, out_pitch, a, a_at, starts, starts_at, b, b_at, b_pitch, n,
+        first, first_at, number, source, order, order_at, n_fetched,
+    ):  # fmt: skip
+        kinds = (
+            i64, i64, out, i64, i64, a, i64, starts, i64, b, i64, i64, i64, first, i64, number, source, order, i64, i64,
+        )  # fmt: skip
         return types.void(*kinds), codegen
 
     def codegen(context, builder, signature, args):
-        rows, vectors, _, out_at, out_pitch, _, a_at, _, starts_at, _, b_at, b_pitch, n, _, first_at, number = args
-        out, a, starts, b, first = (Memory(context, builder, signature.args[i], args[i]) for i in (2, 5, 7, 9, 13))
+        rows, vectors, _, out_at, out_pitch, _, a_at, _, starts_at, _, b_at, b_pitch, n, _, first_at, number = args[:16]
+        out, a, starts, b, first, source, order = (
+            Memory(context, builder, signature.args[i], args[i]) for i in (2, 5, 7, 9, 13, 16, 17)
+        )
+        order_at, n_fetched = args[18:]
         number = context.cast(builder, number, signature.args[15], out.dtype)
         number = Lanes(builder, spread(builder, out.vector_type, number))
 
@@ -97,6 +90,10 @@ def tile_product(rows_named, finish):
                     out.prefetch(place)
 
             def add(k, sums):
+                if fetching:
+                    turn = builder.and_(k, builder.sub(n_fetched, I64(1)))
+                    row = builder.zext(order.number(builder.add(order_at, turn)), I64)
+                    source.prefetch(builder.add(builder.mul(row, n), k))
                 term = k if rows_named else starts.number(builder.add(starts_at, k))
                 b_row = builder.add(b_at, builder.mul(k, b_pitch))
                 right = [b.vector(builder.add(b_row, at)) for at in across]

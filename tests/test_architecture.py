@@ -19,7 +19,9 @@ PACKAGE_FILES = sorted((ROOT / "fastmlp").glob("*.py"))
 RANKS = {
     "jit": 0,
     "simd": 1,
+    "functions": 2,
     "tile": 2,
+    "random": 2,
     "dense": 3,
     "rows": 3,
     "sparse": 3,

@@ -222,6 +222,7 @@ def test_settings_are_kept_as_given(tmp_path):
     assert eval(repr(net), {"MLP": MLP}).dropout == net.dropout
     assert MLP([4, 5, 3], activation=["relu"], dropout=[0.5]).dropout_rates == (0.0, 0.5)
     assert MLP([4, 3], activation=[], dropout=[]).activations == ()
+    assert repr(MLP([4, 5, 3], activation=np.array(["relu"])).activation) == "('relu',)"
 
 
 @pytest.mark.parametrize(

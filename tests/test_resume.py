@@ -8,6 +8,7 @@ import pytest
 from heads import HEADS, data_for, network
 from nets import assert_bits, refused, snapshot
 
+import fastmlp
 from fastmlp import callbacks, optimizers, schedules, storage
 from fastmlp.reference import MLP
 
@@ -236,6 +237,20 @@ def test_pickles_of_older_versions():
         each.fit(X, y, epochs=2)
     assert_bits(old, snapshot(net))
     assert repr(old) == repr(net)
+
+
+@pytest.mark.parametrize("kind", [fastmlp.MLP, MLP], ids=["compiled", "plain"])
+def test_states_of_the_compiled_network(kind, tmp_path):
+    whole, first = (fastmlp.MLP([4, 9, 3], seed=3) for _ in range(2))
+    fit(whole, 7, "none")
+    fit(first, 7, "none", callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
+    second = kind.load(tmp_path / "net.npz")
+    assert_bits(second, snapshot(first))
+    fit(second, 7, "none", resume=True)
+    if kind is MLP:
+        np.testing.assert_allclose(second.history.loss, whole.history.loss, rtol=1e-5)
+    else:
+        assert_same_course(second, whole)
 
 
 # --- trouble ----------------------------------------------------------------------------------------------------------

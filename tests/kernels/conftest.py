@@ -31,8 +31,9 @@ class Call:
     @staticmethod
     def forward(*, out, x, starts, w, b, n_in, pitch, rows, columns, floor=-np.inf, at=0, starts_at=0, w_at=0, b_at=0):
         dense.forward(
-            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor)
-        )
+            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor),
+            x, starts, 0, 1,
+        )  # fmt: skip
 
     @staticmethod
     def update(*, w, x, starts, delta, zeros, n_rows, pitch, inputs, columns, rate, at=0, starts_at=0, delta_at=0):
@@ -45,10 +46,10 @@ class Call:
         dense.update_bias(b, at, delta, delta_at, zeros, n_rows, pitch, *columns, float(rate))
 
     @staticmethod
-    def loss(*, row_loss, row_hit, z, pitch, labels, n_out, rows, weight=1.0, out_at=0, at=0, labels_at=0):
-        losses.softmax_cross_entropy(
-            row_loss, row_hit, out_at, z, at, pitch, labels, labels_at, n_out, *rows, float(weight)
-        )  # fmt: skip
+    def loss(*, row_loss, row_hit, z, pitch, targets, n_out, rows, weight=1.0, at=0, head="softmax", smoothing=0.0):
+        for row in range(*rows):
+            loss = losses.HEADS[head].loss(z, at + row * pitch, n_out, targets, row, float(weight), float(smoothing))
+            row_loss[row], row_hit[row] = loss
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,21 @@ def batch(request, rng, dtype, lanes, shape):
 def test_forward_has_the_bits_of_the_dense_product(batch, floor):
     expected, out = (np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype) for _ in range(2))
     weights, tail = (batch.w, 0, batch.pitch, batch.b, 0), (0, batch.n_rows, 0, batch.width, floor)
-    dense.forward(expected, 0, batch.dense, batch.dense_starts, 0, *weights, batch.n_in, batch.pitch, *tail)
+    dense.forward(
+        expected,
+        0,
+        batch.dense,
+        batch.dense_starts,
+        0,
+        *weights,
+        batch.n_in,
+        batch.pitch,
+        *tail,
+        batch.dense,
+        batch.starts,
+        0,
+        1,
+    )
     csr.csr_forward(out, 0, batch.x, batch.starts, batch.ends_at, batch.indices, *weights, batch.pitch, *tail)
     np.testing.assert_array_equal(out, expected)
 

@@ -98,7 +98,7 @@ def test_forward_has_the_bits_of_the_dense_product(batch, floor):
     shared = (batch.w, 0, batch.pitch, batch.b, 0)
     expected, out = (np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype) for _ in range(2))
     tail = (batch.pitch, 0, batch.n_rows, 0, batch.width, floor)
-    dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.n_in, *tail)
+    dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.n_in, *tail, batch.x, batch.order, 0, 1)
     forward(out, 0, *batch.rows_in, *shared, batch.n_in, *tail, *NO_NEXT)
     np.testing.assert_array_equal(out, expected)
 
