@@ -177,7 +177,8 @@ class MLP(Network):  # noqa: D101
         """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
         bounds = [math.inf if bound is None else bound for bound in (descent.clipping.value, descent.clipping.norm)]
         table = np.empty((len(descent.rates), RATE + descent.coefficients.shape[1]))
-        table[:, L2], table[:, CLIP_VALUE], table[:, CLIP_NORM] = self.l2, *bounds
+        table[:, L2] = self.l2 if descent.l2 is None else descent.l2
+        table[:, CLIP_VALUE], table[:, CLIP_NORM] = bounds
         table[:, RATE:] = descent.coefficients
         return table
 
