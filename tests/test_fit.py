@@ -413,8 +413,6 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
     "settings",
     [
         {"l2": 0.1},
-        {"input_dropout": 0.5},
-        {"input_noise": 0.5},
     ],
     ids=str,
 )
