@@ -18,6 +18,7 @@ from fastmlp.kernels import epoch
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
+from fastmlp.random import keep_threshold
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.schedules import Constant, Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
@@ -35,8 +36,7 @@ _MANY_EPOCHS_SECONDS = 0.14  # short epochs are run together in calls that are s
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 256
 
-_NO_LABELS, _NO_CLASSES = np.zeros(0, np.int64), np.zeros(0, np.int32)  # outputs and inputs that a mode does not use
-_NO_LOSSES, _NO_HITS = np.zeros(0), np.zeros(0, np.bool_)
+_NO_LABELS, _NO_LOSSES, _NO_HITS = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)  # that a mode does not use
 
 _compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
 
@@ -46,14 +46,13 @@ class MLP(Network):  # noqa: D101
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
         _only(
-            activation=set(self.activations) in ({"relu"}, {"logistic"}, set()),
-            output=self.output == "softmax",
-            label_smoothing=not self.label_smoothing,
             l2=not self.l2,
-            dropout=not any(self.dropout_rates),
-            input_noise=not self.input_noise,
         )
         self._layout = Layout(self.layers, self.dtype)
+        plain = set(self.activations) <= {"relu", "identity"}
+        self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.epoch` names it, to predict and to train
+        self._hidden_in_training = "plain" if plain and not any(self.dropout_rates[1:]) else "sloped"
+        self._kernel_head = "smoothed softmax" if self.label_smoothing else self.output
         self._params = aligned_zeros(self._layout.size, self.dtype)
         self._alone = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
@@ -72,7 +71,7 @@ class MLP(Network):  # noqa: D101
         try:
             space = idle.pop()
         except IndexError:
-            space = Workspace(self._layout, self.activations[0] if self.activations else "relu", *key)
+            space = Workspace(self._layout, self.activations, *key, dropout=any(self.dropout_rates[1:]))
         yield space
         idle.append(space)
 
@@ -104,18 +103,44 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
+    _prepare_looks = True
+
     def _prepare(self, X: Any, first_layer: str) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
+        if self.input_noise:
+            first_layer = "dense"  # zeros do not stay zero
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
-        self._compile_training(rows)
+        self._compile_training(rows, self._disturbed(rows.kind))
         return rows
 
-    def _compile_training(self, rows: Rows) -> None:
-        with self._workspace(1, 1, False, rows.kind) as space:
-            outcome, order = Outcome.of(0), np.zeros((0, 1), np.int64)
-            call = self._call(space, outcome, rows, np.zeros(1, np.int32), order, 1, 0.0, 0)
-            self._compile(epoch.TRAIN[rows.kind], lambda: call(0, 1, 0))
+    def _disturbed(self, kind: str) -> str:
+        """Return the kind that rows become by dropout and noise of the inputs."""
+        if self.input_noise or (self.input_dropout and kind not in ("packed", "csr")):
+            return f"disturbed {kind}"
+        return f"dropped {kind}" if self.input_dropout else kind
+
+    def _compile_training(self, rows: Rows, kind: str) -> None:
+        with self._workspace(1, 1, False, kind) as space:
+            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros(0, self._target_dtype)
+            call = self._call(space, outcome, rows, y, None, order, 1, 0.0, 0, self._kernel_settings())
+            self._compile(self._train_loop(kind), lambda: call(0, 1, 0))
+
+    @property
+    def _target_dtype(self) -> str:
+        return "int32" if self.output == "softmax" else self.dtype
+
+    def _train_loop(self, kind: str) -> Callable[..., None]:
+        loop: Callable[..., None] = epoch.train_loop(kind, self._hidden_in_training, self._kernel_head)
+        return loop
+
+    def _kernel_settings(self, drop: bool = False, first_epoch: int = 0) -> npt.NDArray[np.float64]:
+        """Return the numbers that kernels look up in `settings`."""
+        rates = [*self.dropout_rates, 0.0] if drop else [0.0] * len(self.layers)
+        pairs = [(keep_threshold(rate), 1 / (1 - rate)) for rate in rates]
+        noise = self.input_noise if drop else 0.0
+        numbers = [self.label_smoothing, noise, self._regularization_seed, first_epoch % 2**32, *np.ravel(pairs)]
+        return np.array(numbers, np.float64)
 
     def _prepare_inference(self, X: Any) -> None:
         self._predicted(X[:1])
@@ -130,7 +155,6 @@ class MLP(Network):  # noqa: D101
         _only(
             optimizer=optimizer.formula == "sgd" and not getattr(optimizer, "weight_decay", 0),
             schedule=isinstance(schedule, Constant),
-            sample_weight=row_weights is None,
             clip=clipping == Clipping(),
         )
 
@@ -147,8 +171,12 @@ class MLP(Network):  # noqa: D101
         long, learning_rate = batch_size > _CHUNK, descent.optimizer.learning_rate
         mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
         size = 1 if on_step is None else self._training_size(batch_size)
-        with self._workspace(batch_size, size, long, rows.kind, rows.most_numbers(min(batch_size, _CHUNK))) as space:
-            call = self._call(space, outcome, rows, y, orders, batch_size, learning_rate, mode)
+        n_links = rows.most_numbers(min(batch_size, _CHUNK))
+        with self._workspace(batch_size, size, long, self._disturbed(rows.kind), n_links) as space:
+            settings = self._kernel_settings(True, descent.epoch)
+            call = self._call(
+                space, outcome, rows, y, descent.row_weights, orders, batch_size, learning_rate, mode, settings
+            )
             space.reset()
             control = space.control
             n_batches = -(-rows.n_rows // batch_size)
@@ -185,82 +213,95 @@ class MLP(Network):  # noqa: D101
         outcome: Outcome,
         rows: Rows,
         y: Targets,
+        row_weights: Floats | None,
         orders: npt.NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
         mode: int,
+        settings: npt.NDArray[np.float64],
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        train = epoch.TRAIN[rows.kind]
+        train = self._train_loop(space.kind)
         outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
-        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), orders.reshape(-1))
+        weights = self._params[:0] if row_weights is None else row_weights
+        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), weights, orders.reshape(-1))
 
         def call(rank: int, size: int, n_epochs: int) -> None:
-            own = (space.notes[rank], space.marks[rank], space.links[rank])
+            own = (space.notes[rank], space.marks[rank], space.links[rank], space.taken[rank], space.features[rank])
             sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale, learning_rate)
             train(
-                self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], *sizes,
-                mode, rank, size,
+                self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], settings,
+                *sizes, mode, rank, size,
             )  # fmt: skip
 
         return call
 
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
-        _only(sample_weight=row_weights is None)
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        self._compile_training(rows)
+        self._compile_training(rows, rows.kind)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
-            call = self._call(space, outcome, rows, y, order, rows.n_rows, 0.0, epoch.ACCUMULATE)
+            call = self._call(
+                space, outcome, rows, y, row_weights, order, rows.n_rows, 0.0, epoch.ACCUMULATE, self._kernel_settings()
+            )
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
             else:
                 run_together(1, lambda rank: call(rank, 1, 1), stop=space.stop)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
-        return float(outcome.losses[0]) / rows.n_rows, dw, db
+        return outcome.mean_loss(0, y, row_weights, 1), dw, db
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
-        self._infer(X, epoch.LOSSES, labels=as_kernel_input(y), losses=losses, hits=hits)
+        self._infer(X, epoch.LOSSES, targets=as_kernel_input(y), losses=losses, hits=hits)
         return losses, hits
 
     def _probabilities(self, X: Any) -> Floats:
-        probabilities = np.empty((X.shape[0], self.layers[-1]), self.dtype)
-        self._infer(X, epoch.PROBABILITIES, probabilities=probabilities.reshape(-1))
-        return probabilities
+        return self._numbers(X, self._head.n_classes or self.layers[-1])
 
-    def _predicted(self, X: Any) -> npt.NDArray[np.int64]:
-        predicted = np.empty(X.shape[0], np.int64)
-        self._infer(X, epoch.LABELS, predicted=predicted)
-        return predicted
+    def _predicted(self, X: Any) -> npt.NDArray[Any]:
+        if not self._head.classifies:
+            return self._head.as_handed_in(self._numbers(X, self.layers[-1]))
+        if self.output == "softmax":
+            predicted = np.empty(X.shape[0], np.int64)
+        else:
+            predicted = np.empty((X.shape[0], self.layers[-1]), np.int64)
+        self._infer(X, epoch.LABELS, predicted=predicted.reshape(-1))
+        return self._head.as_handed_in(predicted)
+
+    def _numbers(self, X: Any, n_columns: int) -> Floats:
+        numbers = np.empty((X.shape[0], n_columns), self.dtype)
+        self._infer(X, epoch.NUMBERS, numbers=numbers.reshape(-1))
+        return numbers
 
     def _infer(
         self,
         X: Any,
         mode: int,
         *,
-        probabilities: Floats | None = None,
+        numbers: Floats | None = None,
         predicted: npt.NDArray[np.int64] = _NO_LABELS,
         losses: npt.NDArray[np.float64] = _NO_LOSSES,
         hits: npt.NDArray[np.bool_] = _NO_HITS,
-        labels: Targets = _NO_CLASSES,
+        targets: Targets | None = None,
     ) -> None:
         """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
         rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
-        infer, n_rows = epoch.INFER[rows.kind], rows.n_rows
-        if probabilities is None:
-            probabilities = self._params[:0]
-        outputs = (probabilities, predicted, losses, hits)
-        inputs = (rows.x, rows.starts, rows.index, labels, np.arange(n_rows), self._params)
+        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), rows.n_rows
+        none, settings = self._params[:0], self._kernel_settings()
+        if targets is None:
+            targets = np.zeros(0, self._target_dtype)
+        outputs = (none if numbers is None else numbers, predicted, losses, hits)
+        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(n_rows), self._params)
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
             with self._workspace(chunk, 1, False, rows.kind) as space:
                 infer(
-                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], space.meetings,
-                    first, last, space.chunk, self.input_scale, mode,
+                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], settings,
+                    space.meetings, first, last, space.chunk, self.input_scale, mode,
                 )  # fmt: skip
 
         self._compile(infer, lambda: call(0, 1))

@@ -286,12 +286,12 @@ input_dropout, input_noise
         y_true, y_pred = self._head.as_handed_in(y), self._predicted(X)
         return {name: metric(y_true, y_pred) for name, metric in metrics.items()}
 
-    def _check_X(self, X: Any, name: str = "X") -> Any:
-        return check_X(X, self.layers[0], self.dtype, self.input_scale, name)
+    def _check_X(self, X: Any, name: str = "X", *, finite: bool = True) -> Any:
+        return check_X(X, self.layers[0], self.dtype, self.input_scale, name, finite=finite)
 
-    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "") -> tuple[Any, Targets]:
+    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
         """Return rows and targets; `what` they are stands in messages."""
-        X_ = self._check_X(X, f"{what}X")
+        X_ = self._check_X(X, f"{what}X", finite=finite)
         numbers = X_ if isinstance(X_, np.ndarray) else X_.data
         if any(np.may_share_memory(numbers, own) for own in self._weights + self._biases):
             X_ = X_.copy()  # the network's own parameters would change while they are read

@@ -58,6 +58,9 @@ class Network(Model):  # noqa: D101
     def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
         """Refuse what this kind of network cannot do, before anything changes."""
 
+    _prepare_looks = False
+    """Whether `_prepare` refuses numbers that are not finite."""
+
     def _prepare(self, X: Any, first_layer: str) -> Any:
         """Return X as `_train` takes it."""
         return X
@@ -161,7 +164,7 @@ class Network(Model):  # noqa: D101
         clipping, measures = _check_clipping(clip_norm, clip_value), check_metrics(metrics, self._head)
         hooks = gather_callbacks(callbacks, progress)
         plan = get_schedule(schedule)
-        X_, y_ = self._check_data(X, y)
+        X_, y_ = self._check_data(X, y, finite=validation_fraction is not None or not self._prepare_looks)
         weights = check_sample_weight(sample_weight, len(y_))
         validation = self._check_validation(validation_data)
         if validation_fraction is not None:

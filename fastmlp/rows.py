@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from fastmlp.kernels.rows import WORD_BYTES, pack_rows
 from fastmlp.kernels.simd import VECTOR_BYTES
+from fastmlp.kernels.sparse import WIDTHS
 from fastmlp.layout import as_kernel_input, n_words
 from fastmlp.threads import run_together
+from fastmlp.validation import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
-_LOOKED_AT = 128  # rows from all over X that are looked at to guess its zeros
-_DENSE_FROM = 0.85  # part of the features that two rows have between them, from which the dense products are faster
+_LOOKED_AT = 128  # rows from all over X, from which its zeros are guessed
+_FEW_ROWS = 6
 
 _NO_STARTS, _NO_INDEX = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
@@ -65,35 +67,45 @@ def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
         index = as_kernel_input(np.ascontiguousarray(X.indices, np.int32))
         starts = np.ascontiguousarray(X.indptr, np.int64)
         return Rows("csr", n_rows, n_features, as_kernel_input(X.data), as_kernel_input(starts), index)
-    marked = first_layer == "sparse" or (first_layer == "auto" and _worth_marking(X, width))
-    kind = ("sparse " if marked else "") + "bytes" if X.dtype == np.uint8 else "sparse" if marked else "dense"
+    few = first_layer == "sparse" or (first_layer == "auto" and _worth_leaving_out(X, width))
+    kind = ("sparse " if few else "") + "bytes" if X.dtype == np.uint8 else "sparse" if few else "dense"
     return Rows(kind, n_rows, n_features, as_kernel_input(X), _NO_STARTS, _NO_INDEX)
 
 
 def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
-    """Return the rows of a checked X, made small where many epochs will gain by it."""
+    """Return the rows of a checked X, made small where many epochs will gain by it.
+
+    Raises
+    ------
+    ValueError
+        If X, an array of numbers, has one that is not finite.
+    """
     rows = rows_in_place(X, first_layer, width)
-    return _packed(rows, n_threads) if rows.kind == "sparse" else rows
+    if rows.kind == "sparse":
+        packed = _packed(rows, n_threads)
+        if packed is not None:
+            return packed
+    if rows.kind in ("dense", "sparse"):
+        check_finite(X, X, "X")
+    return rows
 
 
-def _worth_marking(X: npt.NDArray[Any], width: int) -> bool:
+def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
     """Guess from some rows whether leaving out zeros is faster, where weights have `width` vectors in a row.
 
-    The sparse forward pass takes rows in pairs, so what counts are the features that one or the other has. To find one
-    takes about as long as to work on one vector. Measured with 2, 8 and 64 vectors: the two are even where pairs have
-    0.45 to 0.63, 0.7 to 0.87, and 0.8 of the features.
+    Of a few rows it always is: a dense tile of so few has too few sums to keep a core busy. Otherwise the dense
+    products take about 0.55 cycles a vector of each feature; the others, for up to 8 vectors together, 0.75 cycles a
+    vector of each number that is not zero, and never less than 4: the time that one sum waits for the other.
     """
-    dense_from = _DENSE_FROM * width / (width + 1)
-    if len(X) == 1:
-        return bool(np.count_nonzero(X) < dense_from * X.size)
-    some = X[:: max(1, len(X) // _LOOKED_AT)] != 0
-    half = len(some) // 2
-    pairs = some[:half] | some[half : 2 * half]
-    return float(pairs.mean()) < dense_from
+    if len(X) < _FEW_ROWS:
+        return True
+    some = X[:: max(1, len(X) // _LOOKED_AT)]
+    width = min(width, WIDTHS[-1])
+    return bool(np.count_nonzero(some) * max(4.0, 0.75 * width + 0.5) < some.size * 0.55 * width)
 
 
-def _packed(rows: Rows, n_threads: int) -> Rows:
-    """Copy all rows without their zeros."""
+def _packed(rows: Rows, n_threads: int) -> Rows | None:
+    """Copy all rows without their zeros; return None if there are numbers that are not finite."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
     vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
     most = n_words(n_features) + -(-n_features * x.itemsize // WORD_BYTES)  # words that a row can take
@@ -108,5 +120,7 @@ def _packed(rows: Rows, n_threads: int) -> Rows:
         pack_rows(words.view(x.dtype), words, starts[1:], bad_rows[rank], x, n_features, start, first, last)
 
     run_together(n_threads, share)
+    if any(row[0] >= 0 for row in bad_rows):
+        return None
     starts[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]
     return Rows("packed", n_rows, n_features, words.view(x.dtype), starts, words)

@@ -241,11 +241,14 @@ def check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -
             raise ValueError(f"{name} has {what} in row {row}, column {column}")
 
 
-def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0, name: str = "X") -> Any:
+def check_X(
+    X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0, name: str = "X", *, finite: bool = True
+) -> Any:
     """Return `X` as a (n, n_features) array of `dtype`, times `scale`, or of bytes, or as a CSR array.
 
     Arrays are C-contiguous, aligned and of native byte order; all values are finite. Bytes (uint8) are neither copied
-    nor scaled. The numbers of a row of a CSR array are in order, one for a feature. What already is so is not copied.
+    nor scaled. The numbers of a row of a CSR array are in order, one for a feature. What already is so is not copied,
+    and without `finite` nobody looks here whether its values are finite: who reads them anyway can tell.
 
     Raises
     ------
@@ -260,12 +263,18 @@ def check_X(X: object, n_features: int, dtype: npt.DTypeLike, scale: float = 1.0
     _check_shape(source, n_features, name)
     if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
+    if not finite and _is_ready(source, dtype, scale):
+        return source
     return _as_finite(source, dtype, scale, name)
+
+
+def _is_ready(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float) -> bool:
+    return source.dtype == dtype and scale == 1 and source.flags.c_contiguous and source.flags.aligned
 
 
 def _as_finite(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float, name: str) -> npt.NDArray[Any]:
     array = source
-    if source.dtype != dtype or scale != 1 or not (source.flags.c_contiguous and source.flags.aligned):
+    if not _is_ready(source, dtype, scale):
         with np.errstate(over="ignore", under="ignore"):  # check_finite says what overflowed, and where
             array = np.require(source, dtype, ["C", "A"])
             if scale != 1:

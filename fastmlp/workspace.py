@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import activations, csr, epoch, rows, tile
+from fastmlp.kernels import csr, epoch, rows, tile
+from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
 __all__ = ["Workspace"]
 
-MARKED = ("packed", "sparse", "sparse bytes")
-STAGED = ("sparse", "bytes", "sparse bytes")
-"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked, and that are brought into the workspace."""
+MARKED = ("packed", "sparse", "sparse bytes", "dropped packed", "disturbed sparse bytes")
+STAGED = (
+    "sparse", "bytes", "sparse bytes", "dropped packed", "disturbed dense", "disturbed bytes", "disturbed sparse bytes",
+    "disturbed csr",
+)  # fmt: skip
+CSR = ("csr", "dropped csr")
+"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked; that are brought into the workspace; of CSR."""
 
 _FAR = 1024  # numbers beyond those lines that a processor fetches ahead
 
@@ -27,7 +32,7 @@ class Workspace:
     Parameters
     ----------
     layout : Layout
-    activation : str
+    activations : sequence of str
         Of the hidden layers.
     chunk : int
         Rows that go through the network together.
@@ -38,20 +43,23 @@ class Workspace:
         Of the rows, see `fastmlp.rows`.
     n_links : int
         Most numbers in the CSR rows of a chunk.
+    dropout : bool
+        Whether units of hidden layers are dropped.
     """
 
     def __init__(
         self,
         layout: Layout,
-        activation: str,
+        activations: Sequence[str],
         chunk: int,
         n_threads: int,
         accumulate: bool,
         kind: str = "dense",
         n_links: int = 0,
+        dropout: bool = False,
     ) -> None:
         n_layers = len(layout.shapes)
-        self.chunk = chunk
+        self.chunk, self.kind = chunk, kind
         self._lanes = layout.lanes
         plan = np.zeros((n_layers, epoch.FIELDS), np.int64)
         at = max(*layout.pitches, layout.lanes * tile.VECTORS)
@@ -59,10 +67,12 @@ class Workspace:
             zip(layout.shapes, layout.widths, layout.pitches, strict=True)
         ):
             last = layer == n_layers - 1
-            function = activations.IDENTITY if last else activations.CODES[activation]
+            function = CODES["identity"] if last else CODES[activations[layer]]
+            sloped = function in SLOPED and (function != CODES["identity"] or (dropout and not last))
             h, at = at, at + chunk * pitch
             d, at = (h, at) if last else (at, at + chunk * pitch)  # the last deltas are made in place
             t, at = (0, at) if layer == 0 else (at, at + width * layout.lanes * layout.pitches[layer - 1])
+            plan[layer, epoch.SLOPE], at = (at, at + chunk * pitch) if sloped else (0, at)
             plan[layer, : epoch.BY_COLUMNS] = (
                 fan_in, fan_out, width, pitch, layout.w[layer], layout.b[layer], h, d, t, function, pitch
             )  # fmt: skip
@@ -73,7 +83,7 @@ class Workspace:
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
-        if kind != "csr" and not accumulate:
+        if kind not in CSR and not accumulate:
             at = self._give_own_weights(at)
         self.work = aligned_zeros(at, layout.dtype)
         self.gradient = aligned_zeros(layout.size if accumulate else 0, layout.dtype)
@@ -88,7 +98,10 @@ class Workspace:
             self.notes.append(notes.ravel().copy())
         marked = kind in MARKED
         self.marks = [np.zeros(chunk * words if marked else 0, np.uint64) for _ in range(n_threads)]
-        if kind == "csr":
+        n_taken = n_links + layout.lanes if kind == "dropped csr" else 0
+        self.taken = [np.zeros(n_taken, layout.dtype) for _ in range(n_threads)]
+        self.features = [np.zeros(n_taken, np.int32) for _ in range(n_threads)]
+        if kind in CSR:
             n_links = 1 + layout.layers[0] + csr.LINK_FIELDS * n_links
             self.links: list[npt.NDArray[Any]] = [np.zeros(n_links, np.int32) for _ in range(n_threads)]
         else:
@@ -112,7 +125,7 @@ class Workspace:
             return n * rank // n_threads, n * (rank + 1) // n_threads
 
         by_columns = (plan[:, epoch.WIDTH] >= 2 * n_threads) & (n_threads > 1)
-        by_columns[0] &= kind != "csr"
+        by_columns[0] &= kind not in CSR
         for layer, (row, columns) in enumerate(zip(plan, by_columns, strict=True)):
             squares = -(-row[epoch.N_IN] // lanes)
             first, last = (0, squares) if columns else share(squares)

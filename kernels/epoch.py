@@ -7,23 +7,35 @@ by rows of the weights.
 
 ``plan`` is a thread's own table of the layers, one row of integers each, whose columns are named below. ``notes`` is
 its own table of the rows of the chunk at hand: where their inputs to each layer start, where their deltas of each layer
-start, their labels, and where their marks start. ``work`` starts with zeros, as many as the longest row of a layer.
+start, which rows of X they are, and where they end. ``settings`` are numbers whose places are named below.
+``work`` starts with zeros, as many as the longest row of a layer.
 """
 
 import math
+from functools import cache
 
-from .activations import activate, activate_gradient, floor_of
+from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
 from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
+from .disturb import copy_rows, disturb_nothing, disturb_rows, drop_csr, drop_packed, spread_rows, take_nothing
 from .jit import entry, part
-from .losses import argmax, largest_of, softmax, softmax_cross_entropy
-from .rows import fetch_nothing, fetch_packed, fetch_row, pack_numbers, read_in_place, read_packed, widen_rows
+from .losses import HEADS
+from .rows import (
+    bring_bytes,
+    fetch_nothing,
+    fetch_packed,
+    fetch_row,
+    pack_numbers,
+    read_in_place,
+    read_packed,
+    widen_rows,
+)
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
-MEET, MEET_BACK, OWN, OWN_PITCH, FIELDS = range(16, 21)
+MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, FIELDS = range(16, 22)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
 the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
 transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
@@ -31,7 +43,8 @@ forward pass is divided by columns; the columns and the rows of its weights that
 must meet after its forward pass, and after its deltas are computed. Where the thread's own copy of its columns of the
 first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
 where there is no copy. Side by side with those of another thread, they would be dragged from core to core all the time:
-processors fetch the lines beside those that are used."""
+processors fetch the lines beside those that are used. Where the slopes of its activation (chunk, O) are left in
+``work``, or 0."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -42,26 +55,50 @@ FINISHED, STOPPED, NOT_FINITE = range(3)
 ACCUMULATE, COMMIT = 1, 2
 """Modes of :func:`train`: sum the gradient up in ``gradient`` first; then change the parameters by it."""
 
-PROBABILITIES, LABELS, LOSSES = range(3)
-"""Modes of :func:`infer`."""
+NUMBERS, LABELS, LOSSES = range(3)
+"""Modes of :func:`infer`: what a head gives as numbers, such as probabilities, or as integers, or the losses."""
+
+SMOOTHING, NOISE, SEED, EPOCH, DROPOUT = range(5)
+"""Places in ``settings``: of a softmax's labels; of the inputs; what the random numbers are keyed by, of which the
+second counts on; and from ``DROPOUT`` on, of the inputs of each layer, from which random word on a unit is kept and
+what it is then multiplied by."""
 
 
-def training(name, take_rows, first_forward, first_update):
-    """Build the minibatch loop around what the first layer does: how it takes its rows, and its two products."""
+def training(name, first_layer, hidden, row_loss_of):
+    """Build the minibatch loop around what it is to do.
+
+    Parameters
+    ----------
+    name : str
+    first_layer : tuple of parts
+        How the first layer takes its rows, how they are disturbed, and its two products.
+    hidden : triple of parts
+        What :func:`hidden_layers` gives.
+    row_loss_of : part
+        Loss of a row.
+    """
+    take_rows, disturb, first_forward, first_update = first_layer
+    apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
+    finish_layer, forward_pass, backward_pass = hidden
+    loss_pass = losses(row_loss_of)
 
     def train(
-        params, gradient, work, notes, marks, links, epoch_loss, epoch_hits, row_loss, row_hit, control, meetings,
-        x, starts, index, labels, orders, plan, n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
+        params, gradient, work, notes, marks, links, taken, features, epoch_loss, epoch_hits, row_loss, row_hit,
+        control, meetings, x, starts, index, targets, row_weights, orders, plan, settings,
+        n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
         target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
         weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
         if plan[0, OWN_PITCH]:
             weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
+        x_, index_ = (taken, features) if apart else (x, index)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
                 loss, hits = 0.0, 0
+                weight = weigh(row_weights, orders, epoch * n_rows + start, end - start)
+                share = 1.0 / weight if weight > 0.0 else 0.0
                 transpose_pass(work, plan, params)
                 if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
                     meet(meetings, size)
@@ -69,18 +106,37 @@ def training(name, take_rows, first_forward, first_update):
                     rows = min(chunk, end - first)
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
                     at = epoch * n_rows + first
-                    take_labels(notes, plan, orders, at, labels, rows, chunk)
+                    note_rows(notes, plan, orders, at, rows, chunk)
                     take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
+                    disturb(
+                        notes, marks, work, x, starts, index, taken, features, orders, at, rows, plan[0, N_IN], ends_at,
+                        int(settings[SEED]), int(settings[EPOCH]) + epoch, settings[NOISE], int(settings[DROPOUT]),
+                        settings[DROPOUT + 1],
+                    )  # fmt: skip
                     first_forward(
-                        work, plan, params, weights, w, w_pitch, x, starts, index, marks, notes, chunk, orders, at,
+                        work, plan, params, weights, w, w_pitch, x_, starts, index_, marks, notes, chunk, orders, at,
                         rows, row, end_row,
                     )  # fmt: skip
-                    finish_layer(work, plan, 0, rows, row, end_row, meetings, size)
-                    forward_pass(work, plan, params, notes, chunk, rows, row, end_row, meetings, size)
-                    loss_pass(row_loss, row_hit, 0, work, plan, notes, chunk, row, end_row, 1.0 / (end - start))
+                    finish_layer(work, plan, 0, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    loss_pass(
+                        row_loss,
+                        row_hit,
+                        0,
+                        work,
+                        plan,
+                        notes,
+                        targets,
+                        row_weights,
+                        settings,
+                        chunk,
+                        row,
+                        end_row,
+                        share,
+                    )
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
-                    backward_pass(work, plan, notes, chunk, rows, row, end_row, meetings, size)
+                    backward_pass(work, plan, notes, settings, chunk, rows, row, end_row, meetings, size)
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
@@ -89,12 +145,14 @@ def training(name, take_rows, first_forward, first_update):
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
                             epoch_loss[epoch] += loss
                         return
-                    first_update(
-                        first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate
-                    )
-                    update_pass(target, work, plan, notes, chunk, rows, target_rate)
+                    if weight > 0.0:
+                        first_update(
+                            first_target, w, w_pitch, work, plan, x_, index_, marks, links, notes, rows, chunk,
+                            target_rate,
+                        )  # fmt: skip
+                        update_pass(target, work, plan, notes, chunk, rows, target_rate)
                     meet(meetings, size)
-                if mode & COMMIT:
+                if mode & COMMIT and weight > 0.0:
                     commit(params, gradient, -rate, rank, size)
                     meet(meetings, size)
                 if rank == 0:
@@ -108,12 +166,17 @@ def training(name, take_rows, first_forward, first_update):
     return entry(train)
 
 
-def inference(name, take_rows, first_forward):
+def inference(name, first_layer, hidden, head):
     """Build the loop that predicts around what the first layer does."""
+    take_rows, first_forward = first_layer
+    finish_layer, forward_pass, _ = hidden
+    row_loss_of, numbers_of, labels_of = head
+    loss_pass = losses(row_loss_of)
 
     def infer(
-        probabilities, predicted, row_loss, row_hit, work, notes, marks,
-        x, starts, index, labels, orders, params, plan, meetings, first_row, last_row, chunk, scale, mode,
+        numbers, predicted, row_loss, row_hit, work, notes, marks,
+        x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
+        first_row, last_row, chunk, scale, mode,
     ):  # fmt: skip
         last, ends_at = len(plan) - 1, (2 * len(plan) + 1) * chunk
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
@@ -124,19 +187,18 @@ def inference(name, take_rows, first_forward):
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
                 first, rows, 0, rows,
             )  # fmt: skip
-            finish_layer(work, plan, 0, rows, 0, rows, meetings, 1)
-            forward_pass(work, plan, params, notes, chunk, rows, 0, rows, meetings, 1)
+            finish_layer(work, plan, 0, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
+            forward_pass(work, plan, params, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
             if mode == LOSSES:
-                take_labels(notes, plan, orders, first, labels, rows, chunk)
-                loss_pass(row_loss, row_hit, first, work, plan, notes, chunk, 0, rows, 1.0)
+                note_rows(notes, plan, orders, first, rows, chunk)
+                loss_pass(
+                    row_loss, row_hit, first, work, plan, notes, targets, row_weights, settings, chunk, 0, rows, 1.0
+                )
             for row in range(rows):
-                at = z + row * pitch
                 if mode == LABELS:
-                    predicted[first + row] = argmax(work, at, n_out)
-                elif mode == PROBABILITIES:
-                    softmax(work, at, n_out, largest_of(work, at, n_out), 1.0)
-                    for o in range(n_out):
-                        probabilities[(first + row) * n_out + o] = work[at + o]
+                    labels_of(predicted, first + row, work, z + row * pitch, n_out)
+                elif mode == NUMBERS:
+                    numbers_of(numbers, first + row, work, z + row * pitch, n_out)
 
     infer.__name__ = name
     return entry(infer)
@@ -238,91 +300,166 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
-TRAIN = {
-    "dense": training("train_dense", read_in_place, dense_forward(True), dense_update(True)),
-    "bytes": training("train_bytes", widen_rows, dense_forward(False), dense_update(False)),
-    "packed": training("train_packed", read_packed, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": training("train_sparse_bytes", widen_rows, packed_forward(False, fetch_row), packed_update(False)),
-    "csr": training("train_csr", read_csr, csr_first_forward, csr_first_update),
-}
-"""The compiled minibatch loop for each kind of rows."""
+_DENSE = dense_forward(False), dense_update(False)
+_PACKED = packed_forward(False, fetch_packed), packed_update(False)
+_MARKED = packed_forward(False, fetch_row), packed_update(False)
 
-INFER = {
-    "dense": inference("infer_dense", read_in_place, dense_forward(True)),
-    "sparse": inference("infer_sparse", pack_numbers, packed_forward(False, fetch_nothing)),
-    "bytes": inference("infer_bytes", widen_rows, dense_forward(False)),
-    "sparse bytes": inference("infer_sparse_bytes", widen_rows, packed_forward(False, fetch_nothing)),
-    "csr": inference("infer_csr", read_csr, csr_first_forward),
+TRAIN_ROWS = {
+    "dense": (read_in_place, disturb_nothing, dense_forward(True), dense_update(True)),
+    "bytes": (widen_rows, disturb_nothing, *_DENSE),
+    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed), packed_update(True)),
+    "sparse bytes": (widen_rows, disturb_nothing, *_MARKED),
+    "csr": (read_csr, disturb_nothing, csr_first_forward, csr_first_update),
+    "disturbed dense": (copy_rows, disturb_rows, *_DENSE),
+    "disturbed bytes": (bring_bytes, disturb_rows, *_DENSE),
+    "disturbed sparse bytes": (bring_bytes, disturb_rows, *_MARKED),
+    "disturbed csr": (spread_rows, disturb_rows, *_DENSE),
+    "dropped packed": (take_nothing, drop_packed, *_PACKED),
+    "dropped csr": (take_nothing, drop_csr, csr_first_forward, csr_first_update),
 }
-"""The compiled loop that predicts for each kind of rows."""
+INFER_ROWS = {
+    "dense": (read_in_place, dense_forward(True)),
+    "sparse": (pack_numbers, packed_forward(False, fetch_nothing)),
+    "bytes": (widen_rows, dense_forward(False)),
+    "sparse bytes": (widen_rows, packed_forward(False, fetch_nothing)),
+    "csr": (read_csr, csr_first_forward),
+}
+"""What the first layer does with each kind of rows."""
+
+
+# The layers above ----------------------------------------------------------------------------------------------------
 
 
 @part
-def take_labels(notes, plan, orders, at, labels, rows, chunk):
-    """Note the labels of the rows of a chunk."""
-    labels_at = 2 * len(plan) * chunk
+def note_rows(notes, plan, orders, at, rows, chunk):
+    """Note which rows of X those of a chunk are."""
+    rows_at = 2 * len(plan) * chunk
     for row in range(rows):
-        notes[labels_at + row] = labels[orders[at + row]]
+        notes[rows_at + row] = orders[at + row]
 
 
 @part
-def finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size):
-    """Apply what the products of a layer have not applied, and meet where others need its outputs."""
-    row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-    column, end_column, kind = plan[layer, COLUMN], plan[layer, END_COLUMN], plan[layer, KIND]
-    activate(work, plan[layer, H], plan[layer, PITCH], row, end_row, column, end_column, kind)
-    if plan[layer, MEET]:
-        meet(meetings, size)
+def weigh(row_weights, orders, at, rows):
+    """Give the sum of the weights of the rows of a batch; where there are none, each has 1."""
+    if len(row_weights) == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(at, at + rows):
+        total += row_weights[orders[i]]
+    return total
 
 
 @part
-def forward_pass(work, plan, params, notes, chunk, rows, first_row, last_row, meetings, size):
-    """Compute the outputs of all layers after the first, the last one's for the thread's own rows at least."""
-    for layer in range(1, len(plan)):
+def finish_nothing(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
+    """Leave outputs as the tile has left them: an identity or ReLU, all units kept."""
+
+
+@part
+def finish_outputs(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
+    """Apply to products what their tile has not applied: an activation that has a slope, and dropout."""
+    threshold, factor = DROPOUT + 2 * (layer + 1), DROPOUT + 2 * (layer + 1) + 1
+    activate(
+        work, plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH], row, end_row, plan[layer, COLUMN],
+        plan[layer, END_COLUMN], plan[layer, KIND], notes, 2 * len(plan) * chunk, int(settings[threshold]),
+        settings[factor], int(settings[SEED]), int(settings[EPOCH]) + epoch, layer + 1,
+    )  # fmt: skip
+
+
+@part
+def go_back(work, plan, layer, settings, row, end_row):
+    """Multiply deltas by the slope of ReLU, where it is one."""
+    if plan[layer, KIND] == RELU:
+        relu_gradients(
+            work, plan[layer, D], plan[layer, D_PITCH], work, plan[layer, H], plan[layer, PITCH], row, end_row,
+            plan[layer, COLUMN], plan[layer, END_COLUMN], 1.0,
+        )  # fmt: skip
+
+
+@part
+def go_back_by_slopes(work, plan, layer, settings, row, end_row):
+    """Multiply deltas by the slopes of an activation and of dropout."""
+    d, d_pitch, h, slope, pitch = (
+        plan[layer, D], plan[layer, D_PITCH], plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH],
+    )  # fmt: skip
+    column, end_column = plan[layer, COLUMN], plan[layer, END_COLUMN]
+    if slope:
+        multiply_rows(work, d, d_pitch, work, slope, pitch, row, end_row, column, end_column)
+    elif plan[layer, KIND] == RELU:
+        factor = settings[DROPOUT + 2 * (layer + 1) + 1]
+        relu_gradients(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, factor)
+
+
+def hidden_layers(finish, go_back):
+    """Build what all layers do after the first, and the end of the first, around what ends a product on both ways."""
+
+    @part
+    def finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
+        """Apply what the products of a layer have not applied, and meet where others need its outputs."""
         row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-        h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
-        column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
-        at = layer * chunk
-        forward(
-            work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column, floor,
-            work, notes, 0, 1,
-        )  # fmt: skip
-        finish_layer(work, plan, layer, rows, first_row, last_row, meetings, size)
-
-
-@part
-def loss_pass(row_loss, row_hit, out_at, work, plan, notes, chunk, first_row, last_row, weight):
-    """Turn the last layer's outputs into its deltas, and note each row's loss."""
-    last, labels_at = len(plan) - 1, 2 * len(plan) * chunk
-    z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
-    softmax_cross_entropy(
-        row_loss, row_hit, out_at, work, z, pitch, notes, labels_at, n_out, first_row, last_row, weight
-    )
-
-
-@part
-def backward_pass(work, plan, notes, chunk, rows, first_row, last_row, meetings, size):
-    """Compute the deltas of all layers below the last; the threads meet at least once."""
-    for layer in range(len(plan) - 1, 0, -1):
-        if plan[layer, MEET_BACK]:
+        finish(work, plan, layer, notes, settings, epoch, chunk, row, end_row)
+        if plan[layer, MEET]:
             meet(meetings, size)
-        below, at = layer - 1, (len(plan) + layer) * chunk
-        row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
-        d, d_pitch, h, pitch, kind = (
-            plan[below, D],
-            plan[below, D_PITCH],
-            plan[below, H],
-            plan[below, PITCH],
-            plan[below, KIND],
-        )
-        n_out, t, column, end_column = plan[layer, N_OUT], plan[layer, T], plan[below, COLUMN], plan[below, END_COLUMN]
-        forward(
-            work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
-            -math.inf, work, notes, 0, 1,
-        )  # fmt: skip
-        activate_gradient(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, kind)
-    if plan[0, MEET_BACK]:
-        meet(meetings, size)
+
+    @part
+    def forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
+        """Compute the outputs of all layers after the first, the last one's for the thread's own rows at least."""
+        for layer in range(1, len(plan)):
+            row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
+            h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
+            column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
+            at = layer * chunk
+            forward(
+                work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column,
+                floor, work, notes, 0, 1,
+            )  # fmt: skip
+            finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size)
+
+    @part
+    def backward_pass(work, plan, notes, settings, chunk, rows, first_row, last_row, meetings, size):
+        """Compute the deltas of all layers below the last; the threads meet at least once."""
+        for layer in range(len(plan) - 1, 0, -1):
+            if plan[layer, MEET_BACK]:
+                meet(meetings, size)
+            below, at = layer - 1, (len(plan) + layer) * chunk
+            row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
+            d, d_pitch, t, pitch = plan[below, D], plan[below, D_PITCH], plan[layer, T], plan[below, PITCH]
+            n_out, column, end_column = plan[layer, N_OUT], plan[below, COLUMN], plan[below, END_COLUMN]
+            forward(
+                work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
+                -math.inf, work, notes, 0, 1,
+            )  # fmt: skip
+            go_back(work, plan, below, settings, row, end_row)
+        if plan[0, MEET_BACK]:
+            meet(meetings, size)
+
+    return finish_layer, forward_pass, backward_pass
+
+
+HIDDEN = {
+    "plain": hidden_layers(finish_nothing, go_back),
+    "sloped": hidden_layers(finish_outputs, go_back_by_slopes),
+}
+"""What hidden layers do: those that have ReLU, or none, and keep all units; and all others."""
+
+
+def losses(row_loss_of):
+    """Build what turns the last layer's outputs into its deltas."""
+
+    @part
+    def loss_pass(
+        row_loss, row_hit, out_at, work, plan, notes, targets, row_weights, settings, chunk, first_row, last_row, share
+    ):
+        """Turn the last layer's outputs into its deltas, and note each row's loss, times its weight."""
+        last, rows_at = len(plan) - 1, 2 * len(plan) * chunk
+        for row in range(first_row, last_row):
+            source, weight = notes[rows_at + row], 1.0
+            if len(row_weights) > 0:
+                weight = float(row_weights[source])
+            at = plan[last, H] + row * plan[last, PITCH]
+            loss, hit = row_loss_of(work, at, plan[last, N_OUT], targets, source, share * weight, settings[SMOOTHING])
+            row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
+
+    return loss_pass
 
 
 @part
@@ -358,3 +495,20 @@ def commit(params, gradient, rate, rank, size):
     lanes = lane_count(params)
     vectors = len(params) // lanes
     axpy(params, gradient, vectors * rank // size * lanes, vectors * (rank + 1) // size * lanes, rate)
+
+
+# The loops -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def train_loop(rows, hidden, head):
+    """Give the minibatch loop of a kind of rows, hidden layers and head; it is compiled at its first call."""
+    name = "_".join(["train", rows, *(hidden, head) * (hidden != "plain" or head != "softmax")]).replace(" ", "_")
+    return training(name, TRAIN_ROWS[rows], HIDDEN[hidden], HEADS[head].loss)
+
+
+@cache
+def infer_loop(rows, hidden, head):
+    """Give the loop that predicts, of a kind of rows, hidden layers and head; it is compiled at its first call."""
+    name = "_".join(["infer", rows, *(hidden, head) * (hidden != "plain" or head != "softmax")]).replace(" ", "_")
+    return inference(name, INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import entry, part
-from .simd import AVX2, AVX512, I64, Lanes, Memory, lane_count, prefetch, spread
+from .simd import AVX2, AVX512, BMI2, I64, Lanes, Memory, lane_count, prefetch, spread
 
 WORD = 64
 """Features, or rows, in a word of marks."""
@@ -152,6 +152,34 @@ def count_bits(typing_context, bits):
     return types.int64(types.uint64), codegen
 
 
+@intrinsic
+def _extract(typing_context, bits, mask):
+    """Give the bits at the places of the mask, put together: an instruction of x86."""
+
+    def codegen(context, builder, signature, args):
+        function_type = ir.FunctionType(I64, [I64, I64])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.bmi.pext.64")
+        return builder.call(function, list(args))
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
+@part
+def _extract_one_by_one(bits, mask):
+    """Give the bits at the places of the mask, put together."""
+    together, place = ZERO, ZERO
+    while mask != ZERO:
+        lowest = mask & (ZERO - mask)
+        if bits & lowest != ZERO:
+            together |= ONE << place
+        place += ONE
+        mask ^= lowest
+    return together
+
+
+extract_bits = _extract if BMI2 else _extract_one_by_one
+
+
 # The rows of a batch -------------------------------------------------------------------------------------------------
 
 
@@ -176,16 +204,29 @@ def pack_numbers(notes, marks, work, x, starts, index, orders, at, rows, n_in, e
 
 
 @part
+def widen_row(notes, work, x, orders, at, row, n_in, scale):
+    """Bring a row of bytes."""
+    k, start, lanes = 0, orders[at + row] * n_in, lane_count(work)
+    while k + lanes <= n_in:
+        widen(work, notes[row] + k, x, start + k, scale)
+        k += lanes
+    while k < n_in:
+        widen_one(work, notes[row] + k, x, start + k, scale)
+        k += 1
+
+
+@part
+def bring_bytes(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
+    """Bring rows of bytes."""
+    for row in range(rows):
+        widen_row(notes, work, x, orders, at, row, n_in, scale)
+
+
+@part
 def widen_rows(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
     """Bring rows of bytes; packed where there is room for marks."""
     for row in range(rows):
-        k, start, lanes = 0, orders[at + row] * n_in, lane_count(work)
-        while k + lanes <= n_in:
-            widen(work, notes[row] + k, x, start + k, scale)
-            k += lanes
-        while k < n_in:
-            widen_one(work, notes[row] + k, x, start + k, scale)
-            k += 1
+        widen_row(notes, work, x, orders, at, row, n_in, scale)
         if len(marks) > 0:  # a packed row never reaches the numbers that are still to be read
             pack_row(work, notes[row], marks, row * words_of(n_in), work, notes[row], n_in)
 

@@ -18,6 +18,7 @@ from .jit import CHECKED
 _FEATURES = binding.get_host_cpu_features()
 AVX512 = bool(_FEATURES.get("avx512f"))
 AVX2 = bool(_FEATURES.get("avx2"))
+BMI2 = bool(_FEATURES.get("bmi2"))
 VECTOR_BYTES = 64 if AVX512 else 32 if AVX2 else 16
 REGISTERS = 32 if AVX512 or _FEATURES.get("neon") else 16
 
@@ -127,31 +128,10 @@ def maximum(bound, v):
     return where(vector.of(bound) > v, bound, v)
 
 
-def exp(x):
-    """Give ``e**x`` for ``x <= 0``, to 2 units in the last place; 0 where it would be subnormal.
-
-    ``x = n log 2 + r`` with ``|r| <= log(2) / 2``; Taylor's series of ``e**r`` up to the term below half a unit in the
-    last place, in Horner's form; times ``2**n``, put together from its bits. Larger ``x`` than 0 would overflow early.
-    """
-    b = x.builder
-    mantissa, terms, smallest = (23, 7, -87.33654) if x.bits == 32 else (52, 13, -708.39641)
-    integer = ir.VectorType(ir.IntType(x.bits), x.count)
-    # log 2 in two parts, the first with so few bits that n * first is exact
-    first, second = 0.693359375, -2.1219444005469058e-4
-    magic = 1.5 * 2.0**mantissa  # adding it rounds to an integer, found in the lowest bits
-    shifted = fma(maximum(smallest, x), x.of(1 / np.log(2)), x.of(magic))
-    n = shifted - magic
-    r = fma(n, x.of(-second), fma(n, x.of(-first), maximum(smallest, x)))
-    series = x.of(1 / _factorial(terms))
-    for k in range(terms - 1, -1, -1):
-        series = fma(series, r, x.of(1 / _factorial(k)))
-    exponent = b.shl(b.bitcast(shifted.value, integer), ir.Constant(integer, [mantissa] * x.count))
-    power = b.bitcast(b.add(exponent, b.bitcast(x.of(1).value, integer)), x.value.type)
-    return where(x.of(smallest) > x, 0.0, series * Lanes(b, power))
-
-
-def _factorial(k):
-    return float(np.prod(np.arange(1, k + 1, dtype=np.float64)))
+def minimum(bound, v):
+    """Give the smaller of both; a NaN in ``v`` stays one."""
+    vector = bound if isinstance(bound, Lanes) else v
+    return where(v > bound, vector.of(bound), v)
 
 
 # What kernels call --------------------------------------------------------------------------------------------------
@@ -281,12 +261,48 @@ def load_first(typing_context, array, at, count, fill):
 
     def codegen(context, builder, signature, args):
         value = Memory(context, builder, array, args[0]).vector(args[1]).value
-        numbers = ir.VectorType(I64, vector.count)
-        counts = spread(builder, numbers, args[2])
-        inside = builder.icmp_signed("<", ir.Constant(numbers, list(range(vector.count))), counts)
+        inside = _first(builder, args[2], vector.count)
         return builder.select(inside, value, _splat(context, builder, vector, signature.args[3], args[3]))
 
     return vector(array, types.int64, types.int64, fill), codegen
+
+
+@intrinsic
+def load_part(typing_context, array, at, count):
+    """Give the vector at ``array[at:]`` with 0 from lane ``count`` on, where nothing is read."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        lanes = I64(vector.count)
+        count = builder.select(builder.icmp_signed("<", args[2], lanes), args[2], lanes)
+        value_type = context.get_value_type(vector)
+        address = Memory(context, builder, array, args[0]).address(args[1], count)
+        address = builder.bitcast(address, value_type.as_pointer())
+        mask = _first(builder, count, vector.count)
+        zeros = ir.Constant(value_type, [0.0] * vector.count)
+        name = f"llvm.masked.load.v{vector.count}f{array.dtype.bitwidth}.p0"
+        kind = ir.FunctionType(value_type, [address.type, I32, mask.type, value_type])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(function, [address, I32(array.dtype.bitwidth // 8), mask, zeros])
+
+    return vector(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def first_lanes(typing_context, vector, count, fill):
+    """Give a vector with ``fill`` from lane ``count`` on."""
+
+    def codegen(context, builder, signature, args):
+        inside = _first(builder, args[1], vector.count)
+        return builder.select(inside, args[0], _splat(context, builder, vector, signature.args[2], args[2]))
+
+    return vector(vector, types.int64, fill), codegen
+
+
+def _first(builder, count, lanes):
+    """Emit a mask of the first ``count`` lanes."""
+    numbers = ir.VectorType(I64, lanes)
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), spread(builder, numbers, count))
 
 
 @intrinsic

@@ -40,6 +40,31 @@ def _each_mark(builder, word, state, body):
     return loop_while(builder, [word, *state], lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[1:]
 
 
+def _each_mark_of_two(builder, words, base, base_step, state, body):
+    """Emit ``for i in the marks of two words: state = body(base of its word, i, state)``.
+
+    One loop goes through both: a loop's end is what a processor guesses wrong, and a word has few marks.
+    """
+
+    def go_on(mask, rest, base):
+        empty = builder.icmp_unsigned("==", mask, I64(0))
+        return [
+            builder.select(empty, rest, mask),
+            builder.select(empty, I64(0), rest),
+            builder.select(empty, builder.add(base, base_step), base),
+        ]
+
+    def take(state):
+        mask, rest, base, *state = state
+        i = builder.cttz(mask, ir.IntType(1)(1))
+        state = body(base, i, state)
+        return [*go_on(builder.and_(mask, builder.sub(mask, I64(1))), rest, base), *state]
+
+    mask, rest = words
+    state = [*go_on(mask, rest, base), *state]
+    return loop_while(builder, state, lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[3:]
+
+
 @intrinsic
 def forward_slab(
     typing_context, vectors, out, out_at, pitch, x, places, places_at, marks, at, stride, n_words, n_rows, w, w_at,
@@ -64,23 +89,29 @@ def forward_slab(
         def emit(width):
             across = [I64(j * out.vector_type.count) for j in range(width)]
 
+            word_pitch = builder.mul(I64(WORD), w_pitch)
+            n_pairs = builder.ashr(builder.add(n_words, I64(1)), I64(1))
+
+            def add(first, i, state):
+                place, *sums = state
+                weights = builder.add(first, builder.mul(i, w_pitch))
+                right = [w.vector(builder.add(weights, j)) for j in across]
+                return [builder.add(place, I64(1)), *multiply_add(builder, sums, [x.everywhere(place)], right)]
+
             def each_row(row, _):
                 place_at, marks_at = builder.add(places_at, row), builder.add(at, builder.mul(row, stride))
                 start = builder.add(out_at, builder.mul(row, pitch))
 
-                def add_word(word, state):
-                    first = builder.add(w_at, builder.mul(builder.mul(word, I64(WORD)), w_pitch))
-
-                    def add(i, state):
-                        place, *sums = state
-                        weights = builder.add(first, builder.mul(i, w_pitch))
-                        right = [w.vector(builder.add(weights, j)) for j in across]
-                        return [builder.add(place, I64(1)), *multiply_add(builder, sums, [x.everywhere(place)], right)]
-
-                    return _each_mark(builder, marks.number(builder.add(marks_at, word)), state, add)
+                def add_two_words(pair, state):
+                    word = builder.shl(pair, I64(1))
+                    there = builder.icmp_signed("<", builder.add(word, I64(1)), n_words)
+                    second = marks.number(builder.add(builder.add(marks_at, word), builder.zext(there, I64)))
+                    words = marks.number(builder.add(marks_at, word)), builder.select(there, second, I64(0))
+                    first = builder.add(w_at, builder.mul(word, word_pitch))
+                    return _each_mark_of_two(builder, words, first, word_pitch, state, add)
 
                 sums = [out.vector_of_either(begins, b, builder.add(b_at, j), builder.add(start, j)) for j in across]
-                place, *sums = loop(builder, n_words, [places.number(place_at), *sums], add_word)
+                place, *sums = loop(builder, n_pairs, [places.number(place_at), *sums], add_two_words)
                 places.set(place_at, place)
                 for j, total in zip(across, sums, strict=True):
                     out.put(builder.add(start, j), maximum(floor, Lanes(builder, total)))

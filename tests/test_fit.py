@@ -412,13 +412,7 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"activation": "tanh"},
-        {"activation": ["relu", "logistic"]},
-        {"output": "logistic"},
-        {"output": "identity"},
-        {"label_smoothing": 0.1},
         {"l2": 0.1},
-        {"dropout": 0.5},
         {"input_dropout": 0.5},
         {"input_noise": 0.5},
     ],
@@ -434,8 +428,6 @@ def test_the_compiled_network_refuses_settings_that_it_does_not_know(settings):
     [
         ("optimizer", "adam"),
         ("schedule", "cosine"),
-        ("sample_weight", ONES),
-        ("class_weight", "balanced"),
         ("clip_norm", 1),
     ],
 )

@@ -46,10 +46,10 @@ class Call:
         dense.update_bias(b, at, delta, delta_at, zeros, n_rows, pitch, *columns, float(rate))
 
     @staticmethod
-    def loss(*, row_loss, row_hit, z, pitch, labels, n_out, rows, weight=1.0, out_at=0, at=0, labels_at=0):
-        losses.softmax_cross_entropy(
-            row_loss, row_hit, out_at, z, at, pitch, labels, labels_at, n_out, *rows, float(weight)
-        )  # fmt: skip
+    def loss(*, row_loss, row_hit, z, pitch, targets, n_out, rows, weight=1.0, at=0, head="softmax", smoothing=0.0):
+        for row in range(*rows):
+            loss = losses.HEADS[head].loss(z, at + row * pitch, n_out, targets, row, float(weight), float(smoothing))
+            row_loss[row], row_hit[row] = loss
 
 
 @pytest.fixture(scope="session")

@@ -1,107 +1,159 @@
-"""Activations and their gradients, over the rows and columns that they are given."""
+"""Activations, their slopes and dropout, over the rows and columns that they are given."""
 
 import numpy as np
 import pytest
 
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import activations
-from fastmlp.kernels.activations import IDENTITY, LOGISTIC, RELU
+from fastmlp.kernels.activations import CODES, IDENTITY, LEAKY_RELU, RELU, SLOPED
+from fastmlp.random import keep_threshold, kept, row_keys
 
-KINDS = (IDENTITY, RELU, LOGISTIC)
-
-
-def logistic(z):
-    z = z.astype(np.longdouble)
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-z))
-
-
-def activate(h, rows, columns, kind):
-    activations.activate(h.flat, h.at, h.pitch, *rows, *columns, kind)
+EXACT = np.longdouble
+UNITS = {"leaky_relu": 1, "elu": 3, "gelu": 8, "silu": 6, "tanh": 4, "logistic": 4, "identity": 0}
+SLOPE_UNITS = {"leaky_relu": 1, "elu": 3, "gelu": 64, "silu": 16, "tanh": 8, "logistic": 8, "identity": 0}
+NAMES = {code: name for name, code in CODES.items()}
+ROWS = np.arange(100, 200)
 
 
-def gradient_of(kind, h, g):
-    if kind == LOGISTIC:
-        return g * (h * (1 - h))
-    return np.where(h > 0, g, 0) if kind == RELU else g
+def activate(both, n_rows, rows, columns, kind, *, slope=True, threshold=0, factor=1.0, epoch=6, layer=2):
+    """The kernel on values whose slopes are left `n_rows` rows below."""
+    slope_at = both.at + n_rows * both.pitch if slope else 0
+    activations.activate(
+        both.flat, both.at, slope_at, both.pitch, *rows, *columns, kind, ROWS, 3, threshold, factor, 5, epoch, layer
+    )
+    return both.view[:n_rows], both.view[n_rows:]
+
+
+def with_slopes(padded, z, lanes, extra=0):
+    return padded(np.concatenate([z, np.full_like(z, 7)]), z.shape[1] + extra, lanes)
 
 
 def test_codes():
-    assert activations.CODES == {"relu": RELU, "logistic": LOGISTIC}
-    assert [activations.floor_of(kind) for kind in KINDS] == [-np.inf, 0, -np.inf]
+    assert list(CODES) == ["identity", "relu", *list(CODES)[2:]]
+    assert set(CODES) == set(ACTIVATIONS)
+    assert set(SLOPED) == set(CODES.values()) - {RELU}
+    assert [activations.floor_of(kind) for kind in (IDENTITY, RELU, LEAKY_RELU)] == [-np.inf, 0, -np.inf]
 
 
-def test_logistic(rng, dtype, lanes, padded):
-    z = rng.uniform(-30, 30, (50, 3 * lanes)).astype(dtype)
-    h = padded(z, 3 * lanes, 0)
-    activate(h, (0, 50), (0, 3), LOGISTIC)
-    np.testing.assert_allclose(h.view, logistic(z), rtol=4 * np.finfo(dtype).eps)  # exp 2 units, a sum and a quotient
+def units_beyond(got, exact):
+    """How far numbers are from exact ones, in units in the last place; where exp is subnormal 0 is right."""
+    tiny = np.finfo(got.dtype).tiny
+    distance = np.abs(got.astype(EXACT) - exact) / np.spacing(np.maximum(np.abs(exact), tiny).astype(got.dtype))
+    return np.where((np.abs(exact) < 1000 * tiny) & (np.abs(got) < 1000 * tiny), 0, distance)
 
 
-def test_logistic_of_large_and_special_numbers(dtype, lanes, padded):
+@pytest.mark.parametrize("name", UNITS)
+def test_values_and_slopes(rng, dtype, lanes, padded, name):
+    scales = np.repeat([1e-6, 0.1, 1, 4, 30, 300], 100)
+    z = (rng.standard_normal(600) * scales)[: 600 // lanes * lanes].reshape(-1, lanes).astype(dtype)
+    h, slope = activate(both := with_slopes(padded, z, lanes), len(z), (0, len(z)), (0, 1), CODES[name])
+    exact = z.astype(EXACT)
+    with np.errstate(under="ignore"):
+        value = exact_gelu(exact)[0] if name == "gelu" else ACTIVATIONS[name].value(exact)
+        wanted = exact_gelu(exact)[1] if name == "gelu" else ACTIVATIONS[name].slope(exact)
+    if name == "leaky_relu":  # the textbook's slope is of a dtype
+        value, wanted = np.where(z > 0, z, z * dtype.type(0.01)), np.where(z > 0, 1, dtype.type(0.01))
+    if name == "gelu":  # the exponential of the cube has the error of the cube
+        near = np.abs(z) < 3
+        assert np.all(units_beyond(h, value)[near] <= UNITS[name] + 20)
+        np.testing.assert_allclose(
+            h, value, rtol=1e-5 if dtype == np.float32 else 1e-13, atol=1000 * np.finfo(dtype).tiny
+        )
+    else:
+        assert np.all(units_beyond(h, value) <= UNITS[name])
+    # where terms cancel, slopes are as exact as 1 is
+    np.testing.assert_allclose(slope, wanted, rtol=0, atol=SLOPE_UNITS[name] * np.finfo(dtype).eps)
+    assert both.nothing_else_changed()
+
+
+def exact_gelu(z):
+    u = np.sqrt(EXACT(2) / EXACT(np.pi)) * (z + EXACT(0.044715) * z**3)
+    with np.errstate(over="ignore"):
+        p = 1 / (1 + np.exp(-2 * u))
+    return z * p, p + z * p * (1 - p) * 2 * np.sqrt(EXACT(2) / EXACT(np.pi)) * (1 + 3 * EXACT(0.044715) * z**2)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_large_and_special_numbers(dtype, lanes, padded, name):
     largest = np.finfo(dtype).max
-    z = [0, -0.0, 20, -20, 80, -80, 700, -700, 1e4, -1e4, largest, -largest, np.inf, -np.inf, np.nan, 1]
-    z = np.array(z, dtype).reshape(-1, 1)
-    h = padded(np.repeat(z, lanes, axis=1), lanes, lanes)
-    activate(h, (0, len(z)), (0, 1), LOGISTIC)
-    got = h.view[:, :1]
-    assert np.all((h.view == got) | np.isnan(got))
-    exact = logistic(z)
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(z))
-    ordinary = ~(exact < np.finfo(dtype).tiny)  # where it is subnormal, 0 is right
-    np.testing.assert_allclose(got[ordinary], exact[ordinary], rtol=4 * np.finfo(dtype).eps)
-    assert np.all(got[exact < np.finfo(dtype).tiny] == 0)
-
-
-def test_logistic_is_symmetric_and_bounded(rng, dtype, lanes, padded):
-    z = (
-        np.concatenate([rng.normal(scale=20, size=500), [0.0] * 12])[: 512 // lanes * lanes]
-        .astype(dtype)
-        .reshape(-1, lanes)
+    z = np.array([0, 80, -80, 700, -700, 1e4, -1e4, 1e30, -1e30, largest, -largest, np.nan], dtype).reshape(-1, 1)
+    h, slope = activate(
+        with_slopes(padded, np.repeat(z, lanes, axis=1), lanes), len(z), (0, len(z)), (0, 1), CODES[name]
     )
-    up, down = padded(z, lanes, 0), padded(-z, lanes, 0)
-    for h in (up, down):
-        activate(h, (0, len(z)), (0, 1), LOGISTIC)
-        assert np.all((h.view >= 0) & (h.view <= 1))
-    np.testing.assert_allclose(up.view + down.view, 1, rtol=4 * np.finfo(dtype).eps)
+    limit = -1 if name in ("elu", "tanh") else 0
+    above = np.minimum(z, 1) if name in ("tanh", "logistic") else z
+    wanted = {"identity": z, "leaky_relu": np.where(z > 0, z, z * dtype.type(0.01))}.get(
+        name, np.where(z > 0, above, limit)
+    )
+    got, far = h[:, :1], np.abs(z) > 50
+    np.testing.assert_array_equal(np.isnan(h), np.repeat(np.isnan(z), lanes, axis=1))
+    np.testing.assert_allclose(got[far], wanted[far], rtol=4 * np.finfo(dtype).eps, atol=1e-25)
+    assert np.isfinite(slope[:-1]).all()
+    if name not in ("identity", "leaky_relu"):
+        flat = name in ("tanh", "logistic")
+        np.testing.assert_allclose(slope[:, :1][far], np.where(z > 0, not flat, 0)[far], atol=1e-25)
+        assert np.all(slope[0] == {"elu": 1, "gelu": 0.5, "silu": 0.5, "tanh": 1, "logistic": 0.25}[name])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODES.values())
 @pytest.mark.parametrize(("rows", "columns"), [((0, 7), (0, 3)), ((2, 5), (1, 2)), ((6, 7), (2, 3)), ((3, 3), (0, 3))])
-def test_activate_leaves_other_rows_and_columns(rng, dtype, lanes, padded, kind, rows, columns):
+def test_other_rows_and_columns_are_left(rng, dtype, lanes, padded, kind, rows, columns):
     z = rng.standard_normal((7, 3 * lanes)).astype(dtype)
-    h = padded(z, 4 * lanes, lanes)
-    activate(h, rows, columns, kind)
-    expected = z.astype(np.longdouble)
+    sloped = kind != RELU
+    whole, part = (with_slopes(padded, z, lanes, lanes) for _ in range(2))
+    dropout = {"threshold": 2**31, "factor": 2.0}
+    h_all, slope_all = activate(whole, 7, (0, 7), (0, 3), kind, slope=sloped, **dropout)
+    h, slope = activate(part, 7, rows, columns, kind, slope=sloped, **dropout)
     inside = slice(*rows), slice(columns[0] * lanes, columns[1] * lanes)
-    if kind == LOGISTIC:  # the tile has applied the others
-        expected[inside] = logistic(z[inside])
-    np.testing.assert_allclose(h.view, expected, rtol=4 * np.finfo(dtype).eps)
-    untouched = h.view.copy()
-    untouched[inside] = z[inside]
-    np.testing.assert_array_equal(untouched, z)
-    assert h.nothing_else_changed()
+    np.testing.assert_array_equal(h[inside], h_all[inside])
+    np.testing.assert_array_equal(slope[inside], slope_all[inside])
+    h[inside], slope[inside] = z[inside], 7
+    np.testing.assert_array_equal(h, z)
+    assert np.all(slope == 7)
+    assert part.nothing_else_changed()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# --- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("kind", [RELU, IDENTITY, CODES["tanh"]])
+def test_dropout_has_the_bits_of_the_textbook(rng, dtype, lanes, padded, kind, rate):
+    z = rng.standard_normal((20, 5 * lanes)).astype(dtype)
+    factor, sloped = dtype.type(1 / (1 - rate)), kind != RELU
+    plain, dropped = with_slopes(padded, z, lanes), with_slopes(padded, z, lanes)
+    h, slope = activate(plain, 20, (0, 20), (0, 5), kind, slope=sloped)
+    for epoch, layer in ((0, 1), (2**32 - 1, 2)):
+        dropped.view[:20] = z
+        got, got_slope = activate(
+            dropped, 20, (0, 20), (0, 5), kind, slope=sloped,
+            threshold=keep_threshold(rate), factor=1 / (1 - rate), epoch=epoch, layer=layer,
+        )  # fmt: skip
+        keep = kept(row_keys(5, epoch, ROWS[3:23], layer), 5 * lanes, rate)
+        np.testing.assert_array_equal(got, np.where(keep, h * factor, 0))
+        if sloped:
+            np.testing.assert_array_equal(got_slope, np.where(keep, slope * factor, 0))
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("rows", [(0, 7), (2, 5), (4, 4)])
-def test_gradient(rng, dtype, lanes, padded, kind, rows):
+def test_gradients(rng, dtype, lanes, padded, rows):
     h, g = (rng.standard_normal((7, 3 * lanes)).astype(dtype) for _ in range(2))
-    h[:, ::3] = 0
+    h[1:, ::3] = 0
     h[:, 1::5] = -0.0
-    values, delta = padded(h, 3 * lanes, lanes), padded(g, 3 * lanes, 2 * lanes)
-    activations.activate_gradient(delta.flat, delta.at, 3 * lanes, values.flat, values.at, 3 * lanes, *rows, 0, 3, kind)
-    expected = g.copy()
-    expected[slice(*rows)] = gradient_of(kind, h, g)[slice(*rows)]
-    np.testing.assert_array_equal(delta.view, expected)  # the same operations, each rounded alike
+    g[0, :3] = np.nan, np.inf, -np.inf
+    values, delta, product = padded(h, 3 * lanes, lanes), padded(g, 3 * lanes, 2 * lanes), padded(g, 3 * lanes, lanes)
+    places = (values.flat, values.at, 3 * lanes, *rows, 0, 3)
+    activations.relu_gradients(delta.flat, delta.at, 3 * lanes, *places, 1.25)
+    activations.multiply_rows(product.flat, product.at, 3 * lanes, *places)
+    inside = slice(*rows)
+    with np.errstate(invalid="ignore"):
+        expected_products = g * h
+    for got, wanted in ((delta, np.where(h > 0, g * dtype.type(1.25), 0)), (product, expected_products)):
+        expected = g.copy()
+        expected[inside] = wanted[inside]
+        np.testing.assert_array_equal(got.view, expected)
+        assert got.nothing_else_changed()
     np.testing.assert_array_equal(values.view, h)
-    assert delta.nothing_else_changed()
-
-
-@pytest.mark.parametrize("kind", [IDENTITY, RELU, LOGISTIC])
-def test_gradient_of_nan_and_infinity(dtype, lanes, kind):
-    g = np.full(lanes, 1, dtype)
-    g[:3] = np.nan, np.inf, -np.inf
-    h = np.full(lanes, 0.5, dtype)
-    delta = g.copy()
-    activations.activate_gradient(delta, 0, lanes, h, 0, lanes, 0, 1, 0, 1, kind)
-    np.testing.assert_array_equal(delta, gradient_of(kind, h, g))

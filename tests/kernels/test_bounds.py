@@ -100,7 +100,7 @@ def loss_arguments(dtype, lanes):
     """Arguments of a loss of 5 rows and a class more than fits into one vector."""
     return {
         "row_loss": np.zeros(5), "row_hit": np.zeros(5, np.bool_), "z": np.zeros(5 * 2 * lanes, dtype),
-        "pitch": 2 * lanes, "labels": np.full(5, lanes), "n_out": lanes + 1, "rows": (0, 5),
+        "pitch": 2 * lanes, "targets": np.full(5, lanes), "n_out": lanes + 1, "rows": (0, 5),
     }  # fmt: skip
 
 
@@ -145,14 +145,19 @@ def test_update_of_rows_columns_and_sums_beyond(dtype, lanes, call, change):
 
 
 @checked_build
-@pytest.mark.parametrize("name", ["row_loss", "row_hit", "labels", "z"])
+@pytest.mark.parametrize("name", ["targets", "z"])
 def test_loss_beyond(dtype, lanes, call, name):
     arguments = loss_arguments(dtype, lanes)
     call.loss(**arguments)
     with pytest.raises(IndexError):  # Numba's own words where a plain index is too large
         call.loss(**arguments | {name: arguments[name][:-1].copy()})
     with pytest.raises(IndexError):
-        call.loss(**arguments | {"labels": np.full(5, 10 * lanes)})
+        call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
+    numbers = arguments | {"targets": np.zeros(5 * (lanes + 1), dtype)}
+    for head in ("logistic", "identity"):
+        call.loss(**numbers, head=head)
+        with beyond():
+            call.loss(**numbers | {name: numbers[name][:-1].copy()}, head=head)
 
 
 # --- pages that may not be touched ------------------------------------------------------------------------------------
@@ -192,10 +197,14 @@ def guarded(request):
 
 @linux
 def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
+    numbers = loss_arguments(dtype, lanes) | {"targets": np.zeros(5 * (lanes + 1), dtype)}
     for function, arguments, outputs in (
         (call.forward, forward_arguments(dtype, lanes), ["out"]),
         (call.update, update_arguments(dtype, lanes), ["w"]),
         (call.loss, loss_arguments(dtype, lanes), ["row_loss", "row_hit", "z"]),
+        (call.loss, loss_arguments(dtype, lanes) | {"head": "smoothed softmax", "smoothing": 0.1}, ["z"]),
+        (call.loss, numbers | {"head": "logistic"}, ["z"]),
+        (call.loss, numbers | {"head": "identity"}, ["z"]),
     ):
         inside = guarded(arguments)
         function(**inside)
@@ -228,13 +237,23 @@ def test_tails_stay_inside(dtype, lanes, call, guarded, n_rows, n_vectors):
 @linux
 def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
     arrays = guarded({
+        "both": np.full(2 * 3 * 2 * lanes, 0.5, dtype), "rows": np.arange(3),
         "h": np.full(3 * 2 * lanes, 0.5, dtype), "delta": np.full(3 * 2 * lanes, 1, dtype),
         "b": np.zeros(2 * lanes, dtype), "zeros": np.zeros(lanes, dtype), "row": np.zeros(2 * lanes, dtype),
         "w": np.ones(lanes * 2 * lanes, dtype), "t": np.zeros(lanes * 2 * lanes, dtype),
     })  # fmt: skip
     pitch = 2 * lanes
-    activations.activate(arrays["h"], 0, pitch, 0, 3, 0, 2, activations.LOGISTIC)
-    activations.activate_gradient(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2, activations.RELU)
+    for kind in activations.SLOPED:
+        activations.activate(arrays["both"], 0, 6 * lanes, pitch, 0, 3, 0, 2, kind, arrays["rows"], 0, 0, 1.0, 5, 6, 7)
+    activations.activate(
+        arrays["h"], 0, 0, pitch, 0, 3, 0, 2, activations.RELU, arrays["rows"], 0, 2**30, 1.25, 5, 6, 7
+    )
+    assert set(arrays["h"]) == {0, 0.625}
+    arrays["h"][:] = 0.5
+    activations.relu_gradients(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2, 1.0)
+    activations.multiply_rows(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2)
+    assert set(arrays["delta"]) == {0.5}
+    arrays["delta"][:] = 1
     call.update_bias(
         b=arrays["b"], delta=arrays["delta"], zeros=arrays["zeros"], n_rows=3, pitch=pitch, columns=(0, 2), rate=1
     )
@@ -250,51 +269,59 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 
 
 @linux
-@pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
 @pytest.mark.parametrize(("chunk", "mode"), [(7, 0), (3, epoch.ACCUMULATE | epoch.COMMIT)])
-@pytest.mark.parametrize("kind", epoch.TRAIN)
-def test_training_and_inference_stay_inside(rng, dtype, guarded, activation, layers, chunk, mode, kind):
-    n_rows, batch_size = 13, 7
+@pytest.mark.parametrize(
+    ("kind", "hidden", "head"),
+    [*((kind, "plain", "softmax") for kind in epoch.TRAIN_ROWS), ("dense", "sloped", "logistic")],
+)
+def test_training_and_inference_stay_inside(rng, dtype, guarded, hidden, head, layers, chunk, mode, kind):
+    n_rows, batch_size, n_layers = 13, 7, len(layers) - 1
+    activations = ["relu"] * n_layers if hidden == "plain" else ["identity", "gelu", "relu"]
     X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
     X[rng.random(X.shape) < 0.5] = 0
     X = sparse.csr_array(X) if kind == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
     rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, 1)
     assert rows.kind == kind
     layout = Layout(layers, str(dtype))
-    space = Workspace(layout, activation, chunk, 1, mode != 0, kind, rows.most_numbers(chunk))
+    space = Workspace(layout, activations, chunk, 1, mode != 0, kind, rows.most_numbers(chunk), hidden == "sloped")
     outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64)})
     a = SimpleNamespace(**guarded({
         "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
         "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
         "meetings": space.meetings, "x": rows.x, "starts": rows.starts, "index": rows.index,
-        "labels": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
+        "targets": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
+        "row_weights": np.ones(n_rows, dtype), "settings": np.array([0.1, 5, 6, *[2**30, 4 / 3] * n_layers, 0, 1]),
         "links": space.links[0], "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
         "plan": space.plans[0].ravel(),
     }))  # fmt: skip
+    if head == "logistic":
+        a.targets = guarded({"targets": rng.integers(0, 2, n_rows * layers[-1]).astype(dtype)})["targets"]
     plan = a.plan.reshape(space.plans[0].shape)
-    epoch.TRAIN[kind](
+    epoch.train_loop(kind, hidden, head)(
         a.params, a.gradient, a.work, a.notes, a.marks, a.links, *outputs.values(), a.row_loss, a.row_hit,
-        a.control, a.meetings, a.x, a.starts, a.index, a.labels, a.orders,
-        plan, n_rows, batch_size, chunk, 2, 0.01, 0.1, mode, 0, 1,
+        a.control, a.meetings, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
+        plan, a.settings, n_rows, batch_size, chunk, 2, 0.01, 0.1, mode, 0, 1,
     )  # fmt: skip
     assert a.control[epoch.STEPS] == 4
+    n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
     answers = guarded({
-        "probabilities": np.zeros(n_rows * layers[-1], dtype), "predicted": np.zeros(n_rows, np.int64),
+        "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
         "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
     })  # fmt: skip
     if kind == "packed":  # rows to predict are packed batch by batch
-        kind, space = "sparse", Workspace(layout, activation, chunk, 1, False, "sparse")
+        kind, space = "sparse", Workspace(layout, activations, chunk, 1, False, "sparse")
         arrays = {"x": rows_in_place(X, "sparse", 8).x, "work": space.work, "notes": space.notes[0]}
         vars(a).update(guarded(arrays | {"plan": space.plans[0].ravel()}))
         plan = a.plan.reshape(space.plans[0].shape)
-    for inference in (epoch.PROBABILITIES, epoch.LABELS, epoch.LOSSES):
-        epoch.INFER[kind](
-            *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.labels, a.orders,
-            a.params, plan, a.meetings, 0, n_rows, chunk, 0.01, inference,
+    for inference in (epoch.NUMBERS, epoch.LABELS, epoch.LOSSES):
+        epoch.infer_loop(kind, hidden, head)(
+            *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
+            a.params, plan, a.settings, a.meetings, 0, n_rows, chunk, 0.01, inference,
         )  # fmt: skip
-    sums = answers["probabilities"].reshape(n_rows, -1).sum(axis=1)
-    np.testing.assert_allclose(sums, 1, rtol=50 * np.finfo(dtype).eps)
+    sums = answers["numbers"].reshape(n_rows, -1).sum(axis=1)
+    if n_columns != n_labels:
+        np.testing.assert_allclose(sums, 1, rtol=50 * np.finfo(dtype).eps)
 
 
 @pytest.mark.skipif(CHECKED, reason="this is the checked build")

@@ -15,6 +15,7 @@ from fastmlp.workspace import Workspace
 
 FUSED, ACCUMULATED = 0, epoch.ACCUMULATE | epoch.COMMIT
 SCALE = 1 / 255  # of bytes
+SETTINGS = np.array([0.0, 0, 0, *[0, 1] * 12])  # nothing is smoothed, nothing dropped
 NETS = ([1, 1], [1, 2], [3, 1, 2], [7, 13, 3], [17, 33, 10], [8, 16, 16], [13, 7, 65, 17, 3], [65, 64, 1, 33, 7])
 
 
@@ -25,6 +26,7 @@ class Run:
         self, rng, dtype, layers, activation="relu", n_rows=29, chunk=512, accumulate=False, size=1, kind="dense"
     ):
         self.layout, self.activation, self.size = Layout(layers, str(dtype)), activation, size
+        self.hidden, activations = "plain" if activation == "relu" else "sloped", [activation] * len(layers)
         self.params = aligned_zeros(self.layout.size, dtype)
         for w in self.layout.weights(self.params):
             w[:] = rng.normal(scale=math.sqrt(2 / len(w)), size=w.shape)
@@ -34,7 +36,7 @@ class Run:
         if kind != "dense":
             self.x[rng.random(self.x.shape) < 0.7] = 0
         self.keep(kind)
-        self.space = Workspace(self.layout, activation, chunk, size, accumulate, kind, self.rows.most_numbers(chunk))
+        self.space = Workspace(self.layout, activations, chunk, size, accumulate, kind, self.rows.most_numbers(chunk))
         self.labels = rng.integers(0, layers[-1], n_rows + 5).astype(np.int32)
         self.orders = np.array([rng.permutation(n_rows + 5)[:n_rows] for _ in range(3)])
 
@@ -66,11 +68,12 @@ class Run:
         losses, hits = np.zeros(n_epochs), np.zeros(n_epochs, np.int64)
 
         def call(rank, epochs):
-            epoch.TRAIN[self.rows.kind](
+            epoch.train_loop(self.rows.kind, self.hidden, "softmax")(
                 self.params, space.gradient, space.work, space.notes[rank], space.marks[rank], space.links[rank],
                 losses, hits, space.row_loss, space.row_hit, space.control, space.meetings,
-                self.rows.x, self.rows.starts, self.rows.index, self.labels, self.orders.reshape(-1),
-                space.plans[rank], n_rows, batch_size, space.chunk, epochs, SCALE, float(rate), mode, rank, self.size,
+                self.rows.x, self.rows.starts, self.rows.index, self.labels, self.params[:0], self.orders.reshape(-1),
+                space.plans[rank], SETTINGS, n_rows, batch_size, space.chunk, epochs, SCALE, float(rate), mode, rank,
+                self.size,
             )  # fmt: skip
 
         call(0, 0)  # compiles
@@ -83,16 +86,16 @@ class Run:
                 thread.join()
         return losses, hits
 
-    def infer(self, mode, *, first=0, last=None, probabilities=None, predicted=None, losses=None, hits=None):
+    def infer(self, mode, *, first=0, last=None, numbers=None, predicted=None, losses=None, hits=None):
         space, none = self.space, np.zeros(0)
-        epoch.INFER[self.rows.kind](
-            np.zeros(0, self.params.dtype) if probabilities is None else probabilities.reshape(-1),
+        epoch.infer_loop(self.rows.kind, self.hidden, "softmax")(
+            np.zeros(0, self.params.dtype) if numbers is None else numbers.reshape(-1),
             none.astype(np.int64) if predicted is None else predicted,
             none if losses is None else losses,
             none.astype(np.bool_) if hits is None else hits,
             space.work, space.notes[0], space.marks[0], self.rows.x, self.rows.starts, self.rows.index, self.labels,
-            np.arange(len(self.x)), self.params, space.plans[0],
-            space.meetings, first, len(self.x) if last is None else last, space.chunk, SCALE, mode,
+            self.params[:0], np.arange(len(self.x)), self.params, space.plans[0], SETTINGS, space.meetings,
+            first, len(self.x) if last is None else last, space.chunk, SCALE, mode,
         )  # fmt: skip
 
     def textbook(self, batch_size=8, rate=0.2, n_epochs=3):
@@ -119,10 +122,11 @@ def assert_close(got, expected, dtype):
         np.testing.assert_allclose(g, e, rtol=tolerance, atol=tolerance * max(1, np.abs(e).max()))
 
 
-@pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 29])
-@pytest.mark.parametrize("kind", epoch.TRAIN)
+@pytest.mark.parametrize(
+    ("kind", "activation"), [*((kind, "relu") for kind in epoch.TRAIN_ROWS), ("dense", "logistic")]
+)
 def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_size, kind):
     run = Run(rng, dtype, layers, activation, kind=kind)
     parameters, losses, hits = run.textbook(batch_size)
@@ -202,13 +206,13 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 5)])
 @pytest.mark.parametrize("layers", [[3, 1, 2], [17, 33, 10], [40, 200, 3, 130]], ids=str)
-@pytest.mark.parametrize("kind", epoch.TRAIN)
+@pytest.mark.parametrize("kind", epoch.TRAIN_ROWS)
 def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, kind):
     settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
     # What is brought, and leaves out zeros, has the bits of what is read in place.
     alone.rows = rows_to_train(alone.x, "dense", 8, 1)
-    alone.space = Workspace(alone.layout, "relu", chunk, 1, mode == ACCUMULATED)
+    alone.space = Workspace(alone.layout, ["relu"] * len(layers), chunk, 1, mode == ACCUMULATED)
     results = alone.train(mode=mode), team.train(mode=mode)
     np.testing.assert_array_equal(team.params, alone.params)
     np.testing.assert_array_equal(results[1], results[0])
@@ -218,22 +222,23 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
 # --- inference --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-@pytest.mark.parametrize("kind", epoch.INFER)
+@pytest.mark.parametrize(
+    ("kind", "activation"), [*((kind, "relu") for kind in epoch.INFER_ROWS), ("dense", "logistic")]
+)
 def test_inference(rng, dtype, activation, layers, chunk, kind):
     run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "sparse" else kind)
     if kind == "sparse":
         run.rows = rows_in_place(run.x, "sparse", 8)
-        run.space = Workspace(run.layout, activation, chunk, 1, False, "sparse")
+        run.space = Workspace(run.layout, [activation] * len(layers), chunk, 1, False, "sparse")
     n_layers = len(layers) - 1
     parameters = [p.astype(float) for p in run.parameters]
     logits = reference.forward(run.x.astype(float), parameters[:n_layers], parameters[n_layers:], activation)[-1]
     n, before = len(run.x), run.params.copy()
     proba, predicted = np.zeros((n, layers[-1]), dtype), np.zeros(n, np.int64)
     losses, hits = np.zeros(n), np.zeros(n, np.bool_)
-    run.infer(epoch.PROBABILITIES, probabilities=proba)
+    run.infer(epoch.NUMBERS, numbers=proba)
     run.infer(epoch.LABELS, predicted=predicted)
     run.infer(epoch.LOSSES, losses=losses, hits=hits)
     assert_close([proba, losses], [reference.softmax(logits), reference.cross_entropy(logits, run.labels)], dtype)
@@ -249,7 +254,7 @@ def test_inference_of_some_rows_leaves_the_others(rng, dtype, first, last):
     for name, r, rows in (("whole", whole, {}), ("part", run, {"first": first, "last": last})):
         proba, predicted = np.full((34, 3), -5, dtype), np.full(34, -5)
         losses, hits = np.full(34, -5.0), np.zeros(34, np.bool_)
-        r.infer(epoch.PROBABILITIES, probabilities=proba, **rows)
+        r.infer(epoch.NUMBERS, numbers=proba, **rows)
         r.infer(epoch.LABELS, predicted=predicted, **rows)
         r.infer(epoch.LOSSES, losses=losses, hits=hits, **rows)
         outputs[name] = proba, predicted, losses, hits

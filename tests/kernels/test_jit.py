@@ -14,7 +14,10 @@ from fastmlp.kernels import jit
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ENTRIES = ("infer_dense", "pack_rows", "train_dense", "train_packed")
+ENTRIES = (
+    "infer_dense", "infer_dense_sloped_softmax", "pack_rows",
+    "train_dense", "train_dense_sloped_softmax", "train_packed",
+)  # fmt: skip
 
 FITS = """
 import json, sys, tempfile
@@ -32,7 +35,7 @@ def fits(dtype):
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, dtype, "w+", shape=X.shape)
         mapped[:] = X
-        for net in (MLP([5, 7, 3], dtype=dtype, n_threads=2), MLP([5, 3], activation="logistic", dtype=dtype)):
+        for net in (MLP([5, 7, 3], dtype=dtype, n_threads=2), MLP([5, 6, 3], activation="logistic", dtype=dtype)):
             net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
             net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
             net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
@@ -48,7 +51,11 @@ def fits(dtype):
 for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
-    "train_dense": epoch.TRAIN["dense"], "train_packed": epoch.TRAIN["packed"], "infer_dense": epoch.INFER["dense"],
+    "train_dense": epoch.train_loop("dense", "plain", "softmax"),
+    "train_dense_sloped_softmax": epoch.train_loop("dense", "sloped", "softmax"),
+    "train_packed": epoch.train_loop("packed", "plain", "softmax"),
+    "infer_dense": epoch.infer_loop("dense", "plain", "softmax"),
+    "infer_dense_sloped_softmax": epoch.infer_loop("dense", "sloped", "softmax"),
     "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
 }
 print(json.dumps({

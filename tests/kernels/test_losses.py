@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from fastmlp import heads as reference_heads
 from fastmlp import reference
 from fastmlp.kernels import losses, simd
 
 EXACT = np.longdouble
+SMOOTHING = 0.2
 CLASSES = (1, 2, 3, 7, 8, 10, 13, 16, 17, 33, 65)
 
 
@@ -122,26 +124,25 @@ def test_argmax_looks_at_no_other_lane(dtype, lanes, padded):
 
 
 class Batch:
-    """Outputs of the last layer with all buffers of the loss; the labels start after two others."""
+    """Outputs of the last layer with all buffers of the loss."""
 
-    def __init__(self, padded, lanes, z, labels):
+    def __init__(self, padded, lanes, z, targets):
         n_rows, n_out = z.shape
         width = -(-n_out // lanes) * lanes
-        self.z, self.labels = z, np.concatenate([[10**9] * 2, labels, [10**9]]).astype(np.int64)
+        self.z, self.targets = z, np.asarray(targets, np.int32 if np.ndim(targets) == 1 else z.dtype).ravel()
         self.buffer = padded(np.full((n_rows, width), np.nan, z.dtype), width + lanes, lanes)
         self.buffer.view[:, :n_out] = z
-        self.row_loss, self.row_hit = np.full(n_rows + 3, -7.0), np.zeros(n_rows + 3, np.bool_)
+        self.row_loss, self.row_hit = np.full(n_rows, -7.0), np.zeros(n_rows, np.bool_)
         self.row_hit[::2] = True
         self.hits_before = self.row_hit.copy()
 
-    def run(self, call, rows=None, weight=1.0):
+    def run(self, call, rows=None, **settings):
         n_rows, self.n_out = self.z.shape
         call.loss(
-            row_loss=self.row_loss, row_hit=self.row_hit, out_at=3, z=self.buffer.flat, at=self.buffer.at,
-            pitch=self.buffer.pitch, labels=self.labels, labels_at=2, n_out=self.n_out, rows=rows or (0, n_rows),
-            weight=weight,
+            row_loss=self.row_loss, row_hit=self.row_hit, z=self.buffer.flat, at=self.buffer.at,
+            pitch=self.buffer.pitch, targets=self.targets, n_out=self.n_out, rows=rows or (0, n_rows), **settings,
         )  # fmt: skip
-        return self.row_loss[3:], self.row_hit[3:], self.buffer.view[:, : self.n_out]
+        return self.row_loss, self.row_hit, self.buffer.view[:, : self.n_out]
 
 
 @pytest.mark.parametrize("n_out", CLASSES)
@@ -167,8 +168,6 @@ def test_cross_entropy_and_its_gradient(rng, dtype, lanes, padded, call, n_out, 
     )
     assert not batch.buffer.view[:, n_out:].any()
     assert batch.buffer.nothing_else_changed()
-    assert np.all(batch.row_loss[:3] == -7)
-    np.testing.assert_array_equal(batch.row_hit[:3], batch.hits_before[:3])
 
 
 @pytest.mark.parametrize("n_out", [2, 7, 17])
@@ -195,7 +194,7 @@ def test_other_rows_are_left(rng, dtype, lanes, padded, call):
     np.testing.assert_array_equal(gradient[2:6], full[2][2:6])
     others = [0, 1, 6, 7, 8]
     assert np.all(loss[others] == -7)
-    np.testing.assert_array_equal(hits[others], part.hits_before[3:][others])
+    np.testing.assert_array_equal(hits[others], part.hits_before[others])
     np.testing.assert_array_equal(gradient[others], z[others])
     assert part.buffer.nothing_else_changed()
 
@@ -230,3 +229,86 @@ def test_loss_is_never_negative(rng, dtype, lanes, padded, call):
     loss, _, gradient = Batch(padded, lanes, z, z.argmax(axis=1)).run(call)
     assert np.all(loss >= 0)
     assert np.all(np.abs(gradient.astype(EXACT).sum(axis=1)) <= 8 * np.finfo(dtype).eps)
+
+
+# --- the other heads --------------------------------------------------------------------------------------------------
+
+
+HEADS = {
+    "smoothed softmax": lambda n_out: reference_heads.Softmax(n_out, SMOOTHING),
+    "logistic": reference_heads.Logistic,
+    "identity": reference_heads.Identity,
+}
+
+
+def targets_for(head, rng, n_rows, n_out, dtype):
+    if head == "smoothed softmax":
+        return rng.integers(0, n_out, n_rows)
+    if head == "logistic":
+        return rng.integers(0, 2, (n_rows, n_out)).astype(dtype)
+    return rng.standard_normal((n_rows, n_out)).astype(dtype)
+
+
+@pytest.mark.parametrize("n_out", CLASSES)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("scale", [1e-3, 1, 30])
+def test_losses_of_heads(rng, dtype, lanes, padded, call, head, n_out, scale):
+    z = rng.normal(scale=scale, size=(13, n_out)).astype(dtype)
+    y = targets_for(head, rng, 13, n_out, dtype)
+    batch, textbook = Batch(padded, lanes, z, y), HEADS[head](n_out)
+    loss, hits, gradient = batch.run(call, head=head, smoothing=SMOOTHING, weight=0.25)
+    exact, eps = z.astype(EXACT), np.finfo(dtype).eps
+    wanted = textbook.losses(exact, y)
+    np.testing.assert_allclose(loss, wanted, rtol=(8 + n_out) * eps, atol=(4 + scale) * eps * (2 + n_out))
+    np.testing.assert_array_equal(hits, textbook.hits(z, y))
+    slopes = textbook.gradient(exact, y) / 4
+    np.testing.assert_allclose(gradient, slopes, rtol=8 * eps, atol=(8 + n_out + 10 * scale) * eps / (1 + n_out))
+    assert not batch.buffer.view[:, n_out:].any()
+    assert batch.buffer.nothing_else_changed()
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("n_out", [1, 3, 17])
+def test_losses_of_heads_that_are_not_finite(rng, dtype, lanes, padded, call, head, n_out):
+    y = targets_for(head, rng, 3, n_out, dtype)
+    for bad in (np.nan, np.inf):
+        for place in range(n_out):
+            z = np.zeros((3, n_out), dtype)
+            z[1, place] = -bad if head == "logistic" and y[1, place] else bad  # else it would be right
+            loss = Batch(padded, lanes, z, y).run(call, head=head, smoothing=SMOOTHING)[0]
+            assert not math.isfinite(loss[1]), (place, bad)
+            assert np.isfinite(loss[[0, 2]]).all()
+
+
+def test_logistic_loss_of_large_outputs(dtype, lanes, padded, call):
+    z = np.array([[1e30], [1e30], [-1e30], [-1e30], [100]], dtype)
+    y = np.array([[1], [0], [1], [0], [1]], dtype)
+    loss, hits, gradient = Batch(padded, lanes, z, y).run(call, head="logistic")
+    np.testing.assert_allclose(loss, [0, z[1, 0], z[1, 0], 0, math.exp(-100)], rtol=1e-5, atol=1e-40)
+    np.testing.assert_array_equal(hits, [True, False, False, True, True])
+    np.testing.assert_allclose(gradient[:, 0], [0, 1, -1, 0, 0], atol=1e-40)
+
+
+@pytest.mark.parametrize("n_out", CLASSES)
+@pytest.mark.parametrize("head", HEADS)
+def test_answers_of_heads(rng, dtype, lanes, padded, head, n_out):
+    z, textbook = rng.normal(scale=3, size=(5, n_out)).astype(dtype), HEADS[head](n_out)
+    if head == "smoothed softmax" and n_out == 1:
+        return
+    width, n_columns = -(-n_out // lanes) * lanes, textbook.n_classes or n_out
+    rows = padded(np.full((5, width), np.nan, dtype), width, lanes)
+    numbers, labels = np.full((6, n_columns), -5, dtype), np.full((6, n_out), -5)
+    for kernel, out in ((losses.HEADS[head].numbers, numbers), (losses.HEADS[head].labels, labels)):
+        rows.view[:, :n_out] = z
+        for row in range(5):
+            kernel(out.reshape(-1), row, rows.flat, rows.at + row * width, n_out)
+        assert rows.nothing_else_changed()
+    assert np.all(numbers[5:] == -5)
+    if head == "identity":
+        np.testing.assert_array_equal(numbers[:5], z)
+        return
+    np.testing.assert_allclose(
+        numbers[:5], textbook.probabilities(z.astype(EXACT)), rtol=(20 + n_out) * np.finfo(dtype).eps
+    )
+    found = labels.reshape(-1)[:5] if head == "smoothed softmax" else textbook.as_handed_in(labels[:5])
+    np.testing.assert_array_equal(found, textbook.predicted(z))

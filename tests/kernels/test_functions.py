@@ -1,0 +1,59 @@
+"""Functions of whole vectors, each lane against NumPy's longest numbers."""
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels import functions, simd
+from fastmlp.kernels.jit import kernel
+
+EXACT = np.longdouble
+
+
+def over_vectors(function):
+    """Apply a formula of one vector to a whole array."""
+    formula = simd.formula(function)
+
+    @kernel
+    def apply(out, x):
+        for at in range(0, len(x), simd.lane_count(x)):
+            simd.store(out, at, formula(simd.load(x, at)))
+
+    def applied(x):
+        whole = np.concatenate([x, np.ones(-len(x) % simd.lanes(x.dtype), x.dtype)])
+        out = np.empty_like(whole)
+        apply(out, whole)
+        return out[: len(x)]
+
+    return applied
+
+
+FUNCTIONS = {  # compiled; exact; lowest and highest argument; units in the last place
+    "exp": (over_vectors(functions.exp), np.exp, -87, 0, 2),
+    "expm1": (over_vectors(functions.expm1), np.expm1, -100, 0, 2),
+    "log1p": (over_vectors(functions.log1p), np.log1p, 0, 1, 2),
+    "logistic": (over_vectors(functions.logistic), lambda z: 1 / (1 + np.exp(-z)), -85, 85, 4),
+    "tanh": (over_vectors(functions.tanh), np.tanh, -30, 30, 4),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_accuracy(rng, dtype, name):
+    apply, exact, low, high, units = FUNCTIONS[name]
+    small = 10.0 ** rng.uniform(-30, 0, 5000)
+    x = np.concatenate([rng.uniform(low, high, 20000), small, -small, [low, high]])
+    x = x[(x >= low) & (x <= high)].astype(dtype)
+    wanted = exact(x.astype(EXACT))
+    beyond = np.abs(apply(x) - wanted) / np.spacing(np.abs(wanted).astype(dtype))
+    assert beyond.max() <= units
+
+
+def test_far_and_special_numbers(dtype):
+    far = np.array([-1e4, -1e30, -np.inf, 0, np.nan], dtype)
+    np.testing.assert_array_equal(FUNCTIONS["exp"][0](far), [0, 0, 0, 1, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["expm1"][0](far), [-1, -1, -1, 0, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["logistic"][0](far), [0, 0, 0, 0.5, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["logistic"][0](-far), [1, 1, 1, 0.5, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["tanh"][0](far), [-1, -1, -1, 0, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["tanh"][0](-far), [1, 1, 1, 0, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["log1p"][0](np.array([0, np.nan], dtype)), [0, np.nan])
+    np.testing.assert_array_equal(np.signbit(FUNCTIONS["tanh"][0](np.array([-0.5, 0.5], dtype))), [True, False])
