@@ -15,14 +15,15 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.heads import Targets
 from fastmlp.kernels import epoch
+from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Network
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
 from fastmlp.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.schedules import Constant, Schedule
 from fastmlp.threads import available_threads, run_apart, run_together
 from fastmlp.training import Clipping, Descent, Outcome
+from fastmlp.validation import check_finite
 from fastmlp.workspace import Workspace
 
 __all__ = ["MLP"]
@@ -38,16 +39,28 @@ _INFER_CHUNK = 256
 
 _NO_LABELS, _NO_LOSSES, _NO_HITS = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)  # that a mode does not use
 
+_NO_NUMBERS = {name: np.zeros(0, name) for name in ("float32", "float64")}
+
 _compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
+
+
+class _Memory(list[list[Floats]]):
+    """An optimizer's memory: for each parameter a list of views into `flat`, slots that lie as the parameters do."""
+
+    def __init__(self, layout: Layout, slots: int) -> None:
+        self.flat = aligned_zeros(slots * layout.size, layout.dtype)
+        views = [layout.weights(slot) + layout.biases(slot) for slot in self.flat.reshape(slots, layout.size)]
+        super().__init__([list(of_parameter) for of_parameter in zip(*views, strict=True)])
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Let copies be plain lists, which become a memory in the network that they come to."""
+        return list, (list(self),)
 
 
 class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
-        _only(
-            l2=not self.l2,
-        )
         self._layout = Layout(self.layers, self.dtype)
         plain = set(self.activations) <= {"relu", "identity"}
         self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.epoch` names it, to predict and to train
@@ -56,24 +69,43 @@ class MLP(Network):  # noqa: D101
         self._params = aligned_zeros(self._layout.size, self.dtype)
         self._alone = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
+        self._no_targets = np.zeros(0, self._target_dtype)
+        self._plain_settings = self._kernel_settings()
         return self._layout.weights(self._params), self._layout.biases(self._params)
 
+    def _memory(self, slots: int) -> list[list[Floats]]:
+        return _Memory(self._layout, slots) if slots else super()._memory(0)
+
     @contextmanager
-    def _workspace(
-        self, n_rows: int, n_threads: int, accumulate: bool, kind: str, n_links: int = 0
-    ) -> Iterator[Workspace]:
-        """Lend a workspace that nobody uses, of an earlier call or made now.
+    def _workspace(self, *needs: Any) -> Iterator[Workspace]:
+        """Lend what `_borrow` returns."""
+        space, idle = self._borrow(*needs)
+        yield space
+        idle.append(space)
+
+    def _borrow(
+        self,
+        n_rows: int,
+        n_threads: int,
+        accumulate: bool,
+        kind: str,
+        n_links: int = 0,
+        slots: int | None = None,
+        whole: bool = False,
+    ) -> tuple[Workspace, list[Workspace]]:
+        """Return a workspace that nobody uses, of an earlier call or made now, and the list to put it back to.
 
         It is for a power of two of rows, and of numbers in CSR rows: batches of many sizes share a few.
         """
-        key = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links))
+        dropout = any(self.dropout_rates[1:])
+        sizes = (min(_CHUNK, _power_of_two(n_rows)), n_threads, accumulate, kind, _power_of_two(n_links))
+        key = (*sizes, dropout, slots, whole)
         idle = self._idle.setdefault(key, [])
         try:
             space = idle.pop()
         except IndexError:
-            space = Workspace(self._layout, self.activations, *key, dropout=any(self.dropout_rates[1:]))
-        yield space
-        idle.append(space)
+            space = Workspace(self._layout, self.activations, *key)
+        return space, idle
 
     def _flops(self, n_rows: int) -> float:
         """Return about how many floating-point operations a step on `n_rows` takes."""
@@ -103,15 +135,15 @@ class MLP(Network):  # noqa: D101
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
 
-    _prepare_looks = True
+    _looks_itself = True
 
-    def _prepare(self, X: Any, first_layer: str) -> Rows:
+    def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
         if self.input_noise:
             first_layer = "dense"  # zeros do not stay zero
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer, self._layout.widths[0], size)
-        self._compile_training(rows, self._disturbed(rows.kind))
+        self._compile_training(rows, self._disturbed(rows.kind), self._by_blocks(optimizer, clipping))
         return rows
 
     def _disturbed(self, kind: str) -> str:
@@ -120,19 +152,34 @@ class MLP(Network):  # noqa: D101
             return f"disturbed {kind}"
         return f"dropped {kind}" if self.input_dropout else kind
 
-    def _compile_training(self, rows: Rows, kind: str) -> None:
-        with self._workspace(1, 1, False, kind) as space:
-            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), np.zeros(0, self._target_dtype)
-            call = self._call(space, outcome, rows, y, None, order, 1, 0.0, 0, self._kernel_settings())
-            self._compile(self._train_loop(kind), lambda: call(0, 1, 0))
+    def _compile_training(self, rows: Rows, kind: str, optimizer: Optimizer | None) -> None:
+        slots = None if optimizer is None else optimizer.slots
+        with self._workspace(1, 1, False, kind, 0, slots) as space:
+            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), self._no_targets
+            call = self._call(space, outcome, rows, y, order, 1, 0, optimizer, _no_descent(0), self._plain_settings)
+            self._compile(self._train_loop(kind, optimizer), lambda: call(0, 1, 0))
 
     @property
     def _target_dtype(self) -> str:
         return "int32" if self.output == "softmax" else self.dtype
 
-    def _train_loop(self, kind: str) -> Callable[..., None]:
-        loop: Callable[..., None] = epoch.train_loop(kind, self._hidden_in_training, self._kernel_head)
+    def _by_blocks(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
+        """Return the optimizer, or None where it is plain SGD, which needs no block of gradients."""
+        plain = optimizer == SGD(learning_rate=optimizer.learning_rate) and clipping == Clipping() and not self.l2
+        return None if plain else optimizer
+
+    def _train_loop(self, kind: str, optimizer: Optimizer | None) -> Callable[..., None]:
+        formula = None if optimizer is None else optimizer.formula
+        loop: Callable[..., None] = epoch.train_loop(kind, self._hidden_in_training, self._kernel_head, formula)
         return loop
+
+    def _coefficients(self, descent: Descent) -> npt.NDArray[np.float64]:
+        """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
+        bounds = [math.inf if bound is None else bound for bound in (descent.clipping.value, descent.clipping.norm)]
+        table = np.empty((len(descent.rates), RATE + descent.coefficients.shape[1]))
+        table[:, L2], table[:, CLIP_VALUE], table[:, CLIP_NORM] = self.l2, *bounds
+        table[:, RATE:] = descent.coefficients
+        return table
 
     def _kernel_settings(self, drop: bool = False, first_epoch: int = 0) -> npt.NDArray[np.float64]:
         """Return the numbers that kernels look up in `settings`."""
@@ -143,20 +190,13 @@ class MLP(Network):  # noqa: D101
         return np.array(numbers, np.float64)
 
     def _prepare_inference(self, X: Any) -> None:
-        self._predicted(X[:1])
+        self._infer(X, epoch.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.dtype) not in _compiled:
             run_apart(lambda: _without_collector(call))
             _compiled.add((entry, self.dtype))
-
-    def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
-        _only(
-            optimizer=optimizer.formula == "sgd" and not getattr(optimizer, "weight_decay", 0),
-            schedule=isinstance(schedule, Constant),
-            clip=clipping == Clipping(),
-        )
 
     def _train(
         self,
@@ -168,21 +208,23 @@ class MLP(Network):  # noqa: D101
         descent: Descent,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        long, learning_rate = batch_size > _CHUNK, descent.optimizer.learning_rate
-        mode = epoch.ACCUMULATE | epoch.COMMIT if long else 0
+        optimizer, long = self._by_blocks(descent.optimizer, descent.clipping), batch_size > _CHUNK
+        whole = long or descent.clipping.norm is not None
+        if optimizer is None:
+            mode, slots, whole = epoch.ACCUMULATE | epoch.COMMIT if long else 0, None, False
+        else:
+            mode, slots, long = 0, optimizer.slots, False
         size = 1 if on_step is None else self._training_size(batch_size)
         n_links = rows.most_numbers(min(batch_size, _CHUNK))
-        with self._workspace(batch_size, size, long, self._disturbed(rows.kind), n_links) as space:
+        with self._workspace(batch_size, size, long, self._disturbed(rows.kind), n_links, slots, whole) as space:
             settings = self._kernel_settings(True, descent.epoch)
-            call = self._call(
-                space, outcome, rows, y, descent.row_weights, orders, batch_size, learning_rate, mode, settings
-            )
+            call = self._call(space, outcome, rows, y, orders, batch_size, mode, optimizer, descent, settings)
             space.reset()
             control = space.control
             n_batches = -(-rows.n_rows // batch_size)
             brief = size == 1 and len(orders) * self._seconds(rows.n_rows, n_batches) < _CALL_SECONDS
             try:
-                with space.own_weights(self._params) as show:
+                with space.own_weights(self._params, _flat(descent.memory, self.dtype)) as show:
 
                     def go_on() -> bool:
                         if on_step is None:
@@ -205,7 +247,8 @@ class MLP(Network):  # noqa: D101
             if space.waited > _CROWDED:
                 self._alone = _ALONE_CALLS
             if control[epoch.RESULT] == epoch.NOT_FINITE:
-                outcome.bad_loss = float(outcome.losses[outcome.steps // n_batches])
+                bad = outcome.steps // n_batches
+                outcome.bad_loss = float(outcome.losses[bad] + outcome.penalties[bad])
 
     def _call(
         self,
@@ -213,44 +256,48 @@ class MLP(Network):  # noqa: D101
         outcome: Outcome,
         rows: Rows,
         y: Targets,
-        row_weights: Floats | None,
         orders: npt.NDArray[np.int64],
         batch_size: int,
-        learning_rate: float,
         mode: int,
+        optimizer: Optimizer | None,
+        descent: Descent,
         settings: npt.NDArray[np.float64],
     ) -> Callable[[int, int, int], None]:
         """Return the call (rank, size, n_epochs) that trains."""
-        train = self._train_loop(space.kind)
-        outputs = (outcome.losses, outcome.hits, space.row_loss, space.row_hit, space.control, space.meetings)
-        weights = self._params[:0] if row_weights is None else row_weights
-        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), weights, orders.reshape(-1))
+        train, coefficients = self._train_loop(space.kind, optimizer), self._coefficients(descent)
+        memory = _flat(descent.memory, self.dtype)
+        weights = self._params[:0] if descent.row_weights is None else descent.row_weights
+        outputs = (outcome.losses, outcome.hits, outcome.penalties, space.row_loss, space.row_hit)
+        data = (rows.x, rows.starts, rows.index, as_kernel_input(y), weights, orders.reshape(-1), coefficients)
 
         def call(rank: int, size: int, n_epochs: int) -> None:
             own = (space.notes[rank], space.marks[rank], space.links[rank], space.taken[rank], space.features[rank])
-            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale, learning_rate)
+            sizes = (rows.n_rows, batch_size, space.chunk, n_epochs, self.input_scale)
             train(
-                self._params, space.gradient, space.work, *own, *outputs, *data, space.plans[rank], settings,
-                *sizes, mode, rank, size,
+                self._params, space.gradient, memory, space.work, *own, space.sums, *outputs, space.control,
+                space.meetings, *data, space.plans[rank], settings, *sizes, mode, rank, size,
             )  # fmt: skip
 
         return call
 
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        self._compile_training(rows, rows.kind)
+        self._compile_training(rows, rows.kind, None)
         with self._workspace(rows.n_rows, 1, True, rows.kind, rows.most_numbers(_CHUNK)) as space:
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
-            call = self._call(
-                space, outcome, rows, y, row_weights, order, rows.n_rows, 0.0, epoch.ACCUMULATE, self._kernel_settings()
-            )
+            descent, settings = _no_descent(1, row_weights), self._plain_settings
+            call = self._call(space, outcome, rows, y, order, rows.n_rows, epoch.ACCUMULATE, None, descent, settings)
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
             else:
                 run_together(1, lambda rank: call(rank, 1, 1), stop=space.stop)
             gradients = (self._layout.weights(space.gradient), self._layout.biases(space.gradient))
             dw, db = ([g.copy() for g in part] for part in gradients)
+        if self.l2:
+            squares = sum(float(np.square(w, dtype=np.float64).sum()) for w in self._weights)
+            outcome.penalties[0] = self.l2 / 2 * squares
+            dw = [g + self.l2 * w for g, w in zip(dw, self._weights, strict=True)]
         return outcome.mean_loss(0, y, row_weights, 1), dw, db
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -286,49 +333,58 @@ class MLP(Network):  # noqa: D101
         losses: npt.NDArray[np.float64] = _NO_LOSSES,
         hits: npt.NDArray[np.bool_] = _NO_HITS,
         targets: Targets | None = None,
+        n_rows: int | None = None,
     ) -> None:
-        """Run the network on all rows, each thread on a part of them, in calls between which Ctrl-C is heard."""
+        """Run the network on the first `n_rows`, on all by default; refuse numbers that are not finite.
+
+        Each thread has a part of them, in calls between which Ctrl-C is heard.
+        """
         rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
-        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), rows.n_rows
-        none, settings = self._params[:0], self._kernel_settings()
+        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), n_rows or rows.n_rows
+        none, bad_row = self._params[:0], np.full(1, -1)
         if targets is None:
-            targets = np.zeros(0, self._target_dtype)
-        outputs = (none if numbers is None else numbers, predicted, losses, hits)
-        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(n_rows), self._params)
+            targets = self._no_targets
+        outputs = (none if numbers is None else numbers, predicted, losses, hits, bad_row)
+        inputs = (rows.x, rows.starts, rows.index, targets, none, np.arange(rows.n_rows), self._params)
         chunk = min(n_rows, _INFER_CHUNK)
 
         def call(first: int, last: int) -> None:
-            with self._workspace(chunk, 1, False, rows.kind) as space:
-                infer(
-                    *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], settings,
-                    space.meetings, first, last, space.chunk, self.input_scale, mode,
-                )  # fmt: skip
+            space, idle = self._borrow(chunk, 1, False, rows.kind)
+            infer(
+                *outputs, space.work, space.notes[0], space.marks[0], *inputs, space.plans[0], self._plain_settings,
+                space.meetings, first, last, space.chunk, self.input_scale, mode,
+            )  # fmt: skip
+            idle.append(space)
 
         self._compile(infer, lambda: call(0, 1))
         if n_rows == chunk:
             call(0, n_rows)
-            return
-        size = min(self._team_size(n_rows), -(-n_rows // chunk))
-        at_once = chunk * max(1, int(_CALL_SECONDS / self._seconds(chunk, 1)))
-        stopped = Event()
-
-        def share(rank: int) -> None:
-            last = n_rows * (rank + 1) // size
-            for first in range(n_rows * rank // size, last, at_once):
-                if not stopped.is_set():
-                    call(first, min(first + at_once, last))
-
-        if size == 1 and n_rows <= at_once:
-            call(0, n_rows)
         else:
-            run_together(size, share, stop=stopped.set)
+            size = min(self._team_size(n_rows), -(-n_rows // chunk))
+            at_once = chunk * max(1, int(_CALL_SECONDS / self._seconds(chunk, 1)))
+            stopped = Event()
+
+            def share(rank: int) -> None:
+                last = n_rows * (rank + 1) // size
+                for first in range(n_rows * rank // size, last, at_once):
+                    if not stopped.is_set():
+                        call(first, min(first + at_once, last))
+
+            if size == 1 and n_rows <= at_once:
+                call(0, n_rows)
+            else:
+                run_together(size, share, stop=stopped.set)
+        if bad_row[0] >= 0:
+            check_finite(X, X, "X")
 
 
-def _only(**supported: bool) -> None:
-    """Refuse what the kernels cannot do yet."""
-    for name, yes in supported.items():
-        if not yes:
-            raise ValueError(f"this {name} is not supported yet by the compiled network; fastmlp.reference.MLP has it")
+def _no_descent(n_steps: int, row_weights: Floats | None = None) -> Descent:
+    """Return what changes nothing."""
+    return Descent(SGD(), [], np.zeros(n_steps), np.zeros((n_steps, 1)), row_weights, Clipping(), 0)
+
+
+def _flat(memory: list[list[Floats]], dtype: str) -> npt.NDArray[Any]:
+    return memory.flat if isinstance(memory, _Memory) else _NO_NUMBERS[dtype]
 
 
 def _without_collector(call: Callable[[], object]) -> None:

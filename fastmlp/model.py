@@ -232,6 +232,9 @@ input_dropout, input_noise
         """Return arrays for an optimizer's memory: `slots` of the shape of each parameter, weights first."""
         return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self._weights + self._biases]
 
+    _looks_itself = False
+    """Whether training and predictions refuse numbers that are not finite, so that nobody needs to look before."""
+
     # --- the face -----------------------------------------------------------------------------------------------------
 
     @property
@@ -254,7 +257,7 @@ input_dropout, input_noise
         """
         if not self._head.classifies:
             raise TypeError(f"a network with output={self.output!r} has no probabilities; use predict")
-        return self._probabilities(self._check_X(X))
+        return self._probabilities(self._check_X(X, finite=not self._looks_itself))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return what y holds for each row.
@@ -262,18 +265,18 @@ input_dropout, input_noise
         The most probable class (n,), of equal ones the first; 0 or 1 for each label (n, C), of one output (n,); numbers
         (n, C), of one output (n,).
         """
-        return self._predicted(self._check_X(X))
+        return self._predicted(self._check_X(X, finite=not self._looks_itself))
 
     def score(self, X: Any, y: npt.ArrayLike) -> float:
         """Return the part of the rows that is predicted right, with all their labels; for numbers R²."""
-        X_, y_ = self._check_data(X, y)
+        X_, y_ = self._check_data(X, y, finite=not self._looks_itself)
         if self._head.classifies:
             return self._mean_losses(X_, y_)["accuracy"]
         return r2(self._head.as_handed_in(y_), self._predicted(X_))
 
     def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
         """Return the mean loss, and the accuracy where outputs are no numbers: ``{"loss": ..., "accuracy": ...}``."""
-        return self._mean_losses(*self._check_data(X, y))
+        return self._mean_losses(*self._check_data(X, y, finite=not self._looks_itself))
 
     def _mean_losses(self, X: Any, y: Targets) -> dict[str, float]:
         losses, hits = self._losses(X, y)

@@ -21,7 +21,7 @@ from fastmlp.metrics import Metric, check_metrics
 from fastmlp.model import Model
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import held_out
-from fastmlp.schedules import Constant, Schedule, get_schedule
+from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.targets import check_class_weight, check_sample_weight
 from fastmlp.training import Clipping, Descent, Fit, Outcome, Progress
 from fastmlp.validation import check_bool, check_number, check_positive_int
@@ -55,14 +55,8 @@ class Network(Model):  # noqa: D101
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss with the penalty, and the gradients of weights and biases."""
 
-    def _refuse(self, optimizer: Optimizer, schedule: Schedule, row_weights: Floats | None, clipping: Clipping) -> None:
-        """Refuse what this kind of network cannot do, before anything changes."""
-
-    _prepare_looks = False
-    """Whether `_prepare` refuses numbers that are not finite."""
-
-    def _prepare(self, X: Any, first_layer: str) -> Any:
-        """Return X as `_train` takes it."""
+    def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Any:
+        """Return X as `_train` takes it, for steps of this kind."""
         return X
 
     def _prepare_inference(self, X: Any) -> None:
@@ -113,7 +107,9 @@ class Network(Model):  # noqa: D101
             That of the optimizer, where it is given by name; None is its default, for "sgd" 0.1.
         optimizer : str, Optimizer or None
             What a step makes of the gradient: "sgd" (which None is), "momentum", "nesterov", "adam", "adamw",
-            "rmsprop", "adagrad", or an object of `fastmlp.optimizers`.
+            "rmsprop", "adagrad", or an object of `fastmlp.optimizers`. Plain SGD touches those weights alone whose
+            features a batch of a CSR matrix has; every other one, weight decay, `l2` and the clips pass through all
+            weights and their memory in each step.
         schedule : str, Schedule, callable or None
             How the learning rate changes from step to step, see `fastmlp.schedules`; a callable is given the step,
             counted from 0, and returns a factor.
@@ -164,7 +160,7 @@ class Network(Model):  # noqa: D101
         clipping, measures = _check_clipping(clip_norm, clip_value), check_metrics(metrics, self._head)
         hooks = gather_callbacks(callbacks, progress)
         plan = get_schedule(schedule)
-        X_, y_ = self._check_data(X, y, finite=validation_fraction is not None or not self._prepare_looks)
+        X_, y_ = self._check_data(X, y, finite=validation_fraction is not None or not self._looks_itself)
         weights = check_sample_weight(sample_weight, len(y_))
         validation = self._check_validation(validation_data)
         if validation_fraction is not None:
@@ -180,9 +176,8 @@ class Network(Model):  # noqa: D101
         )
         check_monitor(plan.monitor, fit.measures)
         course = self._course(optimizer, learning_rate, plan, resume)
-        self._refuse(course.optimizer, plan, row_weights, clipping)
         with self._training():
-            data = self._prepare(X_, self.first_layer)
+            data = self._prepare(X_, self.first_layer, course.optimizer, clipping)
             if validation is not None:
                 self._prepare_inference(validation[0])
             if resume:
@@ -244,7 +239,6 @@ class Network(Model):  # noqa: D101
         row_weights = self._row_weights(y_, check_sample_weight(sample_weight, len(y_)), None)
         clipping = _check_clipping(clip_norm, clip_value)
         chosen = get_optimizer(optimizer, learning_rate)
-        self._refuse(chosen, Constant(), row_weights, clipping)
         outcome, order = Outcome.of(1), np.arange(len(y_))[None, :]
         with self._training():
             progress = self._progress
@@ -253,7 +247,7 @@ class Network(Model):  # noqa: D101
             rates = np.array([chosen.learning_rate])
             coefficients = chosen.coefficients(np.array([progress.steps + 1]), rates)
             descent = Descent(chosen, progress.memory, rates, coefficients, row_weights, clipping, self._passes)
-            self._train(outcome, self._prepare(X_, "dense"), y_, order, len(y_), descent)
+            self._train(outcome, self._prepare(X_, "dense", chosen, clipping), y_, order, len(y_), descent)
             if outcome.bad_loss is not None:
                 raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
             self._progress = replace(progress, optimizer=chosen, steps=progress.steps + 1)

@@ -257,15 +257,18 @@ def check_X(
     ValueError
         If its shape does not fit, it has masked, missing or infinite values, or its indices are broken.
     """
+    if (
+        not finite and type(X) is np.ndarray and X.ndim == 2 and X.size and X.shape[1] == n_features
+        and _is_ready(X, dtype, scale)
+    ):  # fmt: skip
+        return X
     if is_sparse(X):
         return _check_csr(X, n_features, dtype, scale, name)
     source = as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
     _check_shape(source, n_features, name)
     if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
-    if not finite and _is_ready(source, dtype, scale):
-        return source
-    return _as_finite(source, dtype, scale, name)
+    return source if not finite and _is_ready(source, dtype, scale) else _as_finite(source, dtype, scale, name)
 
 
 def _is_ready(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float) -> bool:

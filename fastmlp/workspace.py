@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import csr, epoch, rows, tile
+from fastmlp.kernels import csr, descent, epoch, rows, tile
 from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
@@ -45,6 +45,10 @@ class Workspace:
         Most numbers in the CSR rows of a chunk.
     dropout : bool
         Whether units of hidden layers are dropped.
+    slots : int or None
+        Of the memory of an optimizer that changes weights block by block; None where tiles do it.
+    whole : bool
+        Whether such an optimizer needs the whole gradient of a step before it changes anything.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Workspace:
         kind: str = "dense",
         n_links: int = 0,
         dropout: bool = False,
+        slots: int | None = None,
+        whole: bool = False,
     ) -> None:
         n_layers = len(layout.shapes)
         self.chunk, self.kind = chunk, kind
@@ -84,9 +90,15 @@ class Workspace:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
         if kind not in CSR and not accumulate:
-            at = self._give_own_weights(at)
+            at = self._give_own_weights(at, slots or 0)
+        sums = 0
+        if slots is not None:
+            at = self._give_gradients(at, whole)
+            sums = self._give_sums()
         self.work = aligned_zeros(at, layout.dtype)
         self.gradient = aligned_zeros(layout.size if accumulate else 0, layout.dtype)
+        self.sums = aligned_zeros(2 * sums, np.float64)
+        self._slots, self._size = slots or 0, layout.size
         row = np.arange(chunk)[:, None]
         notes = np.zeros((2 * n_layers + 2, chunk), np.int64)
         pitches = plan[:, epoch.PITCH]
@@ -143,8 +155,10 @@ class Workspace:
         return plan
 
     @contextmanager
-    def own_weights(self, params: npt.NDArray[Any]) -> Iterator[Callable[[], None]]:
-        """Copy its columns of the first weights to each thread's own place, and back at the end.
+    def own_weights(
+        self, params: npt.NDArray[Any], memory: npt.NDArray[Any] | None = None
+    ) -> Iterator[Callable[[], None]]:
+        """Copy its columns of the first weights to each thread's own place, with their memory, and back at the end.
 
         Yields a function that copies them back in the meantime, for others to read.
         """
@@ -153,34 +167,63 @@ class Workspace:
             w, pitch, own_pitch, n_in = plan[0, [epoch.W, epoch.PITCH, epoch.OWN_PITCH, epoch.N_IN]]
             if own_pitch:
                 column, end = plan[0, [epoch.COLUMN, epoch.END_COLUMN]] * self._lanes
-                start = plan[0, epoch.OWN] + column
-                own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
-                copies.append((own, params[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
+                shared = [params] if memory is None else [params, *memory.reshape(self._slots, self._size)]
+                for k, flat in enumerate(shared):
+                    start = plan[0, epoch.OWN] + column + k * plan[0, epoch.SLOT]
+                    own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
+                    copies.append((own, flat[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
 
         def show() -> None:
-            for own, shared in copies:
-                shared[:] = own
+            for own, theirs in copies:
+                theirs[:] = own
 
-        for own, shared in copies:
-            own[:] = shared
+        for own, theirs in copies:
+            own[:] = theirs
         try:
             yield show
         finally:
             show()
 
-    def _give_own_weights(self, at: int) -> int:
-        """Note places for each thread's own columns of the first weights and deltas; return the end of them."""
+    def _give_own_weights(self, at: int, slots: int) -> int:
+        """Note places for each thread's own columns of the first weights, memory and deltas; return the end of them."""
         for plan in self.plans:
             first, column = plan[0], plan[0, epoch.COLUMN] * self._lanes
             if first[epoch.BY_COLUMNS]:
                 pitch = first[epoch.END_COLUMN] * self._lanes - column
                 first[epoch.OWN] = at - column
                 first[epoch.OWN_PITCH] = pitch
-                at += pitch * first[epoch.N_IN] + _FAR
+                first[epoch.SLOT] = pitch * first[epoch.N_IN] + _FAR
+                at += first[epoch.SLOT] * (1 + slots)
                 if len(plan) > 1:
                     first[epoch.D], first[epoch.D_PITCH] = at - column, pitch
                     at += pitch * self.chunk + _FAR
         return int(at)
+
+    def _give_gradients(self, at: int, whole: bool) -> int:
+        """Note places for the gradients of what each thread owns, or for a block of them; return the end of them."""
+        for plan in self.plans:
+            at += _FAR
+            for layer in plan:
+                layer[epoch.G] = at
+                if whole:
+                    first, last, column, end = layer[[epoch.IN, epoch.END_IN, epoch.COLUMN, epoch.END_COLUMN]]
+                    pitch = (end - column) * self._lanes
+                    layer[epoch.G] -= first * pitch + column * self._lanes
+                    layer[epoch.G_PITCH] = pitch
+                    at += (last - first + 1) * pitch  # the last row is that of the biases
+            if not whole:
+                at += descent.BLOCK_ROWS * descent.BLOCK_VECTORS * self._lanes
+        return int(at)
+
+    def _give_sums(self) -> int:
+        """Note places for the sums of squares; return how many there are, with what fills the last vector."""
+        n_sums = 0
+        for layer, (n_in, width) in enumerate(self.plans[0][:, [epoch.N_IN, epoch.WIDTH]]):
+            for plan in self.plans:
+                plan[layer, epoch.SUMS] = n_sums
+            n_sums += width * (-(-n_in // self._lanes) + 1)
+        in_vector = LINE // 8
+        return -(-int(n_sums) // in_vector) * in_vector
 
     def reset(self) -> None:
         """Make ready for a new call."""

@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd
+from .optimizers import sgd, sum_up
 from .simd import I64, Lanes, Memory, lane_count, maximum, spread
 from .sparse import WIDTHS
 from .tile import loop, loop_while, multiply_add, switch, tile_width
@@ -65,16 +65,13 @@ def forward_row(
     return types.void(*kinds), codegen
 
 
-@intrinsic
-def update_chain(
-    typing_context, vectors, w, w_at, x, starts, links, link, next_at, row_at, place_at, delta, delta_at, pitch, rate
-):  # fmt: skip
-    """Compute ``w[k] += rate * x[:, k] @ delta`` of the feature whose chain begins with ``link``, for some columns."""
+def chain_product(finish):
+    """Build the intrinsic of the update's product of one feature."""
 
     def codegen(context, builder, signature, args):
         vectors, _, w_at, _, _, _, link, next_at, row_at, place_at, _, delta_at, pitch, _ = args
         w, x, starts, links, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 3, 4, 5, 10))
-        rate = Lanes(
+        number = Lanes(
             builder, spread(builder, w.vector_type, context.cast(builder, args[13], signature.args[13], w.dtype))
         )
 
@@ -97,14 +94,26 @@ def update_chain(
             _, *sums = loop_while(builder, state, lambda state: builder.icmp_signed(">", state[0], I64(0)), add)
             for j, total in zip(across, sums, strict=True):
                 place = builder.add(w_at, j)
-                w.put(place, sgd(Lanes(builder, total), w.vector(place), rate))
+                w.put(place, finish(Lanes(builder, total), w.vector(place), number))
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
 
     i64 = types.int64
-    kinds = i64, w, i64, x, starts, links, i64, i64, i64, i64, delta, i64, i64, rate
-    return types.void(*kinds), codegen
+
+    @intrinsic
+    def update_chain(
+        typing_context, vectors, w, w_at, x, starts, links, link, next_at, row_at, place_at, delta, delta_at, pitch,
+        number,
+    ):  # fmt: skip
+        """Compute ``w[k] = finish(x[:, k] @ delta, w[k], number)`` of the feature whose chain begins with ``link``."""
+        kinds = i64, w, i64, x, starts, links, i64, i64, i64, i64, delta, i64, i64, number
+        return types.void(*kinds), codegen
+
+    return update_chain
+
+
+update_chain, sum_up_chain = chain_product(sgd), chain_product(sum_up)
 
 
 @intrinsic
@@ -188,5 +197,26 @@ def csr_update(w, w_at, w_pitch, x, starts, links, n_in, delta, delta_at, pitch,
                 place_at - 1, delta, delta_at + j, pitch, rate,
             )  # fmt: skip
         column += vectors
-    for i in range(n_features):
-        links[1 + links[features_at + i]] = 0
+    empty_chains(links, n_in)
+
+
+@part
+def csr_gradient(
+    g, g_at, g_pitch, x, starts, links, n_in, delta, delta_at, pitch, first_in, last_in, column, vectors, keep
+):  # fmt: skip
+    """Compute ``g = keep * g + x.T @ delta`` of some features, also those without numbers, for some columns."""
+    room = (len(links) - 1 - n_in) // LINK_FIELDS
+    next_at, row_at, place_at = 1 + n_in + room, 1 + n_in + 2 * room, 1 + n_in + 3 * room
+    j = column * lane_count(g)
+    for k in range(first_in, last_in):
+        sum_up_chain(
+            vectors, g, g_at + k * g_pitch + j, x, starts, links, links[1 + k], next_at - 1, row_at - 1, place_at - 1,
+            delta, delta_at + j, pitch, keep,
+        )  # fmt: skip
+
+
+@part
+def empty_chains(links, n_in):
+    """Forget the chains of a batch."""
+    for i in range(links[0]):
+        links[1 + links[1 + n_in + i]] = 0

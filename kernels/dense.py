@@ -5,7 +5,7 @@ place from the user's array and a layer's activations from the workspace. Column
 """
 
 from .jit import kernel, part
-from .optimizers import sgd
+from .optimizers import sgd, sum_up
 from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
 from .tile import TALLEST, VECTORS, tile_height, tile_product, tile_width
 
@@ -16,7 +16,6 @@ def _bounded(z, _, floor):
 
 forward_tile = tile_product(rows_named=True, finish=_bounded)
 fetching_tile = tile_product(rows_named=True, finish=_bounded, fetching=True)
-sgd_tile = tile_product(rows_named=False, finish=sgd)
 sgd_vector = formula(sgd)
 add = formula(lambda a, b: a + b)
 
@@ -73,36 +72,48 @@ def rows_to_fetch(n_rows, n_columns, most):
     return rows
 
 
-@kernel
-def update(
-    w, w_at, w_pitch, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in,
-    column, last_column, rate,
-):  # fmt: skip
-    """Compute ``w += rate * x.T @ delta``  # (I, O) += (B, I).T @ (B, O); the gradient never leaves the registers."""
-    while column < last_column:
-        vectors = tile_width(last_column - column, VECTORS)
-        at = column * lane_count(w)
-        i = first_in
-        while i < last_in:
-            rows = tile_height(last_in - i, vectors)
-            w_row = w_at + i * w_pitch + at
-            sgd_tile(
-                rows, vectors, w, w_row, w_pitch, x, i, starts, starts_at, delta, delta_at + at, pitch, n_rows,
-                zeros, 0, rate, zeros, starts, 0, 1,
-            )  # fmt: skip
-            i += rows
-        column += vectors
+def updating(finish):
+    """Build ``w = finish(x.T @ delta, w, number)``, and the same of biases; the product never leaves the registers."""
+    tile, vector = tile_product(rows_named=False, finish=finish), formula(finish)
+
+    @kernel
+    def update(
+        w, w_at, w_pitch, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, first_in, last_in,
+        column, last_column, number,
+    ):  # fmt: skip
+        """Compute ``w = finish(x.T @ delta, w, number)``  # (I, O), from (B, I).T @ (B, O)."""
+        while column < last_column:
+            vectors = tile_width(last_column - column, VECTORS)
+            at = column * lane_count(w)
+            i = first_in
+            while i < last_in:
+                rows = tile_height(last_in - i, vectors)
+                w_row = w_at + i * w_pitch + at
+                tile(
+                    rows, vectors, w, w_row, w_pitch, x, i, starts, starts_at, delta, delta_at + at, pitch, n_rows,
+                    zeros, 0, number, zeros, starts, 0, 1,
+                )  # fmt: skip
+                i += rows
+            column += vectors
+
+    @part
+    def update_bias(b, b_at, delta, delta_at, zeros, n_rows, pitch, column, last_column, number):
+        """Compute ``b = finish(delta.sum(axis=0), b, number)``  # (O,)."""
+        lanes = lane_count(b)
+        for at in range(column * lanes, last_column * lanes, lanes):
+            total = load(zeros, 0)
+            for row in range(n_rows):
+                total = add(total, load(delta, delta_at + row * pitch + at))
+            store(b, b_at + at, vector(total, load(b, b_at + at), number))
+
+    return update, update_bias
 
 
-@part
-def update_bias(b, b_at, delta, delta_at, zeros, n_rows, pitch, column, last_column, rate):
-    """Compute ``b += rate * delta.sum(axis=0)``  # (O,)."""
-    lanes = lane_count(b)
-    for at in range(column * lanes, last_column * lanes, lanes):
-        total = load(zeros, 0)
-        for row in range(n_rows):
-            total = add(total, load(delta, delta_at + row * pitch + at))
-        store(b, b_at + at, sgd_vector(total, load(b, b_at + at), rate))
+update, update_bias = updating(sgd)
+"""``w += rate * x.T @ delta`` and ``b += rate * delta.sum(axis=0)``."""
+
+sum_up_gradient, sum_up_bias = updating(sum_up)
+"""The gradients alone, added to what is there where the last argument is 1, in place of it where it is 0."""
 
 
 @part

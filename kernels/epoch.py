@@ -5,6 +5,9 @@ core keeps its columns of the weights in its own cache, from their update to the
 batch, as is the loss. Deltas are divided like the forward pass of their layer, updates too, but those of narrow layers
 by rows of the weights.
 
+A loop for plain SGD changes the weights in the tiles that sum up their gradient. Those for other optimizers change them
+block by block (`descent`), as do penalties and bounds of the gradient.
+
 ``plan`` is a thread's own table of the layers, one row of integers each, whose columns are named below. ``notes`` is
 its own table of the rows of the chunk at hand: where their inputs to each layer start, where their deltas of each layer
 start, which rows of X they are, and where they end. ``settings`` are numbers whose places are named below.
@@ -17,14 +20,18 @@ from functools import cache
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
 from .csr import csr_forward, csr_update, link_features, read_csr
 from .dense import axpy, forward, forward_and_fetch, rows_to_fetch, transpose, update, update_bias
+from .descent import CSR, DENSE, PACKED, change_all, change_by, learn_biases, learn_from, sum_squares, total_of
 from .disturb import copy_rows, disturb_nothing, disturb_rows, drop_csr, drop_packed, spread_rows, take_nothing
 from .jit import entry, part
 from .losses import HEADS
+from .optimizers import CLIP_NORM, FORMULAS, L2, RATE
 from .rows import (
     bring_bytes,
     fetch_nothing,
     fetch_packed,
     fetch_row,
+    look_for_bad,
+    look_for_nothing,
     pack_numbers,
     read_in_place,
     read_packed,
@@ -35,7 +42,7 @@ from .sparse import sparse_forward, sparse_update
 from .team import cycles, meet
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
-MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, FIELDS = range(16, 22)
+MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, SLOT, G, G_PITCH, SUMS, FIELDS = range(16, 26)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
 the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
 transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
@@ -44,7 +51,10 @@ must meet after its forward pass, and after its deltas are computed. Where the t
 first weights would start in ``work`` if all columns were there, and numbers from one row of the copy to the next; 0
 where there is no copy. Side by side with those of another thread, they would be dragged from core to core all the time:
 processors fetch the lines beside those that are used. Where the slopes of its activation (chunk, O) are left in
-``work``, or 0."""
+``work``, or 0. Numbers from the thread's own copy to that of the first slot of the optimizer's memory, and so on. Where
+the gradient of the weights would start in ``work`` if all rows and columns were there, and numbers from one row of it
+to the next; 0 where there is only room for a block of it. Where the layer's sums of squares start in each half of
+``sums``."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""
@@ -64,41 +74,50 @@ second counts on; and from ``DROPOUT`` on, of the inputs of each layer, from whi
 what it is then multiplied by."""
 
 
-def training(name, first_layer, hidden, row_loss_of):
+def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
     """Build the minibatch loop around what it is to do.
 
     Parameters
     ----------
     name : str
-    first_layer : tuple of parts
-        How the first layer takes its rows, how they are disturbed, and its two products.
+    first_layer : triple of parts
+        How the first layer takes its rows, how they are disturbed, and its forward product.
     hidden : triple of parts
         What :func:`hidden_layers` gives.
     row_loss_of : part
         Loss of a row.
+    take_step : part
+        What changes the parameters, and meets.
+    sums_weights : bool
+        Whether that can leave sums of the squares of weights, for a penalty.
     """
-    take_rows, disturb, first_forward, first_update = first_layer
+    take_rows, disturb, first_forward = first_layer
     apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
     finish_layer, forward_pass, backward_pass = hidden
     loss_pass = losses(row_loss_of)
 
     def train(
-        params, gradient, work, notes, marks, links, taken, features, epoch_loss, epoch_hits, row_loss, row_hit,
-        control, meetings, x, starts, index, targets, row_weights, orders, plan, settings,
-        n_rows, batch_size, chunk, n_epochs, scale, rate, mode, rank, size,
+        params, gradient, memory, work, notes, marks, links, taken, features, sums, epoch_loss, epoch_hits,
+        epoch_penalty, row_loss, row_hit, control, meetings, x, starts, index, targets, row_weights, orders,
+        coefficients, plan, settings, n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
-        target, target_rate = (gradient, 1.0) if mode & ACCUMULATE else (params, -rate)
-        weights, w, w_pitch, first_target = params, plan[0, W], plan[0, PITCH], target
+        weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
         if plan[0, OWN_PITCH]:
-            weights, w, w_pitch, first_target = work, plan[0, OWN], plan[0, OWN_PITCH], work
+            weights, w, w_pitch = work, plan[0, OWN], plan[0, OWN_PITCH]
         x_, index_ = (taken, features) if apart else (x, index)
+        step, penalty = 0, 0.0
+        if sums_weights and n_epochs > 0:
+            sum_weights(sums, plan, weights, w, w_pitch, params, coefficients)
+            meet(meetings, size)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
                 loss, hits = 0.0, 0
                 weight = weigh(row_weights, orders, epoch * n_rows + start, end - start)
                 share = 1.0 / weight if weight > 0.0 else 0.0
+                if sums_weights:  # before anybody can have changed them: the threads meet in between
+                    penalty = penalty_of(sums, coefficients, step)
                 transpose_pass(work, plan, params)
                 if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
                     meet(meetings, size)
@@ -140,24 +159,26 @@ def training(name, first_layer, hidden, row_loss_of):
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
-                    if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss)):
+                    if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
                             epoch_loss[epoch] += loss
+                            epoch_penalty[epoch] += penalty
                         return
                     if weight > 0.0:
-                        first_update(
-                            first_target, w, w_pitch, work, plan, x_, index_, marks, links, notes, rows, chunk,
-                            target_rate,
+                        take_step(
+                            params, gradient, memory, weights, w, w_pitch, work, plan, x_, index_, marks, links, notes,
+                            sums, rows, chunk, coefficients, step, first > start, first + rows == end, mode, meetings,
+                            rank, size,
                         )  # fmt: skip
-                        update_pass(target, work, plan, notes, chunk, rows, target_rate)
-                    meet(meetings, size)
-                if mode & COMMIT and weight > 0.0:
-                    commit(params, gradient, -rate, rank, size)
-                    meet(meetings, size)
+                    else:
+                        meet(meetings, size)
+                step += 1
                 if rank == 0:
                     epoch_loss[epoch] += loss
                     epoch_hits[epoch] += hits
+                    if weight > 0.0:
+                        epoch_penalty[epoch] += penalty
                     control[STEPS] += 1
         if rank == 0:
             meetings[3] = cycles() - began
@@ -168,13 +189,13 @@ def training(name, first_layer, hidden, row_loss_of):
 
 def inference(name, first_layer, hidden, head):
     """Build the loop that predicts around what the first layer does."""
-    take_rows, first_forward = first_layer
+    look, take_rows, first_forward = first_layer
     finish_layer, forward_pass, _ = hidden
     row_loss_of, numbers_of, labels_of = head
     loss_pass = losses(row_loss_of)
 
     def infer(
-        numbers, predicted, row_loss, row_hit, work, notes, marks,
+        numbers, predicted, row_loss, row_hit, bad_row, work, notes, marks,
         x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
         first_row, last_row, chunk, scale, mode,
     ):  # fmt: skip
@@ -182,6 +203,7 @@ def inference(name, first_layer, hidden, head):
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
         for first in range(first_row, last_row, chunk):
             rows = min(chunk, last_row - first)
+            look(bad_row, x, first, first + rows, plan[0, N_IN])
             take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
             first_forward(
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
@@ -300,31 +322,30 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
-_DENSE = dense_forward(False), dense_update(False)
-_PACKED = packed_forward(False, fetch_packed), packed_update(False)
-_MARKED = packed_forward(False, fetch_row), packed_update(False)
+_DENSE, _MARKED = dense_forward(False), packed_forward(False, fetch_row)
 
 TRAIN_ROWS = {
-    "dense": (read_in_place, disturb_nothing, dense_forward(True), dense_update(True)),
-    "bytes": (widen_rows, disturb_nothing, *_DENSE),
-    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed), packed_update(True)),
-    "sparse bytes": (widen_rows, disturb_nothing, *_MARKED),
-    "csr": (read_csr, disturb_nothing, csr_first_forward, csr_first_update),
-    "disturbed dense": (copy_rows, disturb_rows, *_DENSE),
-    "disturbed bytes": (bring_bytes, disturb_rows, *_DENSE),
-    "disturbed sparse bytes": (bring_bytes, disturb_rows, *_MARKED),
-    "disturbed csr": (spread_rows, disturb_rows, *_DENSE),
-    "dropped packed": (take_nothing, drop_packed, *_PACKED),
-    "dropped csr": (take_nothing, drop_csr, csr_first_forward, csr_first_update),
+    "dense": (read_in_place, disturb_nothing, dense_forward(True), "dense", True),
+    "bytes": (widen_rows, disturb_nothing, _DENSE, "dense", False),
+    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed), "packed", True),
+    "sparse bytes": (widen_rows, disturb_nothing, _MARKED, "packed", False),
+    "csr": (read_csr, disturb_nothing, csr_first_forward, "csr", True),
+    "disturbed dense": (copy_rows, disturb_rows, _DENSE, "dense", False),
+    "disturbed bytes": (bring_bytes, disturb_rows, _DENSE, "dense", False),
+    "disturbed sparse bytes": (bring_bytes, disturb_rows, _MARKED, "packed", False),
+    "disturbed csr": (spread_rows, disturb_rows, _DENSE, "dense", False),
+    "dropped packed": (take_nothing, drop_packed, packed_forward(False, fetch_packed), "packed", False),
+    "dropped csr": (take_nothing, drop_csr, csr_first_forward, "csr", True),
 }
 INFER_ROWS = {
-    "dense": (read_in_place, dense_forward(True)),
-    "sparse": (pack_numbers, packed_forward(False, fetch_nothing)),
-    "bytes": (widen_rows, dense_forward(False)),
-    "sparse bytes": (widen_rows, packed_forward(False, fetch_nothing)),
-    "csr": (read_csr, csr_first_forward),
+    "dense": (look_for_bad, read_in_place, dense_forward(True)),
+    "sparse": (look_for_bad, pack_numbers, packed_forward(False, fetch_nothing)),
+    "bytes": (look_for_nothing, widen_rows, dense_forward(False)),
+    "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
+    "csr": (look_for_nothing, read_csr, csr_first_forward),
 }
-"""What the first layer does with each kind of rows."""
+"""What the first layer does with each kind of rows; to train, also the form in which its update finds them, and whether
+that is in place."""
 
 
 # The layers above ----------------------------------------------------------------------------------------------------
@@ -463,6 +484,18 @@ def losses(row_loss_of):
 
 
 @part
+def transpose_pass(work, plan, params):
+    """Copy the weights above the first layer that the thread owns, transposed."""
+    for layer in range(1, len(plan)):
+        t, t_pitch, w, pitch = plan[layer, T], plan[layer - 1, PITCH], plan[layer, W], plan[layer, PITCH]
+        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+        transpose(work, t, t_pitch, params, w, pitch, i, end, column, end_column)
+
+
+# Steps ---------------------------------------------------------------------------------------------------------------
+
+
+@part
 def update_pass(target, work, plan, notes, chunk, rows, rate):
     """Compute ``target += rate * gradient`` of what the thread owns, but for the weights of the first layer."""
     for layer in range(len(plan)):
@@ -481,15 +514,6 @@ def update_pass(target, work, plan, notes, chunk, rows, rate):
 
 
 @part
-def transpose_pass(work, plan, params):
-    """Copy the weights above the first layer that the thread owns, transposed."""
-    for layer in range(1, len(plan)):
-        t, t_pitch, w, pitch = plan[layer, T], plan[layer - 1, PITCH], plan[layer, W], plan[layer, PITCH]
-        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
-        transpose(work, t, t_pitch, params, w, pitch, i, end, column, end_column)
-
-
-@part
 def commit(params, gradient, rate, rank, size):
     """Compute ``params += rate * gradient`` and clear the gradient, each thread for its part."""
     lanes = lane_count(params)
@@ -497,18 +521,166 @@ def commit(params, gradient, rate, rank, size):
     axpy(params, gradient, vectors * rank // size * lanes, vectors * (rank + 1) // size * lanes, rate)
 
 
+def plain_step(first_update):
+    """Build the step of plain SGD, whose gradient is never stored, or summed up if it comes in chunks."""
+
+    @part
+    def take_step(
+        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
+        rows, chunk, coefficients, step, goes_on, ends, mode, meetings, rank, size,
+    ):  # fmt: skip
+        rate = -coefficients[step, RATE]
+        target, target_rate, first_target = params, rate, weights
+        if mode & ACCUMULATE:
+            target, target_rate, first_target = gradient, 1.0, gradient
+        first_update(first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate)
+        update_pass(target, work, plan, notes, chunk, rows, target_rate)
+        meet(meetings, size)
+        if ends and mode & COMMIT:
+            commit(params, gradient, rate, rank, size)
+            meet(meetings, size)
+
+    return take_step
+
+
+def step_of(optimizer, kind, in_place):
+    """Build the step of an optimizer's formula on a kind of rows, read in place or from where they were brought."""
+    change_block = change_by(optimizer)
+    learn, learn_bias, change = learn_from(DENSE, change_block), learn_biases(change_block), change_all(change_block)
+    first_learn = learn if kind is DENSE else learn_from(kind, change_block)
+
+    @part
+    def take_step(
+        params, gradient, memory, weights, w, w_pitch, work, plan, x, index, marks, links, notes, sums,
+        rows, chunk, coefficients, step, goes_on, ends, mode, meetings, rank, size,
+    ):  # fmt: skip
+        n_layers, l2, bound = len(plan), coefficients[step, L2], coefficients[step, CLIP_NORM]
+        keep = 1.0 if goes_on else 0.0
+        rows_in = x if in_place else work
+        slots, first_slot, slot = memory, w, len(params)
+        if plan[0, OWN_PITCH]:
+            slots, first_slot, slot = work, w + plan[0, SLOT], plan[0, SLOT]
+        first_learn(
+            weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], rows_in, notes, 0,
+            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], rows, plan[0, N_IN],
+            plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
+            step, keep, ends,
+        )  # fmt: skip
+        for layer in range(n_layers):
+            n_in, d, d_pitch, g, g_pitch = plan_of_gradient(plan, layer)
+            i, end, column, end_column = plan_of_share(plan, layer)
+            w_at, b_at, sums_at = plan[layer, W], plan[layer, B], plan[layer, SUMS]
+            if layer > 0:
+                learn(
+                    params, w_at, plan[layer, PITCH], memory, w_at, len(params), work, g, g_pitch, work, notes,
+                    layer * chunk, 0, index, marks, links, d, d_pitch, rows, n_in, i, end, column, end_column, sums,
+                    sums_at, coefficients, step, keep, ends,
+                )  # fmt: skip
+            if end == n_in:
+                learn_bias(
+                    params, b_at, memory, b_at, len(params), work, g, g_pitch, d, d_pitch, rows, n_in, column,
+                    end_column, sums, sums_at, coefficients, step, keep, ends,
+                )  # fmt: skip
+        if ends and bound < math.inf:
+            meet(meetings, size)
+            factor = bound / (math.sqrt(total_of(sums, 0, len(sums) // 2)) + 1e-6)
+            if not factor < 1.0:
+                factor = 1.0
+            change(
+                weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], plan[0, N_IN],
+                plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
+                step, l2, factor,
+            )  # fmt: skip
+            for layer in range(n_layers):
+                n_in, _, _, g, g_pitch = plan_of_gradient(plan, layer)
+                i, end, column, end_column = plan_of_share(plan, layer)
+                w_at, pitch, sums_at = plan[layer, W], plan[layer, PITCH], plan[layer, SUMS]
+                if layer > 0:
+                    change(
+                        params, w_at, pitch, memory, w_at, len(params), work, g, g_pitch, n_in, i, end, column,
+                        end_column, sums, sums_at, coefficients, step, l2, factor,
+                    )  # fmt: skip
+                if end == n_in:  # the gradient of the biases is another row
+                    b_at = plan[layer, B] - n_in * pitch
+                    change(
+                        params, b_at, pitch, memory, b_at, len(params), work, g, g_pitch, n_in, n_in, n_in + 1, column,
+                        end_column, sums, sums_at, coefficients, step, 0.0, factor,
+                    )  # fmt: skip
+        meet(meetings, size)
+
+    return take_step
+
+
+@part
+def plan_of_gradient(plan, layer):
+    """Give a layer's inputs, and where its deltas and its gradient lie."""
+    return plan[layer, N_IN], plan[layer, D], plan[layer, D_PITCH], plan[layer, G], plan[layer, G_PITCH]
+
+
+@part
+def plan_of_share(plan, layer):
+    """Give which rows and columns of a layer's weights the thread owns."""
+    return plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+
+
+@part
+def sum_weights(sums, plan, weights, w, w_pitch, params, coefficients):
+    """Sum up the squares of the weights that the thread owns, for the first step's penalty, if there is one."""
+    for layer in range(len(plan) if coefficients[0, L2] > 0.0 else 0):
+        source, at, pitch = params, plan[layer, W], plan[layer, PITCH]
+        if layer == 0:
+            source, at, pitch = weights, w, w_pitch
+        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
+        lanes = lane_count(source)
+        stride = (plan[layer, N_IN] + lanes - 1) // lanes + 1
+        sum_squares(
+            sums, len(sums) // 2 + plan[layer, SUMS] + column * stride + i // lanes, stride, source,
+            at + i * pitch + column * lanes, pitch, end - i, end_column - column,
+        )  # fmt: skip
+
+
+@part
+def penalty_of(sums, coefficients, step):
+    """Give the penalty on the weights before a step."""
+    l2 = coefficients[step, L2]
+    return l2 / 2 * total_of(sums, len(sums) // 2, len(sums)) if l2 > 0.0 else 0.0
+
+
 # The loops -----------------------------------------------------------------------------------------------------------
 
 
+FORMS = {
+    "dense": (dense_update, DENSE),
+    "packed": (packed_update, PACKED),
+    "csr": (lambda in_place: csr_first_update, CSR),
+}
+"""For each form of rows the update of plain SGD, and how others find gradients."""
+
+
 @cache
-def train_loop(rows, hidden, head):
-    """Give the minibatch loop of a kind of rows, hidden layers and head; it is compiled at its first call."""
-    name = "_".join(["train", rows, *(hidden, head) * (hidden != "plain" or head != "softmax")]).replace(" ", "_")
-    return training(name, TRAIN_ROWS[rows], HIDDEN[hidden], HEADS[head].loss)
+def train_loop(rows, hidden, head, optimizer=None):
+    """Give the minibatch loop of a kind of rows, hidden layers, head and optimizer; None is plain SGD.
+
+    It is compiled at its first call.
+    """
+    *first_layer, form, in_place = TRAIN_ROWS[rows]
+    update_of, learning = FORMS[form]
+    step = plain_step(update_of(in_place)) if optimizer is None else step_of(FORMULAS[optimizer], learning, in_place)
+    name = _name("train", rows, hidden, head, optimizer)
+    return training(name, first_layer, HIDDEN[hidden], HEADS[head].loss, step, optimizer is not None)
 
 
 @cache
 def infer_loop(rows, hidden, head):
     """Give the loop that predicts, of a kind of rows, hidden layers and head; it is compiled at its first call."""
-    name = "_".join(["infer", rows, *(hidden, head) * (hidden != "plain" or head != "softmax")]).replace(" ", "_")
-    return inference(name, INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])
+    return inference(_name("infer", rows, hidden, head), INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])
+
+
+def _name(what, rows, hidden, head, optimizer=None):
+    parts = [
+        what,
+        rows,
+        *(hidden, head) * (hidden != "plain" or head != "softmax"),
+        *([optimizer] if optimizer else []),
+    ]
+    return "_".join(parts).replace(" ", "_")

@@ -302,6 +302,26 @@ def pack_row(packed, at, marks, marks_at, x, x_at, n_in):
     return at
 
 
+@part
+def look_for_bad(bad_row, x, first, last, n_in):
+    """Note in ``bad_row[0]`` the first of these rows if one of them has an infinite number or a NaN."""
+    lanes, bad, at = lane_count(x), ZERO, first * n_in
+    while at + lanes <= last * n_in:
+        bad |= bad_lanes(x, at)
+        at += lanes
+    while at < last * n_in:
+        if not np.isfinite(x[at]):
+            bad = ONE
+        at += 1
+    if bad != ZERO and bad_row[0] < 0:
+        bad_row[0] = first
+
+
+@part
+def look_for_nothing(bad_row, x, first, last, n_in):
+    """Note nothing."""
+
+
 @entry
 def pack_rows(packed, index, ends, bad_row, x, n_in, first_word, first_row, last_row):
     """Pack rows from word ``first_word`` on, each its marks and then its numbers; ``ends`` says before which word.

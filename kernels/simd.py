@@ -122,6 +122,15 @@ def where(mask, a, b):
     return Lanes(mask.builder, mask.builder.select(mask.value, vector.of(a).value, vector.of(b).value))
 
 
+def sqrt(x):
+    """Give the square root, rounded once."""
+    kind = x.value.type
+    function = cgutils.get_or_insert_function(
+        x.builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f{x.bits}"
+    )
+    return Lanes(x.builder, x.builder.call(function, [x.value]))
+
+
 def maximum(bound, v):
     """Give the larger of both; a NaN in ``v`` stays one."""
     vector = bound if isinstance(bound, Lanes) else v
@@ -327,17 +336,21 @@ def splat(typing_context, array, number):
     return vector(array, number), codegen
 
 
+def fold(combine, v):
+    """Emit all lanes combined: the upper half onto the lower, the same order on every machine of this vector width."""
+    width = v.count
+    while width > 1:
+        width //= 2
+        mask = ir.Constant(ir.VectorType(I32, v.count), [(i + width) % v.count for i in range(v.count)])
+        v = combine(v, Lanes(v.builder, v.builder.shuffle_vector(v.value, v.value, mask)))
+    return v.builder.extract_element(v.value, I32(0))
+
+
 def _reduction(combine, doc):
     @intrinsic
     def reduce(typing_context, vector):
         def codegen(context, builder, signature, args):
-            value, width = Lanes(builder, args[0]), vector.count
-            while width > 1:  # the upper half onto the lower: the same order on every machine of this vector width
-                width //= 2
-                order = [(i + width) % vector.count for i in range(vector.count)]
-                mask = ir.Constant(ir.VectorType(I32, vector.count), order)
-                value = combine(value, Lanes(builder, builder.shuffle_vector(value.value, value.value, mask)))
-            return builder.extract_element(value.value, I32(0))
+            return fold(combine, Lanes(builder, args[0]))
 
         return vector.dtype(vector), codegen
 

@@ -8,13 +8,15 @@ the first cache, while they would come from the second one for every row anew. T
 through the rows that have it: ``by_feature`` holds the marks of 64 rows, turned around.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd
+from .optimizers import sgd, sum_up
 from .rows import ONE, WORD, ZERO, count_bits, words_of
 from .simd import I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
 from .tile import loop, loop_while, multiply_add, switch, tile_width
@@ -127,21 +129,18 @@ def forward_slab(
     return types.void(*kinds), codegen
 
 
-@intrinsic
-def update_features(
-    typing_context, vectors, w, w_at, w_pitch, x, places, places_at, by_feature, at, stride, n_words, n_features,
-    delta, delta_at, pitch, rate,
-):  # fmt: skip
-    """Compute ``w[k] += rate * x[:, k] @ delta`` of some features, for some columns."""
+def feature_products(finish, skip):
+    """Build the intrinsic of the update's products; features that no row has are skipped, or have a product of 0."""
 
     def codegen(context, builder, signature, args):
         (
-            vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_words, n_features, _, delta_at, pitch, rate,
+            vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_words, n_features, _, delta_at, pitch, number,
         ) = args  # fmt: skip
         w, x, places, by_feature, delta = (
             Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12)
         )
-        rate = Lanes(builder, spread(builder, w.vector_type, context.cast(builder, rate, signature.args[15], w.dtype)))
+        number = context.cast(builder, number, signature.args[15], w.dtype)
+        number = Lanes(builder, spread(builder, w.vector_type, number))
 
         def emit(width):
             across = [I64(j * w.vector_type.count) for j in range(width)]
@@ -168,13 +167,16 @@ def update_features(
                 def gather(word, some):
                     return [builder.or_(some[0], by_feature.number(builder.add(first, builder.mul(word, stride))))]
 
-                some = loop(builder, n_words, [I64(0)], gather)[0]
-                with builder.if_then(builder.icmp_unsigned("!=", some, I64(0))):
+                there = nullcontext()
+                if skip:
+                    (some,) = loop(builder, n_words, [I64(0)], gather)
+                    there = builder.if_then(builder.icmp_unsigned("!=", some, I64(0)))
+                with there:
                     sums = loop(builder, n_words, [zero] * width, add_word)
                     start = builder.add(w_at, builder.mul(k, w_pitch))
                     for j, total in zip(across, sums, strict=True):
                         place = builder.add(start, j)
-                        w.put(place, sgd(Lanes(builder, total), w.vector(place), rate))
+                        w.put(place, finish(Lanes(builder, total), w.vector(place), number))
                 return []
 
             loop(builder, n_features, [], each_feature)
@@ -183,8 +185,20 @@ def update_features(
         return context.get_dummy_value()
 
     i64 = types.int64
-    kinds = i64, w, i64, i64, x, places, i64, by_feature, i64, i64, i64, i64, delta, i64, i64, rate
-    return types.void(*kinds), codegen
+
+    @intrinsic
+    def update_features(
+        typing_context, vectors, w, w_at, w_pitch, x, places, places_at, by_feature, at, stride, n_words, n_features,
+        delta, delta_at, pitch, number,
+    ):  # fmt: skip
+        """Compute ``w[k] = finish(x[:, k] @ delta, w[k], number)`` of some features, for some columns."""
+        kinds = i64, w, i64, i64, x, places, i64, by_feature, i64, i64, i64, i64, delta, i64, i64, number
+        return types.void(*kinds), codegen
+
+    return update_features
+
+
+update_features, sum_up_features = feature_products(sgd, skip=True), feature_products(sum_up, skip=False)
 
 
 def sparse_forward(fetch):

@@ -412,7 +412,6 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"l2": 0.1},
         {"input_dropout": 0.5},
         {"input_noise": 0.5},
     ],
@@ -421,19 +420,3 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
 def test_the_compiled_network_refuses_settings_that_it_does_not_know(settings):
     with pytest.raises(ValueError, match="is not supported yet by the compiled network; fastmlp.reference.MLP has it"):
         fastmlp.MLP([4, 6, 5, 3], **settings)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("optimizer", "adam"),
-        ("schedule", "cosine"),
-        ("clip_norm", 1),
-    ],
-)
-def test_the_compiled_network_refuses_arguments_that_it_does_not_know(name, value):
-    net = fastmlp.MLP([4, 5, 3])
-    before = snapshot(net)
-    with pytest.raises(ValueError, match="is not supported yet by the compiled network"):
-        net.fit(np.ones((N, 4)), np.arange(N) % 3, **{name: value})
-    assert_bits(net, before)

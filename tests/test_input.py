@@ -143,9 +143,9 @@ def test_a_second_fit_makes_no_new_workspace(batch_size, n_threads, monkeypatch)
     made = []
 
     class Counted(mlp_module.Workspace):
-        def __init__(self, *arguments):
+        def __init__(self, *arguments, **named):
             made.append(arguments)
-            super().__init__(*arguments)
+            super().__init__(*arguments, **named)
 
     monkeypatch.setattr(mlp_module, "Workspace", Counted)
     net = MLP([4, 8, 3], n_threads=n_threads)

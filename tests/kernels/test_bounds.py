@@ -270,12 +270,20 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 
 @linux
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
-@pytest.mark.parametrize(("chunk", "mode"), [(7, 0), (3, epoch.ACCUMULATE | epoch.COMMIT)])
 @pytest.mark.parametrize(
-    ("kind", "hidden", "head"),
-    [*((kind, "plain", "softmax") for kind in epoch.TRAIN_ROWS), ("dense", "sloped", "logistic")],
+    ("chunk", "mode", "norm"), [(7, 0, np.inf), (7, 0, 0.1), (3, epoch.ACCUMULATE | epoch.COMMIT, np.inf)]
 )
-def test_training_and_inference_stay_inside(rng, dtype, guarded, hidden, head, layers, chunk, mode, kind):
+@pytest.mark.parametrize(
+    ("kind", "hidden", "head", "optimizer"),
+    [
+        *((kind, "plain", "softmax", None) for kind in epoch.TRAIN_ROWS),
+        ("dense", "sloped", "logistic", None),
+        *((kind, "plain", "softmax", "adam") for kind in ("dense", "packed", "csr")),
+    ],
+)
+def test_training_and_inference_stay_inside(
+    rng, dtype, guarded, hidden, head, optimizer, layers, chunk, mode, norm, kind
+):
     n_rows, batch_size, n_layers = 13, 7, len(layers) - 1
     activations = ["relu"] * n_layers if hidden == "plain" else ["identity", "gelu", "relu"]
     X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
@@ -284,8 +292,11 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, hidden, head, l
     rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, 1)
     assert rows.kind == kind
     layout = Layout(layers, str(dtype))
-    space = Workspace(layout, activations, chunk, 1, mode != 0, kind, rows.most_numbers(chunk), hidden == "sloped")
-    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64)})
+    slots, whole, mode = (None, False, mode) if optimizer is None else (2, mode != 0 or norm < np.inf, 0)
+    space = Workspace(
+        layout, activations, chunk, 1, mode != 0, kind, rows.most_numbers(chunk), hidden == "sloped", slots, whole
+    )
+    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64), "penalties": np.zeros(2)})
     a = SimpleNamespace(**guarded({
         "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
         "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
@@ -293,21 +304,22 @@ def test_training_and_inference_stay_inside(rng, dtype, guarded, hidden, head, l
         "targets": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
         "row_weights": np.ones(n_rows, dtype), "settings": np.array([0.1, 5, 6, *[2**30, 4 / 3] * n_layers, 0, 1]),
         "links": space.links[0], "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
-        "plan": space.plans[0].ravel(),
+        "plan": space.plans[0].ravel(), "memory": np.zeros(layout.size * (slots or 0), dtype), "sums": space.sums,
+        "coefficients": np.tile([0.1, 0.5, norm, 0.1, 1e-8, 0.01, 0.9, 0.1, 0.99, 0.01], 4),
     }))  # fmt: skip
     if head == "logistic":
         a.targets = guarded({"targets": rng.integers(0, 2, n_rows * layers[-1]).astype(dtype)})["targets"]
     plan = a.plan.reshape(space.plans[0].shape)
-    epoch.train_loop(kind, hidden, head)(
-        a.params, a.gradient, a.work, a.notes, a.marks, a.links, *outputs.values(), a.row_loss, a.row_hit,
-        a.control, a.meetings, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
-        plan, a.settings, n_rows, batch_size, chunk, 2, 0.01, 0.1, mode, 0, 1,
+    epoch.train_loop(kind, hidden, head, optimizer)(
+        a.params, a.gradient, a.memory, a.work, a.notes, a.marks, a.links, a.sums, *outputs.values(), a.row_loss,
+        a.row_hit, a.control, a.meetings, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
+        a.coefficients.reshape(4, -1), plan, a.settings, n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
     )  # fmt: skip
     assert a.control[epoch.STEPS] == 4
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
     answers = guarded({
         "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
-        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_),
+        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_), "bad_row": np.full(1, -1),
     })  # fmt: skip
     if kind == "packed":  # rows to predict are packed batch by batch
         kind, space = "sparse", Workspace(layout, activations, chunk, 1, False, "sparse")

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from fastmlp import reference
 from fastmlp.kernels import epoch
+from fastmlp.kernels.optimizers import RATE
 from fastmlp.layout import Layout, aligned_zeros
 from fastmlp.rows import rows_in_place, rows_to_train
 from fastmlp.workspace import Workspace
@@ -65,15 +66,17 @@ class Run:
     def train(self, batch_size=8, rate=0.2, mode=FUSED, n_epochs=3):
         """Train in `size` threads; give the sums of losses and hits of each epoch."""
         space, n_rows = self.space, self.orders.shape[1]
-        losses, hits = np.zeros(n_epochs), np.zeros(n_epochs, np.int64)
+        losses, hits, penalties = np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs)
+        coefficients = np.zeros((n_epochs * -(-n_rows // batch_size), RATE + 1))
+        coefficients[:, RATE] = rate
 
         def call(rank, epochs):
             epoch.train_loop(self.rows.kind, self.hidden, "softmax")(
-                self.params, space.gradient, space.work, space.notes[rank], space.marks[rank], space.links[rank],
-                losses, hits, space.row_loss, space.row_hit, space.control, space.meetings,
-                self.rows.x, self.rows.starts, self.rows.index, self.labels, self.params[:0], self.orders.reshape(-1),
-                space.plans[rank], SETTINGS, n_rows, batch_size, space.chunk, epochs, SCALE, float(rate), mode, rank,
-                self.size,
+                self.params, space.gradient, self.params[:0], space.work, space.notes[rank], space.marks[rank],
+                space.links[rank], space.sums, losses, hits, penalties, space.row_loss, space.row_hit, space.control,
+                space.meetings, self.rows.x, self.rows.starts, self.rows.index, self.labels, self.params[:0],
+                self.orders.reshape(-1), coefficients, space.plans[rank], SETTINGS, n_rows, batch_size, space.chunk,
+                epochs, SCALE, mode, rank, self.size,
             )  # fmt: skip
 
         call(0, 0)  # compiles
@@ -93,6 +96,7 @@ class Run:
             none.astype(np.int64) if predicted is None else predicted,
             none if losses is None else losses,
             none.astype(np.bool_) if hits is None else hits,
+            np.full(1, -1),
             space.work, space.notes[0], space.marks[0], self.rows.x, self.rows.starts, self.rows.index, self.labels,
             self.params[:0], np.arange(len(self.x)), self.params, space.plans[0], SETTINGS, space.meetings,
             first, len(self.x) if last is None else last, space.chunk, SCALE, mode,
