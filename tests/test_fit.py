@@ -9,7 +9,6 @@ from nets import assert_bits, refused, snapshot
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
-import fastmlp
 from fastmlp import optimizers, schedules
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.random import held_out
