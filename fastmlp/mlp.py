@@ -77,18 +77,9 @@ class MLP(Network):  # noqa: D101
         return _Memory(self._layout, slots) if slots else super()._memory(0)
 
     @contextmanager
-    def _workspace(
-        self,
-        n_rows: int,
-        n_threads: int,
-        accumulate: bool,
-        kind: str,
-        n_links: int = 0,
-        slots: int | None = None,
-        whole: bool = False,
-    ) -> Iterator[Workspace]:
+    def _workspace(self, *needs: Any) -> Iterator[Workspace]:
         """Lend what `_borrow` returns."""
-        space, idle = self._borrow(n_rows, n_threads, accumulate, kind, n_links, slots, whole)
+        space, idle = self._borrow(*needs)
         yield space
         idle.append(space)
 
@@ -163,7 +154,7 @@ class MLP(Network):  # noqa: D101
 
     def _compile_training(self, rows: Rows, kind: str, optimizer: Optimizer | None) -> None:
         slots = None if optimizer is None else optimizer.slots
-        with self._workspace(1, 1, False, kind, slots=slots) as space:
+        with self._workspace(1, 1, False, kind, 0, slots) as space:
             outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), self._no_targets
             call = self._call(space, outcome, rows, y, order, 1, 0, optimizer, _no_descent(0), self._plain_settings)
             self._compile(self._train_loop(kind, optimizer), lambda: call(0, 1, 0))

@@ -97,10 +97,9 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
     loss_pass = losses(row_loss_of)
 
     def train(
-        params, gradient, memory, work, notes, marks, links, taken, features, sums,
-        epoch_loss, epoch_hits, epoch_penalty, row_loss, row_hit, control, meetings,
-        x, starts, index, targets, row_weights, orders, coefficients, plan, settings,
-        n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
+        params, gradient, memory, work, notes, marks, links, taken, features, sums, epoch_loss, epoch_hits,
+        epoch_penalty, row_loss, row_hit, control, meetings, x, starts, index, targets, row_weights, orders,
+        coefficients, plan, settings, n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
     ):  # fmt: skip
         began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
         weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
@@ -323,18 +322,20 @@ def csr_first_update(target, w, w_pitch, work, plan, x, index, marks, links, not
     csr_update(target, w, w_pitch, x, notes, links, n_in, work, d, pitch, plan[0, COLUMN], plan[0, END_COLUMN], rate)
 
 
+_DENSE, _MARKED = dense_forward(False), packed_forward(False, fetch_row)
+
 TRAIN_ROWS = {
-    "dense": (read_in_place, disturb_nothing, dense_forward(True)),
-    "bytes": (widen_rows, disturb_nothing, dense_forward(False)),
-    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed)),
-    "sparse bytes": (widen_rows, disturb_nothing, packed_forward(False, fetch_row)),
-    "csr": (read_csr, disturb_nothing, csr_first_forward),
-    "disturbed dense": (copy_rows, disturb_rows, dense_forward(False)),
-    "disturbed bytes": (bring_bytes, disturb_rows, dense_forward(False)),
-    "disturbed sparse bytes": (bring_bytes, disturb_rows, packed_forward(False, fetch_row)),
-    "disturbed csr": (spread_rows, disturb_rows, dense_forward(False)),
-    "dropped packed": (take_nothing, drop_packed, packed_forward(False, fetch_packed)),
-    "dropped csr": (take_nothing, drop_csr, csr_first_forward),
+    "dense": (read_in_place, disturb_nothing, dense_forward(True), "dense", True),
+    "bytes": (widen_rows, disturb_nothing, _DENSE, "dense", False),
+    "packed": (read_packed, disturb_nothing, packed_forward(True, fetch_packed), "packed", True),
+    "sparse bytes": (widen_rows, disturb_nothing, _MARKED, "packed", False),
+    "csr": (read_csr, disturb_nothing, csr_first_forward, "csr", True),
+    "disturbed dense": (copy_rows, disturb_rows, _DENSE, "dense", False),
+    "disturbed bytes": (bring_bytes, disturb_rows, _DENSE, "dense", False),
+    "disturbed sparse bytes": (bring_bytes, disturb_rows, _MARKED, "packed", False),
+    "disturbed csr": (spread_rows, disturb_rows, _DENSE, "dense", False),
+    "dropped packed": (take_nothing, drop_packed, packed_forward(False, fetch_packed), "packed", False),
+    "dropped csr": (take_nothing, drop_csr, csr_first_forward, "csr", True),
 }
 INFER_ROWS = {
     "dense": (look_for_bad, read_in_place, dense_forward(True)),
@@ -343,7 +344,8 @@ INFER_ROWS = {
     "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
     "csr": (look_for_nothing, read_csr, csr_first_forward),
 }
-"""What the first layer does with each kind of rows."""
+"""What the first layer does with each kind of rows; to train, also the form in which its update finds them, and whether
+that is in place."""
 
 
 # The layers above ----------------------------------------------------------------------------------------------------
@@ -647,35 +649,12 @@ def penalty_of(sums, coefficients, step):
 # The loops -----------------------------------------------------------------------------------------------------------
 
 
-_DENSE, _MARKED = plain_step(dense_update(False)), plain_step(packed_update(False))
-
-PLAIN_STEPS = {
-    "dense": plain_step(dense_update(True)),
-    "bytes": _DENSE,
-    "packed": plain_step(packed_update(True)),
-    "sparse bytes": _MARKED,
-    "csr": plain_step(csr_first_update),
-    "disturbed dense": _DENSE,
-    "disturbed bytes": _DENSE,
-    "disturbed sparse bytes": _MARKED,
-    "disturbed csr": _DENSE,
-    "dropped packed": _MARKED,
-    "dropped csr": plain_step(csr_first_update),
+FORMS = {
+    "dense": (dense_update, DENSE),
+    "packed": (packed_update, PACKED),
+    "csr": (lambda in_place: csr_first_update, CSR),
 }
-LEARNING = {
-    "dense": (DENSE, True),
-    "bytes": (DENSE, False),
-    "packed": (PACKED, True),
-    "sparse bytes": (PACKED, False),
-    "csr": (CSR, True),
-    "disturbed dense": (DENSE, False),
-    "disturbed bytes": (DENSE, False),
-    "disturbed sparse bytes": (PACKED, False),
-    "disturbed csr": (DENSE, False),
-    "dropped packed": (PACKED, False),
-    "dropped csr": (CSR, True),
-}
-"""The step of plain SGD for each kind of rows; how others find gradients, and whether rows are read in place."""
+"""For each form of rows the update of plain SGD, and how others find gradients."""
 
 
 @cache
@@ -684,9 +663,11 @@ def train_loop(rows, hidden, head, optimizer=None):
 
     It is compiled at its first call.
     """
+    *first_layer, form, in_place = TRAIN_ROWS[rows]
+    update_of, learning = FORMS[form]
+    step = plain_step(update_of(in_place)) if optimizer is None else step_of(FORMULAS[optimizer], learning, in_place)
     name = _name("train", rows, hidden, head, optimizer)
-    step = PLAIN_STEPS[rows] if optimizer is None else step_of(FORMULAS[optimizer], *LEARNING[rows])
-    return training(name, TRAIN_ROWS[rows], HIDDEN[hidden], HEADS[head].loss, step, optimizer is not None)
+    return training(name, first_layer, HIDDEN[hidden], HEADS[head].loss, step, optimizer is not None)
 
 
 @cache
