@@ -6,14 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastmlp import callbacks, datasets, optimizers, reference, schedules
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.history import History
     from fastmlp.mlp import MLP
 
-__all__ = ["MLP", "History", "callbacks", "datasets", "optimizers", "reference", "schedules"]
+__all__ = [
+    "MLP",
+    "History",
+    "MLPClassifier",
+    "MLPRegressor",
+    "callbacks",
+    "datasets",
+    "optimizers",
+    "reference",
+    "schedules",
+]
 
 __version__ = "0.1.0"
 
-_CLASSES = {"MLP": "fastmlp.mlp", "History": "fastmlp.history"}
+_CLASSES = {
+    "MLP": "fastmlp.mlp",
+    "History": "fastmlp.history",
+    "MLPClassifier": "fastmlp.estimators",
+    "MLPRegressor": "fastmlp.estimators",
+}
 
 
 def __getattr__(name: str) -> Any:

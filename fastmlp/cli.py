@@ -14,12 +14,14 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastmlp
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import FitState
+    from fastmlp.presets import Preset
 
 __all__ = ["EpochTable", "main"]
 
@@ -32,6 +34,7 @@ _PEERS = {  # names on the command line -> classes of fastmlp.bench.peers
     "jax": "JAX",
     "sklearn": "ScikitLearn",
 }
+_PRESETS = ("fast", "accurate")
 _N_SAMPLES = 5
 _FEW_STEPS = 100  # after which a loss may still be high
 _MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
@@ -64,8 +67,8 @@ examples:
 """
 
 _TRAIN_DESCRIPTION = """\
-Train a network by plain SGD on the cross-entropy of a softmax, and report on
-test rows, which it does not learn from.
+Train a network on the cross-entropy of a softmax, by plain SGD or as a preset
+says, and report on test rows, which it does not learn from.
 
 Prints a line an epoch (loss and train accuracy are means over the epoch while
 it trains, test accuracy is measured after it, seconds are those of training
@@ -75,6 +78,7 @@ alone), then five sample predictions of test rows, and last the test accuracy.
 _TRAIN_DETAILS = """\
 examples:
   fastmlp train
+  fastmlp train --preset fast
   fastmlp train --layers 256 128 --epochs 20 --batch-size 128 --save net.npz
   fastmlp train --data digits --activation logistic --init xavier
   fastmlp train --data xor --layers 8 --epochs 500
@@ -175,6 +179,15 @@ def _run(argv: Sequence[str] | None) -> int:
         command, act = commands[arguments.command]
         if unknown:
             command.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if getattr(arguments, "preset", None) is not None:  # its numbers take the place of the defaults
+            preset = _preset(arguments)
+            command.set_defaults(
+                layers=list(preset.hidden),
+                epochs=preset.epochs,
+                batch_size=preset.batch_size,
+                learning_rate=preset.optimizer.learning_rate,
+            )
+            arguments = parser.parse_args(argv)
         try:
             return act(arguments)
         except FloatingPointError as error:
@@ -237,7 +250,7 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str) -> None:
         default=0.1,
         type=_positive_number,
         metavar="RATE",
-        help="of plain SGD (default: %(default)s)",
+        help="of the steps (default: %(default)s)",
     )
     add(
         "--threads",
@@ -251,6 +264,12 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str) -> None:
 def _add_train_options(train: _Parser) -> None:
     _add_work_options(train, 10, "passes over the training rows")
     add = train.add_argument
+    add(
+        "--preset",
+        choices=_PRESETS,
+        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate 98.7 %% in "
+        "a minute; other options change what they name",
+    )
     add(
         "--init",
         default="he",
@@ -342,8 +361,21 @@ class EpochTable:
         self._write(f"{fit.epoch:5}  {loss:8.4f}  {accuracy:14.4f}  {val_accuracy:13.4f}  {seconds:7.3f}")
 
 
+def _preset(arguments: argparse.Namespace) -> Preset:
+    """Return the preset that is asked for, by default plain SGD."""
+    from fastmlp.optimizers import SGD
+    from fastmlp.presets import PRESETS, Preset
+    from fastmlp.schedules import Constant
+
+    if arguments.preset is None:
+        rate = arguments.learning_rate
+        return Preset((), arguments.epochs, arguments.batch_size, SGD(learning_rate=rate), Constant(), {})
+    return PRESETS[arguments.preset]
+
+
 def _train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
+    preset = _preset(arguments)
     if arguments.save is not None:
         _check_target(arguments.save, arguments.data)
     x_train, y_train, x_test, y_test = _load(arguments.data)
@@ -353,6 +385,7 @@ def _train(arguments: argparse.Namespace) -> int:
         init=arguments.init,
         seed=arguments.seed,
         n_threads=arguments.threads,
+        **preset.settings,
     )
     _say(_plan(net, arguments, len(x_train), len(x_test)))
     with warnings.catch_warnings():
@@ -362,7 +395,8 @@ def _train(arguments: argparse.Namespace) -> int:
             y_train,
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
-            learning_rate=arguments.learning_rate,
+            optimizer=replace(preset.optimizer, learning_rate=arguments.learning_rate),
+            schedule=preset.schedule,
             validation_data=(x_test, y_test),
             callbacks=_callbacks(),
         )
@@ -450,7 +484,7 @@ def _plan(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) ->
         f"{'-'.join(map(str, net.layers))} {net.activation}",
         f"{n_train:,} training and {n_test:,} test rows",
         f"batch {arguments.batch_size}",
-        f"SGD {arguments.learning_rate:g}",
+        f"{type(_preset(arguments).optimizer).__name__} {arguments.learning_rate:g}",
         f"seed {arguments.seed}",
         f"{up_to}{n_threads} thread{'' if n_threads == 1 else 's'}",
     ]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastmlp.activations import Floats, logistic
 from fastmlp.targets import check_numbers, check_two_classes, check_y
 
-__all__ = ["HEADS", "Head", "Identity", "Logistic", "Softmax", "Targets", "cross_entropy", "softmax"]
+__all__ = ["HEADS", "Head", "Identity", "Logistic", "Poisson", "Softmax", "Targets", "cross_entropy", "softmax"]
 
 Targets: TypeAlias = npt.NDArray[Any]
 """Classes (n,) int32 of a softmax; numbers (n, C) of the network's dtype for every other head."""
@@ -175,10 +175,22 @@ class Logistic(_ByColumns):
         return 2 if self.n_outputs == 1 else 0
 
 
-class Identity(_ByColumns):
-    """Numbers: squared error, the mean over rows and outputs."""
+class _Numbers(_ByColumns):
+    """Outputs that are not right or wrong, but near or far."""
 
     classifies = False
+
+    def probabilities(self, z: Floats) -> Floats:
+        """Refuse."""
+        raise TypeError("a network whose outputs are numbers has no probabilities; use predict")
+
+    def hits(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
+        """Return no hits: numbers are not right or wrong."""
+        return np.zeros(len(z), np.bool_)
+
+
+class Identity(_Numbers):
+    """Numbers: squared error, the mean over rows and outputs."""
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return numbers (n, C)."""
@@ -197,13 +209,31 @@ class Identity(_ByColumns):
         """Return the numbers."""
         return self.as_handed_in(z)
 
-    def probabilities(self, z: Floats) -> Floats:
-        """Refuse."""
-        raise TypeError("a network with output='identity' has no probabilities; use predict")
 
-    def hits(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
-        """Return no hits: numbers are not right or wrong."""
-        return np.zeros(len(z), np.bool_)
+class Poisson(_Numbers):
+    """Means of counts, exp(z): half the Poisson deviance, the mean over rows and outputs."""
+
+    def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
+        """Return numbers of 0 or more (n, C)."""
+        numbers = check_numbers(y, n_rows, self.n_outputs, dtype, name)
+        if (numbers < 0).any():
+            row = int(np.argmax((numbers < 0).any(axis=1)))
+            raise ValueError(f"{name} has {numbers[row].min()} in row {row}, but counts are 0 or more")
+        return numbers
+
+    def losses(self, z: Floats, y: Targets) -> Floats:
+        """Return the mean over the outputs of y log(y / p) - y + p, p = exp(z); y log y is 0 for y = 0."""
+        entropy = y * np.log(np.where(y > 0, y, 1))
+        losses: Floats = (entropy - y * z - y + np.exp(z)).mean(axis=1)
+        return losses
+
+    def gradient(self, z: Floats, y: Targets) -> Floats:
+        """Return (p - y) / C."""
+        return (np.exp(z) - y) / self.n_outputs
+
+    def predicted(self, z: Floats) -> Floats:
+        """Return the means."""
+        return self.as_handed_in(np.exp(z))
 
 
-HEADS: dict[str, type[Head]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity}
+HEADS: dict[str, type[Head]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity, "exp": Poisson}

@@ -62,10 +62,10 @@ class Model(ABC):
     activation : str or sequence of str
         Of all hidden layers, or of each: "relu", "leaky_relu" (slope 0.01), "elu", "gelu" (with tanh), "silu", "tanh",
         "logistic" or "identity".
-    output : {"softmax", "logistic", "identity"}
+    output : {"softmax", "logistic", "identity", "exp"}
         Classes, with cross-entropy; yes or no for each output, with binary cross-entropy (two classes in one output, or
-        labels that do not exclude each other); numbers, with squared error. The loss is the mean over rows and, of the
-        last two, outputs.
+        labels that do not exclude each other); numbers, with squared error; means of counts, with half the Poisson
+        deviance. The loss is the mean over rows and, of all but classes, outputs.
     init : {"he", "xavier", "normal"}
         First weights are normal with standard deviation sqrt(2 / I), sqrt(2 / (I + O)) or 0.01; biases are zero.
     seed : int or None

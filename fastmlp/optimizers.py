@@ -167,12 +167,16 @@ class Adam(Optimizer):
     eps : float
     weight_decay : float
         ``g += weight_decay * w`` comes first.
+    eps_hat : bool
+        Whether eps is the one of the paper's faster form, as in scikit-learn and TensorFlow, where v is corrected
+        apart from it: ``w -= rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
     """
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    eps_hat: bool = False
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
@@ -181,7 +185,7 @@ class Adam(Optimizer):
             raise TypeError(f"betas must be a pair of numbers, e.g. (0.9, 0.999), not {self.betas!r}")
         self._set(betas=tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)))
         self._check("weight_decay")
-        self._set(eps=_check_eps(self.eps))
+        self._set(eps=_check_eps(self.eps), eps_hat=check_bool("eps_hat", self.eps_hat))
 
     @property
     def slots(self) -> int:
@@ -192,12 +196,13 @@ class Adam(Optimizer):
         """Rate and eps with the corrections for the start in them, weight decay, beta1, 1 - beta1, beta2, 1 - beta2.
 
         ``rate * sqrt(1 - beta2**t) / (1 - beta1**t)`` and ``eps * sqrt(1 - beta2**t)`` leave
-        ``w -= rate * m / (sqrt(v) + eps)`` of the step.
+        ``w -= rate * m / (sqrt(v) + eps)`` of the step. With `eps_hat` it is eps itself.
         """
         beta1, beta2 = self.betas
         root = np.sqrt(1 - beta2**steps)
         rate = rates * root / (1 - beta1**steps)
-        return _table(rate, self.eps * root, self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
+        eps = self.eps if self.eps_hat else self.eps * root
+        return _table(rate, eps, self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
 
     def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
         """Take one step."""
@@ -219,6 +224,7 @@ class AdamW(Adam):
     betas : pair of float in [0, 1)
     eps : float
     weight_decay : float
+    eps_hat : bool
     """
 
     weight_decay: float = 0.01

@@ -160,12 +160,13 @@ class MLP(Network):
         sums = forward(x, self._weights, self._biases, self.activation, masks)
         losses = self._head.losses(sums[-1], y[rows])
         loss = float((losses if weights is None else weights * losses).sum(dtype=np.float64))
-        penalty = self._penalty()
+        l2 = self.l2 if descent.l2 is None else float(descent.l2[outcome.steps])
+        penalty = self._penalty(l2)
         if not math.isfinite(loss + penalty):
             outcome.bad_loss = loss + penalty
             return False
         if weights is None or weights.any():
-            dw, db = self._backward(sums, y[rows], weights, masks)
+            dw, db = self._backward(sums, y[rows], weights, l2, masks)
             clip(dw + db, descent.clipping)
             coefficients = descent.coefficients[outcome.steps]
             for parameter, gradient, memory in zip(self._weights + self._biases, dw + db, descent.memory, strict=True):
@@ -188,25 +189,25 @@ class MLP(Network):
             masks.append(kept(row_keys(seed, epoch, rows, layer), n_units, rate) * scale if rate else None)
         return x, masks
 
-    def _penalty(self) -> float:
+    def _penalty(self, l2: float) -> float:
         """Return l2 / 2 times the sum of the squares of all weights."""
-        return self.l2 / 2 * _sum_of_squares(self._weights) if self.l2 else 0.0
+        return l2 / 2 * _sum_of_squares(self._weights) if l2 else 0.0
 
     def _backward(
-        self, sums: list[Floats], y: Targets, row_weights: Floats | None, masks: Masks | None = None
+        self, sums: list[Floats], y: Targets, row_weights: Floats | None, l2: float, masks: Masks | None = None
     ) -> tuple[list[Floats], list[Floats]]:
         """Return the gradients of the mean loss and the penalty."""
         dw, db = backward(sums, y, self._weights, self.activation, self._head, row_weights, masks)
-        if self.l2:
+        if l2:
             for g, w in zip(dw, self._weights, strict=True):
-                g += self.l2 * w
+                g += l2 * w
         return dw, db
 
     @_quiet
     def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         sums = forward(self._numbers(X), self._weights, self._biases, self.activation)
         loss = np.average(self._head.losses(sums[-1], y).astype(np.float64), weights=row_weights)
-        return float(loss) + self._penalty(), *self._backward(sums, y, row_weights)
+        return float(loss) + self._penalty(self.l2), *self._backward(sums, y, row_weights, self.l2)
 
     @_quiet
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

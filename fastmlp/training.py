@@ -141,6 +141,8 @@ class Descent:
     clipping : Clipping
     epoch : int
         Passes over any rows that the network has behind it; dropout and noise are keyed by it.
+    l2 : (n_steps,) float64 array or None
+        Penalty of each of the steps in place of the network's, which must not be 0 if one of these is not.
     """
 
     optimizer: Optimizer
@@ -150,6 +152,7 @@ class Descent:
     row_weights: Floats | None
     clipping: Clipping
     epoch: int
+    l2: npt.NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -205,8 +208,8 @@ class Fit:
             while state.epoch < state.epochs and not state.stop and not history.interrupted:
                 start = time.perf_counter()
                 n_epochs = min(self._at_once(), state.epochs - state.epoch)
-                outcome, descent = Outcome.of(n_epochs), self._descent(n_epochs)
-                orders = epoch_orders(net._generator, n_epochs, len(self.y), self.shuffle)
+                orders = self._orders(n_epochs)
+                outcome, descent = Outcome.of(n_epochs), self._descent(orders)
                 with ctrl_c:
                     try:
                         net._train(outcome, self.data, self.y, orders, self.batch_size, descent, on_step)
@@ -235,9 +238,14 @@ class Fit:
         looked_at = self.hooks or self.validation is not None or self.schedule.monitor is not None
         return 1 if looked_at else self.net._epochs_at_once(len(self.y), self.state.n_batches)
 
-    def _descent(self, n_epochs: int) -> Descent:
+    def _orders(self, n_epochs: int) -> npt.NDArray[np.int64]:
+        """Return the orders (n_epochs, n) of the rows in the epochs to come."""
+        return epoch_orders(self.net._generator, n_epochs, len(self.y), self.shuffle)
+
+    def _descent(self, orders: npt.NDArray[np.int64]) -> Descent:
+        """Return how the steps of these epochs descend."""
         n_batches, progress = self.state.n_batches, self.progress
-        n_steps = n_epochs * n_batches
+        n_steps = len(orders) * n_batches
         course = Course(n_batches, self.state.epochs, len(self.y))
         factors = self.schedule.factors(self.state.epoch * n_batches, n_steps, course)
         steps = np.arange(progress.steps + 1, progress.steps + 1 + n_steps)

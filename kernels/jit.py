@@ -22,6 +22,9 @@ PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
 
 def kernel(function, *, inline="never"):
     """Compile a function that other kernels call."""
+    # The linker knows a kernel by this name, its types, and a number that counts what its process has compiled. Two
+    # that processes have kept under the same name would be taken for one: whoever loads both would run the first twice.
+    function.__qualname__ += f"_{secrets.token_hex(8)}"
     dispatcher = numba.njit(
         function,
         nogil=True,  # a kernel runs for a whole epoch: other Python threads go on meanwhile
