@@ -2,7 +2,7 @@
 
 from .suite import IMPLEMENTATIONS, OnMnist, WrongAccuracy, warm_up
 
-MOST_EPOCHS = 30
+RATE, MOST_EPOCHS = 0.3, 30  # 97 % after 4 epochs and 98 % after 11
 
 
 class Accuracy(OnMnist):
@@ -30,7 +30,7 @@ class SecondsTo(OnMnist):
         warm_up(make, X, y)
         net = make()
         for _ in range(MOST_EPOCHS):
-            history = net.fit(X, y, epochs=1)
+            history = net.fit(X, y, epochs=1, learning_rate=RATE)
             if net.score(X_test, y_test) >= accuracy:
                 return sum(history.seconds)
         raise WrongAccuracy(f"{accuracy} is not reached in {MOST_EPOCHS} epochs")

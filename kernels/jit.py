@@ -16,6 +16,9 @@ from numba.core import compiler, serialize, types
 CHECKED = os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")
 """Whether every vector load and store is tested against the bounds of its array (the checked build)."""
 
+PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
+"""Whether each thread counts the cycles of each phase of a step (the profiled build)."""
+
 
 def kernel(function, *, inline="never"):
     """Compile a function that other kernels call."""
@@ -102,6 +105,7 @@ class KernelCache:
             signature,
             codegen.magic_tuple(),
             CHECKED,
+            PROFILED,
             numba.__version__,
             llvmlite.__version__,
             sys.version,
