@@ -2,10 +2,9 @@
 
 python -m benchmarks.compare [--works NAME ...] [--runs N]
 
-Peers that are not installed are left out. Before it is timed, each peer trains for one epoch without shuffling, from
-the same first parameters: a loss over all rows that differs from that of fastmlp by more than 2 %, or after a timed run
-an accuracy that differs by more than 3 %, is shown as an error in place of the time. Times are of the whole training,
-divided by its epochs; the dense limit is the least time for the multiply-adds, zeros included, at the measured peak.
+Peers that are not installed are left out. One that does not come to the loss and accuracy of fastmlp (see
+`fastmlp.bench.turns`) is shown as an error in place of the time. Times are of the whole training, divided by its
+epochs; the dense limit is the least time for the multiply-adds, zeros included, at the measured peak.
 """
 
 import argparse
@@ -13,25 +12,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.dense import epoch_flops
-from benchmarks.machine import describe, fma_peak
-from benchmarks.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task, available
 from fastmlp import MLP, datasets
-from fastmlp.reference import cross_entropy, forward
+from fastmlp.bench.flops import epoch_flops
+from fastmlp.bench.machine import describe
+from fastmlp.bench.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task, available
+from fastmlp.bench.turns import ACCURACY_TOLERANCE, PAUSE, take_turns
 from fastmlp.threads import available_threads
 
-LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # another order of the rows alone changes accuracy by 0.018
-PAUSE = 0.3  # seconds before a measurement, in which the threads of the last peer stop spinning
-CHUNK = 4096
 ALL = (NumPy, PyTorch, JAX, ScikitLearn)
-
-
-class Disagreement(ArithmeticError):
-    """A peer has not done the same work."""
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -92,76 +84,6 @@ TRAININGS = {
 }
 
 
-def evaluate(X, y, task, weights, biases):
-    """Return the mean loss and the accuracy, the same way for every peer."""
-    loss, hits = 0.0, 0
-    for start in range(0, len(y), CHUNK):
-        rows = slice(start, start + CHUNK)
-        logits = forward(X[rows], weights, biases, task.activation)[-1]
-        loss += float(cross_entropy(logits, y[rows]).sum(dtype=np.float64))
-        hits += int((logits.argmax(axis=1) == y[rows]).sum())
-    return loss / len(y), hits / len(y)
-
-
-def check_same(found, expected, same_steps, accuracy_tolerance):
-    """Raise Disagreement unless losses (where the steps were the same) and accuracies agree."""
-    (loss, accuracy), (expected_loss, expected_accuracy) = found, expected
-    if same_steps and not abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss:
-        raise Disagreement(f"loss is {loss:.5f}, not {expected_loss:.5f}")
-    if not abs(accuracy - expected_accuracy) <= accuracy_tolerance:
-        raise Disagreement(f"accuracy is {accuracy:.4f}, not {expected_accuracy:.4f}")
-
-
-def same_steps(peer, task):
-    """Tell whether a peer takes the same steps as fastmlp, but for the order of the rows."""
-    return not (isinstance(peer, ScikitLearn) and task.layers[-1] == 2)
-
-
-def train(peer, X, y, task, start):
-    """Return the seconds of one training, and the loss and accuracy after it."""
-    run = peer.prepare(X, y, task, *start)
-    time.sleep(PAUSE)
-    begin = time.perf_counter()
-    parameters = run()
-    seconds = time.perf_counter() - begin
-    return seconds, evaluate(X, y, task, *parameters)
-
-
-def take_turns(peers, X, y, task, runs, accuracy_tolerance=ACCURACY_TOLERANCE):
-    """Train with each peer in turn, some times over; the first one says what the others must reach.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Seconds per epoch, for each peer that did the same work.
-    errors : dict of str to str
-        For each of the others, how it differed.
-    peak : float
-        FLOP/s of a core in multiply-adds, the best of those measured before each turn.
-    """
-    net = MLP(task.layers, activation=task.activation)
-    start = ([w.copy() for w in net.weights], [b.copy() for b in net.biases])
-    times, errors, expected, peak = {peer.name: [] for peer in peers}, {}, {}, 0.0
-    first = replace(task, epochs=1, shuffle=False)
-    for now in [first] + [task] * runs:
-        peak = max(peak, fma_peak())
-        for peer in peers:
-            if peer.name in errors:
-                continue
-            seconds, found = train(peer, X, y, now, start)
-            try:
-                same = same_steps(peer, task) and not now.shuffle
-                tolerance = accuracy_tolerance if now.shuffle else ACCURACY_TOLERANCE
-                check_same(found, expected.setdefault(now, found), same, tolerance)
-            except Disagreement as error:
-                errors[peer.name] = str(error)
-                del times[peer.name]
-                continue
-            if now is task:
-                times[peer.name].append(seconds / task.epochs)
-    return times, errors, peak
-
-
 def compare_training(name, installed, runs):
     """Print the table of one work; return whether every peer did the same."""
     work = TRAININGS[name]
@@ -170,11 +92,11 @@ def compare_training(name, installed, runs):
     layers, epochs = "-".join(map(str, task.layers)), f"{task.epochs:,} epoch{'s' * (task.epochs > 1)}"
     print(f"\n{name}: {X.shape[0]:,} rows, {layers} {task.activation}, batch {task.batch_size:,}, {epochs}")
     peers = [FastMLP(), *(peer for peer in installed if isinstance(peer, work.peers))]
-    times, errors, peak = take_turns(peers, X, y, task, runs, work.accuracy_tolerance)
-    print_table("epoch, ms", 1e3, times, errors)
+    turns = take_turns(peers, X, y, task, runs, accuracy_tolerance=work.accuracy_tolerance)
+    print_table("epoch, ms", 1e3, turns.seconds, turns.errors)
     if isinstance(X, np.ndarray):
-        print_limit(times["fastmlp"], epoch_flops(task.layers, len(X)), peak)
-    return not errors
+        print_limit(turns.seconds["fastmlp"], epoch_flops(task.layers, len(X)), turns.peak)
+    return not turns.errors
 
 
 def print_table(title, scale, times, errors):
@@ -247,7 +169,8 @@ def compare_threads(installed, runs):
     task = TRAININGS["mnist"].task
     print(f"\nthreads: mnist, {task.epochs} epochs")
     peers = [FastMLP(n_threads) for n_threads in sorted({1, available_threads()})]
-    times, errors, _ = take_turns(peers, X, y, task, runs)
+    turns = take_turns(peers, X, y, task, runs)
+    times = turns.seconds
     one = next(iter(times.values()))
     print(f"    {'':24} epoch, ms (best, median)   speedup (best, median)")
     for name, seconds in times.items():
@@ -256,7 +179,7 @@ def compare_threads(installed, runs):
             f"    {name:24} {1e3 * best:9.2f} {1e3 * median:14.2f}"
             f"   {min(one) / best:10.2f} {statistics.median(one) / median:8.2f}"
         )
-    return not errors
+    return not turns.errors
 
 
 def compare_sizes(installed, runs):
@@ -292,7 +215,9 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     print(describe())
-    installed = available(*ALL)
+    installed, missing = available(ALL)
+    for peer, reason in missing.items():
+        print(f"{peer} left out: {reason}")
     versions = [f"{peer.name} {peer.version}" for peer in (FastMLP(), *installed)]
     print(f"{', '.join(versions)}; {available_threads()} threads")
     good = True

@@ -4,25 +4,19 @@ python -m benchmarks.dense [--threads N] [--runs N]
 """
 
 import argparse
-import itertools
 import statistics
 
 import numpy as np
 
-from benchmarks.machine import describe, fma_peak
 from fastmlp import MLP
+from fastmlp.bench.flops import epoch_flops
+from fastmlp.bench.machine import describe, fma_peak
 
 WORK = [  # layers, rows, batch size
     ([784, 128, 10], 60_000, 64),
     ([784, 128, 64, 10], 60_000, 64),
     ([784, 1024, 1024, 10], 15_360, 256),
 ]
-
-
-def epoch_flops(layers, n_rows):
-    """Count the multiply-adds of an epoch, two FLOP each: forward and dW of each layer, dX of all but the first."""
-    products = [2 * n_rows * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(layers)]
-    return 3 * sum(products) - products[0]
 
 
 def main():

@@ -1,26 +1,55 @@
-"""How much memory `fit` takes on float32 MNIST, beyond the data: the peak of the process, from the system.
+"""How much memory `fit` takes on MNIST, beyond the data: the peak of the process, from Linux.
 
-python -m benchmarks.memory
+python -m benchmarks.memory [--rows "with zeros"|"without zeros"|bytes]
 """
 
-import resource
-import sys
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
 
 from fastmlp import MLP, datasets
 
+ROWS = ("with zeros", "without zeros", "bytes")
 
-def peak_megabytes():
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+def resident_bytes(which):
+    """Return the memory that the process has in use (VmRSS), or the most that it had (VmHWM)."""
+    kilobytes = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(kilobytes[1])
+
+
+def forget_peak():
+    """Let the peak begin anew, at what is in use."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", choices=ROWS, default=ROWS[0])
+    parser.add_argument("--bytes", action="store_true", help="print the bytes beyond the data and nothing else")
+    options = parser.parse_args()
     X, y, X_test, y_test = datasets.load_mnist()
-    MLP([784, 128, 10]).fit(X[:64], y[:64], epochs=1)  # compiles
-    before = peak_megabytes()
-    net = MLP([784, 128, 10])
+    if options.rows == "without zeros":
+        X += np.float32(1 / 512)
+    elif options.rows == "bytes":
+        X, X_test = (np.rint(255 * part).astype(np.uint8) for part in (X, X_test))
+    scale = 1 / 255 if options.rows == "bytes" else 1.0
+    MLP([784, 128, 10], input_scale=scale).fit(X[:64], y[:64], epochs=1)  # compiles
+    net = MLP([784, 128, 10], input_scale=scale)
+    forget_peak()
+    before = resident_bytes("VmRSS")
     net.fit(X, y, epochs=1, validation_data=(X_test, y_test))
-    print(f"X {X.nbytes / 1e6:.0f} MB; peak before fit {before:.0f} MB, after {peak_megabytes():.0f} MB")
+    peak = resident_bytes("VmHWM")
+    if options.bytes:
+        print(peak - before)
+    else:
+        print(
+            "X {:.0f} MB; in use before fit {:.0f} MB, peak of fit {:.0f} MB".format(
+                *(n / 1e6 for n in (X.nbytes, before, peak))
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line, ``fastmlp train``: its arguments, what it prints, and its exit statuses.
+"""The command line, ``fastmlp train`` and ``fastmlp bench``: its arguments, what it prints, and its exit statuses.
 
 Whatever is slow to import is imported inside the command, so that ``--help`` is quick.
 """
@@ -14,16 +14,27 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastmlp
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import FitState
+    from fastmlp.presets import Preset
 
 __all__ = ["EpochTable", "main"]
 
 _DATA_SETS = ("mnist", "digits", "xor")
+_PEERS = {  # names on the command line -> classes of fastmlp.bench.peers
+    "numpy": "NumPy",
+    "numpy64": "NotebookNumPy",
+    "pytorch": "PyTorch",
+    "pytorch-compiled": "CompiledPyTorch",
+    "jax": "JAX",
+    "sklearn": "ScikitLearn",
+}
+_PRESETS = ("fast", "accurate")
 _N_SAMPLES = 5
 _FEW_STEPS = 100  # after which a loss may still be high
 _MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
@@ -44,18 +55,20 @@ Train multilayer perceptrons, exactly and fast, on the CPU.
 
 commands:
   train       train a network and report its accuracy on test rows
+  bench       measure this machine, and how long others take for the same epoch
 """
 
 _EXAMPLES = """\
 examples:
   fastmlp train                                 MNIST, 784-128-10, 10 epochs
   fastmlp train --data digits --layers 64 32    small images, two hidden layers
+  fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
   fastmlp train --help                          all options
 """
 
 _TRAIN_DESCRIPTION = """\
-Train a network by plain SGD on the cross-entropy of a softmax, and report on
-test rows, which it does not learn from.
+Train a network on the cross-entropy of a softmax, by plain SGD or as a preset
+says, and report on test rows, which it does not learn from.
 
 Prints a line an epoch (loss and train accuracy are means over the epoch while
 it trains, test accuracy is measured after it, seconds are those of training
@@ -65,6 +78,7 @@ alone), then five sample predictions of test rows, and last the test accuracy.
 _TRAIN_DETAILS = """\
 examples:
   fastmlp train
+  fastmlp train --preset fast
   fastmlp train --layers 256 128 --epochs 20 --batch-size 128 --save net.npz
   fastmlp train --data digits --activation logistic --init xavier
   fastmlp train --data xor --layers 8 --epochs 500
@@ -87,6 +101,39 @@ Ctrl-C ends the training early: what is trained so far is reported, and saved
 if --save says so.
 
 exit status: 0 done, 1 the loss is no finite number any more, 2 wrong use,
+130 ended by Ctrl-C
+"""
+
+
+_BENCH_DESCRIPTION = """\
+Measure on this machine, now, in one run: the rates of multiply-adds and of
+reading memory, then how long an epoch of one network takes with fastmlp and
+with NumPy in float32 and float64, PyTorch eager and compiled, JAX and
+scikit-learn, as far as they are installed.
+
+All train in turns, A B C A B C, from the same first weights. Before times are
+taken each trains an epoch in the same order of the rows, and must come to the
+loss of fastmlp, to 2 %; after each turn to its accuracy, to 3 %. One that does
+not gets an error in place of a time.
+"""
+
+_BENCH_DETAILS = """\
+examples:
+  fastmlp bench
+  fastmlp bench --layers 256 128 --batch-size 128 --json bench.json
+  fastmlp bench --data mine.npz --peers numpy pytorch --chart bench.png
+
+The table says for each: the best and the median epoch, each turn's time being
+that of its epochs divided by their number; how far turns lie apart, as a share
+of the median; the median and the range of how many times as long it took as
+fastmlp in the same turn; and how near its best is to the least time that the
+machine's multiply-adds allow, with the zeros of the rows and without them.
+
+peers of --peers: {peers}
+FILE.npz of --data is one that `fastmlp train` takes; its test rows are unused.
+A quiet machine measures best: the load is in the file that --json writes.
+
+exit status: 0 done, 1 a peer has not done the same work, 2 wrong use,
 130 ended by Ctrl-C
 """
 
@@ -124,21 +171,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     """Parse the arguments and run the command; say every error in one line."""
-    parser, train = _parsers()
+    parser, commands = _parsers()
     try:
         arguments, unknown = parser.parse_known_args(argv)
         if arguments.command is None:
-            parser.error("say what to do: fastmlp train, or fastmlp --help")
+            parser.error("say what to do: fastmlp train, fastmlp bench, or fastmlp --help")
+        command, act = commands[arguments.command]
         if unknown:
-            train.error(f"unrecognized arguments: {' '.join(unknown)}")
+            command.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if getattr(arguments, "preset", None) is not None:  # its numbers take the place of the defaults
+            preset = _preset(arguments)
+            command.set_defaults(
+                layers=list(preset.hidden),
+                epochs=preset.epochs,
+                batch_size=preset.batch_size,
+                learning_rate=preset.optimizer.learning_rate,
+            )
+            arguments = parser.parse_args(argv)
         try:
-            return _train(arguments)
+            return act(arguments)
         except FloatingPointError as error:
-            train.exit(_FAILED, f"{train.prog}: error: {_in_users_words(error)}\n")
+            command.exit(_FAILED, f"{command.prog}: error: {_in_users_words(error)}\n")
         except BrokenPipeError:
             raise
         except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError, ImportError) as error:
-            train.error(_in_users_words(error))
+            command.error(_in_users_words(error))
     except SystemExit as end:  # of argparse: an error, --help or --version
         return int(end.code or 0)
 
@@ -157,21 +214,25 @@ class _Parser(argparse.ArgumentParser):
         self.exit(_WRONG_USE, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
-def _parsers() -> tuple[_Parser, _Parser]:
-    """Return the parser of ``fastmlp`` and that of ``fastmlp train``."""
+def _parsers() -> tuple[_Parser, dict[str, tuple[_Parser, Callable[[argparse.Namespace], int]]]]:
+    """Return the parser of ``fastmlp``, and for each command its parser and what it does."""
     parser = _Parser(
-        prog="fastmlp", usage="fastmlp [--help] [--version] train ...", description=_DESCRIPTION, epilog=_EXAMPLES
+        prog="fastmlp", usage="fastmlp [--help] [--version] train|bench ...", description=_DESCRIPTION, epilog=_EXAMPLES
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     train = commands.add_parser("train", prog="fastmlp train", description=_TRAIN_DESCRIPTION, epilog=_TRAIN_DETAILS)
     _add_train_options(train)
-    return parser, train
+    details = _BENCH_DETAILS.format(peers=", ".join(_PEERS))
+    bench = commands.add_parser("bench", prog="fastmlp bench", description=_BENCH_DESCRIPTION, epilog=details)
+    _add_bench_options(bench)
+    return parser, {"train": (train, _train), "bench": (bench, _bench)}
 
 
-def _add_train_options(train: _Parser) -> None:
+def _add_work_options(command: _Parser, epochs: int, of_epochs: str) -> None:
+    """Add what says which network learns what, in which steps."""
     count = _whole_number(1)
-    add = train.add_argument
+    add = command.add_argument
     add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
     add(
         "--layers",
@@ -182,28 +243,14 @@ def _add_train_options(train: _Parser) -> None:
         help="sizes of the hidden layers (default: 128)",
     )
     add("--activation", default="relu", choices=("relu", "logistic"), help="of hidden layers (default: %(default)s)")
-    add(
-        "--init",
-        default="he",
-        choices=("he", "xavier", "normal"),
-        help="first weights, normal with standard deviation sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
-        "(default: %(default)s)",
-    )
-    add("--epochs", default=10, type=count, metavar="N", help="passes over the training rows (default: %(default)s)")
+    add("--epochs", default=epochs, type=count, metavar="N", help=f"{of_epochs} (default: %(default)s)")
     add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
     add(
         "--learning-rate",
         default=0.1,
         type=_positive_number,
         metavar="RATE",
-        help="of plain SGD (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        default=0,
-        type=_whole_number(0),
-        metavar="N",
-        help="fixes the first weights and the order of the rows (default: %(default)s)",
+        help="of the steps (default: %(default)s)",
     )
     add(
         "--threads",
@@ -212,7 +259,48 @@ def _add_train_options(train: _Parser) -> None:
         help="threads to compute with; their number does not change the result (default: one a core, and a single "
         "one where steps are small)",
     )
+
+
+def _add_train_options(train: _Parser) -> None:
+    _add_work_options(train, 10, "passes over the training rows")
+    add = train.add_argument
+    add(
+        "--preset",
+        choices=_PRESETS,
+        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate 98.7 %% in "
+        "a minute; other options change what they name",
+    )
+    add(
+        "--init",
+        default="he",
+        choices=("he", "xavier", "normal"),
+        help="first weights, normal with standard deviation sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
+        "(default: %(default)s)",
+    )
+    add(
+        "--seed",
+        default=0,
+        type=_whole_number(0),
+        metavar="N",
+        help="fixes the first weights and the order of the rows (default: %(default)s)",
+    )
     add("--save", metavar="FILE.npz", help="write the trained network to this file")
+
+
+def _add_bench_options(bench: _Parser) -> None:
+    _add_work_options(bench, 2, "passes over the rows in one turn")
+    add = bench.add_argument
+    add("--runs", default=5, type=_whole_number(1), metavar="N", help="turns (default: %(default)s)")
+    add(
+        "--peers",
+        default=list(_PEERS),
+        nargs="*",
+        choices=list(_PEERS),
+        metavar="NAME",
+        help="who trains beside fastmlp (default: all)",
+    )
+    add("--json", metavar="FILE", help="write all that was measured to this file")
+    add("--chart", metavar="FILE.png|FILE.svg", help="draw the times into this file; needs matplotlib")
 
 
 def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
@@ -273,8 +361,21 @@ class EpochTable:
         self._write(f"{fit.epoch:5}  {loss:8.4f}  {accuracy:14.4f}  {val_accuracy:13.4f}  {seconds:7.3f}")
 
 
+def _preset(arguments: argparse.Namespace) -> Preset:
+    """Return the preset that is asked for, by default plain SGD."""
+    from fastmlp.optimizers import SGD
+    from fastmlp.presets import PRESETS, Preset
+    from fastmlp.schedules import Constant
+
+    if arguments.preset is None:
+        rate = arguments.learning_rate
+        return Preset((), arguments.epochs, arguments.batch_size, SGD(learning_rate=rate), Constant(), {})
+    return PRESETS[arguments.preset]
+
+
 def _train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
+    preset = _preset(arguments)
     if arguments.save is not None:
         _check_target(arguments.save, arguments.data)
     x_train, y_train, x_test, y_test = _load(arguments.data)
@@ -284,6 +385,7 @@ def _train(arguments: argparse.Namespace) -> int:
         init=arguments.init,
         seed=arguments.seed,
         n_threads=arguments.threads,
+        **preset.settings,
     )
     _say(_plan(net, arguments, len(x_train), len(x_test)))
     with warnings.catch_warnings():
@@ -293,7 +395,8 @@ def _train(arguments: argparse.Namespace) -> int:
             y_train,
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
-            learning_rate=arguments.learning_rate,
+            optimizer=replace(preset.optimizer, learning_rate=arguments.learning_rate),
+            schedule=preset.schedule,
             validation_data=(x_test, y_test),
             callbacks=_callbacks(),
         )
@@ -381,7 +484,7 @@ def _plan(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) ->
         f"{'-'.join(map(str, net.layers))} {net.activation}",
         f"{n_train:,} training and {n_test:,} test rows",
         f"batch {arguments.batch_size}",
-        f"SGD {arguments.learning_rate:g}",
+        f"{type(_preset(arguments).optimizer).__name__} {arguments.learning_rate:g}",
         f"seed {arguments.seed}",
         f"{up_to}{n_threads} thread{'' if n_threads == 1 else 's'}",
     ]
@@ -409,3 +512,40 @@ def _report(net: Any, x_test: Any, y_test: Any) -> None:
         mark = "" if predicted == label else "  wrong"
         _say(f"{row:8}{label:7}{predicted:11}{probabilities[predicted]:12.4f}{mark}")
     _say(f"\ntest accuracy {net.score(x_test, y_test):.4f}")
+
+
+# --- bench ------------------------------------------------------------------------------------------------------------
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    """Measure and report; return the exit status."""
+    x_train, y_train, *_ = _load(arguments.data)
+    from fastmlp.bench import command, peers
+
+    task = peers.Task(
+        (x_train.shape[1], *arguments.layers, _count_classes(y_train)),
+        arguments.batch_size,
+        rate=arguments.learning_rate,
+        epochs=arguments.epochs,
+        activation=arguments.activation,
+    )
+    same = command.run(
+        x_train,
+        y_train,
+        task,
+        data=arguments.data,
+        runs=arguments.runs,
+        n_threads=arguments.threads,
+        peers=tuple(getattr(peers, _PEERS[name]) for name in arguments.peers),
+        json_file=arguments.json,
+        chart_file=arguments.chart,
+        write=_say,
+        say=_tell_progress,
+    )
+    return 0 if same else _FAILED
+
+
+def _tell_progress(line: str) -> None:
+    """Show what goes on in the last line of a terminal."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"\r{line:<40}\r", end="", file=sys.stderr, flush=True)

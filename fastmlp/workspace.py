@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import csr, descent, epoch, rows, tile
+from fastmlp.kernels import csr, descent, epoch, rows, team, tile
 from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
@@ -107,7 +107,7 @@ class Workspace:
         self.notes = []
         for rank in range(n_threads):
             notes[0] = staged + (rank * chunk + row[:, 0]) * row_pitch
-            self.notes.append(notes.ravel().copy())
+            self.notes.append(np.concatenate([notes.ravel(), np.zeros(team.CLOCKS, np.int64)]))
         marked = kind in MARKED
         self.marks = [np.zeros(chunk * words if marked else 0, np.uint64) for _ in range(n_threads)]
         n_taken = n_links + layout.lanes if kind == "dropped csr" else 0

@@ -39,7 +39,21 @@ from .rows import (
 )
 from .simd import lane_count, peek
 from .sparse import sparse_forward, sparse_update
-from .team import cycles, meet
+from .team import (
+    BACKWARD,
+    FIRST_FORWARD,
+    FIRST_UPDATE,
+    FORWARD,
+    LOSS,
+    OUTSIDE,
+    TAKE,
+    TRANSPOSE,
+    UPDATE,
+    WAIT,
+    cycles,
+    lap,
+    meet,
+)
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
 MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, SLOT, G, G_PITCH, SUMS, FIELDS = range(16, 26)
@@ -110,6 +124,7 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
         if sums_weights and n_epochs > 0:
             sum_weights(sums, plan, weights, w, w_pitch, params, coefficients)
             meet(meetings, size)
+        lap(notes, OUTSIDE)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
@@ -121,6 +136,7 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
                 transpose_pass(work, plan, params)
                 if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
                     meet(meetings, size)
+                lap(notes, TRANSPOSE)
                 for first in range(start, end, chunk):
                     rows = min(chunk, end - first)
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
@@ -132,12 +148,15 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
                         int(settings[SEED]), int(settings[EPOCH]) + epoch, settings[NOISE], int(settings[DROPOUT]),
                         settings[DROPOUT + 1],
                     )  # fmt: skip
+                    lap(notes, TAKE)
                     first_forward(
                         work, plan, params, weights, w, w_pitch, x_, starts, index_, marks, notes, chunk, orders, at,
                         rows, row, end_row,
                     )  # fmt: skip
                     finish_layer(work, plan, 0, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    lap(notes, FIRST_FORWARD)
                     forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
+                    lap(notes, FORWARD)
                     loss_pass(
                         row_loss,
                         row_hit,
@@ -153,12 +172,14 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
                         end_row,
                         share,
                     )
+                    lap(notes, LOSS)
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
                     backward_pass(work, plan, notes, settings, chunk, rows, row, end_row, meetings, size)
                     for i in range(rows):
                         loss += row_loss[i]
                         hits += row_hit[i]
+                    lap(notes, BACKWARD)
                     if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
@@ -534,11 +555,14 @@ def plain_step(first_update):
         if mode & ACCUMULATE:
             target, target_rate, first_target = gradient, 1.0, gradient
         first_update(first_target, w, w_pitch, work, plan, x, index, marks, links, notes, rows, chunk, target_rate)
+        lap(notes, FIRST_UPDATE)
         update_pass(target, work, plan, notes, chunk, rows, target_rate)
-        meet(meetings, size)
         if ends and mode & COMMIT:
-            commit(params, gradient, rate, rank, size)
             meet(meetings, size)
+            commit(params, gradient, rate, rank, size)
+        lap(notes, UPDATE)
+        meet(meetings, size)
+        lap(notes, WAIT)
 
     return take_step
 
@@ -566,6 +590,7 @@ def step_of(optimizer, kind, in_place):
             plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
             step, keep, ends,
         )  # fmt: skip
+        lap(notes, FIRST_UPDATE)
         for layer in range(n_layers):
             n_in, d, d_pitch, g, g_pitch = plan_of_gradient(plan, layer)
             i, end, column, end_column = plan_of_share(plan, layer)
@@ -606,7 +631,9 @@ def step_of(optimizer, kind, in_place):
                         params, b_at, pitch, memory, b_at, len(params), work, g, g_pitch, n_in, n_in, n_in + 1, column,
                         end_column, sums, sums_at, coefficients, step, 0.0, factor,
                     )  # fmt: skip
+        lap(notes, UPDATE)
         meet(meetings, size)
+        lap(notes, WAIT)
 
     return take_step
 

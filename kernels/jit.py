@@ -16,9 +16,15 @@ from numba.core import compiler, serialize, types
 CHECKED = os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")
 """Whether every vector load and store is tested against the bounds of its array (the checked build)."""
 
+PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
+"""Whether each thread counts the cycles of each phase of a step (the profiled build)."""
+
 
 def kernel(function, *, inline="never"):
     """Compile a function that other kernels call."""
+    # The linker knows a kernel by this name, its types, and a number that counts what its process has compiled. Two
+    # that processes have kept under the same name would be taken for one: whoever loads both would run the first twice.
+    function.__qualname__ += f"_{secrets.token_hex(8)}"
     dispatcher = numba.njit(
         function,
         nogil=True,  # a kernel runs for a whole epoch: other Python threads go on meanwhile
@@ -99,6 +105,7 @@ class KernelCache:
             signature,
             codegen.magic_tuple(),
             CHECKED,
+            PROFILED,
             numba.__version__,
             llvmlite.__version__,
             sys.version,

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import kernel
+from .jit import PROFILED, kernel, part
 from .simd import I64, Memory, peek
 
 SPINS = 400
@@ -20,6 +20,24 @@ SPINS = 400
 
 LONG_WAIT = 200_000
 """Cycles of a wait that tells of other programs that use the cores: some 60 microseconds."""
+
+PHASES = (
+    "outside",
+    "transpose",
+    "take",
+    "first forward",
+    "forward",
+    "loss",
+    "backward",
+    "first update",
+    "update",
+    "wait",
+)
+OUTSIDE, TRANSPOSE, TAKE, FIRST_FORWARD, FORWARD, LOSS, BACKWARD, FIRST_UPDATE, UPDATE, WAIT = range(len(PHASES))
+"""What a step consists of. What a thread waits for within a phase counts as a part of it."""
+
+CLOCKS = len(PHASES) + 1
+"""Places at the end of ``notes`` where the profiled build counts: the cycles of each phase, and when the last ended."""
 
 
 @intrinsic
@@ -88,3 +106,12 @@ def meet(meetings, size):
     waited = cycles() - start
     if waited > LONG_WAIT:
         meetings[2] += waited  # only a hint, so one may be missed
+
+
+@part
+def lap(notes, phase):
+    """Count, in the profiled build, the cycles since the last lap as those of a phase."""
+    if PROFILED:
+        now, end = cycles(), len(notes)
+        notes[end - CLOCKS + phase] += now - notes[end - 1]
+        notes[end - 1] = now

@@ -9,7 +9,6 @@ from nets import assert_bits, refused, snapshot
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
-import fastmlp
 from fastmlp import optimizers, schedules
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.random import held_out
@@ -407,16 +406,3 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
         net.train_batch(X, y, **arguments)
     assert_bits(net, before)
     assert net._passes == 0
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"input_dropout": 0.5},
-        {"input_noise": 0.5},
-    ],
-    ids=str,
-)
-def test_the_compiled_network_refuses_settings_that_it_does_not_know(settings):
-    with pytest.raises(ValueError, match="is not supported yet by the compiled network; fastmlp.reference.MLP has it"):
-        fastmlp.MLP([4, 6, 5, 3], **settings)

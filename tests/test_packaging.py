@@ -79,6 +79,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         "fastmlp/data/README.md",
         "fastmlp/kernels/README.md",
         *(f"fastmlp/{path.name}" for path in (ROOT / "fastmlp").glob("*.py")),
+        *(f"fastmlp/bench/{path.name}" for path in (ROOT / "fastmlp" / "bench").glob("*.py")),
         *(f"fastmlp/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")),
     }
     metadata = f"fastmlp-{fastmlp.__version__}.dist-info/"

@@ -34,6 +34,8 @@ FUNCTIONS = {  # compiled; exact; lowest and highest argument; units in the last
     "logistic": (over_vectors(functions.logistic), lambda z: 1 / (1 + np.exp(-z)), -85, 85, 4),
     "tanh": (over_vectors(functions.tanh), np.tanh, -30, 30, 4),
 }
+log = over_vectors(functions.log)
+cosine, sine, sqrt = map(over_vectors, (lambda x: functions.turn(x)[0], lambda x: functions.turn(x)[1], functions.sqrt))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -57,3 +59,17 @@ def test_far_and_special_numbers(dtype):
     np.testing.assert_array_equal(FUNCTIONS["tanh"][0](-far), [1, 1, 1, 0, np.nan])
     np.testing.assert_array_equal(FUNCTIONS["log1p"][0](np.array([0, np.nan], dtype)), [0, np.nan])
     np.testing.assert_array_equal(np.signbit(FUNCTIONS["tanh"][0](np.array([-0.5, 0.5], dtype))), [True, False])
+
+
+def test_logarithm(rng):
+    x = np.concatenate([rng.random(20000), 2.0 ** -rng.uniform(0, 900, 5000), 1 - 2.0 ** -np.arange(1, 53), [1]])
+    wanted = np.log(x.astype(EXACT))
+    assert np.max(np.abs(log(x) - wanted) / np.spacing(np.abs(wanted).astype(float))) <= 2
+
+
+def test_turn_and_root(rng, dtype):
+    x = np.concatenate([rng.random(20000), np.arange(65) / 64, 2.0 ** -rng.uniform(0, 300, 2000)])
+    angle = 2 * np.arctan2(EXACT(0), EXACT(-1)) * x.astype(EXACT)
+    np.testing.assert_allclose(cosine(x), np.cos(angle), rtol=0, atol=4e-16)
+    np.testing.assert_allclose(sine(x), np.sin(angle), rtol=4e-16 * 4, atol=4e-16)
+    np.testing.assert_array_equal(sqrt(x.astype(dtype)), np.sqrt(x.astype(dtype)))

@@ -106,6 +106,33 @@ def test_a_second_process_loads(cold):
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_no_two_processes_give_a_kernel_the_same_name(tmp_path):
+    """The linker takes two kernels of one name for the same, even if they come from two files of two processes."""
+    program = """
+import numpy as np
+from fastmlp.kernels.jit import entry
+
+@entry
+def twice(x):
+    x[0] *= 2
+
+twice(np.ones(1))
+print(*(compiled.fndesc.mangled_name for compiled in twice.overloads.values()))
+"""
+    names = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for folder in "ab"
+    ]
+    assert "twice" in names[0]
+    assert names[0] != names[1]
+
+
 def test_the_normal_build_is_unchecked():
     assert (os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")) == jit.CHECKED
 

@@ -9,13 +9,29 @@ A peer is a class with a `name`, a `version`, and two methods, neither of which 
 Making the first of them raises ImportError where the library is not installed.
 """
 
+from __future__ import annotations
+
 import functools
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 import fastmlp
+from fastmlp.threads import available_threads
+
+__all__ = [
+    "JAX", "PEERS", "CompiledPyTorch", "FastMLP", "NotebookNumPy", "NumPy", "Peer", "PyTorch", "ScikitLearn", "Task",
+    "available",
+]  # fmt: skip
+
+Array: TypeAlias = npt.NDArray[Any]
+Arrays: TypeAlias = Sequence[Array]  # one for each layer
+Train: TypeAlias = Callable[[], tuple[Arrays, Arrays]]
+Predict: TypeAlias = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -25,10 +41,11 @@ class Task:
     Attributes
     ----------
     layers : tuple of int
-    activation : {"relu", "logistic"}
-    batch_size, epochs : int
+    batch_size : int
     rate : float
         Learning rate of plain SGD on the mean loss of a batch.
+    epochs : int
+    activation : {"relu", "logistic"}
     shuffle : bool
         A new order of the rows for each epoch.
     """
@@ -41,29 +58,44 @@ class Task:
     shuffle: bool = True
 
 
+class Peer(Protocol):
+    """One way to train a network; see the head of this file."""
+
+    name: str
+    version: str
+
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
+
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
+
+
 class FastMLP:
     """`fastmlp.MLP.fit`, with its checks of the data and its look at the zeros."""
 
     version = fastmlp.__version__
 
-    def __init__(self, n_threads=None):
-        self.name = "fastmlp" if n_threads is None else f"fastmlp, n_threads={n_threads}"
+    def __init__(self, n_threads: int | None = None, name: str | None = None) -> None:
+        self.name = name or ("fastmlp" if n_threads is None else f"fastmlp, n_threads={n_threads}")
         self.n_threads = n_threads
 
-    def prepare(self, X, y, task, weights, biases):
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
         net = self._network(task, weights, biases)
 
-        def train():
+        def train() -> tuple[Arrays, Arrays]:
             net.fit(X, y, epochs=task.epochs, batch_size=task.batch_size, learning_rate=task.rate, shuffle=task.shuffle)
             return net.weights, net.biases
 
         return train
 
-    def prepare_inference(self, X, task, weights, biases):
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
         net = self._network(task, weights, biases)
         return lambda: net.predict_proba(X)
 
-    def _network(self, task, weights, biases):
+    def _network(self, task: Task, weights: Arrays, biases: Arrays) -> fastmlp.MLP:
         net = fastmlp.MLP(task.layers, activation=task.activation, n_threads=self.n_threads)
         for own, given in zip([*net.weights, *net.biases], [*weights, *biases], strict=True):
             own[...] = given
@@ -76,10 +108,11 @@ class NumPy:
     name = "NumPy"
     version = np.__version__
 
-    def prepare(self, X, y, task, weights, biases):
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
         weights, biases = [w.copy() for w in weights], [b.copy() for b in biases]
 
-        def train():
+        def train() -> tuple[Arrays, Arrays]:
             generator = np.random.default_rng()
             dw, db = [np.empty_like(w) for w in weights], [np.empty_like(b) for b in biases]
             X_epoch, y_epoch = (np.empty_like(X), np.empty_like(y)) if task.shuffle else (X, y)
@@ -95,10 +128,11 @@ class NumPy:
 
         return train
 
-    def prepare_inference(self, X, task, weights, biases):
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
         return lambda: self._forward(X, task, weights, biases)[-1]
 
-    def _step(self, x, y, task, weights, biases, dw, db):
+    def _step(self, x: Array, y: Array, task: Task, weights: Arrays, biases: Arrays, dw: Arrays, db: Arrays) -> None:
         outputs = self._forward(x, task, weights, biases)
         delta = outputs[-1]
         delta[np.arange(len(y)), y] -= 1
@@ -113,7 +147,7 @@ class NumPy:
             weights[layer] -= dw[layer]
             biases[layer] -= db[layer]
 
-    def _forward(self, x, task, weights, biases):
+    def _forward(self, x: Array, task: Task, weights: Arrays, biases: Arrays) -> list[Array]:
         """Return the input, the activations of each hidden layer, and the probabilities."""
         outputs = [x]
         for w, b in zip(weights, biases, strict=True):
@@ -129,17 +163,67 @@ class NumPy:
         return outputs
 
     @staticmethod
-    def _logistic(z):
+    def _logistic(z: Array) -> None:
         np.negative(z, out=z)
         np.exp(z, out=z)
         z += 1
         np.reciprocal(z, out=z)
 
     @staticmethod
-    def _softmax(z):
+    def _softmax(z: Array) -> None:
         z -= z.max(axis=1, keepdims=True)
         np.exp(z, out=z)
         z /= z.sum(axis=1, keepdims=True)
+
+
+class NotebookNumPy:
+    """The network as teaching notebooks write it: NumPy's float64, each formula a line, new arrays in every step."""
+
+    name = "NumPy float64"
+    version = np.__version__
+
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
+        X, one_hot = X.astype(np.float64), np.eye(task.layers[-1])[y]
+        weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
+
+        def train() -> tuple[Arrays, Arrays]:
+            for _ in range(task.epochs):
+                order = np.random.default_rng().permutation(len(X)) if task.shuffle else np.arange(len(X))
+                X_epoch, y_epoch = X[order], one_hot[order]
+                for start in range(0, len(X), task.batch_size):
+                    batch = slice(start, start + task.batch_size)
+                    self._step(X_epoch[batch], y_epoch[batch], task, weights, biases)
+            return weights, biases
+
+        return train
+
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
+        X = X.astype(np.float64)
+        weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
+        return lambda: self._forward(X, task, weights, biases)[-1]
+
+    def _step(self, x: Array, y: Array, task: Task, weights: list[Array], biases: list[Array]) -> None:
+        outputs = self._forward(x, task, weights, biases)
+        dz = (outputs[-1] - y) / len(y)
+        for layer in reversed(range(len(weights))):
+            a = outputs[layer]
+            dw, db = a.T @ dz, dz.sum(axis=0)
+            if layer > 0:
+                dz = (dz @ weights[layer].T) * ((a > 0) if task.activation == "relu" else a * (1 - a))
+            weights[layer] -= task.rate * dw
+            biases[layer] -= task.rate * db
+
+    def _forward(self, x: Array, task: Task, weights: Arrays, biases: Arrays) -> list[Array]:
+        """Return the input, the activations of each hidden layer, and the probabilities."""
+        outputs = [x]
+        for w, b in zip(weights[:-1], biases[:-1], strict=True):
+            z = outputs[-1] @ w + b
+            outputs.append(np.maximum(z, 0) if task.activation == "relu" else 1 / (1 + np.exp(-z)))
+        z = outputs[-1] @ weights[-1] + biases[-1]
+        exp = np.exp(z - z.max(axis=1, keepdims=True))
+        return [*outputs, exp / exp.sum(axis=1, keepdims=True)]
 
 
 class PyTorch:
@@ -147,46 +231,54 @@ class PyTorch:
 
     name = "PyTorch"
 
-    def __init__(self):
+    def __init__(self) -> None:
         import torch
 
-        torch.set_num_threads(fastmlp.threads.available_threads())
+        torch.set_num_threads(available_threads())
         self.torch = torch
         self.version = torch.__version__
 
-    def prepare(self, X, y, task, weights, biases):
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
         torch = self.torch
         model = self._model(task, weights, biases)
         optimizer = torch.optim.SGD(model.parameters(), lr=task.rate, fused=True)
-        X, y = torch.from_numpy(X), torch.from_numpy(y)
+        rows, labels = torch.from_numpy(X), torch.from_numpy(y)
+        loss = self._loss(rows, labels, model, task)
 
-        def train():
-            X_epoch, y_epoch = X, y
+        def train() -> tuple[Arrays, Arrays]:
+            X_epoch, y_epoch = rows, labels
             for _ in range(task.epochs):
                 if task.shuffle:
-                    order = torch.randperm(len(X))
-                    X_epoch, y_epoch = X[order], y[order]
-                for x, labels in zip(X_epoch.split(task.batch_size), y_epoch.split(task.batch_size), strict=True):
+                    order = torch.randperm(len(rows))
+                    X_epoch, y_epoch = rows[order], labels[order]
+                for x, t in zip(X_epoch.split(task.batch_size), y_epoch.split(task.batch_size), strict=True):
                     optimizer.zero_grad()
-                    torch.nn.functional.cross_entropy(model(x), labels).backward()
+                    loss(model, x, t).backward()
                     optimizer.step()
             linear = [part for part in model if isinstance(part, torch.nn.Linear)]
             return [part.weight.detach().numpy().T for part in linear], [part.bias.detach().numpy() for part in linear]
 
         return train
 
-    def prepare_inference(self, X, task, weights, biases):
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
         torch = self.torch
         model = self._model(task, weights, biases).eval()
         X = torch.from_numpy(X)
 
-        @torch.inference_mode()
-        def predict():
-            return model(X).softmax(dim=1)
+        def predict() -> Any:
+            with torch.inference_mode():
+                return model(X).softmax(dim=1)
 
         return predict
 
-    def _model(self, task, weights, biases):
+    def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
+        """Return a function (model, x, labels) that gives the mean loss, ready for batches of these rows."""
+        cross_entropy = self.torch.nn.functional.cross_entropy
+        return lambda model, x, labels: cross_entropy(model(x), labels)
+
+    def _model(self, task: Task, weights: Arrays, biases: Arrays) -> Any:
         torch = self.torch
         parts = []
         for w, b in zip(weights, biases, strict=True):
@@ -198,6 +290,37 @@ class PyTorch:
         return torch.nn.Sequential(*parts[:-1])
 
 
+class CompiledPyTorch(PyTorch):
+    """PyTorch whose loss and its gradient are compiled by `torch.compile`; the step of the fused SGD is one call."""
+
+    name = "PyTorch compiled"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torch._dynamo.config.recompile_limit = 64  # one for each network, size of batch and number of layers
+
+    def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
+        loss = self._compiled(task.layers, task.activation)
+        for n_rows in {min(task.batch_size, len(X)), len(X) % task.batch_size or task.batch_size}:
+            loss(model, X[:n_rows], y[:n_rows]).backward()  # compiles
+        return loss
+
+    @functools.cache  # noqa: B019 - compiled functions are for the process
+    def _compiled(self, layers: tuple[int, ...], activation: str) -> Any:
+        """Return a function (model, x, labels) that gives the mean loss and is compiled for its parameters' shapes."""
+        torch = self.torch
+        act = torch.relu if activation == "relu" else torch.sigmoid
+
+        def loss(parameters: Any, x: Any, labels: Any) -> Any:
+            *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
+            for w, b in hidden:
+                x = act(torch.nn.functional.linear(x, w, b))
+            return torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, *last), labels)
+
+        compiled = torch.compile(loss, dynamic=False)
+        return lambda model, x, labels: compiled(list(model.parameters()), x, labels)
+
+
 class JAX:
     """JAX: an epoch is one jitted `lax.scan` over batches that are gathered within, with donated parameters.
 
@@ -206,20 +329,21 @@ class JAX:
 
     name = "JAX"
 
-    def __init__(self):
+    def __init__(self) -> None:
         import jax
 
         jax.config.update("jax_platforms", "cpu")
         self.jax = jax
         self.version = jax.__version__
 
-    def prepare(self, X, y, task, weights, biases):
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
         jnp = self.jax.numpy
         epoch, full_batches = self._functions(task.layers, task.activation, task.batch_size, task.rate)
         params = self._params(weights, biases)
         X, y = jnp.array(X), jnp.array(y.astype(np.int32))
 
-        def train():
+        def train() -> tuple[Arrays, Arrays]:
             nonlocal params
             generator = np.random.default_rng()
             if task.batch_size >= len(X):
@@ -232,17 +356,18 @@ class JAX:
 
         return train
 
-    def prepare_inference(self, X, task, weights, biases):
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
         jax = self.jax
         params, X = self._params(weights, biases), jax.numpy.array(X)
         predict = jax.jit(lambda params, X: jax.nn.softmax(self._logits(task.activation, params, X)))
         return lambda: predict(params, X).block_until_ready()
 
-    def _params(self, weights, biases):
+    def _params(self, weights: Arrays, biases: Arrays) -> Any:
         array = self.jax.numpy.array  # copies: what is donated must not be the caller's
         return [(array(w), array(b)) for w, b in zip(weights, biases, strict=True)]
 
-    def _logits(self, activation, params, x):
+    def _logits(self, activation: str, params: Any, x: Any) -> Any:
         act = self.jax.nn.relu if activation == "relu" else self.jax.nn.sigmoid
         for w, b in params[:-1]:
             x = act(x @ w + b)
@@ -250,30 +375,30 @@ class JAX:
         return x @ w + b
 
     @functools.cache  # noqa: B019 - compiled functions are for the process
-    def _functions(self, layers, activation, batch_size, rate):
+    def _functions(self, layers: tuple[int, ...], activation: str, batch_size: int, rate: float) -> tuple[Any, Any]:
         """Return the jitted functions that train for an epoch, and for epochs on full batches."""
         jax = self.jax
 
-        def loss(params, x, y):
+        def loss(params: Any, x: Any, y: Any) -> Any:
             log_p = jax.nn.log_softmax(self._logits(activation, params, x))
             return -jax.numpy.take_along_axis(log_p, y[:, None], axis=1).mean()
 
-        def step(params, x, y):
+        def step(params: Any, x: Any, y: Any) -> Any:
             return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params, x, y))
 
-        def gathered_step(params, X, y, rows):
+        def gathered_step(params: Any, X: Any, y: Any, rows: Any) -> Any:
             x = X.at[rows].get(mode="promise_in_bounds", unique_indices=True)
             return step(params, x, y[rows])
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def epoch(params, X, y, order):
+        def epoch(params: Any, X: Any, y: Any, order: Any) -> Any:
             whole = len(order) // batch_size * batch_size
             batches = order[:whole].reshape(-1, batch_size)
             params, _ = jax.lax.scan(lambda params, rows: (gathered_step(params, X, y, rows), None), params, batches)
             return gathered_step(params, X, y, order[whole:]) if whole < len(order) else params
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def full_batches(params, X, y, epochs):
+        def full_batches(params: Any, X: Any, y: Any, epochs: int) -> Any:
             return jax.lax.fori_loop(0, epochs, lambda _, params: step(params, X, y), params)
 
         return epoch, full_batches
@@ -287,15 +412,16 @@ class ScikitLearn:
 
     name = "scikit-learn"
 
-    def __init__(self):
+    def __init__(self) -> None:
         import sklearn
 
         self.version = sklearn.__version__
 
-    def prepare(self, X, y, task, weights, biases):
+    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
+        """Return what trains."""
         model = self._model(X, y, task, weights, biases)
 
-        def train():
+        def train() -> tuple[Arrays, Arrays]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it has not converged
                 model.fit(X, y)
@@ -303,12 +429,13 @@ class ScikitLearn:
 
         return train
 
-    def prepare_inference(self, X, task, weights, biases):
+    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
+        """Return what predicts."""
         n_classes = task.layers[-1]
         model = self._model(X[:1].repeat(n_classes, axis=0), np.arange(n_classes), task, weights, biases)
         return lambda: model.predict_proba(X)
 
-    def _model(self, X, y, task, weights, biases):
+    def _model(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Any:
         """Return a model that goes on from these parameters, which it takes only after a first short fit."""
         from sklearn.neural_network import MLPClassifier
 
@@ -338,21 +465,25 @@ class ScikitLearn:
         return model.set_params(max_iter=task.epochs)
 
     @staticmethod
-    def _one_output(parameter):
+    def _one_output(parameter: Array) -> Array:
         return np.ascontiguousarray(parameter[..., 1:] - parameter[..., :1])
 
     @staticmethod
-    def _two_classes(parameters):
+    def _two_classes(parameters: Arrays) -> list[Array]:
         last = parameters[-1]
         return [*parameters[:-1], np.concatenate([np.zeros_like(last), last], axis=-1) if last.shape[-1] == 1 else last]
 
 
-def available(*kinds):
-    """Return the peers of these classes that are installed; name the others."""
-    peers = []
+PEERS: tuple[type[Peer], ...] = (NumPy, NotebookNumPy, PyTorch, CompiledPyTorch, JAX, ScikitLearn)
+"""All peers but fastmlp itself."""
+
+
+def available(kinds: Iterable[type[Peer]]) -> tuple[list[Peer], dict[str, str]]:
+    """Return those of the peers that are installed, and why each of the others is not there."""
+    peers, missing = [], {}
     for kind in kinds:
         try:
             peers.append(kind())
         except ImportError as error:
-            print(f"{kind.name} left out: {error}")
-    return peers
+            missing[kind.name] = str(error)
+    return peers, missing

@@ -1,0 +1,54 @@
+"""Each kernel alone, in GFLOP/s and as a share of the FMA peak that the same core has reached in the same process."""
+
+from .suite import Benchmark, only
+
+KERNELS = ["dense forward", "dense update", "packed forward", "packed update", "csr forward", "csr update"]
+
+
+class Kernel(Benchmark):
+    """The kernels of a 784-128 layer on 64 rows, see kernels.py; they are compiled and measured once."""
+
+    param_names = ["kernel"]
+    params = [KERNELS]
+
+    def setup_cache(self):
+        try:
+            from .kernels import measure
+        except ImportError:  # in an older commit, whose kernels are others
+            return None
+        return measure()
+
+    def setup(self, rates, kernel):
+        only(rates is not None)
+
+    def track_gflops(self, rates, kernel):
+        return rates[kernel].flops / 1e9
+
+    def track_share_of_peak(self, rates, kernel):
+        return 100 * rates[kernel].flops / rates[kernel].peak
+
+    track_gflops.unit = "GFLOP/s"
+    track_share_of_peak.unit = "%"
+
+
+class Machine(Benchmark):
+    """What the machine can do at most: a change here is none of the code."""
+
+    def setup(self):
+        try:
+            from fastmlp.bench import machine
+        except ImportError:
+            only(False)
+        self.machine = machine
+
+    def track_fma_peak(self):
+        return self.machine.fma_peak() / 1e9
+
+    def track_fma_peak_of_float64(self):
+        return self.machine.fma_peak("float64") / 1e9
+
+    def track_read_bandwidth(self):
+        return self.machine.read_bandwidth() / 1e9
+
+    track_fma_peak.unit = track_fma_peak_of_float64.unit = "GFLOP/s"
+    track_read_bandwidth.unit = "GB/s"

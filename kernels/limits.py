@@ -1,0 +1,31 @@
+"""The limits of a core, to hold kernels against: multiply-adds in registers alone, and reading memory alone."""
+
+from .jit import entry
+from .simd import VECTOR_BYTES, formula, lane_count, load, store
+from .tile import TALLEST, VECTORS, tile_product
+
+_tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
+_add = formula(lambda a, b: a + b)
+
+UNROLLED = 4
+"""Sums that reading goes on with in turn, so that it does not wait for additions."""
+
+
+@entry
+def multiply_add(out, a, starts, b, n):
+    """Compute one tile whose sum has ``n`` terms, all of them with the same row of ``b``."""
+    pitch = VECTORS * VECTOR_BYTES  # apart enough for either dtype
+    _tile(TALLEST, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0, b, starts, 0, 1)
+
+
+@entry
+def read_all(out, x, first, last):
+    """Sum the vectors of ``x[first:last]``, a multiple of four of them, into ``out[:1 vector]``."""
+    lanes = lane_count(x)
+    s, t, u, v = load(out, 0), load(out, 0), load(out, 0), load(out, 0)
+    for at in range(first, last, UNROLLED * lanes):
+        s = _add(s, load(x, at))
+        t = _add(t, load(x, at + lanes))
+        u = _add(u, load(x, at + 2 * lanes))
+        v = _add(v, load(x, at + 3 * lanes))
+    store(out, 0, _add(_add(s, t), _add(u, v)))
