@@ -215,3 +215,25 @@ def test_disturbed_inputs(settings, form, dtype):
         for net in (compiled, plain):
             net.trained = net.train_batch(X, y, 0.1)
         assert compiled.trained == pytest.approx(plain.trained, rel=1e-4 if dtype == "float32" else 1e-10)
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [9, LONG])
+def test_bits_with_everything_switched_on(batch_size):
+    settings = {
+        "activation": ("gelu", "relu"), "label_smoothing": 0.1, "l2": 0.01, "dropout": (0.5, 0.2), "input_dropout": 0.2,
+        "seed": 3,
+    }  # fmt: skip
+    expected = None
+    for first_layer in ("dense", "sparse"):
+        for n_threads in (1, 2, 3, 4):
+            net = MLP([70, 65, 33, 4], n_threads=n_threads, first_layer=first_layer, **settings)
+            X, y = data_for(net, 2 * batch_size + 5, zeros=0.6)
+            fit = {"class_weight": "balanced", "clip_norm": 0.5, "schedule": "cosine", "optimizer": "adamw"}
+            net.fit(X, y, epochs=2, batch_size=batch_size, sample_weight=weights_for(len(X)), **fit)
+            bits = snapshot(net)
+            expected = expected or bits
+            for got, wanted in zip(bits, expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)

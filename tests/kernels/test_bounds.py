@@ -288,9 +288,10 @@ def test_training_and_inference_stay_inside(
     activations = ["relu"] * n_layers if hidden == "plain" else ["identity", "gelu", "relu"]
     X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
     X[rng.random(X.shape) < 0.5] = 0
-    X = sparse.csr_array(X) if kind == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
-    rows = rows_to_train(X, "sparse" if kind in ("packed", "sparse bytes") else "dense", 8, 1)
-    assert rows.kind == kind
+    plain = kind.removeprefix("disturbed ").removeprefix("dropped ")
+    X = sparse.csr_array(X) if plain == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
+    rows = rows_to_train(X, "sparse" if plain in ("packed", "sparse bytes") else "dense", 8, 1)
+    assert rows.kind == plain
     layout = Layout(layers, str(dtype))
     slots, whole, mode = (None, False, mode) if optimizer is None else (2, mode != 0 or norm < np.inf, 0)
     space = Workspace(
@@ -302,8 +303,9 @@ def test_training_and_inference_stay_inside(
         "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
         "meetings": space.meetings, "x": rows.x, "starts": rows.starts, "index": rows.index,
         "targets": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
-        "row_weights": np.ones(n_rows, dtype), "settings": np.array([0.1, 5, 6, *[2**30, 4 / 3] * n_layers, 0, 1]),
-        "links": space.links[0], "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
+        "row_weights": np.ones(n_rows, dtype), "settings": np.array([0.1, 0.2, 5, 6, *[2**30, 4 / 3] * n_layers, 0, 1]),
+        "links": space.links[0], "taken": space.taken[0], "features": space.features[0],
+        "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
         "plan": space.plans[0].ravel(), "memory": np.zeros(layout.size * (slots or 0), dtype), "sums": space.sums,
         "coefficients": np.tile([0.1, 0.5, norm, 0.1, 1e-8, 0.01, 0.9, 0.1, 0.99, 0.01], 4),
     }))  # fmt: skip
@@ -311,9 +313,10 @@ def test_training_and_inference_stay_inside(
         a.targets = guarded({"targets": rng.integers(0, 2, n_rows * layers[-1]).astype(dtype)})["targets"]
     plan = a.plan.reshape(space.plans[0].shape)
     epoch.train_loop(kind, hidden, head, optimizer)(
-        a.params, a.gradient, a.memory, a.work, a.notes, a.marks, a.links, a.sums, *outputs.values(), a.row_loss,
-        a.row_hit, a.control, a.meetings, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
-        a.coefficients.reshape(4, -1), plan, a.settings, n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
+        a.params, a.gradient, a.memory, a.work, a.notes, a.marks, a.links, a.taken, a.features, a.sums,
+        *outputs.values(), a.row_loss, a.row_hit, a.control, a.meetings,
+        a.x, a.starts, a.index, a.targets, a.row_weights, a.orders, a.coefficients.reshape(4, -1), plan, a.settings,
+        n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
     )  # fmt: skip
     assert a.control[epoch.STEPS] == 4
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
@@ -321,6 +324,10 @@ def test_training_and_inference_stay_inside(
         "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
         "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_), "bad_row": np.full(1, -1),
     })  # fmt: skip
+    if kind != plain:  # what is predicted is not disturbed
+        kind, space = plain, Workspace(layout, activations, chunk, 1, False, plain)
+        vars(a).update(guarded({"work": space.work, "notes": space.notes[0], "plan": space.plans[0].ravel()}))
+        plan = a.plan.reshape(space.plans[0].shape)
     if kind == "packed":  # rows to predict are packed batch by batch
         kind, space = "sparse", Workspace(layout, activations, chunk, 1, False, "sparse")
         arrays = {"x": rows_in_place(X, "sparse", 8).x, "work": space.work, "notes": space.notes[0]}

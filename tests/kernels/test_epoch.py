@@ -16,7 +16,9 @@ from fastmlp.workspace import Workspace
 
 FUSED, ACCUMULATED = 0, epoch.ACCUMULATE | epoch.COMMIT
 SCALE = 1 / 255  # of bytes
-SETTINGS = np.array([0.0, 0, 0, *[0, 1] * 12])  # nothing is smoothed, nothing dropped
+PLAIN_KINDS = ("dense", "bytes", "packed", "sparse bytes", "csr")
+SETTINGS = np.array([0.0, 0, 0, 0, *[0, 1] * 12])  # nothing is smoothed, nothing disturbed
+DROPPED, NOISY = (np.array([0.0, noise, 5, 2**32 - 2, 2**30, 4 / 3, *[0, 1] * 12]) for noise in (0.0, 0.2))
 NETS = ([1, 1], [1, 2], [3, 1, 2], [7, 13, 3], [17, 33, 10], [8, 16, 16], [13, 7, 65, 17, 3], [65, 64, 1, 33, 7])
 
 
@@ -36,7 +38,8 @@ class Run:
         self.x = rng.standard_normal((n_rows + 5, layers[0])).astype(dtype)
         if kind != "dense":
             self.x[rng.random(self.x.shape) < 0.7] = 0
-        self.keep(kind)
+        self.kind, self.settings = kind, SETTINGS
+        self.keep(kind.removeprefix("disturbed ").removeprefix("dropped "))
         self.space = Workspace(self.layout, activations, chunk, size, accumulate, kind, self.rows.most_numbers(chunk))
         self.labels = rng.integers(0, layers[-1], n_rows + 5).astype(np.int32)
         self.orders = np.array([rng.permutation(n_rows + 5)[:n_rows] for _ in range(3)])
@@ -71,12 +74,13 @@ class Run:
         coefficients[:, RATE] = rate
 
         def call(rank, epochs):
-            epoch.train_loop(self.rows.kind, self.hidden, "softmax")(
+            epoch.train_loop(self.kind, self.hidden, "softmax")(
                 self.params, space.gradient, self.params[:0], space.work, space.notes[rank], space.marks[rank],
-                space.links[rank], space.sums, losses, hits, penalties, space.row_loss, space.row_hit, space.control,
-                space.meetings, self.rows.x, self.rows.starts, self.rows.index, self.labels, self.params[:0],
-                self.orders.reshape(-1), coefficients, space.plans[rank], SETTINGS, n_rows, batch_size, space.chunk,
-                epochs, SCALE, mode, rank, self.size,
+                space.links[rank], space.taken[rank], space.features[rank], space.sums,
+                losses, hits, penalties, space.row_loss, space.row_hit, space.control, space.meetings,
+                self.rows.x, self.rows.starts, self.rows.index, self.labels, self.params[:0], self.orders.reshape(-1),
+                coefficients, space.plans[rank], self.settings,
+                n_rows, batch_size, space.chunk, epochs, SCALE, mode, rank, self.size,
             )  # fmt: skip
 
         call(0, 0)  # compiles
@@ -215,8 +219,11 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
     settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
     # What is brought, and leaves out zeros, has the bits of what is read in place.
-    alone.rows = rows_to_train(alone.x, "dense", 8, 1)
-    alone.space = Workspace(alone.layout, ["relu"] * len(layers), chunk, 1, mode == ACCUMULATED)
+    alone.rows, alone.kind = rows_to_train(alone.x, "dense", 8, 1), "dense"
+    if kind not in PLAIN_KINDS:
+        alone.kind = "disturbed dense"
+        alone.settings = team.settings = DROPPED if kind.startswith("dropped") else NOISY
+    alone.space = Workspace(alone.layout, ["relu"] * len(layers), chunk, 1, mode == ACCUMULATED, alone.kind)
     results = alone.train(mode=mode), team.train(mode=mode)
     np.testing.assert_array_equal(team.params, alone.params)
     np.testing.assert_array_equal(results[1], results[0])
