@@ -21,7 +21,7 @@ def test_table_and_json(capsys, tmp_path):
     out = capsys.readouterr().out
     assert re.search(r"^64-32-10 relu, digits: 1,437 rows, .* batch 32, SGD 0.1, 1 thread$", out, re.MULTILINE)
     assert re.search(r"^limits: \d+ GFLOP/s .* GB/s read from memory", out, re.MULTILINE)
-    times = {name: float(best) for name, best in re.findall(r"^(\w[\w ]*?) +(\d+\.\d+) ", out, re.MULTILINE)}
+    times = {name: float(best) for name, best in re.findall(r"^(\w[\w ]*?) +(\d+\.\d+)\b", out, re.MULTILINE)}
     assert set(times) == {"fastmlp", "NumPy", "NumPy float64", "dense limit", "nonzero limit"}
     assert times["nonzero limit"] < times["dense limit"]
     found = json.loads((tmp_path / "b.json").read_text())
