@@ -1,5 +1,6 @@
 """The asv suite: it can be called, and a benchmark whose network has not learned fails."""
 
+import ast
 import json
 import os
 import shutil
@@ -29,6 +30,19 @@ def asv(tmp_path):
 
     assert run("machine", "--yes").returncode == 0
     return run
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_import_only_what_an_environment_of_asv_has(path):
+    """It imports all files there where a commit alone is installed."""
+    found = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name.partition(".")[0]
+        for node in found
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
+        if not getattr(node, "level", 0)
+    }
+    assert names - sys.stdlib_module_names <= {"numpy", "fastmlp", "benchmarks"}
 
 
 def test_every_benchmark_can_be_called(asv):
