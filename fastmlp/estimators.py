@@ -351,7 +351,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         with net._training():
-            data = net._prepare(X, net.first_layer)
+            data = net._prepare(X, net.first_layer, optimizer, Clipping())
             if checked is not None:
                 net._prepare_inference(checked[0])
             StochasticFit(

@@ -61,6 +61,8 @@ class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
+        if self.output == "exp":
+            raise ValueError("output='exp' is not supported yet by the compiled network; fastmlp.reference.MLP has it")
         self._layout = Layout(self.layers, self.dtype)
         plain = set(self.activations) <= {"relu", "identity"}
         self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.epoch` names it, to predict and to train
@@ -177,7 +179,8 @@ class MLP(Network):  # noqa: D101
         """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
         bounds = [math.inf if bound is None else bound for bound in (descent.clipping.value, descent.clipping.norm)]
         table = np.empty((len(descent.rates), RATE + descent.coefficients.shape[1]))
-        table[:, L2], table[:, CLIP_VALUE], table[:, CLIP_NORM] = self.l2, *bounds
+        table[:, L2] = self.l2 if descent.l2 is None else descent.l2
+        table[:, CLIP_VALUE], table[:, CLIP_NORM] = bounds
         table[:, RATE:] = descent.coefficients
         return table
 

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp import MLPClassifier, MLPRegressor, reference
 from fastmlp.callbacks import EarlyStopping, TimeLimit
 from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop
 from fastmlp.schedules import Cosine, ReduceOnPlateau
@@ -33,6 +33,15 @@ DIGITS = load_digits().data[:400] / 16, load_digits().target[:400]
 IRIS = load_iris(return_X_y=True)
 NUMBER = scale(IRIS[0][:, :3]), IRIS[0][:, 3]
 
+
+@pytest.fixture(autouse=True)
+def network(request, monkeypatch):
+    """Have the network in NumPy, which needs no compiler, where a test does not ask for the compiled one."""
+    if "compiled" not in request.keywords:
+        monkeypatch.setattr("fastmlp.estimators._MLP._network_class", reference.MLP)
+
+
+compiled = pytest.mark.compiled
 ours = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -55,14 +64,24 @@ def same_bits(one, other):
 # --- the face ---------------------------------------------------------------------------------------------------------
 
 
+CHECKED = [MLPClassifier(), MLPRegressor()] + [
+    kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")
+]
+
+
 @brief
-@pytest.mark.filterwarnings("ignore:.*batch_size.*:UserWarning")
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
-@parametrize_with_checks(
-    [MLPClassifier(), MLPRegressor()]
-    + [kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")]
-)
+@pytest.mark.filterwarnings("ignore:.*batch_size.*:UserWarning", "ignore:X does not have valid feature:UserWarning")
+@parametrize_with_checks(CHECKED)
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@compiled
+@pytest.mark.slow
+@brief
+@pytest.mark.filterwarnings("ignore:.*batch_size.*:UserWarning", "ignore:X does not have valid feature:UserWarning")
+@parametrize_with_checks(CHECKED)
+def test_scikit_learn_checks_of_the_compiled_network(estimator, check):
     check(estimator)
 
 
@@ -209,6 +228,13 @@ def test_dtype_may_be_chosen(kind):
     assert chosen.coefs_[0].dtype == np.float32
     assert same_bits(chosen, fitted(kind, (IRIS[0].astype(np.float32), IRIS[1])))
     assert same_bits(chosen, fitted(kind, dtype=np.float32))
+
+
+@compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_sparse_X_of_the_compiled_network(solver):
+    test_sparse_X(MLPClassifier, "csr_matrix", solver)
 
 
 @ours
@@ -416,6 +442,7 @@ def test_callbacks():
     clone(MLPClassifier(callbacks=[EarlyStopping()]))
 
 
+@compiled
 @ours
 def test_warm_start_goes_on(kind):
     begun = fitted(kind, warm_start=True, max_iter=3)
@@ -440,6 +467,7 @@ def test_a_second_fit_is_as_the_first(kind):
     assert bits == [parameter.tobytes() for parameter in parameters(estimator)]
 
 
+@compiled
 def test_parameters_may_be_changed_by_hand():
     estimator, other = fitted(), fitted(random_state=1)
     estimator.coefs_[0] *= 2
@@ -450,7 +478,7 @@ def test_parameters_may_be_changed_by_hand():
     np.testing.assert_array_equal(estimator.predict_proba(IRIS[0]), other.predict_proba(IRIS[0]))
 
 
-@ours
+@pytest.mark.parametrize("kind", [pytest.param(MLPClassifier, marks=compiled), MLPRegressor])
 def test_ctrl_c(kind):
     class Press:
         def on_epoch_end(self, net, fit):
@@ -466,14 +494,15 @@ def test_ctrl_c(kind):
 # --- copies and company -----------------------------------------------------------------------------------------------
 
 
+@compiled
 @ours
 def test_pickles_are_small_and_whole(kind):
-    estimator = fitted(kind, DIGITS, hidden_layer_sizes=(300,))
+    estimator = fitted(kind, IRIS, hidden_layer_sizes=(50, 400))
     written = pickle.dumps(estimator)
     assert len(written) <= 1.1 * sum(parameter.nbytes for parameter in parameters(estimator))
     for twin in (pickle.loads(written), copy.deepcopy(estimator), through_joblib(estimator)):
         assert same_bits(twin, estimator)
-        np.testing.assert_array_equal(twin.predict(DIGITS[0]), estimator.predict(DIGITS[0]))
+        np.testing.assert_array_equal(twin.predict(IRIS[0]), estimator.predict(IRIS[0]))
 
 
 def through_joblib(estimator):
@@ -506,6 +535,7 @@ def test_settings_may_change_between(kind):
     estimator.predict(IRIS[0])
 
 
+@compiled
 @brief
 def test_pipeline_search_and_calibration():
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(max_iter=30, random_state=0))
@@ -526,10 +556,11 @@ def test_metadata_routing():
     assert same_bits(routed[-1], MLPClassifier(max_iter=3, random_state=0).fit(scaled, IRIS[1], weights))
 
 
+@compiled
 @ours
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_bits_do_not_depend_on_threads(kind, n_threads):
-    assert same_bits(fitted(kind, DIGITS, n_threads=n_threads), fitted(kind, DIGITS))
+    assert same_bits(fitted(kind, n_threads=n_threads), fitted(kind))
 
 
 def test_import_needs_no_compiler():

@@ -32,9 +32,9 @@ def one_thread():
         yield
 
 
-@pytest.fixture(params=["reference", "compiled"])
+@pytest.fixture(params=["reference", pytest.param("compiled", marks=pytest.mark.slow)])
 def network(request, monkeypatch):
-    """Run a test with the network in NumPy and with the compiled one."""
+    """Run a test with the network in NumPy and with the compiled one, which takes long to compile for each."""
     if request.param == "reference":
         monkeypatch.setattr("fastmlp.estimators._MLP._network_class", reference.MLP)
     return request.param
@@ -75,6 +75,12 @@ def assert_same(one, other, rtol=1e-6):
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("data", [*CLASSIFIED.values(), *ESTIMATED.values()], ids=[*CLASSIFIED, *ESTIMATED])
 def test_twenty_epochs(network, data, solver):
+    assert_same(*both(data, solver=solver))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("data", [DIGITS, IRIS], ids=["digits", "iris"])
+def test_twenty_epochs_of_the_compiled_network(data, solver):
     assert_same(*both(data, solver=solver))
 
 

@@ -1,0 +1,86 @@
+"""`fit` of the estimators beside scikit-learn's, whole, in turns in one process: seconds, and how many times faster.
+
+python -m benchmarks.estimators [--runs N] [--only NAME ...]
+"""
+
+import argparse
+import pickle
+import time
+import warnings
+
+import numpy as np
+from scipy import sparse
+from sklearn import neural_network as theirs
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+
+import fastmlp
+from fastmlp.bench.machine import describe
+from fastmlp.datasets import load_mnist
+
+
+def mnist():
+    X, y, _, _ = load_mnist()
+    return X, y
+
+
+def digits():
+    return load_digits(return_X_y=True)
+
+
+def bag_of_words():
+    """Return 20,000 rows of 50,000 features, one of a thousand not 0."""
+    rng = np.random.default_rng(0)
+    X = sparse.random(20_000, 50_000, 0.001, "csr", dtype=np.float32, rng=rng)
+    return X, rng.integers(0, 20, 20_000)
+
+
+def search(estimator):
+    settings = {"alpha": [1e-5, 1e-4, 1e-3, 1e-2], "hidden_layer_sizes": [(32,), (64,), (100,)]}
+    return GridSearchCV(estimator, settings, cv=3, n_jobs=2)
+
+
+WORK = {  # data, settings, what is fitted, times that it must be faster
+    "mnist": (mnist, {"max_iter": 10}, None, 5),
+    "digits": (digits, {"max_iter": 1000}, None, 5),
+    "words": (bag_of_words, {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 1}, None, 100),
+    "search": (digits, {"max_iter": 100}, search, 4),
+}
+
+
+def seconds(module, data, settings, around):
+    estimator = module.MLPClassifier(random_state=0, **settings)
+    fitted = estimator if around is None else around(estimator)
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(*data)
+    return time.perf_counter() - start, fitted
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2, help="fits of each, of which the best counts")
+    parser.add_argument("--only", nargs="*", choices=WORK, default=list(WORK))
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    print(describe())
+    print("what      scikit-learn, s  fastmlp, s  times faster  must")
+    for name in options.only:
+        load, settings, around, must = WORK[name]
+        data = load()
+        seconds(fastmlp, data, settings | {"max_iter": 1}, around)  # compiles
+        best = {}
+        for _ in range(options.runs):
+            for module in (theirs, fastmlp):
+                spent, fitted = seconds(module, data, settings, around)
+                best[module] = min(spent, best.get(module, np.inf))
+        print(f"{name:8} {best[theirs]:16.2f} {best[fastmlp]:11.3f} {best[theirs] / best[fastmlp]:13.1f} {must:5}")
+        if name == "mnist":
+            size = sum(parameter.nbytes for parameter in fitted.coefs_ + fitted.intercepts_)
+            print(f"its pickle has {len(pickle.dumps(fitted)) / size:.4f} times the bytes of its parameters (most 1.1)")
+
+
+if __name__ == "__main__":
+    main()
