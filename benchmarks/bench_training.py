@@ -109,13 +109,13 @@ class FirstLayer(Epoch):
 
 class Optimizer(Epoch):
     param_names = ["implementation", "optimizer"]
-    params = [list(IMPLEMENTATIONS), ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]]
-    _rates = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01}
+    params = [list(IMPLEMENTATIONS), ["sgd", "momentum", "adam", "adamw"]]
+    _rates = {"sgd": 0.1, "momentum": 0.01, "adam": 1e-3, "adamw": 1e-3}
 
     def setup(self, data, implementation, optimizer):
-        only(implementation == "fastmlp" or optimizer in ("sgd", "momentum", "adam"))
+        only(implementation == "fastmlp" or optimizer in ("sgd", "adam"))
         self.settings = {
-            "batch_size": 64, "optimizer": optimizer, "learning_rate": self._rates.get(optimizer, 1e-3),
+            "batch_size": 64, "optimizer": optimizer, "learning_rate": self._rates[optimizer],
         }  # fmt: skip
         X, y, *_ = data
         try:

@@ -16,8 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from asv.config import Config
-
 HERE = Path(__file__).resolve().parent
 LIBRARIES = {  # what asv's page names -> where it is in the registry's packages
     "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
@@ -90,6 +88,8 @@ def bring_home(html, modules):
 
 def publish(config, html=None):
     """Make the pages; return their folder."""
+    from asv.config import Config
+
     config = Path(config).resolve()
     html = Path(html or config.parent / Config.load(config).html_dir).resolve()
     command = [sys.executable, "-m", "asv", "publish", "--config", config, "--html-dir", html]

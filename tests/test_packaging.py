@@ -112,6 +112,13 @@ def test_installed_package_fits(installed, tmp_path):
     run(sys.executable, "-W", "error", "-c", SMALL_FIT, cwd=tmp_path, PYTHONPATH=str(installed))
 
 
+def test_installed_bench_measures(installed, tmp_path):
+    command = (sys.executable, "-W", "error", "-m", "fastmlp", "bench", "--data", "digits", "--epochs", "20")
+    done = run(*command, "--runs", "1", "--peers", "numpy", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert "times fastmlp" in done.stdout
+    assert "NumPy " in done.stdout
+
+
 def test_read_only_source_path_with_a_space_and_empty_home(tmp_path):
     """Kernels compile, run and stay silent where nothing may be written beside them."""
     place, home = tmp_path / "a folder", tmp_path / "home"

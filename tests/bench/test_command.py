@@ -1,0 +1,70 @@
+"""`fastmlp bench` as it is called from a shell."""
+
+import json
+import re
+
+import pytest
+
+from fastmlp.bench import peers, turns
+from fastmlp.cli import _PEERS, main
+
+QUICK = ["bench", "--data", "digits", "--layers", "32", "--epochs", "20", "--runs", "2", "--peers", "numpy", "numpy64"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(turns, "PAUSE", 0.0)
+
+
+def test_table_and_json(capsys, tmp_path):
+    assert main([*QUICK, "--batch-size", "32", "--threads", "1", "--json", str(tmp_path / "b.json")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^64-32-10 relu, digits: 1,437 rows, .* batch 32, SGD 0.1, 1 thread$", out, re.MULTILINE)
+    assert re.search(r"^limits: \d+ GFLOP/s .* GB/s read from memory", out, re.MULTILINE)
+    times = {name: float(best) for name, best in re.findall(r"^(\w[\w ]*?) +(\d+\.\d+)\b", out, re.MULTILINE)}
+    assert set(times) == {"fastmlp", "NumPy", "NumPy float64", "dense limit", "nonzero limit"}
+    assert times["nonzero limit"] < times["dense limit"]
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert [row["name"] for row in found["results"]] == ["fastmlp", "NumPy", "NumPy float64"]
+    assert all(len(row["seconds"]) == 2 for row in found["results"])
+    assert found["work"]["layers"] == [64, 32, 10]
+    assert found["work"]["threads"] == 1
+
+
+def test_peer_that_is_not_installed_is_named(capsys, monkeypatch):
+    def missing(self):
+        raise ImportError("No module named 'jax'")
+
+    monkeypatch.setattr(peers.JAX, "__init__", missing)
+    assert main([*QUICK[:-2], "jax"]) == 0
+    assert "JAX: left out, No module named 'jax'" in capsys.readouterr().out
+
+
+def test_peer_that_does_other_work_fails_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(turns, "LOSS_TOLERANCE", 0.0)
+    assert main(QUICK) == 1
+    assert "NumPy: ERROR, no time counts: loss is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
+        (["--chart", "bench.gif"], "does not end in .png or .svg"),
+        (["--runs", "0"], "not a whole number of 1 or more"),
+        (["--data", "nothing.npz"], "cannot read --data"),
+        (["--save", "x.npz"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_use_is_said_in_one_line(arguments, words, capsys):
+    assert main(["bench", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_help_names_every_peer(capsys):
+    assert main(["bench", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in _PEERS)
+    assert {getattr(peers, name) for name in _PEERS.values()} == set(peers.PEERS)
