@@ -513,13 +513,12 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         if net is None or made_of != settings:
             net = self._new_network(settings, net)
             self._net = settings, net
+            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
         net.n_threads = self.n_threads
-        for name, own in (("coefs_", net._weights), ("intercepts_", net._biases)):
-            given = getattr(self, name)
-            if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has put others in their place
-                for parameter, values in zip(own, given, strict=True):
-                    parameter[...] = values
-                setattr(self, name, list(own))
+        own, given = net._weights + net._biases, [*self.coefs_, *self.intercepts_]
+        if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has put others in their place
+            net._fill(self.coefs_, self.intercepts_)
+            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
         return net
 
     def _settings(self) -> dict[str, Any]:
@@ -537,7 +536,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
     def _new_network(self, settings: dict[str, Any], before: Network | None) -> Network:
         """Return a network that goes on with what another one, or a pickle, remembers."""
-        net = self._kind_of_network()(**settings)
+        net = self._kind_of_network()._of(self.coefs_, self.intercepts_, **settings)
         passes, progress = self.__dict__.pop("_memory", (0, None))
         if before is not None:
             passes, progress = before._passes, before._progress

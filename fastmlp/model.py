@@ -164,7 +164,16 @@ input_dropout, input_noise
         self._regularization_seed = regularization_seed(self.seed)
         self._passes = 0  # over any rows, by fit and train_batch
         self._progress: Progress | None = None
-        self._make(*initial_parameters(self.layers, self.init, self.seed))
+        given = self.__dict__.pop("_given", None)
+        self._make(*(given or initial_parameters(self.layers, self.init, self.seed)))
+
+    @classmethod
+    def _of(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
+        """Return a network with copies of these parameters: of a large one the first draw would take a while."""
+        net = cls.__new__(cls)
+        net.__dict__["_given"] = weights, biases
+        cls.__init__(net, **settings)
+        return net
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and "_weights" in vars(self):

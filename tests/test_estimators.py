@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from fastmlp import MLPClassifier, MLPRegressor, reference
 from fastmlp.callbacks import EarlyStopping, TimeLimit
@@ -39,6 +40,13 @@ def network(request, monkeypatch):
     """Have the network in NumPy, which needs no compiler, where a test does not ask for the compiled one."""
     if "compiled" not in request.keywords:
         monkeypatch.setattr("fastmlp.estimators._MLP._network_class", reference.MLP)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep NumPy's matrix products, which are small, from waiting for other threads."""
+    with threadpool_limits(1):
+        yield
 
 
 compiled = pytest.mark.compiled
@@ -64,9 +72,8 @@ def same_bits(one, other):
 # --- the face ---------------------------------------------------------------------------------------------------------
 
 
-CHECKED = [MLPClassifier(), MLPRegressor()] + [
-    kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")
-]
+CHECKED = [MLPClassifier(), MLPRegressor()]
+CHECKED_SLOWLY = [kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")]
 
 
 @brief
@@ -80,7 +87,7 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.slow
 @brief
 @pytest.mark.filterwarnings("ignore:.*batch_size.*:UserWarning", "ignore:X does not have valid feature:UserWarning")
-@parametrize_with_checks(CHECKED)
+@parametrize_with_checks([*CHECKED, *CHECKED_SLOWLY])
 def test_scikit_learn_checks_of_the_compiled_network(estimator, check):
     check(estimator)
 

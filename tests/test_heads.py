@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from heads import ALL_ACTIVATIONS, HEADS, data_for, network
 from nets import refused, snapshot
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, mean_poisson_deviance, r2_score
 
+import fastmlp
 from fastmlp.reference import MLP
 
 X = np.random.default_rng(0).random((6, 4))
@@ -136,6 +137,25 @@ def test_numbers(head):
         net.predict_proba(X)
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_counts(n_outputs):
+    net = MLP([3, 4, n_outputs], output="exp", activation="tanh", dtype="float64")
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), np.random.default_rng(1).poisson(2.0, (30, n_outputs))
+    p = net.predict(X).reshape(y.shape)
+    assert (p > 0).all()
+    assert net.evaluate(X, y)["loss"] == pytest.approx(mean_poisson_deviance(y.ravel(), p.ravel()) / 2, rel=1e-12)
+    _, (_, dw), _ = net.gradients(X, y)
+    w, step = net.weights[1], 1e-6
+    w[0, 0] += step
+    above = net.evaluate(X, y)["loss"]
+    w[0, 0] -= 2 * step
+    assert dw[0, 0] == pytest.approx((above - net.evaluate(X, y)["loss"]) / (2 * step), rel=1e-6)
+    with refused(ValueError, "y has -1.0 in row 2, but counts are 0 or more"):
+        net.evaluate(X, np.where(np.arange(30)[:, None] == 2, -1, y))
+    with refused(ValueError, "output='exp' is not supported yet by the compiled network"):
+        fastmlp.MLP([3, 1], output="exp")
+
+
 def test_large_logits_do_not_overflow():
     net = MLP([1, 1], output="logistic")
     net.weights[0][:] = 1
@@ -235,7 +255,7 @@ def test_settings_are_kept_as_given(tmp_path):
         ({"activation": ["relu", None]}, TypeError, "activation[1] must be one of"),
         ({"activation": None}, TypeError, "activation must be one of"),
         ({"output": "sigmoid"}, ValueError, "did you mean 'logistic'?"),
-        ({"output": None}, TypeError, "output must be one of 'softmax', 'logistic', 'identity', not None"),
+        ({"output": None}, TypeError, "output must be one of 'softmax', 'logistic', 'identity', 'exp', not None"),
         ({"label_smoothing": 1}, ValueError, "label_smoothing must be 0 or more and below 1, not 1"),
         ({"label_smoothing": 0.1, "output": "logistic"}, ValueError, "label_smoothing is for output='softmax', not"),
         ({"l2": -1}, ValueError, "l2 must be 0 or more and finite, not -1"),

@@ -244,3 +244,12 @@ def test_an_optimizer_of_ones_own():
     take_steps(optimizer, w, np.array([[5.0, -0.1]]))
     np.testing.assert_allclose(w, [0.99, 1.01])
     assert optimizer.formula == "sign_sgd"
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_eps_hat_is_not_corrected_for_the_start(kind):
+    rates, steps = np.full(3, 0.1), np.arange(1, 4)
+    plain, hat = (kind(eps=0.01, eps_hat=eps_hat).coefficients(steps, rates) for eps_hat in (False, True))
+    np.testing.assert_array_equal(hat[:, 1], 0.01)
+    np.testing.assert_allclose(plain[:, 1], 0.01 * np.sqrt(1 - 0.999**steps))
+    np.testing.assert_array_equal(np.delete(hat, 1, axis=1), np.delete(plain, 1, axis=1))
