@@ -685,7 +685,7 @@ FORMS = {
 
 
 @cache
-def train_loop(rows, hidden, head, optimizer=None):
+def train_loop(rows, hidden, head, optimizer):
     """Give the minibatch loop of a kind of rows, hidden layers, head and optimizer; None is plain SGD.
 
     It is compiled at its first call.

@@ -16,6 +16,8 @@ import pytest
 import fastmlp
 from fastmlp import datasets
 from fastmlp.cli import main
+from fastmlp.optimizers import SGD
+from fastmlp.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-W", "error", "-m", "fastmlp"]
@@ -108,10 +110,24 @@ def test_defaults(recorded, capsys):
         "dtype": "float32",
         "epochs": 10,
         "batch_size": 64,
-        "learning_rate": 0.1,
+        "optimizer": SGD(learning_rate=0.1),
     }
     assert {name: recorded[name] for name in expected} == expected
     assert len(epoch_lines(capsys.readouterr().out)) == 10
+
+
+def test_a_preset_says_what_options_do_not(recorded, capsys):
+    assert main("train --data digits --preset fast --epochs 2".split()) == 0
+    fast = PRESETS["fast"]
+    assert recorded["layers"] == [64, *fast.hidden, 10]
+    assert recorded["epochs"] == 2
+    assert (recorded["optimizer"], recorded["schedule"]) == (fast.optimizer, fast.schedule)
+    assert f"batch {fast.batch_size}, SGD 0.4" in capsys.readouterr().out
+
+
+def test_an_unknown_preset_is_an_error(capsys):
+    assert main(["train", "--preset", "best"]) == 2
+    assert "'best'" in capsys.readouterr().err
 
 
 def test_options_reach_the_network(recorded, capsys):
@@ -128,7 +144,7 @@ def test_options_reach_the_network(recorded, capsys):
         "n_threads": 1,
         "epochs": 3,
         "batch_size": 100,
-        "learning_rate": 0.5,
+        "optimizer": SGD(learning_rate=0.5),
     }
     assert {name: recorded[name] for name in expected} == expected
     plan = "64-16-8-10 logistic, 1,437 training and 360 test rows, batch 100, SGD 0.5, seed 7, 1 thread"

@@ -74,7 +74,7 @@ class Run:
         coefficients[:, RATE] = rate
 
         def call(rank, epochs):
-            epoch.train_loop(self.kind, self.hidden, "softmax")(
+            epoch.train_loop(self.kind, self.hidden, "softmax", None)(
                 self.params, space.gradient, self.params[:0], space.work, space.notes[rank], space.marks[rank],
                 space.links[rank], space.taken[rank], space.features[rank], space.sums,
                 losses, hits, penalties, space.row_loss, space.row_hit, space.control, space.meetings,

@@ -51,9 +51,9 @@ def fits(dtype):
 for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
-    "train_dense": epoch.train_loop("dense", "plain", "softmax"),
-    "train_dense_sloped_softmax": epoch.train_loop("dense", "sloped", "softmax"),
-    "train_packed": epoch.train_loop("packed", "plain", "softmax"),
+    "train_dense": epoch.train_loop("dense", "plain", "softmax", None),
+    "train_dense_sloped_softmax": epoch.train_loop("dense", "sloped", "softmax", None),
+    "train_packed": epoch.train_loop("packed", "plain", "softmax", None),
     "infer_dense": epoch.infer_loop("dense", "plain", "softmax"),
     "infer_dense_sloped_softmax": epoch.infer_loop("dense", "sloped", "softmax"),
     "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
