@@ -44,7 +44,7 @@ def search(estimator):
 WORK = {  # data, settings, what is fitted, times that it must be faster
     "mnist": (mnist, {"max_iter": 10}, None, 5),
     "digits": (digits, {"max_iter": 1000}, None, 5),
-    "words": (bag_of_words, {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 1}, None, 100),
+    "words": (bag_of_words, {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 10}, None, 100),
     "search": (digits, {"max_iter": 100}, search, 4),
 }
 
