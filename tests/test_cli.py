@@ -117,7 +117,7 @@ def test_defaults(recorded, capsys):
 
 
 def test_a_preset_says_what_options_do_not(recorded, capsys):
-    assert main("train --data digits --preset fast --epochs 2".split()) == 0
+    assert main(["train", "--data", "digits", "--preset", "fast", "--epochs", "2"]) == 0
     fast = PRESETS["fast"]
     assert recorded["layers"] == [64, *fast.hidden, 10]
     assert recorded["epochs"] == 2
@@ -568,7 +568,7 @@ def test_names_beyond_ascii_on_an_ascii_terminal(tmp_path):
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path, monkeypatch, capsys):
-    def press(self, X, first_layer):
+    def press(self, *_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fastmlp.MLP, "_prepare", press)
