@@ -15,7 +15,7 @@ from fastmlp.kernels import jit
 ROOT = Path(__file__).resolve().parents[2]
 
 ENTRIES = (
-    "infer_dense", "infer_dense_sloped_softmax", "pack_rows",
+    "infer_dense", "infer_dense_sloped_softmax", "infer_sparse", "infer_sparse_sloped_softmax", "pack_rows",
     "train_dense", "train_dense_sloped_softmax", "train_packed",
 )  # fmt: skip
 
@@ -56,6 +56,8 @@ kernels = {
     "train_packed": epoch.train_loop("packed", "plain", "softmax", None),
     "infer_dense": epoch.infer_loop("dense", "plain", "softmax"),
     "infer_dense_sloped_softmax": epoch.infer_loop("dense", "sloped", "softmax"),
+    "infer_sparse": epoch.infer_loop("sparse", "plain", "softmax"),
+    "infer_sparse_sloped_softmax": epoch.infer_loop("sparse", "sloped", "softmax"),
     "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
 }
 print(json.dumps({
@@ -88,7 +90,7 @@ def test_one_signature_a_dtype(cold):
     said, _ = cold
     for name in ENTRIES:
         assert said[name]["hits"] == 0
-        assert said[name]["dtypes"] == (["int64"] * 2 if name == "count_rows" else ["float32", "float64"])
+        assert said[name]["dtypes"] == ["float32", "float64"]
     assert said["forward"]["dtypes"] == said["update"]["dtypes"] == ["float32", "float64"]
 
 
