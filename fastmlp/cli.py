@@ -267,8 +267,8 @@ def _add_train_options(train: _Parser) -> None:
     add(
         "--preset",
         choices=_PRESETS,
-        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate more in a "
-        "minute or two; other options change what they name",
+        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate 98.6 %% "
+        "in a minute; other options change what they name",
     )
     add(
         "--init",
