@@ -192,8 +192,10 @@ class MLP(Network):  # noqa: D101
         numbers = [self.label_smoothing, noise, self._regularization_seed, first_epoch % 2**32, *np.ravel(pairs)]
         return np.array(numbers, np.float64)
 
-    def _prepare_inference(self, X: Any) -> None:
-        self._infer(X, epoch.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
+    def _prepare_inference(self, X: Any) -> Rows:
+        rows = rows_to_train(X, self.first_layer, self._layout.widths[0], self._team_size(X.shape[0]))
+        self._infer(rows, epoch.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
+        return rows
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
@@ -342,8 +344,9 @@ class MLP(Network):  # noqa: D101
 
         Each thread has a part of them, in calls between which Ctrl-C is heard.
         """
-        rows = rows_in_place(X, self.first_layer, self._layout.widths[0])
-        infer, n_rows = epoch.infer_loop(rows.kind, self._hidden, self._kernel_head), n_rows or rows.n_rows
+        rows = X if isinstance(X, Rows) else rows_in_place(X, self.first_layer, self._layout.widths[0])
+        kind = "sparse" if rows.kind == "packed" else rows.kind  # one loop takes both
+        infer, n_rows = epoch.infer_loop(kind, self._hidden, self._kernel_head), n_rows or rows.n_rows
         none, bad_row = self._params[:0], np.full(1, -1)
         if targets is None:
             targets = self._no_targets

@@ -59,8 +59,9 @@ class Network(Model):  # noqa: D101
         """Return X as `_train` takes it, for steps of this kind."""
         return X
 
-    def _prepare_inference(self, X: Any) -> None:
-        """Do what takes long the first time that the network predicts."""
+    def _prepare_inference(self, X: Any) -> Any:
+        """Return a checked X as it is best looked at many times, and do what takes long the first time."""
+        return X
 
     def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
         """Return how many epochs may go into one call of `_train` when nobody looks in between."""
@@ -179,7 +180,7 @@ class Network(Model):  # noqa: D101
         with self._training():
             data = self._prepare(X_, self.first_layer, course.optimizer, clipping)
             if validation is not None:
-                self._prepare_inference(validation[0])
+                validation = self._prepare_inference(validation[0]), validation[1]
             if resume:
                 fit.epoch, fit.learning_rate_factor = course.epochs, course.learning_rate_factor
                 fit.history = replace(copy.deepcopy(self.history), interrupted=False)

@@ -52,6 +52,11 @@ class Rows:
     starts: npt.NDArray[np.int64]
     index: npt.NDArray[Any]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features, as those of X."""
+        return self.n_rows, self.n_features
+
     def most_numbers(self, n_rows: int) -> int:
         """Return how many numbers any `n_rows` of the CSR rows have, at most; 0 for other kinds."""
         if self.kind != "csr":

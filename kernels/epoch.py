@@ -32,8 +32,8 @@ from .rows import (
     fetch_row,
     look_for_bad,
     look_for_nothing,
-    pack_numbers,
     read_in_place,
+    read_or_pack,
     read_packed,
     widen_rows,
 )
@@ -224,7 +224,8 @@ def inference(name, first_layer, hidden, head):
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
         for first in range(first_row, last_row, chunk):
             rows = min(chunk, last_row - first)
-            look(bad_row, x, first, first + rows, plan[0, N_IN])
+            if len(starts) == 0:  # packed rows have been looked at
+                look(bad_row, x, first, first + rows, plan[0, N_IN])
             take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
             first_forward(
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
@@ -285,8 +286,11 @@ def dense_update(in_place):
 
 
 def packed_forward(in_place, fetch):
-    """Build the first layer's products of packed rows, read in place or from where they were brought."""
-    forward_packed = sparse_forward(fetch)
+    """Build the first layer's products of packed rows, read in place or from where they were brought.
+
+    None is in place where X is packed.
+    """
+    forward_packed, either = sparse_forward(fetch), in_place is None
 
     @part
     def first_forward(
@@ -296,7 +300,7 @@ def packed_forward(in_place, fetch):
         row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
         h, b, n_in, pitch, places = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH], (2 * len(plan) + 1) * chunk
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
-        rows_in = x if in_place else work
+        rows_in = x if in_place or (either and len(starts) > 0) else work
         forward_packed(
             work, h, rows_in, notes, places, marks, weights, w, w_pitch, params, b, n_in, pitch, row, end_row,
             column, end_column, floor, x, starts, orders, at + rows,
@@ -360,7 +364,7 @@ TRAIN_ROWS = {
 }
 INFER_ROWS = {
     "dense": (look_for_bad, read_in_place, dense_forward(True)),
-    "sparse": (look_for_bad, pack_numbers, packed_forward(False, fetch_nothing)),
+    "sparse": (look_for_bad, read_or_pack, packed_forward(None, fetch_nothing)),
     "bytes": (look_for_nothing, widen_rows, dense_forward(False)),
     "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
     "csr": (look_for_nothing, read_csr, csr_first_forward),

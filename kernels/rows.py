@@ -242,6 +242,15 @@ def read_packed(notes, marks, work, x, starts, index, orders, at, rows, n_in, en
             marks[row * n_words + word] = index[start + word]
 
 
+@part
+def read_or_pack(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale):
+    """Let the products read packed rows where they are; bring others, packed."""
+    if len(starts) > 0:
+        read_packed(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale)
+    else:
+        pack_numbers(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_at, scale)
+
+
 # What comes after: a row is fetched while another is worked on, for memory is slower than the sums -------------------
 
 
