@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.heads import Targets
-from fastmlp.kernels import epoch
+from fastmlp.kernels import epoch, tables
 from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
 from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.network import Network
@@ -65,7 +65,7 @@ class MLP(Network):  # noqa: D101
             raise ValueError("output='exp' is not supported yet by the compiled network; fastmlp.reference.MLP has it")
         self._layout = Layout(self.layers, self.dtype)
         plain = set(self.activations) <= {"relu", "identity"}
-        self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.epoch` names it, to predict and to train
+        self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.layers` names it, to predict and to train
         self._hidden_in_training = "plain" if plain and not any(self.dropout_rates[1:]) else "sloped"
         self._kernel_head = "smoothed softmax" if self.label_smoothing else self.output
         self._params = aligned_zeros(self._layout.size, self.dtype)
@@ -194,7 +194,7 @@ class MLP(Network):  # noqa: D101
 
     def _prepare_inference(self, X: Any) -> Rows:
         rows = rows_to_train(X, self.first_layer, self._layout.widths[0], self._team_size(X.shape[0]))
-        self._infer(rows, epoch.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
+        self._infer(rows, tables.LABELS, predicted=np.empty(self.layers[-1], np.int64), n_rows=1)
         return rows
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
@@ -216,7 +216,7 @@ class MLP(Network):  # noqa: D101
         optimizer, long = self._by_blocks(descent.optimizer, descent.clipping), batch_size > _CHUNK
         whole = long or descent.clipping.norm is not None
         if optimizer is None:
-            mode, slots, whole = epoch.ACCUMULATE | epoch.COMMIT if long else 0, None, False
+            mode, slots, whole = tables.ACCUMULATE | tables.COMMIT if long else 0, None, False
         else:
             mode, slots, long = 0, optimizer.slots, False
         size = 1 if on_step is None else self._training_size(batch_size)
@@ -235,7 +235,7 @@ class MLP(Network):  # noqa: D101
                         if on_step is None:
                             return True
                         show()  # a callback may look at the network
-                        return on_step(int(control[epoch.STEPS]))
+                        return on_step(int(control[tables.STEPS]))
 
                     if brief:  # over before anybody could look or press Ctrl-C
                         call(0, size, len(orders))
@@ -248,10 +248,10 @@ class MLP(Network):  # noqa: D101
                             release=space.release,
                         )
             finally:
-                outcome.steps = int(control[epoch.STEPS])
+                outcome.steps = int(control[tables.STEPS])
             if space.waited > _CROWDED:
                 self._alone = _ALONE_CALLS
-            if control[epoch.RESULT] == epoch.NOT_FINITE:
+            if control[tables.RESULT] == tables.NOT_FINITE:
                 bad = outcome.steps // n_batches
                 outcome.bad_loss = float(outcome.losses[bad] + outcome.penalties[bad])
 
@@ -292,7 +292,7 @@ class MLP(Network):  # noqa: D101
             space.reset()
             outcome, order = Outcome.of(1), np.arange(rows.n_rows)[None, :]
             descent, settings = _no_descent(1, row_weights), self._plain_settings
-            call = self._call(space, outcome, rows, y, order, rows.n_rows, epoch.ACCUMULATE, None, descent, settings)
+            call = self._call(space, outcome, rows, y, order, rows.n_rows, tables.ACCUMULATE, None, descent, settings)
             if self._seconds(rows.n_rows, 1) < _CALL_SECONDS:
                 call(0, 1, 1)
             else:
@@ -307,7 +307,7 @@ class MLP(Network):  # noqa: D101
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
-        self._infer(X, epoch.LOSSES, targets=as_kernel_input(y), losses=losses, hits=hits)
+        self._infer(X, tables.LOSSES, targets=as_kernel_input(y), losses=losses, hits=hits)
         return losses, hits
 
     def _probabilities(self, X: Any) -> Floats:
@@ -320,12 +320,12 @@ class MLP(Network):  # noqa: D101
             predicted = np.empty(X.shape[0], np.int64)
         else:
             predicted = np.empty((X.shape[0], self.layers[-1]), np.int64)
-        self._infer(X, epoch.LABELS, predicted=predicted.reshape(-1))
+        self._infer(X, tables.LABELS, predicted=predicted.reshape(-1))
         return self._head.as_handed_in(predicted)
 
     def _numbers(self, X: Any, n_columns: int) -> Floats:
         numbers = np.empty((X.shape[0], n_columns), self.dtype)
-        self._infer(X, epoch.NUMBERS, numbers=numbers.reshape(-1))
+        self._infer(X, tables.NUMBERS, numbers=numbers.reshape(-1))
         return numbers
 
     def _infer(

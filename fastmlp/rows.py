@@ -1,8 +1,8 @@
 """The rows of X as the kernels read them: in place, or made small once where that is faster.
 
-There are these kinds, each with kernels of its own in `fastmlp.kernels.epoch`: "dense" numbers, read in place; "sparse"
-ones, read in place too, whose zeros are looked for batch by batch; "packed" ones, copied once without their zeros;
-"bytes" and "sparse bytes", which are scaled as they are read; and "csr".
+There are these kinds, each with kernels of its own in `fastmlp.kernels.first_layer`: "dense" numbers, read in place;
+"sparse" ones, read in place too, whose zeros are looked for batch by batch; "packed" ones, copied once without their
+zeros; "bytes" and "sparse bytes", which are scaled as they are read; and "csr".
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import csr, descent, epoch, rows, team, tile
+from fastmlp.kernels import csr, descent, rows, tables, team, tile
 from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
@@ -67,7 +67,7 @@ class Workspace:
         n_layers = len(layout.shapes)
         self.chunk, self.kind = chunk, kind
         self._lanes = layout.lanes
-        plan = np.zeros((n_layers, epoch.FIELDS), np.int64)
+        plan = np.zeros((n_layers, tables.FIELDS), np.int64)
         at = max(*layout.pitches, layout.lanes * tile.VECTORS)
         for layer, ((fan_in, fan_out), width, pitch) in enumerate(
             zip(layout.shapes, layout.widths, layout.pitches, strict=True)
@@ -78,8 +78,8 @@ class Workspace:
             h, at = at, at + chunk * pitch
             d, at = (h, at) if last else (at, at + chunk * pitch)  # the last deltas are made in place
             t, at = (0, at) if layer == 0 else (at, at + width * layout.lanes * layout.pitches[layer - 1])
-            plan[layer, epoch.SLOPE], at = (at, at + chunk * pitch) if sloped else (0, at)
-            plan[layer, : epoch.BY_COLUMNS] = (
+            plan[layer, tables.SLOPE], at = (at, at + chunk * pitch) if sloped else (0, at)
+            plan[layer, : tables.BY_COLUMNS] = (
                 fan_in, fan_out, width, pitch, layout.w[layer], layout.b[layer], h, d, t, function, pitch
             )  # fmt: skip
         staged = at  # where rows are brought, apart for each thread
@@ -101,9 +101,9 @@ class Workspace:
         self._slots, self._size = slots or 0, layout.size
         row = np.arange(chunk)[:, None]
         notes = np.zeros((2 * n_layers + 2, chunk), np.int64)
-        pitches = plan[:, epoch.PITCH]
-        notes[1:n_layers] = (plan[:-1, epoch.H] + row * pitches[:-1]).T
-        notes[n_layers : 2 * n_layers] = (plan[:, epoch.D] + row * pitches).T
+        pitches = plan[:, tables.PITCH]
+        notes[1:n_layers] = (plan[:-1, tables.H] + row * pitches[:-1]).T
+        notes[n_layers : 2 * n_layers] = (plan[:, tables.D] + row * pitches).T
         self.notes = []
         for rank in range(n_threads):
             notes[0] = staged + (rank * chunk + row[:, 0]) * row_pitch
@@ -121,7 +121,7 @@ class Workspace:
             self.links = [np.zeros(n_turned, np.uint64) for _ in range(n_threads)]
         self.row_loss = np.zeros(chunk, np.float64)
         self.row_hit = np.zeros(chunk, np.bool_)
-        self.control = np.zeros(epoch.CONTROLS, np.int64)
+        self.control = np.zeros(tables.CONTROLS, np.int64)
         self.meetings = np.zeros(LINE // 8, np.int64)
 
     @staticmethod
@@ -136,22 +136,22 @@ class Workspace:
         def share(n: int) -> tuple[int, int]:
             return n * rank // n_threads, n * (rank + 1) // n_threads
 
-        by_columns = (plan[:, epoch.WIDTH] >= 2 * n_threads) & (n_threads > 1)
+        by_columns = (plan[:, tables.WIDTH] >= 2 * n_threads) & (n_threads > 1)
         by_columns[0] &= kind not in CSR
         for layer, (row, columns) in enumerate(zip(plan, by_columns, strict=True)):
-            squares = -(-row[epoch.N_IN] // lanes)
+            squares = -(-row[tables.N_IN] // lanes)
             first, last = (0, squares) if columns else share(squares)
-            row[epoch.IN : epoch.END_IN + 1] = first * lanes, min(last * lanes, row[epoch.N_IN])
-            row[epoch.COLUMN : epoch.END_COLUMN + 1] = share(row[epoch.WIDTH]) if columns else (0, row[epoch.WIDTH])
-            row[epoch.BY_COLUMNS] = columns
-            row[epoch.MEET] = columns or (n_threads > 1 and any(by_columns[layer + 1 : layer + 2]))
+            row[tables.IN : tables.END_IN + 1] = first * lanes, min(last * lanes, row[tables.N_IN])
+            row[tables.COLUMN : tables.END_COLUMN + 1] = share(row[tables.WIDTH]) if columns else (0, row[tables.WIDTH])
+            row[tables.BY_COLUMNS] = columns
+            row[tables.MEET] = columns or (n_threads > 1 and any(by_columns[layer + 1 : layer + 2]))
         by_rows = True  # whether there are deltas divided by rows, as the last layer's are, since the last meeting
         for layer in range(len(plan) - 1, 0, -1):
             by_columns_before = by_columns[layer] and layer < len(plan) - 1
             meet = by_columns[layer - 1] or by_columns_before
-            plan[layer, epoch.MEET_BACK] = meet
+            plan[layer, tables.MEET_BACK] = meet
             by_rows = (by_rows and not meet) or not by_columns[layer - 1]
-        plan[0, epoch.MEET_BACK] = by_rows
+        plan[0, tables.MEET_BACK] = by_rows
         return plan
 
     @contextmanager
@@ -164,12 +164,12 @@ class Workspace:
         """
         copies = []
         for plan in self.plans:
-            w, pitch, own_pitch, n_in = plan[0, [epoch.W, epoch.PITCH, epoch.OWN_PITCH, epoch.N_IN]]
+            w, pitch, own_pitch, n_in = plan[0, [tables.W, tables.PITCH, tables.OWN_PITCH, tables.N_IN]]
             if own_pitch:
-                column, end = plan[0, [epoch.COLUMN, epoch.END_COLUMN]] * self._lanes
+                column, end = plan[0, [tables.COLUMN, tables.END_COLUMN]] * self._lanes
                 shared = [params] if memory is None else [params, *memory.reshape(self._slots, self._size)]
                 for k, flat in enumerate(shared):
-                    start = plan[0, epoch.OWN] + column + k * plan[0, epoch.SLOT]
+                    start = plan[0, tables.OWN] + column + k * plan[0, tables.SLOT]
                     own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
                     copies.append((own, flat[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
 
@@ -187,15 +187,15 @@ class Workspace:
     def _give_own_weights(self, at: int, slots: int) -> int:
         """Note places for each thread's own columns of the first weights, memory and deltas; return the end of them."""
         for plan in self.plans:
-            first, column = plan[0], plan[0, epoch.COLUMN] * self._lanes
-            if first[epoch.BY_COLUMNS]:
-                pitch = first[epoch.END_COLUMN] * self._lanes - column
-                first[epoch.OWN] = at - column
-                first[epoch.OWN_PITCH] = pitch
-                first[epoch.SLOT] = pitch * first[epoch.N_IN] + _FAR
-                at += first[epoch.SLOT] * (1 + slots)
+            first, column = plan[0], plan[0, tables.COLUMN] * self._lanes
+            if first[tables.BY_COLUMNS]:
+                pitch = first[tables.END_COLUMN] * self._lanes - column
+                first[tables.OWN] = at - column
+                first[tables.OWN_PITCH] = pitch
+                first[tables.SLOT] = pitch * first[tables.N_IN] + _FAR
+                at += first[tables.SLOT] * (1 + slots)
                 if len(plan) > 1:
-                    first[epoch.D], first[epoch.D_PITCH] = at - column, pitch
+                    first[tables.D], first[tables.D_PITCH] = at - column, pitch
                     at += pitch * self.chunk + _FAR
         return int(at)
 
@@ -204,12 +204,12 @@ class Workspace:
         for plan in self.plans:
             at += _FAR
             for layer in plan:
-                layer[epoch.G] = at
+                layer[tables.G] = at
                 if whole:
-                    first, last, column, end = layer[[epoch.IN, epoch.END_IN, epoch.COLUMN, epoch.END_COLUMN]]
+                    first, last, column, end = layer[[tables.IN, tables.END_IN, tables.COLUMN, tables.END_COLUMN]]
                     pitch = (end - column) * self._lanes
-                    layer[epoch.G] -= first * pitch + column * self._lanes
-                    layer[epoch.G_PITCH] = pitch
+                    layer[tables.G] -= first * pitch + column * self._lanes
+                    layer[tables.G_PITCH] = pitch
                     at += (last - first + 1) * pitch  # the last row is that of the biases
             if not whole:
                 at += descent.BLOCK_ROWS * descent.BLOCK_VECTORS * self._lanes
@@ -218,9 +218,9 @@ class Workspace:
     def _give_sums(self) -> int:
         """Note places for the sums of squares; return how many there are, with what fills the last vector."""
         n_sums = 0
-        for layer, (n_in, width) in enumerate(self.plans[0][:, [epoch.N_IN, epoch.WIDTH]]):
+        for layer, (n_in, width) in enumerate(self.plans[0][:, [tables.N_IN, tables.WIDTH]]):
             for plan in self.plans:
-                plan[layer, epoch.SUMS] = n_sums
+                plan[layer, tables.SUMS] = n_sums
             n_sums += width * (-(-n_in // self._lanes) + 1)
         in_vector = LINE // 8
         return -(-int(n_sums) // in_vector) * in_vector
@@ -238,7 +238,7 @@ class Workspace:
 
     def stop(self) -> None:
         """Ask the team to stop before its next update."""
-        self.control[epoch.STOP] = 1
+        self.control[tables.STOP] = 1
 
     def release(self) -> None:
         """Let every thread of the team pass every barrier."""

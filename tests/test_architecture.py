@@ -33,7 +33,11 @@ RANKS = {
     "limits": 3,
     "team": 3,
     "descent": 4,
-    "epoch": 5,
+    "tables": 0,
+    "first_layer": 5,
+    "layers": 5,
+    "steps": 5,
+    "epoch": 6,
     "__init__": 6,
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from fastmlp.kernels import activations, dense, epoch, losses, simd, tile
+from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.layout import Layout
 from fastmlp.rows import rows_in_place, rows_to_train
@@ -271,12 +271,12 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 @linux
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
 @pytest.mark.parametrize(
-    ("chunk", "mode", "norm"), [(7, 0, np.inf), (7, 0, 0.1), (3, epoch.ACCUMULATE | epoch.COMMIT, np.inf)]
+    ("chunk", "mode", "norm"), [(7, 0, np.inf), (7, 0, 0.1), (3, tables.ACCUMULATE | tables.COMMIT, np.inf)]
 )
 @pytest.mark.parametrize(
     ("kind", "hidden", "head", "optimizer"),
     [
-        *((kind, "plain", "softmax", None) for kind in epoch.TRAIN_ROWS),
+        *((kind, "plain", "softmax", None) for kind in first_layer.TRAIN_ROWS),
         ("dense", "sloped", "logistic", None),
         *((kind, "plain", "softmax", "adam") for kind in ("dense", "packed", "csr")),
     ],
@@ -318,7 +318,7 @@ def test_training_and_inference_stay_inside(
         a.x, a.starts, a.index, a.targets, a.row_weights, a.orders, a.coefficients.reshape(4, -1), plan, a.settings,
         n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
     )  # fmt: skip
-    assert a.control[epoch.STEPS] == 4
+    assert a.control[tables.STEPS] == 4
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
     answers = guarded({
         "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
@@ -333,7 +333,7 @@ def test_training_and_inference_stay_inside(
         arrays = {"x": rows_in_place(X, "sparse", 8).x, "work": space.work, "notes": space.notes[0]}
         vars(a).update(guarded(arrays | {"plan": space.plans[0].ravel()}))
         plan = a.plan.reshape(space.plans[0].shape)
-    for inference in (epoch.NUMBERS, epoch.LABELS, epoch.LOSSES):
+    for inference in (tables.NUMBERS, tables.LABELS, tables.LOSSES):
         epoch.infer_loop(kind, hidden, head)(
             *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
             a.params, plan, a.settings, a.meetings, 0, n_rows, chunk, 0.01, inference,

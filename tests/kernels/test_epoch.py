@@ -8,13 +8,13 @@ import pytest
 from scipy import sparse
 
 from fastmlp import reference
-from fastmlp.kernels import epoch
+from fastmlp.kernels import epoch, first_layer, tables
 from fastmlp.kernels.optimizers import RATE
 from fastmlp.layout import Layout, aligned_zeros
 from fastmlp.rows import rows_in_place, rows_to_train
 from fastmlp.workspace import Workspace
 
-FUSED, ACCUMULATED = 0, epoch.ACCUMULATE | epoch.COMMIT
+FUSED, ACCUMULATED = 0, tables.ACCUMULATE | tables.COMMIT
 SCALE = 1 / 255  # of bytes
 PLAIN_KINDS = ("dense", "bytes", "packed", "sparse bytes", "csr")
 SETTINGS = np.array([0.0, 0, 0, 0, *[0, 1] * 12])  # nothing is smoothed, nothing disturbed
@@ -133,7 +133,7 @@ def assert_close(got, expected, dtype):
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 29])
 @pytest.mark.parametrize(
-    ("kind", "activation"), [*((kind, "relu") for kind in epoch.TRAIN_ROWS), ("dense", "logistic")]
+    ("kind", "activation"), [*((kind, "relu") for kind in first_layer.TRAIN_ROWS), ("dense", "logistic")]
 )
 def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_size, kind):
     run = Run(rng, dtype, layers, activation, kind=kind)
@@ -143,8 +143,8 @@ def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_
     assert_close([got_losses], [losses], dtype)
     np.testing.assert_array_equal(got_hits, hits)
     assert not run.padding(run.params).any()  # what is added to rows stays zero
-    assert run.space.control[epoch.STEPS] == 3 * -(-29 // batch_size)
-    assert run.space.control[epoch.RESULT] == epoch.FINISHED
+    assert run.space.control[tables.STEPS] == 3 * -(-29 // batch_size)
+    assert run.space.control[tables.RESULT] == tables.FINISHED
 
 
 @pytest.mark.parametrize("layers", NETS, ids=str)
@@ -166,7 +166,7 @@ def test_chunks_of_a_batch_make_one_step(rng, dtype, chunk, batch_size):
     assert_close(run.parameters, parameters, dtype)
     assert_close([got_losses], [losses], dtype)
     np.testing.assert_array_equal(got_hits, hits)
-    assert run.space.control[epoch.STEPS] == 3 * -(-29 // batch_size)
+    assert run.space.control[tables.STEPS] == 3 * -(-29 // batch_size)
 
 
 @pytest.mark.parametrize("chunk", [5, 29])
@@ -174,7 +174,7 @@ def test_gradient_alone_changes_no_parameter(rng, dtype, chunk):
     run = Run(rng, dtype, [7, 13, 3], chunk=chunk, accumulate=True)
     before = run.params.copy()
     stepped, _, _ = run.textbook(29, rate=1, n_epochs=1)
-    run.train(29, rate=1, mode=epoch.ACCUMULATE, n_epochs=1)
+    run.train(29, rate=1, mode=tables.ACCUMULATE, n_epochs=1)
     np.testing.assert_array_equal(run.params, before)
     gradient = run.layout.weights(run.space.gradient) + run.layout.biases(run.space.gradient)
     assert_close(gradient, [p - s for p, s in zip(run.parameters, stepped, strict=True)], dtype)
@@ -189,8 +189,8 @@ def test_a_wish_to_stop_is_met_before_the_next_step(rng, dtype, mode, size):
     run.space.stop()
     run.train(mode=mode)
     np.testing.assert_array_equal(run.params, before)
-    assert run.space.control[epoch.RESULT] == epoch.STOPPED
-    assert run.space.control[epoch.STEPS] == 0
+    assert run.space.control[tables.RESULT] == tables.STOPPED
+    assert run.space.control[tables.STEPS] == 0
 
 
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 8), (ACCUMULATED, 3)])
@@ -205,8 +205,8 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
     losses, _ = run.train(mode=mode, n_epochs=2)
     good_losses, _ = good.train(mode=mode, n_epochs=1)
     np.testing.assert_array_equal(run.params, good.params)
-    assert run.space.control[epoch.RESULT] == epoch.NOT_FINITE
-    assert run.space.control[epoch.STEPS] == 2
+    assert run.space.control[tables.RESULT] == tables.NOT_FINITE
+    assert run.space.control[tables.STEPS] == 2
     assert math.isnan(losses[0])
     assert math.isfinite(good_losses[0])
 
@@ -214,7 +214,7 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 5)])
 @pytest.mark.parametrize("layers", [[3, 1, 2], [17, 33, 10], [40, 200, 3, 130]], ids=str)
-@pytest.mark.parametrize("kind", epoch.TRAIN_ROWS)
+@pytest.mark.parametrize("kind", first_layer.TRAIN_ROWS)
 def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, kind):
     settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
@@ -227,7 +227,7 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
     results = alone.train(mode=mode), team.train(mode=mode)
     np.testing.assert_array_equal(team.params, alone.params)
     np.testing.assert_array_equal(results[1], results[0])
-    assert team.space.control[epoch.STEPS] == 12
+    assert team.space.control[tables.STEPS] == 12
 
 
 # --- inference --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 @pytest.mark.parametrize(
-    ("kind", "activation"), [*((kind, "relu") for kind in epoch.INFER_ROWS), ("dense", "logistic")]
+    ("kind", "activation"), [*((kind, "relu") for kind in first_layer.INFER_ROWS), ("dense", "logistic")]
 )
 def test_inference(rng, dtype, activation, layers, chunk, kind):
     run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "sparse" else kind)
@@ -249,9 +249,9 @@ def test_inference(rng, dtype, activation, layers, chunk, kind):
     n, before = len(run.x), run.params.copy()
     proba, predicted = np.zeros((n, layers[-1]), dtype), np.zeros(n, np.int64)
     losses, hits = np.zeros(n), np.zeros(n, np.bool_)
-    run.infer(epoch.NUMBERS, numbers=proba)
-    run.infer(epoch.LABELS, predicted=predicted)
-    run.infer(epoch.LOSSES, losses=losses, hits=hits)
+    run.infer(tables.NUMBERS, numbers=proba)
+    run.infer(tables.LABELS, predicted=predicted)
+    run.infer(tables.LOSSES, losses=losses, hits=hits)
     assert_close([proba, losses], [reference.softmax(logits), reference.cross_entropy(logits, run.labels)], dtype)
     np.testing.assert_array_equal(predicted, logits.argmax(axis=1))
     np.testing.assert_array_equal(hits, predicted == run.labels)
@@ -265,9 +265,9 @@ def test_inference_of_some_rows_leaves_the_others(rng, dtype, first, last):
     for name, r, rows in (("whole", whole, {}), ("part", run, {"first": first, "last": last})):
         proba, predicted = np.full((34, 3), -5, dtype), np.full(34, -5)
         losses, hits = np.full(34, -5.0), np.zeros(34, np.bool_)
-        r.infer(epoch.NUMBERS, numbers=proba, **rows)
-        r.infer(epoch.LABELS, predicted=predicted, **rows)
-        r.infer(epoch.LOSSES, losses=losses, hits=hits, **rows)
+        r.infer(tables.NUMBERS, numbers=proba, **rows)
+        r.infer(tables.LABELS, predicted=predicted, **rows)
+        r.infer(tables.LOSSES, losses=losses, hits=hits, **rows)
         outputs[name] = proba, predicted, losses, hits
     for got, full in zip(outputs["part"], outputs["whole"], strict=True):
         np.testing.assert_array_equal(got[first:last], full[first:last])
