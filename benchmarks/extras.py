@@ -1,0 +1,161 @@
+"""What each part of training costs beside plain SGD, in turns; Adam beside others; the presets, with several seeds.
+
+python -m benchmarks.extras [--runs N] [--only parts adam fast accurate]
+
+MNIST 784-128-10, batch 64, all cores. A fit is timed whole, divided by its epochs; validation is what a fit with it
+takes longer than one that a callback looks at. Presets: the seconds of training until a test accuracy, and the accuracy
+at the end, for each seed.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+
+from fastmlp import MLP, datasets
+from fastmlp.bench.machine import describe
+from fastmlp.presets import PRESETS
+from fastmlp.threads import available_threads
+
+EPOCHS = 4
+LAYERS, BATCH = [784, 128, 10], 64
+
+PARTS = {  # settings of the network, of the fit
+    "plain SGD": ({}, {}),
+    "momentum": ({}, {"optimizer": "momentum", "learning_rate": 0.05}),
+    "Nesterov": ({}, {"optimizer": "nesterov", "learning_rate": 0.05}),
+    "Adam": ({}, {"optimizer": "adam"}),
+    "AdamW": ({}, {"optimizer": "adamw"}),
+    "RMSprop": ({}, {"optimizer": "rmsprop"}),
+    "Adagrad": ({}, {"optimizer": "adagrad"}),
+    "l2": ({"l2": 1e-4}, {}),
+    "dropout 0.2 + 0.5": ({"input_dropout": 0.2, "dropout": 0.5}, {}),
+    "class weights": ({}, {"class_weight": "balanced"}),
+    "GELU": ({"activation": "gelu"}, {}),
+}
+PRESET_GOALS = {"fast": (0.98, 10), "accurate": (0.987, 5)}
+
+
+def seconds_of(call):
+    """Return how long a call takes, after a pause in which the threads of the last one stop to spin."""
+    time.sleep(0.3)
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turns(calls, runs):
+    """Call each in turn, after a first time that compiles, and return the seconds of each."""
+    for call in calls.values():
+        call()
+    turns = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(runs)]
+    return {name: [turn[name] for turn in turns] for name in calls}
+
+
+def print_ratios(title, seconds, per, base):
+    """Print a table; ratios are those of the bests and the median of those turn by turn."""
+    print(f"\n{title:24} ms (best, median)   over {base} (best, median)")
+    for name, mine in seconds.items():
+        ratio = min(mine) / min(seconds[base]), statistics.median(np.divide(mine, seconds[base]))
+        best, median = 1e3 * min(mine) / per, 1e3 * statistics.median(mine) / per
+        print(f"{name:24} {best:8.1f} {median:8.1f} {ratio[0]:12.2f} {ratio[1]:8.2f}", flush=True)
+
+
+def parts(X, y, test, runs):
+    """Print what each part costs, and what validation does."""
+    calls = {}
+    for name, (settings, options) in PARTS.items():
+        net = MLP(LAYERS, **settings)
+        calls[name] = lambda net=net, options=options: net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, **options)
+    for name, options in {"looked at": {"callbacks": [Nothing()]}, "validated": {"validation_data": test}}.items():
+        net = MLP(LAYERS)
+        calls[name] = lambda net=net, options=options: net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, **options)
+    seconds = in_turns(calls, runs)
+    print_ratios("epoch", seconds, EPOCHS, "plain SGD")
+    longer = np.subtract(seconds["validated"], seconds["looked at"]) / EPOCHS
+    print(
+        f"validation of {len(test[1]):,} rows, ms an epoch: {1e3 * statistics.median(longer):.1f} median of the turns"
+    )
+
+
+class Nothing:
+    """A callback that looks at each epoch."""
+
+    def on_epoch_end(self, net, fit):
+        """Do nothing."""
+
+
+def adam(X, y, runs):
+    """Print Adam beside that of PyTorch and of scikit-learn, which train as their users would."""
+    import warnings
+
+    import torch
+    from sklearn.neural_network import MLPClassifier
+
+    warnings.simplefilter("ignore")  # scikit-learn's, that it has not converged
+    torch.set_num_threads(available_threads())
+    net, labels, rows = MLP(LAYERS), torch.from_numpy(y.astype(np.int64)), torch.from_numpy(X)
+    model = torch.nn.Sequential(torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    loss = torch.nn.CrossEntropyLoss()
+
+    def pytorch():
+        for _ in range(2):
+            order = torch.randperm(len(rows))
+            for x, t in zip(rows[order].split(BATCH), labels[order].split(BATCH), strict=True):
+                optimizer.zero_grad()
+                loss(model(x), t).backward()
+                optimizer.step()
+
+    peer = MLPClassifier((128,), alpha=0, batch_size=BATCH, max_iter=2, n_iter_no_change=100, random_state=0)
+    calls = {
+        "fastmlp": lambda: net.fit(X, y, epochs=2, batch_size=BATCH, optimizer="adam"),
+        "PyTorch": pytorch,
+        "scikit-learn": lambda: peer.fit(X, y),
+    }
+    print_ratios("Adam, epoch", in_turns(calls, runs), 2, "fastmlp")
+    with torch.inference_mode():
+        accuracy = float((model(rows).argmax(dim=1) == labels).float().mean())
+    print(f"train accuracy: fastmlp {net.score(X, y):.4f}, PyTorch {accuracy:.4f}, scikit-learn {peer.score(X, y):.4f}")
+
+
+def preset(name, X, y, X_test, y_test):
+    """Print how a preset does with several seeds."""
+    goal, n_seeds = PRESET_GOALS[name]
+    chosen, finals, totals, reached = PRESETS[name], [], [], []
+    print(f"\npreset {name}: {n_seeds} seeds")
+    for seed in range(n_seeds):
+        net = MLP([784, *chosen.hidden, 10], seed=seed, **chosen.settings)
+        fit = {"batch_size": chosen.batch_size, "optimizer": chosen.optimizer, "schedule": chosen.schedule}
+        history = net.fit(X, y, epochs=chosen.epochs, validation_data=(X_test, y_test), **fit)
+        clock, accuracy = np.cumsum(history.seconds), np.array(history.val_accuracy)
+        finals.append(accuracy[-1])
+        totals.append(clock[-1])
+        reached.append(clock[np.argmax(accuracy >= goal)] if (accuracy >= goal).any() else np.inf)
+        print(
+            f"seed {seed}: {accuracy[-1]:.4f} after {clock[-1]:.2f} s, {goal:.1%} after {reached[-1]:.2f} s", flush=True
+        )
+    middle = statistics.median
+    print(f"median: {middle(finals):.4f} after {middle(totals):.2f} s, {goal:.1%} after {middle(reached):.2f} s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="turns (default: %(default)s)")
+    choices = ["parts", "adam", *PRESET_GOALS]
+    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
+    options = parser.parse_args()
+    data = datasets.load_mnist()
+    print(describe())
+    if "parts" in options.only:
+        parts(*data[:2], data[2:], options.runs)
+    if "adam" in options.only:
+        adam(*data[:2], options.runs)
+    for name in PRESET_GOALS:
+        if name in options.only:
+            preset(name, *data)
+
+
+if __name__ == "__main__":
+    main()
