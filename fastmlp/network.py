@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.callbacks import FitState, gather_callbacks
+from fastmlp.callbacks import gather_callbacks
 from fastmlp.heads import Targets
-from fastmlp.history import History, check_monitor
+from fastmlp.history import History
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.model import Model
 from fastmlp.optimizers import Optimizer, get_optimizer
@@ -171,45 +170,33 @@ class Network(Model):  # noqa: D101
         row_weights = self._row_weights(y_, weights, class_weight)
         if measures and validation is None:
             raise ValueError("metrics are measured on validation data; give validation_data or validation_fraction")
-        batch_size = min(batch_size, len(y_))
-        fit = FitState(
-            epochs, math.ceil(len(y_) / batch_size), measures=self._measures(validation is not None, measures)
+        fit = Fit(
+            net=self,
+            hooks=hooks,
+            progress=self._course(optimizer, learning_rate, plan, resume),
+            schedule=plan,
+            X=X_,
+            y=y_,
+            row_weights=row_weights,
+            clipping=clipping,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            validation=validation,
+            metrics=measures,
         )
-        check_monitor(plan.monitor, fit.measures)
-        course = self._course(optimizer, learning_rate, plan, resume)
-        with self._training():
-            data = self._prepare(X_, self.first_layer, course.optimizer, clipping)
-            if validation is not None:
-                validation = self._prepare_inference(validation[0]), validation[1]
-            if resume:
-                fit.epoch, fit.learning_rate_factor = course.epochs, course.learning_rate_factor
-                fit.history = replace(copy.deepcopy(self.history), interrupted=False)
-                plan.load_state(course.schedule_state)
-            else:
-                plan.start()
-            Fit(
-                net=self,
-                state=fit,
-                hooks=hooks,
-                progress=course,
-                schedule=plan,
-                data=data,
-                y=y_,
-                row_weights=row_weights,
-                clipping=clipping,
-                batch_size=batch_size,
-                shuffle=shuffle and fit.n_batches > 1,  # the order within a single batch changes nothing
-                validation=validation,
-                metrics=measures,
-            ).run()
-        if fit.history.interrupted:
-            where = f"after epoch {fit.epoch} of {epochs}"
-            if fit.step:
-                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
+        state = fit.state
+        if resume:
+            state.history = replace(copy.deepcopy(self.history), interrupted=False)
+        fit.run()
+        if state.history.interrupted:
+            where = f"after epoch {state.epoch} of {epochs}"
+            if state.step:
+                where = f"in epoch {state.epoch + 1} of {epochs}, after step {state.step} of {state.n_batches}"
             warnings.warn(
                 f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
             )
-        return fit.history
+        return state.history
 
     def train_batch(
         self,

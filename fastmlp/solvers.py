@@ -125,6 +125,7 @@ class StochasticFit(Fit):
     validation_weights: Floats | None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         n_rows = len(self.y)
         self._order = np.arange(n_rows)
         self._starts = np.arange(0, n_rows, self.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.history import check_monitor
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import epoch_orders
 from fastmlp.schedules import Course, Schedule
@@ -157,44 +159,65 @@ class Descent:
 
 @dataclass
 class Fit:
-    """One fit, checked and made ready.
+    """One fit to checked data.
 
     Attributes
     ----------
     net : Network
-    state : FitState
-        What callbacks see.
     hooks : sequence of callbacks
     progress : Progress
-        Kept up to date at the end of each epoch.
+        Where it begins; kept up to date at the end of each epoch.
     schedule : Schedule
-    data : object
-        What the network's `_prepare` has returned.
-    y : targets
+    X, y : rows and targets
     row_weights : (n,) array or None
     clipping : Clipping
-    batch_size : int
+    epochs, batch_size : int
     shuffle : bool
     validation : pair (X, y) or None
     metrics : mapping of names to functions of (y_true, y_pred)
+    state : FitState
+        What callbacks see.
     """
 
     net: Network
-    state: FitState
     hooks: Sequence[object]
     progress: Progress
     schedule: Schedule
-    data: Any
+    X: Any
     y: Targets
     row_weights: Floats | None
     clipping: Clipping
+    epochs: int
     batch_size: int
     shuffle: bool
     validation: tuple[Any, Targets] | None
     metrics: Mapping[str, Callable[[Any, Any], float]]
+    state: FitState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, len(self.y))
+        self.state = FitState(
+            self.epochs,
+            math.ceil(len(self.y) / self.batch_size),
+            epoch=self.progress.epochs,
+            measures=self.net._measures(self.validation is not None, self.metrics),
+            learning_rate_factor=self.progress.learning_rate_factor,
+        )
+        check_monitor(self.schedule.monitor, self.state.measures)
 
     def run(self) -> None:
         """Train epoch by epoch, until all are done, a callback says so, or Ctrl-C."""
+        net = self.net
+        with net._training():
+            self._data = net._prepare(self.X, net.first_layer, self.progress.optimizer, self.clipping)
+            if self.validation is not None:
+                self.validation = net._prepare_inference(self.validation[0]), self.validation[1]
+            self.schedule.start()
+            if self.progress.schedule_state:
+                self.schedule.load_state(self.progress.schedule_state)
+            self._run()
+
+    def _run(self) -> None:
         net, state, history = self.net, self.state, self.state.history
         ctrl_c = CtrlC()
 
@@ -212,7 +235,7 @@ class Fit:
                 outcome, descent = Outcome.of(n_epochs), self._descent(orders)
                 with ctrl_c:
                     try:
-                        net._train(outcome, self.data, self.y, orders, self.batch_size, descent, on_step)
+                        net._train(outcome, self._data, self.y, orders, self.batch_size, descent, on_step)
                     finally:
                         self._record(outcome, descent.rates, time.perf_counter() - start)
                 history.interrupted = ctrl_c.pressed
@@ -239,8 +262,8 @@ class Fit:
         return 1 if looked_at else self.net._epochs_at_once(len(self.y), self.state.n_batches)
 
     def _orders(self, n_epochs: int) -> npt.NDArray[np.int64]:
-        """Return the orders (n_epochs, n) of the rows in the epochs to come."""
-        return epoch_orders(self.net._generator, n_epochs, len(self.y), self.shuffle)
+        """Return the orders (n_epochs, n) of the rows in the epochs to come; of a single batch it changes nothing."""
+        return epoch_orders(self.net._generator, n_epochs, len(self.y), self.shuffle and self.state.n_batches > 1)
 
     def _descent(self, orders: npt.NDArray[np.int64]) -> Descent:
         """Return how the steps of these epochs descend."""

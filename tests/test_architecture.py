@@ -46,7 +46,9 @@ PACKAGE_MAY = {"numpy", "numba", "fastmlp"}
 PACKAGE_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY | {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 BENCH_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY_INSIDE_FUNCTIONS | {"jax", "torch"}
 # The one room that builds on scikit-learn's base classes.
-PACKAGE_MAY_IN_FILE = {"estimators.py": PACKAGE_MAY | {"sklearn"}}
+PACKAGE_MAY_IN_FILE = {
+    f"{name}.py": PACKAGE_MAY | {"sklearn"} for name in ("estimators", "estimator_base", "estimator_parameters")
+}
 
 
 class Import(NamedTuple):

@@ -36,7 +36,7 @@ def one_thread():
 def network(request, monkeypatch):
     """Run a test with the network in NumPy and with the compiled one, which takes long to compile for each."""
     if request.param == "reference":
-        monkeypatch.setattr("fastmlp.estimators._MLP._network_class", reference.MLP)
+        monkeypatch.setattr("fastmlp.estimator_base.BaseMLP._network_class", reference.MLP)
     return request.param
 
 

@@ -1,0 +1,452 @@
+"""What `MLPClassifier` and `MLPRegressor` have in common; how they learn is in `fastmlp.solvers`."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.metrics import accuracy_score, check_scoring, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastmlp.activations import Floats
+from fastmlp.callbacks import gather_callbacks
+from fastmlp.estimator_parameters import CONSTRAINTS
+from fastmlp.network import Network
+from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.schedules import Constant, Schedule, get_schedule
+from fastmlp.solvers import (
+    NOT_FINITE,
+    StochasticFit,
+    change_rate,
+    initial_parameters,
+    minimize,
+    of_scale,
+    scale_of,
+)
+from fastmlp.targets import check_sample_weight
+from fastmlp.training import Clipping, Progress
+
+__all__ = ["BaseMLP"]
+
+_SMALL = ("uint8", "float16")  # numbers that float32 holds as they are
+
+
+class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
+    """What both have in common."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+
+    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which takes a while to import
+
+    def _keep(self, parameters: dict[str, Any]) -> None:
+        """Keep what `__init__` was given, its ``locals()``, under the same names."""
+        self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
+
+    # --- what each of them does in its own way ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _output(self) -> str:
+        """Return what the outputs of the network are."""
+
+    @abstractmethod
+    def _encode(self, y: Any) -> npt.NDArray[Any]:
+        """Return y as targets of the network."""
+
+    def _learn_classes(self, y: Any, incremental: bool) -> None:
+        """Find the classes of y, or see that they are those of before."""
+
+    def _weigh(self, y: Any, weights: Floats | None, incremental: bool) -> Floats | None:
+        """Return the weight of each row, or None where all are 1."""
+        return weights
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Fit the model to data matrix X and target(s) y.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data. Pass float32: it is computed as such, twice as fast as float64.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs)
+            The target values: class labels, or real numbers.
+        sample_weight : array_like of shape (n_samples,), default=None
+            Sample weights.
+        X_val, y_val : like X and y, default=None
+            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside.
+        sample_weight_val : array_like of shape (n_val_samples,), default=None
+            Sample weights of the validation data.
+
+        Returns
+        -------
+        self : object
+            The fitted model.
+        """
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val belong together; give both or none")
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation)
+
+    def _check_solver(self) -> bool:
+        if not self._stochastic:
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    @property
+    def _stochastic(self) -> bool:
+        return bool(self.solver != "lbfgs")
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any] | None = None,
+        incremental: bool = False,
+    ) -> Self:
+        sizes = self.hidden_layer_sizes if hasattr(self.hidden_layer_sizes, "__iter__") else [self.hidden_layer_sizes]
+        sizes = list(sizes)
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._check_X_y(X, y, first_pass)
+        self._learn_classes(y, incremental)
+        targets = self._encode(y)
+        weights = self._weigh(y, _check_weights(sample_weight, X), incremental)
+        self.n_outputs_ = len(self.classes_) if self._output() == "softmax" else targets.shape[1]
+        self._random_state = check_random_state(self.random_state)
+        if first_pass:
+            self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
+        self._goes_on = incremental or self.warm_start
+        if self._stochastic:
+            self._fit_stochastic(X, y, targets, weights, validation, incremental)
+        else:
+            self._fit_lbfgs(X, targets, weights)
+        if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _initialize(self, layers: list[int], dtype: str) -> None:
+        """Draw the first parameters, and forget what was learned before."""
+        for name in ("_net", "_memory"):
+            self.__dict__.pop(name, None)
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(layers)
+        self.out_activation_ = self._output()
+        n_hidden = len(layers) - 2
+        hidden = [self.activation] * n_hidden if isinstance(self.activation, str) else list(self.activation)
+        activations = hidden + (hidden[-1:] or [self.activation])
+        self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)
+        self._seed = int(self._random_state.randint(np.iinfo(np.int32).max)) if np.any(self.dropout) else 0
+        if self._stochastic:
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+            self.best_loss_ = None if self.early_stopping else np.inf
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+
+    def _fit_lbfgs(self, X: Any, targets: Any, weights: Floats | None) -> None:
+        for name in ("dropout", "callbacks"):
+            if np.any(getattr(self, name)):
+                raise ValueError(f"{name} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
+        net = self._network()
+        X, y = net._check_data(X, targets, finite=False)
+        l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
+        scale = scale_of(self.out_activation_, self.n_outputs_)
+        result = minimize(
+            net,
+            X,
+            y,
+            net._row_weights(y, weights, None),
+            scale=scale.gradient,
+            l2=l2,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            say=_print_iteration if self.verbose else None,
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
+        self.loss_ = float((result.fun - penalty) * scale.loss / scale.gradient + penalty)
+
+    def _fit_stochastic(
+        self,
+        X: Any,
+        y: Any,
+        targets: Any,
+        weights: Floats | None,
+        validation: tuple[Any, Any, Any] | None,
+        incremental: bool,
+    ) -> None:
+        has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
+        hooks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
+        scale = scale_of(self.out_activation_, self.n_outputs_)
+        optimizer = of_scale(self._descends_by(), scale.gradient)
+        if validation is not None:
+            X_val, y_val = self._check_X_y(*validation[:2], reset=False)
+            weights_val = _check_weights(validation[2], X_val)
+        elif self.early_stopping:
+            X, targets, weights, X_val, y_val, weights_val = self._set_aside(X, y, targets, weights)
+        else:
+            X_val = y_val = weights_val = None
+        net = self._network()
+        X, y_ = net._check_data(X, targets, finite=False)  # scikit-learn has looked
+        checked = metrics = monitor = None
+        if X_val is not None:
+            checked = net._check_data(X_val, self._encode(y_val), "validation ", finite=False)
+            monitor, metrics = self._monitor(X_val, y_val, weights_val)
+        progress = self._progress(net, optimizer, schedule, incremental)
+        fit = StochasticFit(
+            net=net,
+            hooks=hooks,
+            progress=progress,
+            schedule=schedule,
+            X=X,
+            y=y_,
+            row_weights=net._row_weights(y_, weights, None),
+            clipping=Clipping(),
+            epochs=max(self.max_iter, progress.epochs + 1),
+            batch_size=self._batch_size(len(y_)),
+            shuffle=self.shuffle,
+            validation=checked,
+            metrics=metrics or {},
+            estimator=self,
+            random=self._random_state,
+            scale=scale,
+            monitor=monitor,
+            incremental=incremental,
+            prints=bool(self.verbose) and not has_bar,
+            validation_weights=weights_val,
+        )
+        self.n_iter_ = 0
+        if monitor is not None and self.validation_scores_ is None:
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+        fit.run()
+
+    def _batch_size(self, n_rows: int) -> int:
+        if isinstance(self.batch_size, str):
+            return 200
+        if self.batch_size > n_rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+            )
+        return int(self.batch_size)
+
+    def _descends_by(self) -> Optimizer:
+        if self.solver == "sgd":
+            nesterov = self.nesterovs_momentum and self.momentum > 0
+            return SGD(learning_rate=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
+        if self.solver == "adam":
+            betas = (self.beta_1, self.beta_2)
+            return Adam(learning_rate=self.learning_rate_init, betas=betas, eps=self.epsilon, eps_hat=True)
+        optimizer: Optimizer = self.solver
+        return optimizer
+
+    def _schedule(self) -> Schedule:
+        if isinstance(self.learning_rate, str):  # these are changes of the rate between epochs
+            return Constant()
+        return copy.deepcopy(get_schedule(self.learning_rate))
+
+    def _progress(self, net: Network, optimizer: Optimizer, schedule: Schedule, incremental: bool) -> Progress:
+        """Return the progress to begin with: where the last fit stopped, if the optimizer can go on with its memory."""
+        kind, before = type(schedule).__name__, net._progress
+        if before is None or not before.fits(optimizer):
+            return Progress.begin(optimizer, net._memory(optimizer.slots), kind)
+        factor = before.learning_rate_factor if incremental else 1.0
+        if self.solver == "sgd":
+            change_rate(before, optimizer, factor)
+        if not (incremental and before.schedule == kind):
+            return replace(
+                before, optimizer=optimizer, epochs=0, schedule=kind, schedule_state={}, learning_rate_factor=factor
+            )
+        return replace(before, optimizer=optimizer)
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def _check_X_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=not is_classifier(self),
+            dtype=self._dtypes(X),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _dtypes(self, X: Any) -> list[Any]:
+        """Return the dtypes in which X is taken; from others it is converted to the first."""
+        if _is_small(X):
+            return [np.float32 if self.dtype is None else np.dtype(self.dtype), np.uint8]
+        return [np.float64, np.float32] if self.dtype is None else [np.dtype(self.dtype)]
+
+    def _dtype_of(self, X: Any) -> str:
+        return np.dtype(X.dtype if self.dtype is None and X.dtype != np.uint8 else self.dtype or np.float32).name
+
+    def _set_aside(
+        self, X: Any, y: Any, targets: Any, weights: Floats | None
+    ) -> tuple[Any, Any, Floats | None, Any, Any, Floats | None]:
+        """Return X, targets and weights to train on; X, y and weights to validate with."""
+        two_classes = is_classifier(self) and self.n_outputs_ == 1
+        train, aside = train_test_split(
+            np.arange(X.shape[0]),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=targets.astype(bool) if two_classes else None,
+        )
+        if len(aside) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        weights_train, weights_val = (None, None) if weights is None else (weights[train], weights[aside])
+        return X[train], targets[train], weights_train, X[aside], y[aside], weights_val
+
+    def _monitor(self, X: Any, y: Any, weights: Floats | None) -> tuple[str, dict[str, Callable[[Any, Any], float]]]:
+        """Return the name in the history of what scores the validation data, and the metrics that are needed for it."""
+        if isinstance(self.scoring, str) and self.scoring == "loss":
+            return "val_loss", {}
+        if self.scoring is None:
+            if is_classifier(self) and weights is None:
+                return "val_accuracy", {}
+            measure = accuracy_score if is_classifier(self) else r2_score
+            return "val_score", {"score": _where_finite(measure, weights)}
+        scorer = check_scoring(self, self.scoring)
+        nameless = object.__new__(type(self))  # X has no names any more
+        settings = {} if weights is None else {"sample_weight": weights}
+
+        def score(*_: Any) -> float:
+            nameless.__dict__ = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
+            return float(scorer(nameless, X, y, **settings))
+
+        return "val_score", {"score": score}
+
+    # --- the network --------------------------------------------------------------------------------------------------
+
+    def _network(self) -> Network:
+        """Return the network whose parameters `coefs_` and `intercepts_` are, or become, views of."""
+        settings = self._settings()
+        net: Network | None
+        made_of, net = vars(self).get("_net", (None, None))
+        if net is None or made_of != settings:
+            net = self._new_network(settings, net)
+            self._net = settings, net
+            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
+        net.n_threads = self.n_threads
+        own, given = net._weights + net._biases, [*self.coefs_, *self.intercepts_]
+        if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has put others in their place
+            net._fill(self.coefs_, self.intercepts_)
+            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
+        return net
+
+    def _settings(self) -> dict[str, Any]:
+        shapes = [np.shape(coef) for coef in self.coefs_]
+        dtype = getattr(self.coefs_[0], "dtype", None)
+        return {
+            "layers": [shapes[0][0], *(shape[1] for shape in shapes)],
+            "activation": self.activation if isinstance(self.activation, str) else list(self.activation),
+            "output": self.out_activation_,
+            "dropout": self.dropout if isinstance(self.dropout, Real) else list(self.dropout),
+            "l2": float(self.alpha) if self._stochastic else 0.0,  # a step divides it by its rows
+            "dtype": "float32" if dtype == np.float32 else "float64",
+            "seed": vars(self).get("_seed", 0),
+        }
+
+    def _new_network(self, settings: dict[str, Any], before: Network | None) -> Network:
+        """Return a network that goes on with what another one, or a pickle, remembers."""
+        net = self._kind_of_network()._of(self.coefs_, self.intercepts_, **settings)
+        passes, progress = self.__dict__.pop("_memory", (0, None))
+        if before is not None:
+            passes, progress = before._passes, before._progress
+        net._passes = passes
+        if progress is not None:
+            net._progress = replace(progress, memory=net._remembered(progress.memory))
+        return net
+
+    def _kind_of_network(self) -> type[Network]:
+        if self._network_class is not None:
+            return self._network_class
+        if self.out_activation_ == "exp":  # which no kernel has
+            from fastmlp import reference
+
+            return reference.MLP
+        from fastmlp.mlp import MLP
+
+        return MLP
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what lasts: parameters, and the optimizer's memory where training is to go on; no buffers."""
+        state = dict(super().__getstate__())
+        _, net = state.pop("_net", (None, None))
+        if net is not None and net._progress is not None and self._goes_on:
+            state["_memory"] = net._passes, net._progress
+        return state
+
+    def _check_X(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _is_small(X: Any) -> bool:
+    """Return whether X holds numbers that are computed in float32, though they are others."""
+    dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
+    return all(str(dtype).lower() in _SMALL for dtype in dtypes)
+
+
+def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
+    """Return the weight of each row, or None where all are 1."""
+    if sample_weight is None:
+        return None
+    weights = check_sample_weight(_check_sample_weight(sample_weight, X, dtype=np.float64), X.shape[0])
+    if weights is not None and not 0 < weights.sum() < np.inf:
+        raise ValueError(f"sample_weight adds up to {weights.sum()}; some weights must be more than zero")
+    return weights
+
+
+def _where_finite(measure: Callable[..., float], weights: Floats | None) -> Callable[[Any, Any], float]:
+    """Return a measure of what is true and what is predicted that is nan where a prediction is not finite."""
+
+    def measured(y_true: Any, y_pred: Any) -> float:
+        if not np.isfinite(y_pred).all():
+            return float("nan")
+        return float(measure(y_true, y_pred, sample_weight=weights))
+
+    return measured
+
+
+def _print_iteration(iteration: int, loss: float) -> None:
+    print(f"Iteration {iteration}, loss = {loss:.8f}")

@@ -1,0 +1,147 @@
+"""The parameters and attributes that `MLPClassifier` and `MLPRegressor` share: what they mean, and what is allowed."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.optimizers import Optimizer
+from fastmlp.schedules import Schedule
+
+__all__ = ["CONSTRAINTS", "documented"]
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"}), Optimizer],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule, callable],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "scoring": [str, callable, None],
+    "callbacks": [list, tuple, None],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+}
+
+_PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
+        Units of each hidden layer.
+    activation : str or list of str, default='relu'
+        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', and of this package 'leaky_relu',
+        'elu', 'gelu', 'silu'.
+    solver : {'lbfgs', 'sgd', 'adam'} or Optimizer, default='adam'
+        'lbfgs' is a quasi-Newton method for all rows at once, often best for small data; 'sgd' is stochastic gradient
+        descent with momentum; 'adam' that of Kingma and Ba (2015). Any object of `fastmlp.optimizers` will do; then its
+        own settings count.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty, ``alpha / 2 * sum(W**2)`` divided by the rows of the batch.
+    batch_size : int or 'auto', default='auto'
+        Rows of a step; 'auto' is ``min(200, n_samples)``. 'lbfgs' takes all rows.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, Schedule or callable, default='constant'
+        How the learning rate changes. With 'sgd' alone: 'invscaling' divides it by ``(t_ + 1) ** power_t`` after each
+        epoch, 'adaptive' by 5 when epochs do not improve, until it is below 1e-6. Any object of `fastmlp.schedules`, or
+        a function that gives the factor of each step, is for every solver but 'lbfgs'.
+    learning_rate_init : float, default=0.001
+        The learning rate of 'sgd' and 'adam'.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs, or iterations of 'lbfgs'.
+    shuffle : bool, default=True
+        Whether the rows are shuffled for each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Draws the first parameters, the rows set aside, and the order of the rows, all as scikit-learn does.
+    tol : float, default=1e-4
+        When loss or score have not improved by this for `n_iter_no_change` epochs, the fit ends. For 'lbfgs' the
+        largest gradient at which it does.
+    verbose : bool, default=False
+        Whether epochs are reported on stdout. On a terminal ``verbose=1`` shows a bar, 2 lines there, too.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last solution, with the memory of the optimizer.
+    momentum : float in [0, 1), default=0.9
+        Of 'sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether 'sgd' has Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether the fit ends by the score of validation data, with the parameters of the best epoch, and not by the
+        training loss.
+    validation_fraction : float, default=0.1
+        Part of the rows that is set aside then, unless `fit` is given validation data. Of two classes it is stratified.
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+        Of 'adam'.
+    n_iter_no_change : int or inf, default=10
+        See `tol`.
+    max_fun : int, default=15000
+        Most evaluations of the loss by 'lbfgs'.
+    dropout : float in [0, 1) or list of float, default=0.0
+        Part of the units of all hidden layers, or of each, that each step leaves out at random. Not for 'lbfgs'.
+    scoring : str, callable or None, default=None
+        What scores validation data: the name of a scorer of scikit-learn, a function (estimator, X, y), 'loss', or None
+        for {score}.
+    callbacks : list or None, default=None
+        Objects with methods `on_epoch_end` and others, see `fastmlp.callbacks`. Not for 'lbfgs'.
+    n_threads : int or None, default=None
+        Threads; None takes the cores that the process may use, in a worker of joblib its share. The result is the same.
+    dtype : {'float32', 'float64'} or None, default=None
+        Of parameters and computation. None is that of X: float64 for float64 and integers, float32 for float32,
+        float16 and uint8."""
+
+_ATTRIBUTES = """loss_ : float
+        The last loss.
+    best_loss_ : float or None
+        The least loss; None with `early_stopping`. Not of 'lbfgs', nor are the next five.
+    loss_curve_ : list of float
+        Loss of each epoch.
+    validation_scores_, validation_loss_curve_ : list of float or None
+        Score and loss of the validation data after each epoch; None without such data.
+    best_validation_score_ : float or None
+        The best score, with `early_stopping`.
+    t_ : int
+        Rows seen.
+    coefs_, intercepts_ : list of arrays
+        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them, or putting others in their place,
+        changes the model.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where it has some.
+    n_iter_ : int
+        Epochs or iterations of the last fit.
+    n_layers_, n_outputs_ : int
+    out_activation_ : str
+        {out_activations}."""
+
+
+def documented(cls: Any) -> Any:
+    """Fill in what the docstrings of both classes have in common."""
+    classifies = issubclass(cls, ClassifierMixin)
+    cls.__doc__ = cls.__doc__.replace(
+        "{parameters}", _PARAMETERS.replace("{score}", "the accuracy" if classifies else "R²")
+    ).replace(
+        "{attributes}",
+        _ATTRIBUTES.replace(
+            "{out_activations}", "'softmax' or 'logistic'" if classifies else "'identity', or 'exp' of the Poisson loss"
+        ),
+    )
+    return cls
