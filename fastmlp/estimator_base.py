@@ -395,10 +395,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     def _kind_of_network(self) -> type[Network]:
         if self._network_class is not None:
             return self._network_class
-        if self.out_activation_ == "exp":  # which no kernel has
-            from fastmlp import reference
-
-            return reference.MLP
         from fastmlp.mlp import MLP
 
         return MLP

@@ -228,7 +228,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     ----------
     loss : {'squared_error', 'poisson'}, default='squared_error'
         Half the squared error; or half the Poisson deviance of counts y >= 0, whose means are the exponentials of the
-        outputs. Poisson networks are computed by NumPy.
+        outputs.
     {parameters}
 
     Attributes

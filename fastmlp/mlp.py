@@ -61,8 +61,6 @@ class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
 
     def _allocate(self) -> tuple[list[Floats], list[Floats]]:
-        if self.output == "exp":
-            raise ValueError("output='exp' is not supported yet by the compiled network; fastmlp.reference.MLP has it")
         self._layout = Layout(self.layers, self.dtype)
         plain = set(self.activations) <= {"relu", "identity"}
         self._hidden = "plain" if plain else "sloped"  # as `fastmlp.kernels.layers` names it, to predict and to train

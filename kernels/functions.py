@@ -19,6 +19,12 @@ def exp(x):
     return where(x.of(smallest) > x, 0.0, fma(_exponential_series(r, x.bits), r, x.of(1)) * power)
 
 
+def exp_of_any(x):
+    """Give ``e**x`` to 4 units in the last place; infinity where ``e**-x`` would be subnormal."""
+    small = exp(-maximum(x, -x))  # which cannot overflow
+    return where(x > 0.0, 1.0 / small, small)
+
+
 def expm1(x):
     """Give ``e**x - 1`` for ``x <= 0``, to 2 units in the last place, also near 0."""
     r, power, smallest = _split(x)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .functions import exp, log1p, logistic
+from .functions import exp, exp_of_any, log1p, logistic
 from .jit import part
 from .simd import (
     first_equal,
@@ -193,6 +193,37 @@ def numbers(out, row, z, at, n_out):
         out[row * n_out + o] = z[at + o]
 
 
+# Means of counts -----------------------------------------------------------------------------------------------------
+
+
+mean_of = formula(exp_of_any)
+beyond_target = formula(lambda z, y: exp_of_any(z) - y)
+
+
+@part
+def poisson_loss(z, at, n_out, targets, row, share, smoothing):
+    """Give the mean of ``y log(y / p) + p - y`` for ``p = exp(z)``, whose gradient is ``(p - y) / n_out``."""
+    lanes, loss, beyond = lane_count(z), 0.0, splat(z, 0.0)
+    for o in range(n_out):
+        y = float(targets[row * n_out + o])
+        if y > 0.0:
+            loss += y * (math.log(y) - float(z[at + o]))
+    for o in range(0, n_out, lanes):
+        value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
+        difference = first_lanes(beyond_target(value, y), n_out - o, 0.0)
+        beyond = add(beyond, difference)
+        store(z, at + o, multiply(difference, share / n_out))
+    return (loss + float(reduce_add(beyond))) / n_out, False
+
+
+@part
+def means(out, row, z, at, n_out):
+    """Write the means of the counts."""
+    for o in range(0, n_out, lane_count(z)):
+        store(z, at + o, mean_of(load(z, at + o)))
+    numbers(out, row, z, at, n_out)
+
+
 class Head(NamedTuple):
     """What makes a row's loss, and its answers: numbers and integers."""
 
@@ -206,4 +237,5 @@ HEADS = {
     "smoothed softmax": Head(smoothed_loss, softmax_probabilities, softmax_labels),
     "logistic": Head(logistic_loss, logistic_probabilities, logistic_labels),
     "identity": Head(squared_loss, numbers, numbers),
+    "exp": Head(poisson_loss, means, numbers),
 }

@@ -12,6 +12,8 @@ HEADS = {  # output, outputs, label smoothing
     "labels": ("logistic", 4, 0.0),
     "number": ("identity", 1, 0.0),
     "numbers": ("identity", 2, 0.0),
+    "count": ("exp", 1, 0.0),
+    "counts": ("exp", 3, 0.0),
 }
 ALL_ACTIVATIONS = tuple(ACTIVATIONS)
 
@@ -31,5 +33,12 @@ def data_for(net, n_rows=22, seed=1):
     X, shape = generator.normal(scale=2, size=(n_rows, net.layers[0])), (n_rows, net.layers[-1])
     if net.output == "softmax":
         return X, generator.integers(0, shape[1], n_rows)
-    y = generator.normal(size=shape) if net.output == "identity" else generator.integers(0, 2, shape)
+    y = targets_for(net.output, generator, shape)
     return X, y[:, 0] if shape[1] == 1 else y
+
+
+def targets_for(output, generator, shape):
+    """What every head but a softmax learns."""
+    if output == "exp":
+        return generator.poisson(2.0, shape)
+    return generator.normal(size=shape) if output == "identity" else generator.integers(0, 2, shape)

@@ -20,9 +20,9 @@ def bag_of_words():
     """Return counts of 2,000 words in 600 texts on four subjects, each with its own frequent words."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 600)
-    frequencies = rng.exponential(1, (4, 2000)) ** 2
+    frequencies = rng.exponential(1, (4, 2000))
     frequencies /= frequencies.sum(axis=1, keepdims=True)
-    return sparse.csr_matrix(np.array([rng.multinomial(40, frequencies[label]) for label in y], np.float64)), y
+    return sparse.csr_matrix(np.array([rng.multinomial(20, frequencies[label]) for label in y], np.float64)), y
 
 
 DATA = {

@@ -150,10 +150,11 @@ def test_counts(n_outputs):
     above = net.evaluate(X, y)["loss"]
     w[0, 0] -= 2 * step
     assert dw[0, 0] == pytest.approx((above - net.evaluate(X, y)["loss"]) / (2 * step), rel=1e-6)
+    w[0, 0] += step
     with refused(ValueError, "y has -1.0 in row 2, but counts are 0 or more"):
         net.evaluate(X, np.where(np.arange(30)[:, None] == 2, -1, y))
-    with refused(ValueError, "output='exp' is not supported yet by the compiled network"):
-        fastmlp.MLP([3, 1], output="exp")
+    compiled = fastmlp.MLP([3, 4, n_outputs], output="exp", activation="tanh", dtype="float64")
+    np.testing.assert_allclose(compiled.predict(X).reshape(y.shape), net.predict(X).reshape(y.shape), rtol=1e-10)
 
 
 def test_large_logits_do_not_overflow():
@@ -174,9 +175,9 @@ def test_histories(head, dtype):
     assert history.loss[-1] < history.loss[0]
     measured = net.evaluate(X, y)
     assert history.val_loss[-1] == measured["loss"]
-    if head.startswith("number"):
+    if head.startswith(("number", "count")):
         assert history.accuracy == history.val_accuracy == []
-        assert net.score(X, y) > 0.5
+        assert net.score(X, y) > 0.4
     else:
         assert history.val_accuracy[-1] == measured["accuracy"] > history.val_accuracy[0]
         assert len(history.accuracy) == 60

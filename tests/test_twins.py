@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from heads import ALL_ACTIVATIONS, HEADS
-from nets import LONG, assert_close, parameters, snapshot
+from heads import ALL_ACTIVATIONS, HEADS, targets_for
+from nets import LONG, assert_bits, assert_close, parameters, snapshot
 from scipy import sparse
 
 from fastmlp import MLP, reference
@@ -28,7 +28,7 @@ def data_for(net, n_rows, seed=1, zeros=0.0):
     X[generator.random(X.shape) < zeros] = 0
     if net.output == "softmax":
         return X, generator.integers(0, shape[1], n_rows)
-    y = generator.normal(size=shape) if net.output == "identity" else generator.integers(0, 2, shape)
+    y = targets_for(net.output, generator, shape)
     return X, y[:, 0] if shape[1] == 1 else y
 
 
@@ -56,7 +56,7 @@ def assert_same_answers(compiled, plain, X, y, factor=1):
     for net in (compiled, plain):
         net.evaluated = net.evaluate(X, y)
     assert_close([compiled.evaluated["loss"]], [plain.evaluated["loss"]], dtype, factor)
-    if compiled.output == "identity":
+    if compiled.output in ("identity", "exp"):
         assert_close([compiled.predict(X)], [plain.predict(X)], dtype, factor)
         return
     p, q = compiled.predict_proba(X), plain.predict_proba(X)
@@ -218,6 +218,18 @@ def test_disturbed_inputs(settings, form, dtype):
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_bits_of_heads_do_not_depend_on_threads(head):
+    n_outputs, settings = settings_of(head)
+    for batch_size in (9, LONG):
+        nets = [MLP([7, 12, n_outputs], n_threads=n_threads, **settings) for n_threads in (1, 2, 3)]
+        X, y = data_for(nets[0], LONG + 100)
+        answers = [(net.fit(X, y, epochs=2, batch_size=batch_size).loss, net.predict(X).tobytes()) for net in nets]
+        assert answers[0] == answers[1] == answers[2]
+        for net in nets[1:]:
+            assert_bits(net, snapshot(nets[0]))
 
 
 @pytest.mark.parametrize("batch_size", [9, LONG])

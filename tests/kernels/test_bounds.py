@@ -154,7 +154,7 @@ def test_loss_beyond(dtype, lanes, call, name):
     with pytest.raises(IndexError):
         call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
     numbers = arguments | {"targets": np.zeros(5 * (lanes + 1), dtype)}
-    for head in ("logistic", "identity"):
+    for head in ("logistic", "identity", "exp"):
         call.loss(**numbers, head=head)
         with beyond():
             call.loss(**numbers | {name: numbers[name][:-1].copy()}, head=head)
@@ -205,6 +205,7 @@ def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
         (call.loss, loss_arguments(dtype, lanes) | {"head": "smoothed softmax", "smoothing": 0.1}, ["z"]),
         (call.loss, numbers | {"head": "logistic"}, ["z"]),
         (call.loss, numbers | {"head": "identity"}, ["z"]),
+        (call.loss, numbers | {"head": "exp"}, ["z"]),
     ):
         inside = guarded(arguments)
         function(**inside)

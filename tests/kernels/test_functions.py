@@ -29,6 +29,7 @@ def over_vectors(function):
 
 FUNCTIONS = {  # compiled; exact; lowest and highest argument; units in the last place
     "exp": (over_vectors(functions.exp), np.exp, -87, 0, 2),
+    "exp of any": (over_vectors(functions.exp_of_any), np.exp, -87, 87, 4),
     "expm1": (over_vectors(functions.expm1), np.expm1, -100, 0, 2),
     "log1p": (over_vectors(functions.log1p), np.log1p, 0, 1, 2),
     "logistic": (over_vectors(functions.logistic), lambda z: 1 / (1 + np.exp(-z)), -85, 85, 4),
@@ -52,6 +53,8 @@ def test_accuracy(rng, dtype, name):
 def test_far_and_special_numbers(dtype):
     far = np.array([-1e4, -1e30, -np.inf, 0, np.nan], dtype)
     np.testing.assert_array_equal(FUNCTIONS["exp"][0](far), [0, 0, 0, 1, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["exp of any"][0](far), [0, 0, 0, 1, np.nan])
+    np.testing.assert_array_equal(FUNCTIONS["exp of any"][0](-far), [np.inf, np.inf, np.inf, 1, np.nan])
     np.testing.assert_array_equal(FUNCTIONS["expm1"][0](far), [-1, -1, -1, 0, np.nan])
     np.testing.assert_array_equal(FUNCTIONS["logistic"][0](far), [0, 0, 0, 0.5, np.nan])
     np.testing.assert_array_equal(FUNCTIONS["logistic"][0](-far), [1, 1, 1, 0.5, np.nan])

@@ -23,6 +23,7 @@ MODULES = {
     "logistic": torch.nn.Sigmoid,
     "identity": torch.nn.Identity,
 }
+LOSSES = {"logistic": torch.nn.BCEWithLogitsLoss, "identity": torch.nn.MSELoss, "exp": torch.nn.PoissonNLLLoss}
 OPTIMIZERS = {
     "sgd": (SGD(learning_rate=0.2, weight_decay=0.01), lambda p: torch.optim.SGD(p, lr=0.2, weight_decay=0.01)),
     "momentum": (SGD(learning_rate=0.1, momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
@@ -70,8 +71,10 @@ class Twin:
         if self.net.output == "softmax":
             loss = torch.nn.CrossEntropyLoss(label_smoothing=self.net.label_smoothing, reduction="none")(z, y)
         else:
-            kind = torch.nn.BCEWithLogitsLoss if self.net.output == "logistic" else torch.nn.MSELoss
-            loss = kind(reduction="none")(z, y.double().reshape(z.shape)).mean(dim=1)
+            y = y.double().reshape(z.shape)
+            loss = LOSSES[self.net.output](reduction="none")(z, y).mean(dim=1)
+            if self.net.output == "exp":  # the deviance is 0 where the mean is y
+                loss = loss + (torch.xlogy(y, y) - y).mean(dim=1)
         w = torch.ones(len(loss), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         penalty = self.net.l2 / 2 * sum((linear.weight**2).sum() for linear in self.linears)
         return (w * loss).sum() / w.sum() + penalty
@@ -164,11 +167,12 @@ def test_predictions_and_losses(head):
         np.testing.assert_allclose(shown[:, -p.shape[1] :], p, **TOLERANCE)
         np.testing.assert_array_equal(net.predict(X).reshape(p.shape), p > 0.5)
     else:
-        np.testing.assert_allclose(net.predict(X).reshape(z.shape), z, **TOLERANCE)
+        numbers = torch.exp(z) if net.output == "exp" else z
+        np.testing.assert_allclose(net.predict(X).reshape(z.shape), numbers, **TOLERANCE)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("head", ["smoothed", "labels", "number"])
+@pytest.mark.parametrize("head", ["smoothed", "labels", "number", "counts"])
 def test_fit(optimizer, head):
     ours, theirs = OPTIMIZERS[optimizer]
     assert_same_fit(network(head), theirs, optimizer=ours)
