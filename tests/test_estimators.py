@@ -207,6 +207,15 @@ def test_verbose_speaks_as_scikit_learn(capsys):
     assert "Stopping." in said[1]
 
 
+def test_verbose_shows_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for verbose, lines in ((1, 0), (2, 5)):
+        fitted(verbose=verbose)
+        said = capsys.readouterr()
+        assert said.out.count("Iteration") == lines
+        assert ("100%" in said.err) == (lines == 0)
+
+
 # --- X and y ----------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +304,16 @@ def test_frames(library):
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         named.predict(IRIS[0])
     fitted(data=(X, frames.Series(IRIS[1])), early_stopping=True, scoring="neg_log_loss")  # warns of nothing
+
+
+@brief
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_of_a_step_before(library):
+    pytest.importorskip(library)
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier(max_iter=300, random_state=0))
+    pipeline.set_output(transform=library).fit(*IRIS)
+    assert pipeline[-1].feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+    assert pipeline.score(*IRIS) > 0.9
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
