@@ -149,6 +149,42 @@ def test_errors(settings, message):
         MLPClassifier(**settings).fit(*IRIS)
 
 
+X, Y = IRIS
+SAID_BY_BOTH = {
+    "other classes": lambda own: own.MLPClassifier(warm_start=True, tol=9).fit(X, Y).fit(X[:100], Y[:100]),
+    "new class": lambda own: own.MLPClassifier().partial_fit(X, Y, classes=[0, 1]),
+    "no classes": lambda own: own.MLPClassifier().partial_fit(X, Y),
+    "partial_fit of lbfgs": lambda own: own.MLPClassifier(solver="lbfgs").partial_fit(X, Y),
+    "partial_fit with early stopping": lambda own: own.MLPRegressor(early_stopping=True).partial_fit(X, Y),
+    "fewer features": lambda own: own.MLPRegressor().partial_fit(X, Y).partial_fit(X[:, :2], Y),
+    "fewer features to predict": lambda own: own.MLPRegressor().partial_fit(X, Y).predict(X[:, :2]),
+    "not fitted": lambda own: own.MLPRegressor().predict(X),
+    "nan": lambda own: own.MLPClassifier().fit(np.where(X > 7, np.nan, X), Y),
+    "nan in y": lambda own: own.MLPRegressor().fit(X, np.where(Y == 1, np.nan, Y)),
+    "one dimension": lambda own: own.MLPClassifier().fit(X[0], Y),
+    "no rows": lambda own: own.MLPClassifier().fit(X[:0], Y[:0]),
+    "too few y": lambda own: own.MLPClassifier().fit(X, Y[:10]),
+    "several classes": lambda own: own.MLPClassifier().fit(X, np.c_[Y, Y]),
+    "too few weights": lambda own: own.MLPRegressor().fit(X, Y, np.ones(3)),
+    "layer without units": lambda own: own.MLPRegressor(hidden_layer_sizes=(3, -1)).fit(X, Y),
+    "momentum": lambda own: own.MLPRegressor(momentum=2).fit(X, Y),
+    "loss": lambda own: own.MLPRegressor(loss="log_loss").fit(X, Y),
+    "too little validation data": lambda own: own.MLPClassifier(early_stopping=True, validation_fraction=0.001).fit(
+        X, Y
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", SAID_BY_BOTH)
+def test_errors_are_those_of_scikit_learn(wrong):
+    said = []
+    for own in (theirs, sys.modules["fastmlp"]):
+        with pytest.raises((ValueError, AttributeError)) as caught:
+            SAID_BY_BOTH[wrong](own)
+        said.append((type(caught.value), str(caught.value)))
+    assert said[1] == said[0]
+
+
 def test_partial_fit_errors():
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
