@@ -48,7 +48,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
-    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which takes a while to import
+    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which takes a while to import; for tests
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Keep what `__init__` was given, its ``locals()``, under the same names."""
@@ -383,7 +383,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     def _new_network(self, settings: dict[str, Any], before: Network | None) -> Network:
         """Return a network that goes on with what another one, or a pickle, remembers."""
-        net = self._kind_of_network()._of(self.coefs_, self.intercepts_, **settings)
+        from fastmlp.mlp import MLP
+
+        net: Network = (self._network_class or MLP)._of(self.coefs_, self.intercepts_, **settings)
         passes, progress = self.__dict__.pop("_memory", (0, None))
         if before is not None:
             passes, progress = before._passes, before._progress
@@ -391,13 +393,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         if progress is not None:
             net._progress = replace(progress, memory=net._remembered(progress.memory))
         return net
-
-    def _kind_of_network(self) -> type[Network]:
-        if self._network_class is not None:
-            return self._network_class
-        from fastmlp.mlp import MLP
-
-        return MLP
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what lasts: parameters, and the optimizer's memory where training is to go on; no buffers."""

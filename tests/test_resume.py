@@ -341,3 +341,14 @@ def test_a_state_is_not_loaded_while_somebody_trains():
 
     with refused(RuntimeError, "this network is being trained already"):
         fit(net, 2, callbacks=[Load()])
+
+
+def test_a_fit_that_was_stopped_in_its_first_epoch_goes_on_with_a_schedule_that_watches():
+    class Press:
+        def on_fit_begin(self, net, fit):
+            raise KeyboardInterrupt
+
+    net, (X, y) = network(), data_for(network())
+    with pytest.warns(UserWarning, match="Ctrl-C stopped training after epoch 0 of 3"):
+        net.fit(X, y, epochs=3, schedule=schedules.ReduceOnPlateau("loss"), callbacks=[Press()])
+    assert len(net.fit(X, y, epochs=3, schedule=schedules.ReduceOnPlateau("loss"), resume=True).loss) == 3
