@@ -2,7 +2,7 @@
 
 import warnings
 
-from .suite import OnMnist, check_accuracy, only
+from .suite import OnMnist, check_accuracy, part
 
 
 class Classifier(OnMnist):
@@ -18,10 +18,7 @@ class Classifier(OnMnist):
         X, y, X_test, y_test = data
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
         if library == "fastmlp":
-            try:
-                from fastmlp.estimators import MLPClassifier
-            except ImportError:
-                only(False)
+            MLPClassifier = part("estimators").MLPClassifier
         else:
             from sklearn.neural_network import MLPClassifier
         self.make = MLPClassifier

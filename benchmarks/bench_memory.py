@@ -12,8 +12,10 @@ class Memory(Benchmark):
     param_names = ["rows"]
     params = [["with zeros", "without zeros", "bytes"]]
 
-    def track_peak_of_fit(self, rows):
+    def setup(self, rows):
         only(Path("/proc/self/clear_refs").exists())
+
+    def track_peak_of_fit(self, rows):
         # By its path: as a module it would be found beside the fastmlp of the working tree.
         command = [sys.executable, Path(__file__).with_name("memory.py"), "--rows", rows, "--bytes"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -117,12 +117,6 @@ class Optimizer(Epoch):
         self.settings = {
             "batch_size": 64, "optimizer": optimizer, "learning_rate": self._rates[optimizer],
         }  # fmt: skip
-        X, y, *_ = data
-        try:
-            warm_up(lambda: IMPLEMENTATIONS[implementation](self.layers), X, y, **self.settings)
-        except ValueError as error:
-            only("not supported yet" not in str(error))
-            raise
 
     def track_epoch(self, data, implementation, optimizer):
         return self.measure(data, implementation)
