@@ -1,11 +1,11 @@
 """Fresh processes: the import, a first small fit with nothing compiled, and one with kernels compiled before."""
 
-import os
-import shutil
-import tempfile
+from pathlib import Path
 
 from .startup import FIT, IMPORT, process_seconds
 from .suite import Benchmark
+
+KERNELS = "kernels"  # the folder of those that the first process compiled, where asv keeps what setup_cache made
 
 
 class Startup(Benchmark):
@@ -13,24 +13,19 @@ class Startup(Benchmark):
 
     unit = "seconds"
 
-    def setup(self):
-        self.cache = tempfile.mkdtemp()
+    def setup_cache(self):
+        return process_seconds(FIT, KERNELS)
 
-    def teardown(self):
-        shutil.rmtree(self.cache)
+    def track_import(self, cold):
+        return min(process_seconds(IMPORT, KERNELS) for _ in range(3))
 
-    def track_import(self):
-        return min(process_seconds(IMPORT, self.cache) for _ in range(3))
+    def track_cold_start(self, cold):
+        return cold
 
-    def track_cold_start(self):
-        return process_seconds(FIT, self.cache)
+    def track_warm_start(self, cold):
+        return min(process_seconds(FIT, KERNELS) for _ in range(3))
 
-    def track_warm_start(self):
-        process_seconds(FIT, self.cache)
-        return min(process_seconds(FIT, self.cache) for _ in range(3))
-
-    def track_size_of_compiled_kernels(self):
-        process_seconds(FIT, self.cache)
-        return sum(os.path.getsize(os.path.join(self.cache, name)) for name in os.listdir(self.cache))
+    def track_size_of_compiled_kernels(self, cold):
+        return sum(path.stat().st_size for path in Path(KERNELS).iterdir())
 
     track_size_of_compiled_kernels.unit = "bytes"

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastmlp.threads import available_threads
 
-from .suite import IMPLEMENTATIONS, Benchmark, OnMnist, best_epoch, check_accuracy, only, warm_up, without_zeros
+from .suite import IMPLEMENTATIONS, Benchmark, OnMnist, best_epoch, check_accuracy, only, part, warm_up, without_zeros
 
 
 class Epoch(OnMnist):
@@ -61,12 +61,12 @@ class Threads(Epoch):
 
 
 class Activation(Epoch):
-    param_names = ["implementation", "activation"]
-    params = [list(IMPLEMENTATIONS), ["relu", "logistic"]]
+    param_names = ["activation"]
+    params = [["relu", "logistic", "gelu"]]
 
-    def track_epoch(self, data, implementation, activation):
-        self.network = {"activation": activation, "init": "he" if activation == "relu" else "xavier"}
-        return self.measure(data, implementation)
+    def track_epoch(self, data, activation):
+        self.network = {"activation": activation, "init": "xavier" if activation == "logistic" else "he"}
+        return self.measure(data, "fastmlp")
 
 
 class Rows(Epoch):
@@ -76,7 +76,7 @@ class Rows(Epoch):
     params = [list(IMPLEMENTATIONS), ["float32", "float32 without zeros", "float64", "uint8", "csr"]]
 
     def setup(self, data, implementation, rows):
-        only(implementation == "fastmlp" or rows.startswith("float"))
+        only(implementation == "fastmlp" or rows in ("float32", "float64"))
         self.network = {"dtype": "float64" if rows == "float64" else "float32"}
         if rows == "uint8":
             self.network["input_scale"] = 1 / 255
@@ -109,14 +109,14 @@ class FirstLayer(Epoch):
 
 class Optimizer(Epoch):
     param_names = ["implementation", "optimizer"]
-    params = [list(IMPLEMENTATIONS), ["sgd", "momentum", "adam", "adamw"]]
-    _rates = {"sgd": 0.1, "momentum": 0.01, "adam": 1e-3, "adamw": 1e-3}
+    params = [list(IMPLEMENTATIONS), ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]]
+    _rates = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01}
 
     def setup(self, data, implementation, optimizer):
-        only(implementation == "fastmlp" or optimizer in ("sgd", "adam"))
-        self.settings = {
-            "batch_size": 64, "optimizer": optimizer, "learning_rate": self._rates[optimizer],
-        }  # fmt: skip
+        part("optimizers")
+        only(implementation == "fastmlp" or optimizer == "adam")  # NumPy is slow
+        rate = self._rates.get(optimizer, 1e-3)
+        self.settings = {"batch_size": 64, "optimizer": optimizer, "learning_rate": rate}
 
     def track_epoch(self, data, implementation, optimizer):
         return self.measure(data, implementation)
