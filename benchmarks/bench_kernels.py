@@ -2,11 +2,14 @@
 
 from .suite import Benchmark, only, part
 
-KERNELS = ["dense forward", "dense update", "packed forward", "packed update", "csr forward", "csr update"]
+KERNELS = [
+    "dense forward", "dense update", "packed forward", "packed update", "csr forward", "csr update",
+    "last forward", "backward", "last update",
+]  # fmt: skip
 
 
 class Kernel(Benchmark):
-    """The kernels of a 784-128 layer on 64 rows, see kernels.py; they are compiled and measured once."""
+    """The kernels of the layers 784-128-10 on 64 rows, see kernels.py; they are compiled and measured once."""
 
     param_names = ["kernel"]
     params = [KERNELS]

@@ -1,9 +1,10 @@
-"""Each kernel alone, on the first layer of MNIST's network and 64 of its rows, against the FMA peak of one core.
+"""Each kernel alone, on the layers of MNIST's network and 64 of its rows, against the FMA peak of one core.
 
 python -m benchmarks.kernels
 
 Rows and weights are in the caches. Dense kernels get no zeros; packed and CSR rows have the fifth of the numbers that
-is not zero. GFLOP/s count the multiply-adds that are done. Whoever changes a kernel's arguments changes them here.
+is not zero. Those of the last layer have ten columns, which do not fill their vectors. GFLOP/s count the multiply-adds
+that are done. Whoever changes a kernel's arguments changes them here.
 """
 
 import time
@@ -17,7 +18,7 @@ from fastmlp.kernels import csr, dense, rows, simd, sparse
 from fastmlp.kernels.jit import kernel
 from fastmlp.layout import aligned_zeros, n_words
 
-N_ROWS, N_IN, N_OUT = 64, 784, 128
+N_ROWS, N_IN, N_OUT, N_CLASSES = 64, 784, 128, 10
 SECONDS = 0.05  # that a run of repetitions takes
 RUNS = 5  # of which the best counts
 
@@ -25,7 +26,7 @@ _packed_forward = sparse.sparse_forward(rows.fetch_nothing)
 
 
 class Batch:
-    """Rows in each form that the kernels read, with weights and deltas of one layer."""
+    """Rows in each form that the kernels read, with weights and deltas of the first layer; and those of the last."""
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -40,6 +41,13 @@ class Batch:
         )
         for flat in (self.w, self.delta):
             flat.reshape(-1, self.pitch)[:, :N_OUT] = rng.standard_normal((flat.size // self.pitch, N_OUT)) / 100
+        self.narrow_width = -(-N_CLASSES // lanes)
+        self.narrow = self.narrow_width * lanes
+        self.narrow_out, self.narrow_w, self.narrow_delta = (
+            aligned_zeros(n * self.narrow, np.float32) for n in (N_ROWS, N_OUT, N_ROWS)
+        )
+        self.narrow_delta[:] = rng.standard_normal(self.narrow_delta.size) / 100
+        self.narrow_starts, self.wide_starts = np.arange(N_ROWS) * self.narrow, np.arange(N_ROWS) * self.pitch
         self.marks = np.zeros(N_ROWS * self.words, np.uint64)
         self.by_feature = np.zeros(-(-N_ROWS // rows.WORD) * rows.WORD * self.words, np.uint64)
         room = N_IN + lanes
@@ -56,15 +64,15 @@ class Batch:
 
 
 @kernel
-def _repeat_dense_forward(n, out, x, starts, w, b, pitch, width):
+def _repeat_dense_forward(n, out, x, starts, w, b, pitch, width, n_in):
     for _ in range(n):
-        dense.forward(out, 0, x, starts, 0, w, 0, pitch, b, 0, N_IN, pitch, 0, N_ROWS, 0, width, 0.0, x, starts, 0, 1)
+        dense.forward(out, 0, x, starts, 0, w, 0, pitch, b, 0, n_in, pitch, 0, N_ROWS, 0, width, 0.0, x, starts, 0, 1)
 
 
 @kernel
-def _repeat_dense_update(n, w, x, starts, delta, zeros, pitch, width):
+def _repeat_dense_update(n, w, x, starts, delta, zeros, pitch, width, n_in):
     for _ in range(n):
-        dense.update(w, 0, pitch, x, starts, 0, delta, 0, zeros, N_ROWS, pitch, 0, N_IN, 0, width, -1e-6)
+        dense.update(w, 0, pitch, x, starts, 0, delta, 0, zeros, N_ROWS, pitch, 0, n_in, 0, width, -1e-6)
 
 
 @kernel
@@ -101,11 +109,29 @@ def calls():
     """Return for each kernel a function of how often it is run, and the multiply-adds of one run."""
     b = Batch()
     shape, few = (b.pitch, b.width), b.n_numbers * N_OUT
-    all_of_them = N_ROWS * N_IN * N_OUT
+    narrow = (b.narrow, b.narrow_width)
+    all_of_them, last = N_ROWS * N_IN * N_OUT, N_ROWS * N_OUT * N_CLASSES
     return {
-        "dense forward": (lambda n: _repeat_dense_forward(n, b.out, b.full, b.starts, b.w, b.b, *shape), all_of_them),
+        "dense forward": (
+            lambda n: _repeat_dense_forward(n, b.out, b.full, b.starts, b.w, b.b, *shape, N_IN), all_of_them,
+        ),
         "dense update": (
-            lambda n: _repeat_dense_update(n, b.w, b.full, b.starts, b.delta, b.zeros, *shape), all_of_them,
+            lambda n: _repeat_dense_update(n, b.w, b.full, b.starts, b.delta, b.zeros, *shape, N_IN), all_of_them,
+        ),
+        "last forward": (
+            lambda n: _repeat_dense_forward(
+                n, b.narrow_out, b.delta, b.wide_starts, b.narrow_w, b.b, *narrow, N_OUT
+            ), last,
+        ),
+        "backward": (
+            lambda n: _repeat_dense_forward(
+                n, b.out, b.narrow_delta, b.narrow_starts, b.w, b.b, *shape, N_CLASSES
+            ), last,
+        ),
+        "last update": (
+            lambda n: _repeat_dense_update(
+                n, b.narrow_w, b.delta, b.wide_starts, b.narrow_delta, b.zeros, *narrow, N_OUT
+            ), last,
         ),
         "packed forward": (
             lambda n: _repeat_packed_forward(n, b.out, b.packed, b.places, b.marks, b.w, b.b, *shape, b.none), few,
@@ -149,10 +175,9 @@ def measure():
 
 def main():
     print(describe())
-    print(f"{N_ROWS} rows, {N_IN}-{N_OUT}, one core")
-    print("kernel             GFLOP/s  share of peak")
+    print(f"\n{N_ROWS} rows, {N_IN}-{N_OUT}-{N_CLASSES}, one core\n\n| kernel | GFLOP/s | of peak |\n|---|---|---|")
     for name, rate in measure().items():
-        print(f"{name:16} {rate.flops / 1e9:9.1f} {rate.flops / rate.peak:14.1%}")
+        print(f"| {name} | {rate.flops / 1e9:.1f} | {rate.flops / rate.peak:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

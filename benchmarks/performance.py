@@ -93,12 +93,13 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
     found = phases(kind, layers, batch_size, n_threads, epochs)
     peak = max(peak, fma_peak(n_threads=n_threads))
     flops, n_bytes = work(kind, layers, found["rows"], found["nonzero"])
+    steps = -(-found["rows"] // batch_size)
     names = [name for name in found["cycles"][0] if name != "outside"]
     cycles = {name: sum(own[name] for own in found["cycles"]) / n_threads for name in names}
     seconds_of_a_cycle = found["seconds"] / sum(cycles.values())
     network, threads = "-".join(map(str, layers)), f"{n_threads} thread{'s' * (n_threads > 1)}"
     print(f"\n{KINDS[kind]}, {network}, batch {batch_size}, {threads}: {1e3 * found['seconds']:.1f} ms an epoch\n")
-    print("| phase | ms | of the epoch | GFLOP/s | of peak | MB | GB/s | bound, ms | of bound | cycles |")
+    print("| phase | ms | of the epoch | GFLOP/s | of peak | KB a step | GB/s | bound, ms | of bound | cycles |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     total = 0.0
     for name in names:
@@ -114,7 +115,7 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
             f"{cycles[name] / sum(cycles.values()):.1%}",
             f"{flop / seconds / 1e9:.1f}" if flop else "",
             f"{flop / seconds / peak:.1%}" if flop else "",
-            f"{brought / 1e6:.0f}" if brought else "",
+            f"{brought / steps / 1e3:.0f}" if brought else "",
             f"{brought / seconds / 1e9:.1f}" if brought else "",
             f"{1e3 * bound:.2f}" if bound else "",
             f"{bound / seconds:.1%}" if bound else "",

@@ -123,7 +123,8 @@ def chart(report: Report, path: str | Path) -> None:
     axes.legend(frameon=False, fontsize=8, loc="upper right")  # beside the fastest, whose bar is short
     machine, *_, work = machine_lines(report)
     axes.set_title(f"Epoch of {work}", fontsize=9, loc="left")
-    axes.set_xlabel(f"milliseconds, median of {len(rows[0]['seconds'])} turns, less is better\n{machine}", fontsize=8)
+    turns = f"median of {len(rows[0]['seconds'])} turns, with a line from the best to the worst"
+    axes.set_xlabel(f"milliseconds, {turns}\n{machine}", fontsize=8)
     axes.set_xlim(0, 1.22 * max(1e3 * max(row["seconds"]) for row in rows))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
