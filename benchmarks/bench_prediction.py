@@ -15,9 +15,6 @@ class Predict(OnMnist):
         self.X_test, self.rows = X_test, X_test[:n_rows]
         self.net.predict_proba(self.rows)
 
-    def time_predict(self, data, implementation, n_rows):
-        self.net.predict(self.rows)
-
     def time_predict_proba(self, data, implementation, n_rows):
         self.net.predict_proba(self.rows)
 
