@@ -170,8 +170,9 @@ def growth(n_threads):
         (f"{part:.0%}", full * (kept < part), y, net, None) for part in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
     ]
     print_growth("Density: pixels set to zero at random, 784-128-10", "not zero", densities, n_threads)
-    threads = [(f"{n}", data, y, net, n) for data in (X, full) for n in range(1, available_threads() + 1)]
-    print_growth("Threads: MNIST with its zeros, then without", "threads", threads, n_threads)
+    for zeros, data in (("with its zeros", X), ("without zeros", full)):
+        threads = [(f"{n}", data, y, net, n) for n in range(1, available_threads() + 1)]
+        print_growth(f"Threads: MNIST {zeros}, 784-128-10", "threads", threads, n_threads)
 
 
 def main():
