@@ -18,10 +18,10 @@ HEADS = {  # output, outputs, label smoothing
 ALL_ACTIVATIONS = tuple(ACTIVATIONS)
 
 
-def network(head="softmax", activation="gelu", hidden=(7, 5), dtype="float64", n_inputs=4, **settings):
+def network(head="softmax", activation="gelu", hidden=(7, 5), dtype="float64", n_inputs=4, kind=MLP, **settings):
     output, n_outputs, smoothing = HEADS[head]
     layers = [n_inputs, *hidden, n_outputs]
-    net = MLP(layers, activation=activation, output=output, label_smoothing=smoothing, dtype=dtype, **settings)
+    net = kind(layers, activation=activation, output=output, label_smoothing=smoothing, dtype=dtype, **settings)
     generator = np.random.default_rng(3)
     for b in net.biases:
         b[:] = generator.normal(scale=0.3, size=b.shape)

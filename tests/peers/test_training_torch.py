@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from heads import HEADS, data_for, network
 
+import fastmlp
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastmlp.reference import MLP
 
@@ -178,13 +179,13 @@ def test_fit(optimizer, head):
     assert_same_fit(network(head), theirs, optimizer=ours)
 
 
+@pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_fit_with_everything(optimizer):
+def test_fit_with_everything(optimizer, kind):
     ours, theirs = OPTIMIZERS[optimizer]
     weights = np.random.default_rng(5).uniform(0.5, 3, N)
-    assert_same_fit(
-        network("smoothed", ["silu", "elu"], l2=0.05), theirs, weights, optimizer=ours, clip_norm=0.3, clip_value=0.1
-    )
+    net = network("smoothed", ["silu", "elu"], l2=0.05, kind=kind)
+    assert_same_fit(net, theirs, weights, optimizer=ours, clip_norm=0.3, clip_value=0.1)
 
 
 @pytest.mark.parametrize("clipping", [{"clip_norm": 0.1}, {"clip_norm": 1e3}, {"clip_value": 0.02}])
@@ -224,9 +225,10 @@ def test_steps_of_train_batch(optimizer):
     assert_equal_parameters(net, twin)
 
 
+@pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_float32_to_its_rounding(optimizer):
-    net = MLP([4, 7, 3], activation="silu", l2=0.01)
+def test_float32_to_its_rounding(optimizer, kind):
+    net = kind([4, 7, 3], activation="silu", l2=0.01)
     X, y = data_for(net)
     X = X.astype(np.float32)
     twin = Twin(net)
