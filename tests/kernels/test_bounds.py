@@ -329,16 +329,20 @@ def test_training_and_inference_stay_inside(
         kind, space = plain, Workspace(layout, activations, chunk, 1, False, plain)
         vars(a).update(guarded({"work": space.work, "notes": space.notes[0], "plan": space.plans[0].ravel()}))
         plan = a.plan.reshape(space.plans[0].shape)
-    if kind == "packed":  # rows to predict are packed batch by batch
-        kind, space = "sparse", Workspace(layout, activations, chunk, 1, False, "sparse")
-        arrays = {"x": rows_in_place(X, "sparse", 8).x, "work": space.work, "notes": space.notes[0]}
-        vars(a).update(guarded(arrays | {"plan": space.plans[0].ravel()}))
-        plan = a.plan.reshape(space.plans[0].shape)
-    for inference in (tables.NUMBERS, tables.LABELS, tables.LOSSES):
-        epoch.infer_loop(kind, hidden, head)(
-            *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
-            a.params, plan, a.settings, a.meetings, 0, n_rows, chunk, 0.01, inference,
-        )  # fmt: skip
+    forms = [rows]
+    if kind == "packed":  # one loop predicts from packed rows and from those that it packs
+        kind, forms = "sparse", [rows, rows_in_place(X, "sparse", 8)]
+    for form in forms:
+        if form.kind == "sparse":
+            space = Workspace(layout, activations, chunk, 1, False, "sparse")
+            arrays = {"x": form.x, "starts": form.starts, "index": form.index, "plan": space.plans[0].ravel()}
+            vars(a).update(guarded(arrays | {"work": space.work, "notes": space.notes[0]}))
+            plan = a.plan.reshape(space.plans[0].shape)
+        for inference in (tables.NUMBERS, tables.LABELS, tables.LOSSES):
+            epoch.infer_loop(kind, hidden, head)(
+                *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
+                a.params, plan, a.settings, a.meetings, 0, n_rows, chunk, 0.01, inference,
+            )  # fmt: skip
     sums = answers["numbers"].reshape(n_rows, -1).sum(axis=1)
     if n_columns != n_labels:
         np.testing.assert_allclose(sums, 1, rtol=50 * np.finfo(dtype).eps)
