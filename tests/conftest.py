@@ -10,16 +10,27 @@ settings.load_profile("fastmlp")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test."""
+    """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test.
+
+    Files that need the same loops go to one process, or else two would compile them at once.
+    """
     for item in items:
+        file = item.path.stem
+        item.add_marker(pytest.mark.xdist_group(_SAME_LOOPS.get(file, file)))
         if hasattr(item, "callspec") and _in_the_other_dtype(item.originalname, item.callspec.params):
             item.add_marker(pytest.mark.slow)
 
 
 def _in_the_other_dtype(name, parameters):
-    """Tell tests of special loops in a second dtype: the kernels' own are in float32, the networks' in float64."""
+    """Tell tests of special loops in a second dtype: bytes and CSR are tested in float32, all others in float64."""
     dtype, kind = str(parameters.get("dtype")), str(parameters.get("kind"))
-    special = kind.startswith(("disturbed", "dropped")) or parameters.get("optimizer") is not None
-    if dtype == "float64":
-        return special and kind != "None"
-    return dtype == "float32" and name == "test_disturbed_inputs"
+    special = "kind" in parameters and parameters.get("optimizer") is not None
+    if special or kind.startswith(("disturbed", "dropped")) or name in _IN_FLOAT64:
+        return dtype == "float32"
+    return dtype == "float64" and kind in ("bytes", "sparse bytes", "csr")
+
+
+_IN_FLOAT64 = (
+    "test_heads", "test_disturbed_inputs", "test_steps_are_those_of_the_plain_network", "test_weights_of_rows",
+)  # fmt: skip
+_SAME_LOOPS = {"test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps"}

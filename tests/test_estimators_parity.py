@@ -79,8 +79,10 @@ def test_twenty_epochs(network, data, solver):
     assert_same(*both(data, solver=solver))
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("data", [DIGITS, IRIS, COUNTS], ids=["digits", "iris", "counts"])
+@pytest.mark.parametrize(
+    ("data", "solver"), [(DIGITS, "sgd"), (DIGITS, "adam"), (IRIS, "adam"), (COUNTS, "adam")],
+    ids=["digits-sgd", "digits-adam", "iris-adam", "counts-adam"],
+)  # fmt: skip
 def test_twenty_epochs_of_the_compiled_network(data, solver):
     assert_same(*both(data, solver=solver))
 

@@ -304,6 +304,7 @@ def test_several_threads_predict_with_one_network(n_threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:os.fork")  # what other packages of this process have to say about it
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_fit_after_fork(n_threads):
     X, y = data(600)

@@ -15,8 +15,7 @@ from fastmlp.kernels import jit
 ROOT = Path(__file__).resolve().parents[2]
 
 ENTRIES = (
-    "infer_dense", "infer_dense_sloped_softmax", "infer_sparse", "infer_sparse_sloped_softmax", "pack_rows",
-    "train_dense", "train_dense_sloped_softmax", "train_packed",
+    "infer_dense", "infer_sparse", "pack_rows", "train_dense", "train_packed",
 )  # fmt: skip
 
 FITS = """
@@ -35,16 +34,16 @@ def fits(dtype):
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, dtype, "w+", shape=X.shape)
         mapped[:] = X
-        for net in (MLP([5, 7, 3], dtype=dtype, n_threads=2), MLP([5, 6, 3], activation="logistic", dtype=dtype)):
-            net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
-            net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
-            net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
-            net.fit(X.tolist(), y.tolist(), epochs=1, batch_size=np.int32(8))
-            net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=1, batch_size=700)
-            net.train_batch(read_only[::-1], y, learning_rate=1)
-            net.gradients(np.asfortranarray(X), y)
-            for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
-                net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
+        net = MLP([5, 7, 3], dtype=dtype, n_threads=2)
+        net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
+        net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
+        net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
+        net.fit(X.tolist(), y.tolist(), epochs=1, batch_size=np.int32(8))
+        net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=1, batch_size=700)
+        net.train_batch(read_only[::-1], y, learning_rate=1)
+        net.gradients(np.asfortranarray(X), y)
+        for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
+            net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
 
         MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
 
@@ -52,12 +51,9 @@ for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
     "train_dense": epoch.train_loop("dense", "plain", "softmax", None),
-    "train_dense_sloped_softmax": epoch.train_loop("dense", "sloped", "softmax", None),
     "train_packed": epoch.train_loop("packed", "plain", "softmax", None),
     "infer_dense": epoch.infer_loop("dense", "plain", "softmax"),
-    "infer_dense_sloped_softmax": epoch.infer_loop("dense", "sloped", "softmax"),
     "infer_sparse": epoch.infer_loop("sparse", "plain", "softmax"),
-    "infer_sparse_sloped_softmax": epoch.infer_loop("sparse", "sloped", "softmax"),
     "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
 }
 print(json.dumps({
