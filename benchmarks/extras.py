@@ -126,7 +126,7 @@ def preset(name, X, y, X_test, y_test):
     chosen, finals, totals, reached = PRESETS[name], [], [], []
     print(f"\npreset {name}: {n_seeds} seeds")
     for seed in range(n_seeds):
-        net = MLP([784, *chosen.hidden, 10], seed=seed, **chosen.settings)
+        net = MLP([784, *chosen.hidden, 10], activation=chosen.activation, seed=seed, **chosen.settings)
         fit = {"batch_size": chosen.batch_size, "optimizer": chosen.optimizer, "schedule": chosen.schedule}
         history = net.fit(X, y, epochs=chosen.epochs, validation_data=(X_test, y_test), **fit)
         clock, accuracy = np.cumsum(history.seconds), np.array(history.val_accuracy)

@@ -183,6 +183,7 @@ def _run(argv: Sequence[str] | None) -> int:
             preset = _preset(arguments)
             command.set_defaults(
                 layers=list(preset.hidden),
+                activation=preset.activation,
                 epochs=preset.epochs,
                 batch_size=preset.batch_size,
                 learning_rate=preset.optimizer.learning_rate,

@@ -25,6 +25,8 @@ class Preset:
     schedule : Schedule
     settings : mapping
         More arguments of `fastmlp.MLP`.
+    activation : str
+        Of the hidden layers.
     """
 
     hidden: tuple[int, ...]
@@ -33,17 +35,20 @@ class Preset:
     optimizer: Optimizer
     schedule: Schedule
     settings: Mapping[str, Any]
+    activation: str = "relu"
 
 
 PRESETS = {
     "fast": Preset((128,), 6, 32, SGD(learning_rate=0.4), OneCycle(pct_start=0.2), {}),
     "accurate": Preset(
-        (512, 512),
-        25,
+        (768, 256),
+        22,
         128,
         Adam(learning_rate=1e-3),
         Warmup(epochs=1, schedule=Cosine()),
         {"dropout": 0.35, "input_dropout": 0.1, "label_smoothing": 0.03},
+        activation="gelu",
     ),
 }
-"""``"fast"``: 98 % of the test images after about half a second; ``"accurate"``: as many as dropout makes possible."""
+"""``"fast"``: 98 % of the test images after about half a second. ``"accurate"``: as many as dropout makes possible within
+a minute; it was picked by the last 10,000 training images, held out."""
