@@ -25,7 +25,8 @@ class SecondsTo(OnMnist):
 
     def setup(self, data, implementation, accuracy):
         preset = part("presets").PRESETS["fast"]
-        self.layers, self.settings = (784, *preset.hidden, 10), preset.settings
+        self.layers = (784, *preset.hidden, 10)
+        self.settings = preset.settings | {"activation": preset.activation}
         self.fit = {"batch_size": preset.batch_size, "optimizer": preset.optimizer, "schedule": preset.schedule}
         self.fit["epochs"] = preset.epochs
 
