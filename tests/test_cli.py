@@ -122,7 +122,7 @@ def test_a_preset_says_what_options_do_not(recorded, capsys):
     assert recorded["layers"] == [64, *fast.hidden, 10]
     assert recorded["epochs"] == 2
     assert (recorded["optimizer"], recorded["schedule"]) == (fast.optimizer, fast.schedule)
-    assert f"batch {fast.batch_size}, SGD 0.4" in capsys.readouterr().out
+    assert f"batch {fast.batch_size}, SGD {fast.optimizer.learning_rate}" in capsys.readouterr().out
 
 
 def test_an_unknown_preset_is_an_error(capsys):
