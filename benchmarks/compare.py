@@ -74,6 +74,7 @@ TRAININGS = {
     "mnist-deep": Work(mnist, Task((784, 128, 64, 10), 64)),
     "mnist-b32": Work(mnist, Task((784, 128, 10), 32)),
     "mnist-b256": Work(mnist, Task((784, 128, 10), 256)),
+    "mnist-adam": Work(mnist, Task((784, 128, 10), 64, rate=1e-3, optimizer="adam"), (PyTorch, ScikitLearn)),
     "mnist-wide": Work(mnist, Task((784, 1024, 1024, 10), 256, epochs=1)),
     "dense": Work(lambda: planted(60_000, 784, 10), Task((784, 128, 10), 64, rate=0.01)),
     "tabular": Work(lambda: planted(100_000, 30, 2), Task((30, 100, 100, 2), 128)),

@@ -1,6 +1,6 @@
-"""What each part of training costs beside plain SGD, in turns; Adam beside others; the presets, with several seeds.
+"""What each part of training costs beside plain SGD, in turns; the presets, with several seeds.
 
-python -m benchmarks.extras [--runs N] [--only parts adam fast accurate]
+python -m benchmarks.extras [--runs N] [--only parts fast accurate]
 
 MNIST 784-128-10, batch 64, all cores. A fit is timed whole, divided by its epochs; validation is what a fit with it
 takes longer than one that a callback looks at. Presets: the seconds of training until a test accuracy, and the accuracy
@@ -16,7 +16,6 @@ import numpy as np
 from fastmlp import MLP, datasets
 from fastmlp.bench.machine import describe
 from fastmlp.presets import PRESETS
-from fastmlp.threads import available_threads
 
 EPOCHS = 4
 LAYERS, BATCH = [784, 128, 10], 64
@@ -86,40 +85,6 @@ class Nothing:
         """Do nothing."""
 
 
-def adam(X, y, runs):
-    """Print Adam beside that of PyTorch and of scikit-learn, which train as their users would."""
-    import warnings
-
-    import torch
-    from sklearn.neural_network import MLPClassifier
-
-    warnings.simplefilter("ignore")  # scikit-learn's, that it has not converged
-    torch.set_num_threads(available_threads())
-    net, labels, rows = MLP(LAYERS), torch.from_numpy(y.astype(np.int64)), torch.from_numpy(X)
-    model = torch.nn.Sequential(torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    loss = torch.nn.CrossEntropyLoss()
-
-    def pytorch():
-        for _ in range(2):
-            order = torch.randperm(len(rows))
-            for x, t in zip(rows[order].split(BATCH), labels[order].split(BATCH), strict=True):
-                optimizer.zero_grad()
-                loss(model(x), t).backward()
-                optimizer.step()
-
-    peer = MLPClassifier((128,), alpha=0, batch_size=BATCH, max_iter=2, n_iter_no_change=100, random_state=0)
-    calls = {
-        "fastmlp": lambda: net.fit(X, y, epochs=2, batch_size=BATCH, optimizer="adam"),
-        "PyTorch": pytorch,
-        "scikit-learn": lambda: peer.fit(X, y),
-    }
-    print_ratios("Adam, epoch", in_turns(calls, runs), 2, "fastmlp")
-    with torch.inference_mode():
-        accuracy = float((model(rows).argmax(dim=1) == labels).float().mean())
-    print(f"train accuracy: fastmlp {net.score(X, y):.4f}, PyTorch {accuracy:.4f}, scikit-learn {peer.score(X, y):.4f}")
-
-
 def preset(name, X, y, X_test, y_test):
     """Print how a preset does with several seeds."""
     goal, n_seeds = PRESET_GOALS[name]
@@ -143,15 +108,13 @@ def preset(name, X, y, X_test, y_test):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="turns (default: %(default)s)")
-    choices = ["parts", "adam", *PRESET_GOALS]
+    choices = ["parts", *PRESET_GOALS]
     parser.add_argument("--only", nargs="+", choices=choices, default=choices)
     options = parser.parse_args()
     data = datasets.load_mnist()
     print(describe())
     if "parts" in options.only:
         parts(*data[:2], data[2:], options.runs)
-    if "adam" in options.only:
-        adam(*data[:2], options.runs)
     for name in PRESET_GOALS:
         if name in options.only:
             preset(name, *data)

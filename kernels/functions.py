@@ -5,7 +5,6 @@ Series end below half a unit in the last place; what they lose is said in units 
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from .simd import Lanes, fma, maximum, where
 
@@ -117,14 +116,6 @@ def turn(x):
     cosine = where(quarter == 1.0, -s, where(quarter == 2.0, -c, where(quarter == 3.0, s, c)))
     sine = where(quarter == 1.0, c, where(quarter == 2.0, -s, where(quarter == 3.0, -c, s)))
     return cosine, sine
-
-
-def sqrt(x):
-    """Give the square root, rounded once."""
-    kind = x.value.type
-    name = f"llvm.sqrt.v{kind.count}f{x.bits}"
-    function = cgutils.get_or_insert_function(x.builder.module, ir.FunctionType(kind, [kind]), name)
-    return Lanes(x.builder, x.builder.call(function, [x.value]))
 
 
 def _factorial(k):

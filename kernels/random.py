@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .functions import log, sqrt, turn
+from .functions import log, turn
 from .jit import part
-from .simd import I32, I64, VECTOR_BYTES, Lanes, _splat, spread
+from .simd import I32, I64, VECTOR_BYTES, Lanes, _splat, spread, sqrt
 
 GOLDEN = 0x9E3779B9
 """2**32 over the golden ratio."""

@@ -43,11 +43,13 @@ class Task:
     layers : tuple of int
     batch_size : int
     rate : float
-        Learning rate of plain SGD on the mean loss of a batch.
+        Learning rate on the mean loss of a batch.
     epochs : int
     activation : {"relu", "logistic"}
     shuffle : bool
         A new order of the rows for each epoch.
+    optimizer : {"sgd", "adam"}
+        Plain SGD, or Adam, which NumPy and JAX have not.
     """
 
     layers: tuple[int, ...]
@@ -56,6 +58,7 @@ class Task:
     epochs: int = 5
     activation: str = "relu"
     shuffle: bool = True
+    optimizer: str = "sgd"
 
 
 class Peer(Protocol):
@@ -85,7 +88,15 @@ class FastMLP:
         net = self._network(task, weights, biases)
 
         def train() -> tuple[Arrays, Arrays]:
-            net.fit(X, y, epochs=task.epochs, batch_size=task.batch_size, learning_rate=task.rate, shuffle=task.shuffle)
+            net.fit(
+                X,
+                y,
+                epochs=task.epochs,
+                batch_size=task.batch_size,
+                optimizer=task.optimizer,
+                learning_rate=task.rate,
+                shuffle=task.shuffle,
+            )
             return net.weights, net.biases
 
         return train
@@ -227,7 +238,7 @@ class NotebookNumPy:
 
 
 class PyTorch:
-    """Eager PyTorch: `nn.Sequential`, the fused SGD, all rows in memory and gathered once an epoch, no DataLoader."""
+    """Eager PyTorch: `nn.Sequential`, its fused optimizer, rows in memory, gathered once an epoch, no DataLoader."""
 
     name = "PyTorch"
 
@@ -242,7 +253,8 @@ class PyTorch:
         """Return what trains."""
         torch = self.torch
         model = self._model(task, weights, biases)
-        optimizer = torch.optim.SGD(model.parameters(), lr=task.rate, fused=True)
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[task.optimizer]
+        optimizer = kind(model.parameters(), lr=task.rate, fused=True)
         rows, labels = torch.from_numpy(X), torch.from_numpy(y)
         loss = self._loss(rows, labels, model, task)
 
@@ -405,7 +417,7 @@ class JAX:
 
 
 class ScikitLearn:
-    """`MLPClassifier` with plain SGD, and nothing that ends it early.
+    """`MLPClassifier` with plain SGD or Adam, and nothing that ends it early.
 
     For two classes it has a single logistic output: the same model, but not the same steps.
     """
@@ -443,7 +455,7 @@ class ScikitLearn:
         model = MLPClassifier(
             task.layers[1:-1],
             activation=task.activation,
-            solver="sgd",
+            solver=task.optimizer,
             batch_size=task.batch_size,
             learning_rate_init=task.rate,
             shuffle=task.shuffle,

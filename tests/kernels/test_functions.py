@@ -36,7 +36,7 @@ FUNCTIONS = {  # compiled; exact; lowest and highest argument; units in the last
     "tanh": (over_vectors(functions.tanh), np.tanh, -30, 30, 4),
 }
 log = over_vectors(functions.log)
-cosine, sine, sqrt = map(over_vectors, (lambda x: functions.turn(x)[0], lambda x: functions.turn(x)[1], functions.sqrt))
+cosine, sine, sqrt = map(over_vectors, (lambda x: functions.turn(x)[0], lambda x: functions.turn(x)[1], simd.sqrt))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
