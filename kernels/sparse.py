@@ -13,26 +13,31 @@ from contextlib import nullcontext
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .rows import ONE, WORD, ZERO, count_bits, words_of
-from .simd import I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
+from .simd import I32, I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
 from .tile import loop, loop_while, multiply_add, switch, tile_width
 
 WIDTHS = (1, 2, 4, 8)
 """Vectors in a row of the tiles."""
 
-SLAB_BYTES = 32768
-"""Of weights that the forward pass takes at a time."""
+SLAB_BYTES, FEWEST_WORDS = 32768, 2
+"""Of weights that the forward pass takes at a time, but words of marks at least."""
 
 ROWS = 64
 """Rows that the forward pass takes through the slabs together: their sums stay in the first cache, or nearly."""
 
 
 def _each_mark(builder, word, state, body):
-    """Emit ``for i in the marks of the word, from the lowest: state = body(i, state)``."""
+    """Emit ``for i in the marks of the word, from the lowest: state = body(i, state)``.
+
+    The mask alone says when the loop ends, one instruction a mark: an end that was guessed wrong is known while the
+    sums are still behind.
+    """
 
     def take(state):
         mask, *rest = state
@@ -40,31 +45,6 @@ def _each_mark(builder, word, state, body):
         return [builder.and_(mask, builder.sub(mask, I64(1))), *body(i, rest)]
 
     return loop_while(builder, [word, *state], lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[1:]
-
-
-def _each_mark_of_two(builder, words, base, base_step, state, body):
-    """Emit ``for i in the marks of two words: state = body(base of its word, i, state)``.
-
-    One loop goes through both: a loop's end is what a processor guesses wrong, and a word has few marks.
-    """
-
-    def go_on(mask, rest, base):
-        empty = builder.icmp_unsigned("==", mask, I64(0))
-        return [
-            builder.select(empty, rest, mask),
-            builder.select(empty, I64(0), rest),
-            builder.select(empty, builder.add(base, base_step), base),
-        ]
-
-    def take(state):
-        mask, rest, base, *state = state
-        i = builder.cttz(mask, ir.IntType(1)(1))
-        state = body(base, i, state)
-        return [*go_on(builder.and_(mask, builder.sub(mask, I64(1))), rest, base), *state]
-
-    mask, rest = words
-    state = [*go_on(mask, rest, base), *state]
-    return loop_while(builder, state, lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[3:]
 
 
 @intrinsic
@@ -92,28 +72,24 @@ def forward_slab(
             across = [I64(j * out.vector_type.count) for j in range(width)]
 
             word_pitch = builder.mul(I64(WORD), w_pitch)
-            n_pairs = builder.ashr(builder.add(n_words, I64(1)), I64(1))
-
-            def add(first, i, state):
-                place, *sums = state
-                weights = builder.add(first, builder.mul(i, w_pitch))
-                right = [w.vector(builder.add(weights, j)) for j in across]
-                return [builder.add(place, I64(1)), *multiply_add(builder, sums, [x.everywhere(place)], right)]
 
             def each_row(row, _):
                 place_at, marks_at = builder.add(places_at, row), builder.add(at, builder.mul(row, stride))
                 start = builder.add(out_at, builder.mul(row, pitch))
 
-                def add_two_words(pair, state):
-                    word = builder.shl(pair, I64(1))
-                    there = builder.icmp_signed("<", builder.add(word, I64(1)), n_words)
-                    second = marks.number(builder.add(builder.add(marks_at, word), builder.zext(there, I64)))
-                    words = marks.number(builder.add(marks_at, word)), builder.select(there, second, I64(0))
+                def add_word(word, state):
                     first = builder.add(w_at, builder.mul(word, word_pitch))
-                    return _each_mark_of_two(builder, words, first, word_pitch, state, add)
+
+                    def add(i, state):
+                        place, *sums = state
+                        weights = builder.add(first, builder.mul(i, w_pitch))
+                        right = [w.vector(builder.add(weights, j)) for j in across]
+                        return [builder.add(place, I64(1)), *multiply_add(builder, sums, [x.everywhere(place)], right)]
+
+                    return _each_mark(builder, marks.number(builder.add(marks_at, word)), state, add)
 
                 sums = [out.vector_of_either(begins, b, builder.add(b_at, j), builder.add(start, j)) for j in across]
-                place, *sums = loop(builder, n_pairs, [places.number(place_at), *sums], add_two_words)
+                place, *sums = loop(builder, n_words, [places.number(place_at), *sums], add_word)
                 places.set(place_at, place)
                 for j, total in zip(across, sums, strict=True):
                     out.put(builder.add(start, j), maximum(floor, Lanes(builder, total)))
@@ -214,7 +190,7 @@ def sparse_forward(fetch):
         while column < last_column:
             vectors = tile_width(last_column - column, WIDTHS[-1])
             j = column * lane_count(out)
-            slab = max(1, SLAB_BYTES // (vectors * VECTOR_BYTES * WORD))
+            slab = max(FEWEST_WORDS, SLAB_BYTES // (vectors * VECTOR_BYTES * WORD))
             for row in range(first_row, last_row, ROWS):
                 rows = min(ROWS, last_row - row)
                 for i in range(row, row + rows):
@@ -271,10 +247,7 @@ def find_places(starts, places_at, marks, n_rows, n_in, first_in):
 
 @kernel
 def turn_marks(by_feature, marks, n_rows, n_in):
-    """Turn the marks of a batch around: a word for each feature and group of 64 rows.
-
-    Squares of 64 x 64 bits are transposed by halves (Warren, Hacker's Delight, 7-3).
-    """
+    """Turn the marks of a batch around: a word for each feature and group of 64 rows."""
     n_words = words_of(n_in)
     for group in range(words_of(n_rows)):
         for word in range(n_words):
@@ -282,14 +255,46 @@ def turn_marks(by_feature, marks, n_rows, n_in):
             for i in range(WORD):
                 row = group * WORD + i
                 by_feature[at + i] = marks[row * n_words + word] if row < n_rows else ZERO
-            half = WORD // 2
-            mask = np.uint64(0xFFFFFFFF)
-            while half:
-                shift = np.uint64(half)
-                for first in range(at, at + WORD, 2 * half):
-                    for i in range(first, first + half):
-                        swap = ((by_feature[i] >> shift) ^ by_feature[i + half]) & mask
-                        by_feature[i] ^= swap << shift
-                        by_feature[i + half] ^= swap
-                half //= 2
-                mask ^= mask << np.uint64(half)
+            turn_square(by_feature, at)
+
+
+@intrinsic
+def turn_square(typing_context, words, at):
+    """Transpose the square of 64 x 64 bits at ``words[at:]`` by halves (Warren, Hacker's Delight, 7-3)."""
+
+    def codegen(context, builder, signature, args):
+        lanes = 8
+        kind = ir.VectorType(I64, lanes)
+        first = Memory(context, builder, words, args[0]).address(args[1], WORD)
+        places = [builder.bitcast(builder.gep(first, [I64(i)]), kind.as_pointer()) for i in range(0, WORD, lanes)]
+        rows = [builder.load(place, align=8) for place in places]
+        rotate = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fshl.v{lanes}i64"
+        )
+        for half in (1, 2, 4):  # of which both words are in one vector
+            low = [not lane & half for lane in range(lanes)]
+            other = ir.Constant(ir.VectorType(I32, lanes), [lane ^ half for lane in range(lanes)])
+            kept = ir.Constant(kind, [_columns(half) if yes else ~_columns(half) for yes in low])
+            turns = ir.Constant(kind, [half if yes else WORD - half for yes in low])
+            for i, row in enumerate(rows):
+                moved = builder.shuffle_vector(row, row, other)
+                moved = builder.call(rotate, [moved, moved, turns])
+                rows[i] = builder.or_(builder.and_(row, kept), builder.and_(moved, builder.not_(kept)))
+        for half in (8, 16, 32):
+            shift, columns = ir.Constant(kind, [half] * lanes), ir.Constant(kind, [_columns(half)] * lanes)
+            for i in range(lanes):
+                if not i & half // lanes:
+                    j = i + half // lanes
+                    swap = builder.and_(builder.xor(builder.lshr(rows[i], shift), rows[j]), columns)
+                    rows[i] = builder.xor(rows[i], builder.shl(swap, shift))
+                    rows[j] = builder.xor(rows[j], swap)
+        for place, row in zip(places, rows, strict=True):
+            builder.store(row, place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64), codegen
+
+
+def _columns(half):
+    """Give the bits of the columns whose number has a 0 where ``half`` has its 1."""
+    return (2**WORD - 1) // (2**half + 1)
