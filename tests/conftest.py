@@ -8,6 +8,12 @@ settings.register_profile("fastmlp", deadline=None)
 settings.load_profile("fastmlp")
 
 
+@pytest.fixture
+def every_step(monkeypatch):
+    """Let the plain network call on_step after each step, not only every 0.05 s."""
+    monkeypatch.setattr("fastmlp.reference._SECONDS_PER_HOOK", 0)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test.

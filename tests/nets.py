@@ -1,5 +1,6 @@
 """What the tests of the networks share: small data, twins of both kinds, comparisons to the bit."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, reference
+from fastmlp.callbacks import HOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = ("float32", "float64")
@@ -60,7 +62,21 @@ def refused(error, message):
     return pytest.raises(error, match=re.escape(message))
 
 
+class Recorder:
+    """Notes each call of a hook: its name, fit.epoch and fit.step."""
+
+    def __init__(self):
+        self.calls = []
+        for hook in HOOKS:
+            setattr(self, hook, functools.partial(self._note, hook))
+
+    def _note(self, hook, net, fit):
+        self.calls.append((hook, fit.epoch, fit.step))
+
+
 class AtEpochEnd:
+    """Calls a function at the end of each epoch; has no other method."""
+
     def __init__(self, function):
         self.on_epoch_end = function
 
