@@ -39,4 +39,7 @@ def _in_the_other_dtype(name, parameters):
 _IN_FLOAT64 = (
     "test_heads", "test_disturbed_inputs", "test_steps_are_those_of_the_plain_network", "test_weights_of_rows",
 )  # fmt: skip
-_SAME_LOOPS = {"test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps"}
+_SAME_LOOPS = {
+    "test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps",
+    "test_mlp": "plain SGD", "test_copies": "plain SGD", "test_files": "plain SGD",
+}  # fmt: skip
