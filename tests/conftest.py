@@ -42,4 +42,5 @@ _IN_FLOAT64 = (
 _SAME_LOOPS = {
     "test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps",
     "test_mlp": "plain SGD", "test_copies": "plain SGD", "test_files": "plain SGD",
+    "test_cli": "command line", "test_cli_terminal": "command line",
 }  # fmt: skip
