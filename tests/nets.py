@@ -15,6 +15,7 @@ DTYPES = ("float32", "float64")
 ACTIVATIONS = ("relu", "logistic")
 NETS = ([4, 3], [1, 2], [5, 1, 2], [6, 1, 1, 3], [13, 17, 7], [30, 65, 33, 10], [7, 16, 9, 12, 5, 8, 3], [3, 300, 2])
 LONG = 700  # rows of a batch that does not go through the network in one piece
+both_kinds = pytest.mark.parametrize("kind", [MLP, reference.MLP], ids=["compiled", "plain"])
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 

@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import assert_bits, data, parameters, snapshot
+from nets import assert_bits, both_kinds, data, parameters, snapshot
 
-from fastmlp import MLP, reference
+from fastmlp import MLP
 
 copies = pytest.mark.parametrize(
     "copied",
@@ -16,7 +16,7 @@ copies = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("kind", [MLP, reference.MLP], ids=["compiled", "plain"])
+@both_kinds
 @pytest.mark.parametrize("seed", [0, None])
 @copies
 def test_copies_go_on_as_the_first(copied, seed, kind):

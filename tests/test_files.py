@@ -4,14 +4,12 @@ import os
 
 import numpy as np
 import pytest
-from nets import DTYPES, X, assert_bits, parameters, refused
+from nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
 
-kinds = pytest.mark.parametrize("kind", [MLP, reference.MLP], ids=["compiled", "plain"])
 
-
-@kinds
+@both_kinds
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", [None, 3, 10**30])
 def test_save_and_load(tmp_path, dtype, seed, kind):
@@ -93,7 +91,7 @@ def test_load_of_a_damaged_file(tmp_path):
         reference.MLP.load(path)
 
 
-@kinds
+@both_kinds
 @pytest.mark.parametrize(
     ("change", "message"),
     [

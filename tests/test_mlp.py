@@ -13,6 +13,7 @@ from nets import (
     Y,
     assert_bits,
     assert_close,
+    both_kinds,
     data,
     data_for,
     parameters,
@@ -277,7 +278,7 @@ def test_weights_and_biases_are_views(layers, dtype):
     assert len(net.weights) == len(layers) - 1
 
 
-@pytest.mark.parametrize("kind", [MLP, reference.MLP])
+@both_kinds
 def test_settings_stay_as_they_are(kind):
     net = kind([4, 8, 3])
     before = repr(net)

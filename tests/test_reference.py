@@ -7,14 +7,13 @@ import math
 import nets
 import numpy as np
 import pytest
-from nets import ACTIVATIONS, DTYPES, assert_bits, parameters, refused, snapshot
+from nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 from sklearn.neural_network import MLPClassifier
 
 from fastmlp.random import batch_generator, epoch_orders, initial_parameters
 from fastmlp.reference import MLP, backward, cross_entropy, forward, logistic, relu, softmax
 
 data = functools.partial(nets.data, dtype="float64")
-X, Y = data(10)
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
@@ -316,60 +315,3 @@ def test_divergence_is_told(dtype):
     with pytest.raises(FloatingPointError, match=r"^loss is (nan|inf); lower learning_rate$"):
         net.train_batch(X * 1e8, y)
     assert_bits(net, before)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"layers": [4]}, ValueError, "layers must name at least two sizes"),
-        ({"activation": "Relu"}, ValueError, "did you mean 'relu'?"),
-        ({"init": "hee"}, ValueError, "did you mean 'he'?"),
-        ({"seed": -1}, ValueError, "seed must be at least 0"),
-        ({"n_threads": 0}, ValueError, "n_threads must be at least 1"),
-        ({"dtype": "float16"}, ValueError, "dtype must be one of 'float32', 'float64', not 'float16'"),
-    ],
-)
-def test_wrong_settings(arguments, error, message):
-    with refused(error, message):
-        MLP(**({"layers": [4, 3]} | arguments))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"X": X[:, :3]}, ValueError, "X has 3 features, but the network has 4 inputs"),
-        ({"y": Y + 10}, ValueError, "but the network has 3 outputs"),
-        ({"y": Y[:9]}, ValueError, "X has 10 rows, but y has 9"),
-        ({"epochs": 0}, ValueError, "epochs must be at least 1, not 0"),
-        ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, not 2.5"),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be positive and finite, not -1"),
-        ({"validation_data": (X, Y[:9])}, ValueError, "validation X has 10 rows, but validation y has 9"),
-        ({"callbacks": [print]}, TypeError, "has none of the methods"),
-    ],
-)
-def test_wrong_arguments_of_fit_change_nothing(arguments, error, message):
-    net = MLP([4, 8, 3])
-    history = net.fit(X, Y, epochs=1, batch_size=4)
-    before, state = snapshot(net), net._generator.bit_generator.state
-    with refused(error, message):
-        net.fit(**({"X": X, "y": Y} | arguments))
-    assert_bits(net, before)
-    assert net.history is history
-    assert net._generator.bit_generator.state == state
-
-
-@pytest.mark.parametrize("method", ["train_batch", "gradients", "evaluate", "score"])
-def test_wrong_data_of_other_methods(method):
-    net = MLP([4, 3])
-    before = snapshot(net)
-    with pytest.raises(ValueError, match="X has 10 rows, but y has 9"):
-        getattr(net, method)(X, Y[:9])
-    with pytest.raises(ValueError, match="learning_rate must be positive"):
-        net.train_batch(X, Y, learning_rate=0)
-    assert_bits(net, before)
-
-
-@pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_wrong_rows_to_predict(method):
-    with pytest.raises(ValueError, match="X has 5 features, but the network has 4 inputs"):
-        getattr(MLP([4, 3]), method)(np.zeros((2, 5)))
