@@ -21,7 +21,7 @@ from fitted import (  # noqa: F401
     ours,
     parameters,
     same_bits,
-)  # fmt: skip
+)
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
