@@ -1,4 +1,4 @@
-"""The command line, ``fastmlp train`` and ``fastmlp bench``: its arguments, what it prints, and its exit statuses.
+"""The command line, ``fastmlp train`` and ``fastmlp bench``: what it does, what it prints, and its exit statuses.
 
 Whatever is slow to import is imported inside the command, so that ``--help`` is quick.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import math
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import fastmlp
+from fastmlp.cli_arguments import PEERS, parsers
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import FitState
@@ -26,22 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["EpochTable", "main"]
 
 _DATA_SETS = ("mnist", "digits", "xor")
-_PEERS = {  # names on the command line -> classes of fastmlp.bench.peers
-    "numpy": "NumPy",
-    "numpy64": "NotebookNumPy",
-    "pytorch": "PyTorch",
-    "pytorch-compiled": "CompiledPyTorch",
-    "jax": "JAX",
-    "sklearn": "ScikitLearn",
-}
-_PRESETS = ("fast", "accurate")
 _N_SAMPLES = 5
 _FEW_STEPS = 100  # after which a loss may still be high
 _MOST_CLASSES = 1000  # that fewer rows than classes may ask for; more is a column of something else
 
-_MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is a slip, and would take all memory
-
-_FAILED, _WRONG_USE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two as shells count signals
+_FAILED, _INTERRUPTED, _BROKEN_PIPE = 1, 130, 141  # the last two as shells count signals
 
 # Names of the library in its messages -> what the user of the command line knows.
 _WORDS = (
@@ -49,93 +38,6 @@ _WORDS = (
     (r"\bvalidation ([Xy])\b", r"\1_test"),
     (r"^([Xy])\b", r"\1_train"),
 )
-
-_DESCRIPTION = """\
-Train multilayer perceptrons, exactly and fast, on the CPU.
-
-commands:
-  train       train a network and report its accuracy on test rows
-  bench       measure this machine, and how long others take for the same epoch
-"""
-
-_EXAMPLES = """\
-examples:
-  fastmlp train                                 MNIST, 784-128-10, 10 epochs
-  fastmlp train --data digits --layers 64 32    small images, two hidden layers
-  fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
-  fastmlp train --help                          all options
-"""
-
-_TRAIN_DESCRIPTION = """\
-Train a network on the cross-entropy of a softmax, by plain SGD or as a preset
-says, and report on test rows, which it does not learn from.
-
-Prints a line an epoch (loss and train accuracy are means over the epoch while
-it trains, test accuracy is measured after it, seconds are those of training
-alone), then five sample predictions of test rows, and last the test accuracy.
-"""
-
-_TRAIN_DETAILS = """\
-examples:
-  fastmlp train
-  fastmlp train --preset fast
-  fastmlp train --layers 256 128 --epochs 20 --batch-size 128 --save net.npz
-  fastmlp train --data digits --activation logistic --init xavier
-  fastmlp train --data xor --layers 8 --epochs 500
-  fastmlp train --data mine.npz --threads 1
-
-FILE.npz of --data is a NumPy archive, as numpy.savez("mine.npz",
-X_train=X_train, ...) writes it, of
-  X_train, X_test   numbers (rows, inputs), or images (rows, height, width):
-                    floating point, best scaled to 0..1, is taken as it is,
-                    uint8 is divided by 255
-  y_train, y_test   class labels (rows,): the integers 0, 1, 2, ...
-The network gets an input for each column of X_train, and an output for each
-class in y_train.
-
-FILE.npz of --save holds the trained network. Use it in Python:
-  net = fastmlp.MLP.load("net.npz")
-  net.predict(X)
-
-Ctrl-C ends the training early: what is trained so far is reported, and saved
-if --save says so.
-
-exit status: 0 done, 1 the loss is no finite number any more, 2 wrong use,
-130 ended by Ctrl-C
-"""
-
-
-_BENCH_DESCRIPTION = """\
-Measure on this machine, now, in one run: the rates of multiply-adds and of
-reading memory, then how long an epoch of one network takes with fastmlp and
-with NumPy in float32 and float64, PyTorch eager and compiled, JAX and
-scikit-learn, as far as they are installed.
-
-All train in turns, A B C A B C, from the same first weights. Before times are
-taken each trains an epoch in the same order of the rows, and must come to the
-loss of fastmlp, to 2 %; after each turn to its accuracy, to 3 %. One that does
-not gets an error in place of a time.
-"""
-
-_BENCH_DETAILS = """\
-examples:
-  fastmlp bench
-  fastmlp bench --layers 256 128 --batch-size 128 --json bench.json
-  fastmlp bench --data mine.npz --peers numpy pytorch --chart bench.png
-
-The table says for each: the best and the median epoch, each turn's time being
-that of its epochs divided by their number; how far turns lie apart, as a share
-of the median; the median and the range of how many times as long it took as
-fastmlp in the same turn; and how near its best is to the least time that the
-machine's multiply-adds allow, with the zeros of the rows and without them.
-
-peers of --peers: {peers}
-FILE.npz of --data is one that `fastmlp train` takes; its test rows are unused.
-A quiet machine measures best: the load is in the file that --json writes.
-
-exit status: 0 done, 1 a peer has not done the same work, 2 wrong use,
-130 ended by Ctrl-C
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     """Parse the arguments and run the command; say every error in one line."""
-    parser, commands = _parsers()
+    parser, commands = parsers()
     try:
         arguments, unknown = parser.parse_known_args(argv)
         if arguments.command is None:
             parser.error("say what to do: fastmlp train, fastmlp bench, or fastmlp --help")
-        command, act = commands[arguments.command]
+        command = commands[arguments.command]
         if unknown:
             command.error(f"unrecognized arguments: {' '.join(unknown)}")
         if getattr(arguments, "preset", None) is not None:  # its numbers take the place of the defaults
@@ -190,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
             )
             arguments = parser.parse_args(argv)
         try:
-            return act(arguments)
+            return {"train": _train, "bench": _bench}[arguments.command](arguments)
         except FloatingPointError as error:
             command.exit(_FAILED, f"{command.prog}: error: {_in_users_words(error)}\n")
         except BrokenPipeError:
@@ -199,128 +101,6 @@ def _run(argv: Sequence[str] | None) -> int:
             command.error(_in_users_words(error))
     except SystemExit as end:  # of argparse: an error, --help or --version
         return int(end.code or 0)
-
-
-# --- arguments --------------------------------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
-        self.color = False  # Python 3.14 would colour the help
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_WRONG_USE, f"{self.prog}: error: {' '.join(message.split())}\n")
-
-
-def _parsers() -> tuple[_Parser, dict[str, tuple[_Parser, Callable[[argparse.Namespace], int]]]]:
-    """Return the parser of ``fastmlp``, and for each command its parser and what it does."""
-    parser = _Parser(
-        prog="fastmlp", usage="fastmlp [--help] [--version] train|bench ...", description=_DESCRIPTION, epilog=_EXAMPLES
-    )
-    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
-    train = commands.add_parser("train", prog="fastmlp train", description=_TRAIN_DESCRIPTION, epilog=_TRAIN_DETAILS)
-    _add_train_options(train)
-    details = _BENCH_DETAILS.format(peers=", ".join(_PEERS))
-    bench = commands.add_parser("bench", prog="fastmlp bench", description=_BENCH_DESCRIPTION, epilog=details)
-    _add_bench_options(bench)
-    return parser, {"train": (train, _train), "bench": (bench, _bench)}
-
-
-def _add_work_options(command: _Parser, epochs: int, of_epochs: str) -> None:
-    """Add what says which network learns what, in which steps."""
-    count = _whole_number(1)
-    add = command.add_argument
-    add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
-    add(
-        "--layers",
-        default=[128],
-        nargs="+",
-        type=_whole_number(1, _MOST_UNITS),
-        metavar="N",
-        help="sizes of the hidden layers (default: 128)",
-    )
-    add("--activation", default="relu", choices=("relu", "logistic"), help="of hidden layers (default: %(default)s)")
-    add("--epochs", default=epochs, type=count, metavar="N", help=f"{of_epochs} (default: %(default)s)")
-    add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
-    add(
-        "--learning-rate",
-        default=0.1,
-        type=_positive_number,
-        metavar="RATE",
-        help="of the steps (default: %(default)s)",
-    )
-    add(
-        "--threads",
-        type=_whole_number(1, _MOST_THREADS),
-        metavar="N",
-        help="threads to compute with; their number does not change the result (default: one a core, and a single "
-        "one where steps are small)",
-    )
-
-
-def _add_train_options(train: _Parser) -> None:
-    _add_work_options(train, 10, "passes over the training rows")
-    add = train.add_argument
-    add(
-        "--preset",
-        choices=_PRESETS,
-        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate 98.6 %% "
-        "in a minute; other options change what they name",
-    )
-    add(
-        "--init",
-        default="he",
-        choices=("he", "xavier", "normal"),
-        help="first weights, normal with standard deviation sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
-        "(default: %(default)s)",
-    )
-    add(
-        "--seed",
-        default=0,
-        type=_whole_number(0),
-        metavar="N",
-        help="fixes the first weights and the order of the rows (default: %(default)s)",
-    )
-    add("--save", metavar="FILE.npz", help="write the trained network to this file")
-
-
-def _add_bench_options(bench: _Parser) -> None:
-    _add_work_options(bench, 2, "passes over the rows in one turn")
-    add = bench.add_argument
-    add("--runs", default=5, type=_whole_number(1), metavar="N", help="turns (default: %(default)s)")
-    add(
-        "--peers",
-        default=list(_PEERS),
-        nargs="*",
-        choices=list(_PEERS),
-        metavar="NAME",
-        help="who trains beside fastmlp (default: all)",
-    )
-    add("--json", metavar="FILE", help="write all that was measured to this file")
-    add("--chart", metavar="FILE.png|FILE.svg", help="draw the times into this file; needs matplotlib")
-
-
-def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        with contextlib.suppress(ValueError):
-            if least <= (number := int(text)) <= most:
-                return number
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number {f'of {least} or more' if most == math.inf else f'from {least} to {most}'}"
-        )
-
-    return parse
-
-
-def _positive_number(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < (number := float(text)) < math.inf:
-            return number
-    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
 def _in_users_words(error: Exception) -> str:
@@ -355,11 +135,11 @@ class EpochTable:
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
         """Print the line of the epoch just finished."""
-        loss, accuracy, val_accuracy, seconds = (
-            values[-1]
-            for values in (fit.history.loss, fit.history.accuracy, fit.history.val_accuracy, fit.history.seconds)
+        done = fit.history
+        self._write(
+            f"{fit.epoch:5}  {done.loss[-1]:8.4f}  {done.accuracy[-1]:14.4f}  {done.val_accuracy[-1]:13.4f}"
+            f"  {done.seconds[-1]:7.3f}"
         )
-        self._write(f"{fit.epoch:5}  {loss:8.4f}  {accuracy:14.4f}  {val_accuracy:13.4f}  {seconds:7.3f}")
 
 
 def _preset(arguments: argparse.Namespace) -> Preset:
@@ -537,7 +317,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         runs=arguments.runs,
         n_threads=arguments.threads,
-        peers=tuple(getattr(peers, _PEERS[name]) for name in arguments.peers),
+        peers=tuple(getattr(peers, PEERS[name]) for name in arguments.peers),
         json_file=arguments.json,
         chart_file=arguments.chart,
         write=_say,

@@ -4,114 +4,29 @@
 which the optimizer's learning rate is multiplied in each step. So may any callable, ``schedule=lambda step: ...``, of
 the step counted from 0.
 
-Most know the whole course from the start. `ReduceOnPlateau` and `Adaptive` watch what the epochs measure.
+Those here know the whole course from the start; those of `fastmlp.plateaus`, which can be had from here too, watch what
+the epochs measure.
 """
 
 from __future__ import annotations
 
-import math
 import numbers
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from fastmlp.history import History, direction
-from fastmlp.validation import check_choice, check_int, check_number, check_positive_int
+from fastmlp.course import Course, Doubles, Schedule, Steps
+from fastmlp.history import History
+from fastmlp.plateaus import Adaptive, ReduceOnPlateau
+from fastmlp.validation import check_choice, check_number, check_positive_int
 
 __all__ = [
-    "Adaptive",
-    "Constant",
-    "Cosine",
-    "Course",
-    "Exponential",
-    "InverseScaling",
-    "MultiStep",
-    "OneCycle",
-    "ReduceOnPlateau",
-    "Schedule",
-    "Step",
-    "Warmup",
-    "get_schedule",
-]
-
-Doubles: TypeAlias = npt.NDArray[np.floating[Any]]
-Steps: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Course:
-    """How long a fit is.
-
-    Attributes
-    ----------
-    steps_per_epoch, epochs : int
-    n_rows : int
-        Rows of an epoch.
-    before : int
-        Steps of a warm-up, which do not count.
-    """
-
-    steps_per_epoch: int
-    epochs: int
-    n_rows: int
-    before: int = 0
-
-    @property
-    def steps(self) -> int:
-        """All steps of the fit."""
-        return max(1, self.steps_per_epoch * self.epochs - self.before)
-
-
-class Schedule(ABC):
-    """A factor of the learning rate for each step.
-
-    A schedule of one's own has a method `at`. One that watches the fit has all the others, too.
-    """
-
-    @property
-    def monitor(self) -> str | None:
-        """What it watches in the history; None if it knows the course from the start."""
-        return None
-
-    @abstractmethod
-    def at(self, steps: Steps, course: Course) -> Any:
-        """Return the factors (k,), or one for all, at these steps (k,) of the course, counted from 0."""
-
-    def factors(self, first_step: int, n_steps: int, course: Course) -> Doubles:
-        """Return the factors (n_steps,) from `first_step` on.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If one is not a number, not finite or below 0; it says which.
-        """
-        steps = np.arange(first_step, first_step + n_steps)
-        factors = np.array(np.broadcast_to(self.at(steps, course), steps.shape), np.float64)
-        bad = np.flatnonzero(~(factors >= 0) | (factors == math.inf))
-        if len(bad):
-            what = f"{factors[bad[0]]} at step {steps[bad[0]]}, counted from 0"
-            raise ValueError(f"schedule {self!r} gives {what}; a factor must be finite and 0 or more")
-        return factors
-
-    def start(self) -> None:  # noqa: B027 - most have nothing to forget
-        """Forget what earlier fits have shown."""
-
-    def on_epoch_end(self, history: History) -> None:  # noqa: B027
-        """Look at what the epoch has measured."""
-
-    def state(self) -> dict[str, float]:
-        """Return what it remembers, as numbers."""
-        return {}
-
-    def load_state(self, state: Mapping[str, float]) -> None:  # noqa: B027
-        """Remember what `state` has returned."""
-
-
-# --- known from the start ---------------------------------------------------------------------------------------------
+    "Adaptive", "Constant", "Cosine", "Course", "Exponential", "InverseScaling", "MultiStep", "OneCycle",
+    "ReduceOnPlateau", "Schedule", "Step", "Warmup", "get_schedule",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,8 +38,24 @@ class Constant(Schedule):
         return 1.0
 
 
+class _Decay(Schedule):
+    """`gamma` to the power of how often it has been applied."""
+
+    gamma: float
+
+    def at(self, steps: Steps, course: Course) -> Doubles:
+        """Return the factors."""
+        with np.errstate(over="ignore"):  # `factors` says where it is infinite
+            powers: Doubles = np.float64(self.gamma) ** self._times(steps // course.steps_per_epoch)
+        return powers
+
+    @abstractmethod
+    def _times(self, epochs: Steps) -> Steps:
+        """Return how often, after so many epochs each."""
+
+
 @dataclass(frozen=True)
-class Step(Schedule):
+class Step(_Decay):
     """``gamma ** (epoch // every)``.
 
     Parameters
@@ -141,13 +72,12 @@ class Step(Schedule):
         check_positive_int("every", self.every)
         check_number("gamma", self.gamma, zero=False)
 
-    def at(self, steps: Steps, course: Course) -> Doubles:
-        """Return the factors."""
-        return _powers(self.gamma, steps // course.steps_per_epoch // self.every)
+    def _times(self, epochs: Steps) -> Steps:
+        return epochs // self.every
 
 
 @dataclass(frozen=True)
-class MultiStep(Schedule):
+class MultiStep(_Decay):
     """Times `gamma` when each of the `milestones` is reached.
 
     Parameters
@@ -168,14 +98,12 @@ class MultiStep(Schedule):
         object.__setattr__(self, "milestones", tuple(sorted(epochs)))
         check_number("gamma", self.gamma, zero=False)
 
-    def at(self, steps: Steps, course: Course) -> Doubles:
-        """Return the factors."""
-        epochs = steps // course.steps_per_epoch
-        return _powers(self.gamma, np.searchsorted(self.milestones, epochs, side="right"))
+    def _times(self, epochs: Steps) -> Steps:
+        return np.searchsorted(self.milestones, epochs, side="right")
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(_Decay):
     """``gamma ** epoch``."""
 
     gamma: float
@@ -183,9 +111,8 @@ class Exponential(Schedule):
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, zero=False)
 
-    def at(self, steps: Steps, course: Course) -> Doubles:
-        """Return the factors."""
-        return _powers(self.gamma, steps // course.steps_per_epoch)
+    def _times(self, epochs: Steps) -> Steps:
+        return epochs
 
 
 @dataclass(frozen=True)
@@ -267,134 +194,6 @@ class _Function(Schedule):
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))
-
-
-# --- watching what epochs measure -------------------------------------------------------------------------------------
-
-
-class _Watching(Schedule):
-    """A factor that falls now and then.
-
-    Attributes
-    ----------
-    now : float
-        The factor of the next epoch.
-    best : float
-        The best that was measured.
-    waited : int
-        Epochs without a better one.
-    cooling : int
-        Epochs in which they are not counted.
-    """
-
-    now: float
-    best: float
-    waited: int
-    cooling: int
-    _sign: int
-
-    def start(self) -> None:
-        self.now, self.best, self.waited, self.cooling = 1.0, -self._sign * math.inf, 0, 0
-
-    def at(self, steps: Steps, course: Course) -> float:
-        """Return the factor of the next epoch."""
-        return self.now
-
-    def state(self) -> dict[str, float]:
-        return {"now": self.now, "best": self.best, "waited": self.waited, "cooling": self.cooling}
-
-    def load_state(self, state: Mapping[str, float]) -> None:
-        self.now, self.best = float(state["now"]), float(state["best"])
-        self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
-
-
-@dataclass
-class ReduceOnPlateau(_Watching):
-    """Times `factor` when more than `patience` epochs have not become better, as PyTorch's ReduceLROnPlateau.
-
-    Parameters
-    ----------
-    monitor : str
-        What is watched: "loss", "val_loss", "val_accuracy", "val_..." of any metric.
-    factor : float in (0, 1)
-    patience : int
-    threshold : float in [0, 1)
-        Better is by more than this part of the best.
-    cooldown : int
-        Epochs that are not counted after a change.
-    minimum : float
-        The least factor.
-    mode : {"auto", "min", "max"}
-        Whether small or large values are good; "auto" goes by the name.
-    """
-
-    monitor: str = "loss"
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
-    cooldown: int = 0
-    minimum: float = 0.0
-    mode: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_number("factor", self.factor, below=1, zero=False)
-        check_int("patience", self.patience, 0)
-        check_number("threshold", self.threshold, below=1)
-        check_int("cooldown", self.cooldown, 0)
-        check_number("minimum", self.minimum, below=1)
-        self._sign = direction(self.monitor, self.mode)
-        self.start()
-
-    def on_epoch_end(self, history: History) -> None:
-        """Count the epochs that are not better."""
-        value = history[self.monitor][-1]
-        if self._sign * value > self._sign * self.best * (1 + self._sign * self.threshold):
-            self.best, self.waited = value, 0
-        else:
-            self.waited += 1
-        if self.cooling:
-            self.cooling, self.waited = self.cooling - 1, 0
-        if self.waited > self.patience:
-            self.now = max(self.now * self.factor, self.minimum)
-            self.cooling, self.waited = self.cooldown, 0
-
-
-@dataclass
-class Adaptive(_Watching):
-    """Divided by 5 when more than `n_iter_no_change` epochs have not become better by `tol`, as in scikit-learn.
-
-    Where scikit-learn then ends the fit, at a learning rate of 1e-6, this goes on; `EarlyStopping` may end it.
-
-    Parameters
-    ----------
-    tol : float
-    n_iter_no_change : int
-    monitor : str
-        What is watched; scikit-learn has "loss", or "val_accuracy" with early stopping.
-    mode : {"auto", "min", "max"}
-        Whether small or large values are good; "auto" goes by the name.
-    """
-
-    tol: float = 1e-4
-    n_iter_no_change: int = 10
-    monitor: str = "loss"
-    mode: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_number("tol", self.tol)
-        check_positive_int("n_iter_no_change", self.n_iter_no_change)
-        self._sign = direction(self.monitor, self.mode)
-        self.start()
-
-    def on_epoch_end(self, history: History) -> None:
-        """Count the epochs that are not better."""
-        value = history[self.monitor][-1]
-        gain = self._sign * (value - self.best)
-        self.waited = self.waited + 1 if gain < self.tol else 0
-        if gain > 0:
-            self.best = value
-        if self.waited > self.n_iter_no_change:
-            self.now, self.waited = self.now / 5, 0
 
 
 # --- before others ----------------------------------------------------------------------------------------------------
@@ -503,12 +302,6 @@ def get_schedule(schedule: object = None) -> Schedule:
     if callable(schedule):
         return _Function(schedule)
     return _NAMES[check_choice("schedule", schedule, list(_NAMES), _ALSO_CALLED)]()
-
-
-def _powers(gamma: float, exponents: npt.NDArray[np.integer[Any]]) -> Doubles:
-    with np.errstate(over="ignore"):  # `factors` says where it is infinite
-        powers: Doubles = np.float64(gamma) ** exponents
-    return powers
 
 
 def _half_wave(start: float, end: float, share: Doubles) -> Doubles:

@@ -8,6 +8,12 @@ settings.register_profile("fastmlp", deadline=None)
 settings.load_profile("fastmlp")
 
 
+@pytest.fixture
+def every_step(monkeypatch):
+    """Let the plain network call on_step after each step, not only every 0.05 s."""
+    monkeypatch.setattr("fastmlp.reference._SECONDS_PER_HOOK", 0)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test.
@@ -33,4 +39,8 @@ def _in_the_other_dtype(name, parameters):
 _IN_FLOAT64 = (
     "test_heads", "test_disturbed_inputs", "test_steps_are_those_of_the_plain_network", "test_weights_of_rows",
 )  # fmt: skip
-_SAME_LOOPS = {"test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps"}
+_SAME_LOOPS = {
+    "test_bounds": "loops", "test_epoch": "loops", "test_twins": "steps", "test_steps": "steps",
+    "test_mlp": "plain SGD", "test_copies": "plain SGD", "test_files": "plain SGD",
+    "test_cli": "command line", "test_cli_terminal": "command line",
+}  # fmt: skip

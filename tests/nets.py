@@ -1,5 +1,6 @@
 """What the tests of the networks share: small data, twins of both kinds, comparisons to the bit."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, reference
+from fastmlp.callbacks import HOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = ("float32", "float64")
 ACTIVATIONS = ("relu", "logistic")
 NETS = ([4, 3], [1, 2], [5, 1, 2], [6, 1, 1, 3], [13, 17, 7], [30, 65, 33, 10], [7, 16, 9, 12, 5, 8, 3], [3, 300, 2])
 LONG = 700  # rows of a batch that does not go through the network in one piece
+both_kinds = pytest.mark.parametrize("kind", [MLP, reference.MLP], ids=["compiled", "plain"])
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
@@ -60,7 +63,21 @@ def refused(error, message):
     return pytest.raises(error, match=re.escape(message))
 
 
+class Recorder:
+    """Notes each call of a hook: its name, fit.epoch and fit.step."""
+
+    def __init__(self):
+        self.calls = []
+        for hook in HOOKS:
+            setattr(self, hook, functools.partial(self._note, hook))
+
+    def _note(self, hook, net, fit):
+        self.calls.append((hook, fit.epoch, fit.step))
+
+
 class AtEpochEnd:
+    """Calls a function at the end of each epoch; has no other method."""
+
     def __init__(self, function):
         self.on_epoch_end = function
 

@@ -1,50 +1,21 @@
 """The command line: what it takes, what it prints, and how it ends."""
 
-import contextlib
 import os
 import re
-import select
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import QUICK, epoch_lines, last_accuracy, posix, run
+from nets import ROOT
 
 import fastmlp
 from fastmlp import datasets
 from fastmlp.cli import main
 from fastmlp.optimizers import SGD
 from fastmlp.presets import PRESETS
-
-ROOT = Path(__file__).resolve().parents[1]
-COMMAND = [sys.executable, "-W", "error", "-m", "fastmlp"]
-QUICK = ["train", "--data", "xor", "--layers", "4", "--epochs", "2"]
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
-
-
-def run(*arguments, **settings):
-    """Run the command line in a process of its own."""
-    settings = {"capture_output": True, "encoding": "utf-8", "timeout": 120, "cwd": ROOT} | settings
-    return subprocess.run([*COMMAND, *map(str, arguments)], **settings)
-
-
-@contextlib.contextmanager
-def started(*arguments, **settings):
-    """Start the command line in a process of its own, which does not outlive the test."""
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "cwd": ROOT} | settings
-    with subprocess.Popen([*COMMAND, *map(str, arguments)], **settings) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def epoch_lines(output):
-    return [line for line in output.splitlines() if re.fullmatch(r" *\d+( +\d+\.\d{4}){3} +\d+\.\d{3}", line)]
 
 
 def samples(output):
@@ -53,13 +24,6 @@ def samples(output):
     return [
         (int(row), int(label), int(predicted), float(sure), bool(mark)) for row, label, predicted, sure, mark in found
     ]
-
-
-def last_accuracy(output):
-    assert output.endswith("\n")
-    match = re.fullmatch(r"test accuracy ([01]\.\d{4})", output.splitlines()[-1])
-    assert match, output
-    return float(match[1])
 
 
 @pytest.fixture
@@ -440,139 +404,3 @@ def test_arguments_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fastmlp", "--version"])
     assert main() == 0
     assert capsys.readouterr().out == f"fastmlp {fastmlp.__version__}\n"
-
-
-# --- terminals, pipes, Ctrl-C -----------------------------------------------------------------------------------------
-
-
-def read_terminal(process, terminal):
-    """All that `process` writes to its pseudo-terminal until it ends."""
-    output = b""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.05)[0]:
-            try:
-                output += os.read(terminal, 65536)
-            except OSError:  # Linux says so when the other end is closed
-                break
-        elif process.poll() is not None:
-            break
-    assert process.wait(timeout=10) == 0
-    return output.decode().replace("\r\n", "\n")
-
-
-@pytest.fixture
-def pseudo_terminal():
-    ours, theirs = pytest.importorskip("pty").openpty()
-    pytest.importorskip("termios").tcsetwinsize(theirs, (40, 120))
-    yield ours, theirs
-    os.close(ours)
-
-
-@posix
-def test_bar_and_table_on_a_terminal(pseudo_terminal):
-    ours, theirs = pseudo_terminal
-    with started("train", "--data", "digits", "--epochs", 3, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        output = read_terminal(process, ours)
-    assert "\r" in output
-    assert "epoch 3/3: 100%" in output
-    # What stands on a line in the end is what came after its last carriage return.
-    shown = [line.rpartition("\r")[2] for line in output.split("\n")]
-    assert [line.split()[0] for line in shown if epoch_lines(line)] == ["1", "2", "3"]
-    assert shown[1] == "epoch      loss  train accuracy  test accuracy  seconds"
-    last_accuracy("\n".join(shown))
-
-
-@posix
-@pytest.mark.parametrize("piped", ["stdout", "stderr"])
-def test_no_carriage_return_unless_both_are_terminals(piped, pseudo_terminal):
-    ours, theirs = pseudo_terminal
-    streams = {"stdout": theirs, "stderr": theirs, piped: subprocess.PIPE}
-    with started(*QUICK, **streams) as process:
-        os.close(theirs)
-        output = read_terminal(process, ours) + getattr(process, piped).read()
-    assert "\r" not in output
-    last_accuracy(output)
-
-
-@pytest.fixture
-def ctrl_c_is_heard():
-    """Children inherit an ignored Ctrl-C, which jobs in the background have, but not a handled one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@posix
-def test_ctrl_c_reports_and_saves_what_is_trained(tmp_path, ctrl_c_is_heard):
-    with started("train", "--epochs", 1000, "--save", tmp_path / "net.npz") as process:
-        first = [process.stdout.readline() for _ in range(3)]  # the plan, the heading, the first epoch
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
-    output = "".join(first) + output
-    assert process.returncode == 130
-    assert last_accuracy(output) > 0.9
-    n_epochs = len(epoch_lines(output))
-    assert errors == (
-        f"fastmlp train: interrupted after {n_epochs} of 1000 epochs; the results are those so far\n"
-        f"saved {tmp_path / 'net.npz'}\n"
-    )
-    assert fastmlp.MLP.load(tmp_path / "net.npz").layers == (784, 128, 10)
-
-
-def test_ctrl_c_while_data_are_loaded(capsys, monkeypatch):
-    def load():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(datasets, "load_xor", load)
-    assert main(QUICK) == 130
-    assert capsys.readouterr().err == "fastmlp: interrupted\n"
-
-
-@posix
-def test_a_reader_who_leaves_ends_it_silently():
-    with started("train", "--data", "digits", "--epochs", 100000) as process:
-        assert process.stdout.readline().startswith("64-128-10 relu")
-        process.stdout.close()
-        errors = process.stderr.read()
-        assert (process.wait(timeout=20), errors) == (141, "")
-
-
-@posix
-def test_help_for_a_reader_who_has_left():
-    read, write = os.pipe()
-    os.close(read)
-    with started("train", "--help", stdout=write) as process:
-        os.close(write)
-        assert process.stderr.read() == ""
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk():
-    with open("/dev/full", "w") as full:
-        done = run(*QUICK, capture_output=False, stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (2, "fastmlp train: error: No space left on device\n")
-
-
-@posix
-def test_names_beyond_ascii_on_an_ascii_terminal(tmp_path):
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
-    done = run(*QUICK, "--save", tmp_path / "né\udcff.npz", env=environment)
-    assert done.returncode == 0
-    assert done.stderr.endswith("n\\xe9\\udcff.npz\n")
-    assert done.stdout.isascii()
-    done = run("train", "--data", tmp_path / "né\udcff", env=environment)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-
-
-def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path, monkeypatch, capsys):
-    def press(self, *_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fastmlp.MLP, "_prepare", press)
-    target = tmp_path / "net.npz"
-    assert main(["train", "--data", "xor", "--save", str(target)]) == 130
-    assert not target.exists()
-    assert capsys.readouterr().err == "fastmlp: interrupted\n"

@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from fitted import one_thread  # noqa: F401
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 import fastmlp
 from fastmlp import reference
@@ -23,13 +23,6 @@ COUNTS = NUMBER[0], np.round(4 * NUMBER[1])
 
 CLASSIFIED = {"digits": DIGITS, "iris": IRIS, "two": TWO, "labels": LABELS}
 ESTIMATED = {"number": NUMBER, "numbers": NUMBERS, "counts": COUNTS}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep scikit-learn's matrix products, which are small, from waiting for other threads."""
-    with threadpool_limits(1):
-        yield
 
 
 @pytest.fixture(params=["reference", pytest.param("compiled", marks=pytest.mark.slow)])

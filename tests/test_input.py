@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from nets import DTYPES, LONG, X, Y, assert_bits, data, parameters, refused, snapshot
+from nets import DTYPES, LONG, X, Y, assert_bits, both_kinds, data, parameters, refused, snapshot
 
 from fastmlp import MLP
 from fastmlp import mlp as mlp_module
@@ -170,6 +170,7 @@ BAD_X = X.copy()
 BAD_X[7, 2] = np.nan
 
 
+@both_kinds
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -204,8 +205,8 @@ BAD_X[7, 2] = np.nan
         ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks, not int"),
     ],
 )
-def test_wrong_arguments_of_fit_change_nothing(arguments, error, message):
-    net = MLP([4, 8, 3])
+def test_wrong_arguments_of_fit_change_nothing(arguments, error, message, kind):
+    net = kind([4, 8, 3])
     history = net.fit(X, Y, epochs=1, batch_size=4)
     before, state = snapshot(net), net._generator.bit_generator.state
     entries = copy.deepcopy(history)
@@ -217,9 +218,10 @@ def test_wrong_arguments_of_fit_change_nothing(arguments, error, message):
     assert net._generator.bit_generator.state == state
 
 
+@both_kinds
 @pytest.mark.parametrize("method", ["train_batch", "gradients", "evaluate", "score"])
-def test_wrong_data_of_other_methods(method):
-    net = MLP([4, 3])
+def test_wrong_data_of_other_methods(method, kind):
+    net = kind([4, 3])
     before = snapshot(net)
     with refused(ValueError, "X has 10 rows, but y has 9"):
         getattr(net, method)(X, Y[:9])
@@ -230,14 +232,16 @@ def test_wrong_data_of_other_methods(method):
     assert_bits(net, before)
 
 
+@both_kinds
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_wrong_rows_to_predict(method):
+def test_wrong_rows_to_predict(method, kind):
     with refused(ValueError, "X has 5 features, but the network has 4 inputs"):
-        getattr(MLP([4, 3]), method)(np.zeros((2, 5)))
+        getattr(kind([4, 3]), method)(np.zeros((2, 5)))
     with refused(ValueError, "X is empty"):
-        getattr(MLP([4, 3]), method)(X[:0])
+        getattr(kind([4, 3]), method)(X[:0])
 
 
+@both_kinds
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -250,9 +254,9 @@ def test_wrong_rows_to_predict(method):
         ({"dtype": "float16"}, ValueError, "dtype must be one of 'float32', 'float64', not 'float16'"),
     ],
 )
-def test_wrong_settings(arguments, error, message):
+def test_wrong_settings(arguments, error, message, kind):
     with refused(error, message):
-        MLP(**({"layers": [4, 3]} | arguments))
+        kind(**({"layers": [4, 3]} | arguments))
 
 
 def test_labels_changed_during_a_fit_change_nothing():

@@ -1,10 +1,5 @@
 """`fastmlp.MLP` against the plain network of `fastmlp.reference`, and the rest of its face."""
 
-import copy
-import os
-import pickle
-import re
-
 import numpy as np
 import pytest
 from nets import (
@@ -13,10 +8,12 @@ from nets import (
     LONG,
     NETS,
     AtEpochEnd,
+    Recorder,
     X,
     Y,
     assert_bits,
     assert_close,
+    both_kinds,
     data,
     data_for,
     parameters,
@@ -26,7 +23,7 @@ from nets import (
 )
 from scipy import sparse
 
-from fastmlp import MLP, reference, storage
+from fastmlp import MLP, reference
 from fastmlp.random import batch_generator, epoch_orders
 from fastmlp.rows import rows_in_place, rows_to_train
 
@@ -201,23 +198,6 @@ def test_epochs_in_one_fit_or_in_several(batch_size, monkeypatch):
 # --- the rest of the face ---------------------------------------------------------------------------------------------
 
 
-class Recorder:
-    def __init__(self):
-        self.calls = []
-
-    def on_fit_begin(self, net, fit):
-        self.calls.append(("begin", fit.epoch, fit.step))
-
-    def on_step(self, net, fit):
-        self.calls.append(("step", fit.epoch, fit.step))
-
-    def on_epoch_end(self, net, fit):
-        self.calls.append(("epoch", fit.epoch, fit.step))
-
-    def on_fit_end(self, net, fit):
-        self.calls.append(("end", fit.epoch, fit.step))
-
-
 @pytest.fixture
 def often(monkeypatch):
     """Let on_step be called every millisecond: epochs of tests are short."""
@@ -229,9 +209,10 @@ def test_callbacks(often):
     X, y = data(20_000, 50)
     net = MLP([50, 60, 3], n_threads=1)
     net.fit(X, y, epochs=3, batch_size=4, callbacks=[recorder])
-    milestones = [call for call in recorder.calls if call[0] != "step"]
-    assert milestones == [("begin", 0, 0), ("epoch", 1, 0), ("epoch", 2, 0), ("epoch", 3, 0), ("end", 3, 0)]
-    steps = [(epoch, step) for name, epoch, step in recorder.calls if name == "step"]
+    milestones = [call for call in recorder.calls if call[0] != "on_step"]
+    ends = [("on_epoch_end", epoch, 0) for epoch in (1, 2, 3)]
+    assert milestones == [("on_fit_begin", 0, 0), *ends, ("on_fit_end", 3, 0)]
+    steps = [(epoch, step) for name, epoch, step in recorder.calls if name == "on_step"]
     assert steps
     assert steps == sorted(steps)
     assert all(0 <= epoch < 3 and 0 <= step <= 5000 for epoch, step in steps)
@@ -297,66 +278,7 @@ def test_weights_and_biases_are_views(layers, dtype):
     assert len(net.weights) == len(layers) - 1
 
 
-def continued(net, copied, X, y):
-    """Train a network and its copy on, and compare: everything that makes it was copied."""
-    assert repr(copied) == repr(net)
-    assert copied.history == net.history
-    assert copied.n_threads == net.n_threads
-    assert_bits(copied, parameters(net))
-    np.testing.assert_array_equal(copied.predict_proba(X), net.predict_proba(X))
-    before = snapshot(net)
-    copied.fit(X, y, epochs=3, batch_size=8)
-    assert_bits(net, before)  # nothing is shared
-    net.fit(X, y, epochs=3, batch_size=8)
-    assert_bits(copied, parameters(net))
-    assert copied.history.loss == net.history.loss
-
-
-@pytest.mark.parametrize("seed", [0, None])
-@pytest.mark.parametrize(
-    "copied",
-    [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy],
-    ids=["pickle", "deepcopy", "copy"],
-)
-def test_copies_go_on_as_the_first(copied, seed):
-    X, y = data(50)
-    net = MLP([4, 8, 3], activation="logistic", init="xavier", seed=seed, n_threads=2, dtype="float64")
-    net.fit(X, y, epochs=2, batch_size=8)
-    continued(net, copied(net), X, y)
-
-
-class Named(MLP):
-    """A network of a user, who has more to keep."""
-
-    def __init__(self, layers, name, **settings):
-        super().__init__(layers, **settings)
-        self.name, self._scale = name, 255.0
-
-
-@pytest.mark.parametrize(
-    "copied",
-    [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy],
-    ids=["pickle", "deepcopy", "copy"],
-)
-def test_copies_keep_what_a_user_adds(copied):
-    net = Named([4, 3], "first", first_layer="sparse")
-    net.note = [1]
-    net.me = net
-    X, y = data(20)
-    net.fit(X, y, epochs=1)
-    twin = copied(net)
-    assert type(twin) is Named
-    assert (twin.name, twin._scale, twin.note, twin.first_layer) == ("first", 255.0, [1], "sparse")
-    assert (twin.note is net.note) == (copied is copy.copy)
-    assert twin.me is (net if copied is copy.copy else twin)
-    for own in ("_params", "_idle", "_layout", "_lock", "_weights", "history", "_generator"):
-        assert getattr(twin, own) is not getattr(net, own)
-    assert "_params" not in net.__getstate__()
-    with pytest.raises(AttributeError, match="layers cannot be changed"):
-        twin.layers = (4, 9)
-
-
-@pytest.mark.parametrize("kind", [MLP, reference.MLP])
+@both_kinds
 def test_settings_stay_as_they_are(kind):
     net = kind([4, 8, 3])
     before = repr(net)
@@ -387,77 +309,6 @@ def test_the_number_of_threads_can_be_changed_and_is_checked():
     expected = MLP([4, 8, 3])
     expected.fit(X, y, epochs=2)
     assert_bits(net, parameters(expected))
-
-
-def test_a_fit_through_a_pickle_equals_one_without():
-    X, y = data(50)
-    whole, first = MLP([4, 8, 3]), MLP([4, 8, 3])
-    whole.fit(X, y, epochs=5, batch_size=8)
-    first.fit(X, y, epochs=2, batch_size=8)
-    second = pickle.loads(pickle.dumps(first))
-    second.fit(X, y, epochs=3, batch_size=8)
-    assert_bits(second, parameters(whole))
-    assert first.history.loss + second.history.loss == whole.history.loss
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("seed", [None, 3])
-def test_save_and_load(tmp_path, dtype, seed):
-    X, y = data(50)
-    net = MLP([4, 9, 3], activation="logistic", init="normal", seed=seed, dtype=dtype)
-    net.fit(X, y, epochs=1, batch_size=8)
-    net.save(tmp_path / "net.npz")
-    for kind in (MLP, reference.MLP):
-        loaded = kind.load(tmp_path / "net.npz")
-        assert type(loaded) is kind
-        assert repr(loaded) == repr(net)
-        assert_bits(loaded, parameters(net))
-    np.testing.assert_array_equal(MLP.load(tmp_path / "net.npz").predict_proba(X), net.predict_proba(X))
-    assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"layers": np.array([4.0, 3.0])}, "is damaged: its layers are [4.0, 3.0]"),
-        ({"layers": np.array([True, True]), "weights_0": np.zeros((1, 1), "f4")}, "is damaged: its layers are [True, "),
-        ({"layers": np.array(4)}, "is damaged: its layers are 4"),
-        ({"layers": np.array([4])}, "is damaged: layers must name at least two sizes"),
-        ({"layers": np.array([[4], [3]])}, "is damaged: its layers are [[4], [3]]"),
-        ({"seed": np.array("1.5")}, "is damaged: its seed is '1.5'"),
-        ({"seed": np.array("-1")}, "is damaged: its seed is '-1'"),
-        ({"seed": np.array([1, 2])}, "is damaged: its seed is '[1 2]'"),
-        ({"init": np.array("zeros")}, "is damaged: init must be one of"),
-        ({"dtype": np.array("float16")}, "is damaged: its parameters are not all finite numbers of float16"),
-        (
-            {"weights_0": np.full((4, 3), np.nan, "f4")},
-            "is damaged: its parameters are not all finite numbers of float32",
-        ),
-        ({"biases_0": np.full(3, -np.inf, "f4")}, "is damaged: its parameters are not all finite"),
-        ({"biases_0": np.full(3, 1e300)}, "is damaged: its parameters are not all finite numbers of float32"),
-        ({"biases_0": np.full(3, "x")}, "is damaged: its parameters are not all finite"),
-    ],
-)
-def test_load_of_a_file_that_no_network_has_written(tmp_path, change, message):
-    path = tmp_path / "net.npz"
-    MLP([4, 3]).save(path)
-    storage.save_npz(path, **(storage.load_npz(path) | change))
-    with pytest.raises(ValueError, match=re.escape(f"{path} {message}")):
-        MLP.load(path)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
-def test_save_through_a_link_keeps_the_link(tmp_path):
-    folder, link = tmp_path / "there", tmp_path / "link.npz"
-    folder.mkdir()
-    link.symlink_to("there/net.npz")
-    net = MLP([4, 3])
-    for _ in range(2):
-        net.weights[0] += 1
-        net.save(link)
-        assert link.is_symlink()
-        assert_bits(MLP.load(folder / "net.npz"), parameters(net))
-    assert [path.name for path in folder.iterdir()] == ["net.npz"]
 
 
 def test_it_learns():

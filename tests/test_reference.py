@@ -1,39 +1,19 @@
 """The plain network, held against the formulas, finite differences and scikit-learn."""
 
 import copy
+import functools
 import math
-import pickle
-import re
 
+import nets
 import numpy as np
 import pytest
+from nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 from sklearn.neural_network import MLPClassifier
 
-from fastmlp import storage
 from fastmlp.random import batch_generator, epoch_orders, initial_parameters
 from fastmlp.reference import MLP, backward, cross_entropy, forward, logistic, relu, softmax
 
-DTYPES = ("float32", "float64")
-ACTIVATIONS = ("relu", "logistic")
-
-
-def data(n_rows, n_features=4, n_classes=3, seed=0):
-    generator = np.random.default_rng(seed)
-    return generator.standard_normal((n_rows, n_features)), generator.integers(0, n_classes, n_rows)
-
-
-def parameters(net):
-    return net.weights + net.biases
-
-
-def snapshot(net):
-    return [p.copy() for p in parameters(net)]
-
-
-def assert_parameters(net, expected):
-    for p, q in zip(parameters(net), expected, strict=True):
-        np.testing.assert_array_equal(p, q)
-
+data = functools.partial(nets.data, dtype="float64")
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
@@ -195,15 +175,15 @@ def test_same_seed_same_bits(dtype):
     first, second, other = (MLP([4, 8, 3], dtype=dtype, seed=seed) for seed in (5, 5, 6))
     for net in (first, second, other):
         net.fit(X, y, epochs=3, batch_size=16)
-    assert_parameters(first, snapshot(second))
+    assert_bits(first, snapshot(second))
     assert first.history.loss == second.history.loss
     assert first.history.loss != other.history.loss
 
 
 def test_first_parameters_are_the_shared_ones():
     weights, biases = initial_parameters([4, 8, 3], "xavier", 5)
-    assert_parameters(MLP([4, 8, 3], init="xavier", seed=5, dtype="float64"), weights + biases)
-    assert_parameters(MLP([4, 8, 3], init="xavier", seed=5), [p.astype(np.float32) for p in weights + biases])
+    assert_bits(MLP([4, 8, 3], init="xavier", seed=5, dtype="float64"), weights + biases)
+    assert_bits(MLP([4, 8, 3], init="xavier", seed=5), [p.astype(np.float32) for p in weights + biases])
 
 
 def test_fit_takes_the_steps_of_the_shared_orders():
@@ -217,7 +197,7 @@ def test_fit_takes_the_steps_of_the_shared_orders():
             losses += [by_steps.train_batch(X[rows], y[rows], learning_rate=0.2)] * len(rows)
         assert history.loss[epoch] == pytest.approx(np.mean(losses), rel=1e-12)
         assert history.accuracy[epoch] == pytest.approx(right / 21, rel=1e-12)
-    assert_parameters(net, snapshot(by_steps))
+    assert_bits(net, snapshot(by_steps))
 
 
 def test_a_second_fit_goes_on():
@@ -226,7 +206,7 @@ def test_a_second_fit_goes_on():
     together.fit(X, y, epochs=3, batch_size=8)
     apart.fit(X, y, epochs=1, batch_size=8)
     apart.fit(X, y, epochs=2, batch_size=8)
-    assert_parameters(apart, snapshot(together))
+    assert_bits(apart, snapshot(together))
     assert apart.history.loss == together.history.loss[1:]
 
 
@@ -237,7 +217,7 @@ def test_a_batch_of_all_rows_keeps_their_order(batch_size):
     net.fit(X, y, epochs=2, batch_size=batch_size)
     losses = [by_steps.train_batch(X, y) for _ in range(2)]
     assert net.history.loss == losses
-    assert_parameters(net, snapshot(by_steps))
+    assert_bits(net, snapshot(by_steps))
 
 
 def test_forms_of_the_same_data_train_alike():
@@ -296,7 +276,7 @@ def test_gradients_and_prediction_change_nothing():
     net.gradients(X, y)
     net.evaluate(X, y)
     net.predict(X)
-    assert_parameters(net, before)
+    assert_bits(net, before)
 
 
 # --- trouble ----------------------------------------------------------------------------------------------------------
@@ -321,7 +301,7 @@ def test_the_step_that_fails_is_not_taken(value, loss):
 
     with pytest.raises(FloatingPointError, match=rf"^loss is {loss} at epoch 2, step 3; lower learning_rate$"):
         net.fit(X, y, epochs=4, batch_size=1, shuffle=False, callbacks=[Poison()])
-    assert_parameters(net, snapshot(expected))
+    assert_bits(net, snapshot(expected))
     assert len(net.history.loss) == 1
 
 
@@ -334,160 +314,4 @@ def test_divergence_is_told(dtype):
     before = snapshot(net)
     with pytest.raises(FloatingPointError, match=r"^loss is (nan|inf); lower learning_rate$"):
         net.train_batch(X * 1e8, y)
-    assert_parameters(net, before)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"layers": [4]}, ValueError, "layers must name at least two sizes"),
-        ({"activation": "Relu"}, ValueError, "did you mean 'relu'?"),
-        ({"init": "hee"}, ValueError, "did you mean 'he'?"),
-        ({"seed": -1}, ValueError, "seed must be at least 0"),
-        ({"n_threads": 0}, ValueError, "n_threads must be at least 1"),
-        ({"dtype": "float16"}, ValueError, "dtype must be one of 'float32', 'float64', not 'float16'"),
-    ],
-)
-def test_wrong_settings(arguments, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        MLP(**({"layers": [4, 3]} | arguments))
-
-
-X, Y = data(10)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"X": X[:, :3]}, ValueError, "X has 3 features, but the network has 4 inputs"),
-        ({"y": Y + 10}, ValueError, "but the network has 3 outputs"),
-        ({"y": Y[:9]}, ValueError, "X has 10 rows, but y has 9"),
-        ({"epochs": 0}, ValueError, "epochs must be at least 1, not 0"),
-        ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, not 2.5"),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be positive and finite, not -1"),
-        ({"validation_data": (X, Y[:9])}, ValueError, "validation X has 10 rows, but validation y has 9"),
-        ({"callbacks": [print]}, TypeError, "has none of the methods"),
-    ],
-)
-def test_wrong_arguments_of_fit_change_nothing(arguments, error, message):
-    net = MLP([4, 8, 3])
-    history = net.fit(X, Y, epochs=1, batch_size=4)
-    before, state = snapshot(net), net._generator.bit_generator.state
-    with pytest.raises(error, match=re.escape(message)):
-        net.fit(**({"X": X, "y": Y} | arguments))
-    assert_parameters(net, before)
-    assert net.history is history
-    assert net._generator.bit_generator.state == state
-
-
-@pytest.mark.parametrize("method", ["train_batch", "gradients", "evaluate", "score"])
-def test_wrong_data_of_other_methods(method):
-    net = MLP([4, 3])
-    before = snapshot(net)
-    with pytest.raises(ValueError, match="X has 10 rows, but y has 9"):
-        getattr(net, method)(X, Y[:9])
-    with pytest.raises(ValueError, match="learning_rate must be positive"):
-        net.train_batch(X, Y, learning_rate=0)
-    assert_parameters(net, before)
-
-
-@pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_wrong_rows_to_predict(method):
-    with pytest.raises(ValueError, match="X has 5 features, but the network has 4 inputs"):
-        getattr(MLP([4, 3]), method)(np.zeros((2, 5)))
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("seed", [None, 3, 10**30])
-def test_save_and_load(tmp_path, dtype, seed):
-    net = MLP([4, 8, 3], activation="logistic", init="xavier", seed=seed, dtype=dtype)
-    net.fit(X, Y, epochs=1, batch_size=4)
-    path = tmp_path / "net.npz"
-    net.save(path)
-    loaded = MLP.load(str(path))
-    assert repr(loaded) == repr(net)
-    assert_parameters(loaded, snapshot(net))
-    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_pickle_goes_on_as_the_first():
-    net = MLP([4, 8, 3])
-    net.fit(X, Y, epochs=1, batch_size=4)
-    twin = pickle.loads(pickle.dumps(net))
-    for each in (net, twin):
-        each.fit(X, Y, epochs=2, batch_size=4)
-    assert_parameters(twin, snapshot(net))
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    net, path = MLP([4, 3]), tmp_path / "net.npz"
-    net.save(path)
-    old = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    net.weights[0][:] = 0
-    with pytest.raises(OSError, match="no space left"):
-        net.save(path)
-    assert path.read_bytes() == old
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_save_to_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        MLP([4, 3]).save(tmp_path / "missing" / "net.npz")
-    with pytest.raises(IsADirectoryError, match="it is a folder"):
-        MLP([4, 3]).save(tmp_path)
-
-
-def test_load_of_a_wrong_file(tmp_path):
-    path = tmp_path / "net.npz"
-    with pytest.raises(FileNotFoundError):
-        MLP.load(path)
-    path.write_text("weights")
-    with pytest.raises(ValueError, match="is not a whole .npz file"):
-        MLP.load(path)
-    np.savez(path, x=X)
-    with pytest.raises(ValueError, match="holds no network saved by fastmlp"):
-        MLP.load(path)
-    np.savez(path, x=np.array([None]))
-    with pytest.raises(ValueError, match="cannot be read"):
-        MLP.load(path)
-
-
-def test_load_of_a_damaged_file(tmp_path):
-    path = tmp_path / "net.npz"
-    MLP([40, 30]).save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="is not a whole .npz file"):
-        MLP.load(path)
-    place = len(whole) // 2
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(ValueError, match="cannot be read: Bad CRC"):
-        MLP.load(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"weights_0": None}, "is incomplete: it has no 'weights_0'"),
-        ({"layers": None}, "is incomplete: it has no 'layers'"),
-        ({"layers": np.array([4, 5])}, "has parameters that do not fit its layers [4, 5]"),
-        ({"format": np.array("fastmlp 99")}, "holds no network saved by fastmlp"),
-        ({"activation": np.array("tan")}, "activation must be one of"),
-    ],
-)
-def test_load_of_a_file_with_other_content(tmp_path, change, message):
-    path = tmp_path / "net.npz"
-    MLP([4, 3]).save(path)
-    arrays = storage.load_npz(path) | change
-    storage.save_npz(path, **{name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(ValueError, match=re.escape(message)):
-        MLP.load(path)
+    assert_bits(net, before)

@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 from heads import ALL_ACTIVATIONS, HEADS, targets_for
-from nets import LONG, assert_bits, assert_close, parameters, snapshot
+from nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, twins
 from scipy import sparse
 
-from fastmlp import MLP, reference
+from fastmlp import MLP
 
 NETS = ([4, 3], [5, 1, 3], [6, 17, 9, 3], [13, 65, 33, 7], [20, 40, 3, 130, 5])
-DTYPES = ("float32", "float64")
-
-
-def twins(layers, **settings):
-    """The same network twice, compiled and plain, with biases that are not zero."""
-    nets = MLP(layers, **settings), reference.MLP(layers, **settings)
-    for net in nets:
-        generator = np.random.default_rng(7)
-        for b in net.biases:
-            b[:] = generator.normal(scale=0.1, size=b.shape)
-    return nets
 
 
 def data_for(net, n_rows, seed=1, zeros=0.0):

@@ -1,10 +1,9 @@
 """What users may hand in, and what they are told otherwise."""
 
-import re
-
 import numpy as np
 import pytest
 import scipy.sparse
+from nets import refused
 
 from fastmlp.targets import check_y
 from fastmlp.validation import (
@@ -20,10 +19,6 @@ from fastmlp.validation import (
 
 X = np.random.default_rng(0).random((100, 4))
 Y = np.arange(100) % 3
-
-
-def refused(error, message):
-    return pytest.raises(error, match=re.escape(message))
 
 
 def with_value(value, row, column, dtype=np.float64):

@@ -1,77 +1,23 @@
-"""Other ways to train the same network on a CPU, each as its own users would write it well.
-
-A peer is a class with a `name`, a `version`, and two methods, neither of which is timed:
-
-- ``prepare(X, y, task, weights, biases)`` puts the data where the peer wants it, and returns a function without
-  arguments, to be called once, that trains from these parameters and returns (weights, biases): that is timed, whole;
-- ``prepare_inference(X, task, weights, biases)`` returns a function that gives the probabilities (n, C) of the rows.
-
-Making the first of them raises ImportError where the library is not installed.
-"""
+"""Other ways to train the same network on a CPU, each as its own users would write it well."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import fastmlp
+from fastmlp.bench.notebooks import NotebookNumPy, NumPy
+from fastmlp.bench.task import Array, Arrays, Peer, Predict, Task, Train
 from fastmlp.threads import available_threads
 
 __all__ = [
     "JAX", "PEERS", "CompiledPyTorch", "FastMLP", "NotebookNumPy", "NumPy", "Peer", "PyTorch", "ScikitLearn", "Task",
     "available",
 ]  # fmt: skip
-
-Array: TypeAlias = npt.NDArray[Any]
-Arrays: TypeAlias = Sequence[Array]  # one for each layer
-Train: TypeAlias = Callable[[], tuple[Arrays, Arrays]]
-Predict: TypeAlias = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to train: the network, and how.
-
-    Attributes
-    ----------
-    layers : tuple of int
-    batch_size : int
-    rate : float
-        Learning rate on the mean loss of a batch.
-    epochs : int
-    activation : {"relu", "logistic"}
-    shuffle : bool
-        A new order of the rows for each epoch.
-    optimizer : {"sgd", "adam"}
-        Plain SGD, or Adam, which NumPy and JAX have not.
-    """
-
-    layers: tuple[int, ...]
-    batch_size: int
-    rate: float = 0.1
-    epochs: int = 5
-    activation: str = "relu"
-    shuffle: bool = True
-    optimizer: str = "sgd"
-
-
-class Peer(Protocol):
-    """One way to train a network; see the head of this file."""
-
-    name: str
-    version: str
-
-    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
-
-    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
 
 
 class FastMLP:
@@ -111,130 +57,6 @@ class FastMLP:
         for own, given in zip([*net.weights, *net.biases], [*weights, *biases], strict=True):
             own[...] = given
         return net
-
-
-class NumPy:
-    """The notebooks' network in float32: rows are gathered once an epoch, arrays are changed in place."""
-
-    name = "NumPy"
-    version = np.__version__
-
-    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
-        weights, biases = [w.copy() for w in weights], [b.copy() for b in biases]
-
-        def train() -> tuple[Arrays, Arrays]:
-            generator = np.random.default_rng()
-            dw, db = [np.empty_like(w) for w in weights], [np.empty_like(b) for b in biases]
-            X_epoch, y_epoch = (np.empty_like(X), np.empty_like(y)) if task.shuffle else (X, y)
-            for _ in range(task.epochs):
-                if task.shuffle:
-                    order = generator.permutation(len(X))
-                    np.take(X, order, axis=0, out=X_epoch, mode="clip")  # "clip" spares a copy of the copy
-                    np.take(y, order, out=y_epoch, mode="clip")
-                for start in range(0, len(X), task.batch_size):
-                    batch = slice(start, start + task.batch_size)
-                    self._step(X_epoch[batch], y_epoch[batch], task, weights, biases, dw, db)
-            return weights, biases
-
-        return train
-
-    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
-        return lambda: self._forward(X, task, weights, biases)[-1]
-
-    def _step(self, x: Array, y: Array, task: Task, weights: Arrays, biases: Arrays, dw: Arrays, db: Arrays) -> None:
-        outputs = self._forward(x, task, weights, biases)
-        delta = outputs[-1]
-        delta[np.arange(len(y)), y] -= 1
-        delta *= np.float32(task.rate / len(y))  # the steps come out scaled
-        for layer in reversed(range(len(weights))):
-            np.matmul(outputs[layer].T, delta, out=dw[layer])
-            delta.sum(axis=0, out=db[layer])
-            if layer > 0:
-                a = outputs[layer]
-                delta = delta @ weights[layer].T
-                delta *= a > 0 if task.activation == "relu" else a * (1 - a)
-            weights[layer] -= dw[layer]
-            biases[layer] -= db[layer]
-
-    def _forward(self, x: Array, task: Task, weights: Arrays, biases: Arrays) -> list[Array]:
-        """Return the input, the activations of each hidden layer, and the probabilities."""
-        outputs = [x]
-        for w, b in zip(weights, biases, strict=True):
-            z = outputs[-1] @ w
-            z += b
-            outputs.append(z)
-            if len(outputs) > len(weights):
-                self._softmax(z)
-            elif task.activation == "relu":
-                np.maximum(z, 0, out=z)
-            else:
-                self._logistic(z)
-        return outputs
-
-    @staticmethod
-    def _logistic(z: Array) -> None:
-        np.negative(z, out=z)
-        np.exp(z, out=z)
-        z += 1
-        np.reciprocal(z, out=z)
-
-    @staticmethod
-    def _softmax(z: Array) -> None:
-        z -= z.max(axis=1, keepdims=True)
-        np.exp(z, out=z)
-        z /= z.sum(axis=1, keepdims=True)
-
-
-class NotebookNumPy:
-    """The network as teaching notebooks write it: NumPy's float64, each formula a line, new arrays in every step."""
-
-    name = "NumPy float64"
-    version = np.__version__
-
-    def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
-        X, one_hot = X.astype(np.float64), np.eye(task.layers[-1])[y]
-        weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
-
-        def train() -> tuple[Arrays, Arrays]:
-            for _ in range(task.epochs):
-                order = np.random.default_rng().permutation(len(X)) if task.shuffle else np.arange(len(X))
-                X_epoch, y_epoch = X[order], one_hot[order]
-                for start in range(0, len(X), task.batch_size):
-                    batch = slice(start, start + task.batch_size)
-                    self._step(X_epoch[batch], y_epoch[batch], task, weights, biases)
-            return weights, biases
-
-        return train
-
-    def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
-        X = X.astype(np.float64)
-        weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
-        return lambda: self._forward(X, task, weights, biases)[-1]
-
-    def _step(self, x: Array, y: Array, task: Task, weights: list[Array], biases: list[Array]) -> None:
-        outputs = self._forward(x, task, weights, biases)
-        dz = (outputs[-1] - y) / len(y)
-        for layer in reversed(range(len(weights))):
-            a = outputs[layer]
-            dw, db = a.T @ dz, dz.sum(axis=0)
-            if layer > 0:
-                dz = (dz @ weights[layer].T) * ((a > 0) if task.activation == "relu" else a * (1 - a))
-            weights[layer] -= task.rate * dw
-            biases[layer] -= task.rate * db
-
-    def _forward(self, x: Array, task: Task, weights: Arrays, biases: Arrays) -> list[Array]:
-        """Return the input, the activations of each hidden layer, and the probabilities."""
-        outputs = [x]
-        for w, b in zip(weights[:-1], biases[:-1], strict=True):
-            z = outputs[-1] @ w + b
-            outputs.append(np.maximum(z, 0) if task.activation == "relu" else 1 / (1 + np.exp(-z)))
-        z = outputs[-1] @ weights[-1] + biases[-1]
-        exp = np.exp(z - z.max(axis=1, keepdims=True))
-        return [*outputs, exp / exp.sum(axis=1, keepdims=True)]
 
 
 class PyTorch:
@@ -467,18 +289,14 @@ class ScikitLearn:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(X[one_of_each], y[one_of_each])
-        binary = task.layers[-1] == 2
-        model.coefs_ = [w.copy() for w in weights[:-1]] + [
-            self._one_output(weights[-1]) if binary else weights[-1].copy()
-        ]
-        model.intercepts_ = [b.copy() for b in biases[:-1]] + [
-            self._one_output(biases[-1]) if binary else biases[-1].copy()
-        ]
+        model.coefs_, model.intercepts_ = self._as_it_has_them(weights), self._as_it_has_them(biases)
         return model.set_params(max_iter=task.epochs)
 
     @staticmethod
-    def _one_output(parameter: Array) -> Array:
-        return np.ascontiguousarray(parameter[..., 1:] - parameter[..., :1])
+    def _as_it_has_them(parameters: Arrays) -> list[Array]:
+        last = parameters[-1]
+        last = last[..., 1:] - last[..., :1] if last.shape[-1] == 2 else last
+        return [p.copy() for p in (*parameters[:-1], last)]
 
     @staticmethod
     def _two_classes(parameters: Arrays) -> list[Array]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.bench.machine import fma_peak
-from fastmlp.bench.peers import Array, Arrays, Peer, ScikitLearn, Task
+from fastmlp.bench.peers import ScikitLearn
+from fastmlp.bench.task import Array, Arrays, Peer, Task
 from fastmlp.reference import cross_entropy, forward
 
 __all__ = ["Disagreement", "Turns", "check_same", "evaluate", "same_steps", "take_turns", "train"]

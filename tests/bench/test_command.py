@@ -6,7 +6,8 @@ import re
 import pytest
 
 from fastmlp.bench import peers, turns
-from fastmlp.cli import _PEERS, main
+from fastmlp.cli import main
+from fastmlp.cli_arguments import PEERS
 
 QUICK = ["bench", "--data", "digits", "--layers", "32", "--epochs", "20", "--runs", "2", "--peers", "numpy", "numpy64"]
 
@@ -66,5 +67,5 @@ def test_wrong_use_is_said_in_one_line(arguments, words, capsys):
 def test_help_names_every_peer(capsys):
     assert main(["bench", "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in _PEERS)
-    assert {getattr(peers, name) for name in _PEERS.values()} == set(peers.PEERS)
+    assert all(name in out for name in PEERS)
+    assert {getattr(peers, name) for name in PEERS.values()} == set(peers.PEERS)

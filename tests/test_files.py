@@ -1,0 +1,128 @@
+"""Networks in files: what is written is read again, and what is no network is refused."""
+
+import os
+
+import numpy as np
+import pytest
+from nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
+
+from fastmlp import MLP, reference, storage
+
+
+@both_kinds
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", [None, 3, 10**30])
+def test_save_and_load(tmp_path, dtype, seed, kind):
+    net, path = kind([4, 8, 3], activation="logistic", init="xavier", seed=seed, dtype=dtype), tmp_path / "net.npz"
+    for parameter in parameters(net):
+        parameter += 0.1
+    net.save(path)
+    for other in (MLP, reference.MLP):
+        loaded = other.load(str(path))
+        assert type(loaded) is other
+        assert repr(loaded) == repr(net)
+        assert_bits(loaded, parameters(net))
+    np.testing.assert_array_equal(kind.load(path).predict_proba(X), net.predict_proba(X))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_save_through_a_link_keeps_the_link(tmp_path):
+    folder, link = tmp_path / "there", tmp_path / "link.npz"
+    folder.mkdir()
+    link.symlink_to("there/net.npz")
+    net = MLP([4, 3])
+    for _ in range(2):
+        net.weights[0] += 1
+        net.save(link)
+        assert link.is_symlink()
+        assert_bits(MLP.load(folder / "net.npz"), parameters(net))
+    assert [path.name for path in folder.iterdir()] == ["net.npz"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    net, path = reference.MLP([4, 3]), tmp_path / "net.npz"
+    net.save(path)
+    old = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    net.weights[0][:] = 0
+    with pytest.raises(OSError, match="no space left"):
+        net.save(path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_to_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        reference.MLP([4, 3]).save(tmp_path / "missing" / "net.npz")
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        reference.MLP([4, 3]).save(tmp_path)
+
+
+def test_load_of_a_wrong_file(tmp_path):
+    path = tmp_path / "net.npz"
+    with pytest.raises(FileNotFoundError):
+        reference.MLP.load(path)
+    path.write_text("weights")
+    with pytest.raises(ValueError, match="is not a whole .npz file"):
+        reference.MLP.load(path)
+    np.savez(path, x=X)
+    with pytest.raises(ValueError, match="holds no network saved by fastmlp"):
+        reference.MLP.load(path)
+    np.savez(path, x=np.array([None]))
+    with pytest.raises(ValueError, match="cannot be read"):
+        reference.MLP.load(path)
+
+
+def test_load_of_a_damaged_file(tmp_path):
+    path = tmp_path / "net.npz"
+    reference.MLP([40, 30]).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="is not a whole .npz file"):
+        reference.MLP.load(path)
+    place = len(whole) // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ValueError, match="cannot be read: Bad CRC"):
+        reference.MLP.load(path)
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights_0": None}, "is incomplete: it has no 'weights_0'"),
+        ({"layers": None}, "is incomplete: it has no 'layers'"),
+        ({"layers": np.array([4, 5])}, "has parameters that do not fit its layers [4, 5]"),
+        ({"format": np.array("fastmlp 99")}, "holds no network saved by fastmlp"),
+        ({"activation": np.array("tan")}, "is damaged: activation must be one of"),
+        ({"layers": np.array([4.0, 3.0])}, "is damaged: its layers are [4.0, 3.0]"),
+        ({"layers": np.array([True, True]), "weights_0": np.zeros((1, 1), "f4")}, "is damaged: its layers are [True, "),
+        ({"layers": np.array(4)}, "is damaged: its layers are 4"),
+        ({"layers": np.array([4])}, "is damaged: layers must name at least two sizes"),
+        ({"layers": np.array([[4], [3]])}, "is damaged: its layers are [[4], [3]]"),
+        ({"seed": np.array("1.5")}, "is damaged: its seed is '1.5'"),
+        ({"seed": np.array("-1")}, "is damaged: its seed is '-1'"),
+        ({"seed": np.array([1, 2])}, "is damaged: its seed is '[1 2]'"),
+        ({"init": np.array("zeros")}, "is damaged: init must be one of"),
+        ({"dtype": np.array("float16")}, "is damaged: its parameters are not all finite numbers of float16"),
+        (
+            {"weights_0": np.full((4, 3), np.nan, "f4")},
+            "is damaged: its parameters are not all finite numbers of float32",
+        ),
+        ({"biases_0": np.full(3, -np.inf, "f4")}, "is damaged: its parameters are not all finite"),
+        ({"biases_0": np.full(3, 1e300)}, "is damaged: its parameters are not all finite numbers of float32"),
+        ({"biases_0": np.full(3, "x")}, "is damaged: its parameters are not all finite"),
+    ],
+)
+def test_load_of_a_file_that_no_network_has_written(tmp_path, change, message, kind):
+    path = tmp_path / "net.npz"
+    kind([4, 3]).save(path)
+    arrays = storage.load_npz(path) | change
+    storage.save_npz(path, **{name: array for name, array in arrays.items() if array is not None})
+    with refused(ValueError, f"{path} {message}"):
+        kind.load(path)

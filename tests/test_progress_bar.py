@@ -1,0 +1,112 @@
+"""The progress bar, on the plain network."""
+
+import io
+import os
+import re
+import signal
+import sys
+
+import pytest
+from nets import AtEpochEnd, Recorder, X, Y
+
+from fastmlp import reference
+from fastmlp.callbacks import HOOKS, ProgressBar, gather_callbacks
+
+
+@pytest.fixture
+def net():
+    return reference.MLP([4, 5, 3])
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def terminal_for(monkeypatch):
+    """Have a terminal as stderr."""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    return sys.stderr
+
+
+def test_progress_adds_a_bar():
+    recorder = Recorder()
+    bar, other = gather_callbacks([recorder], progress=True)
+    assert isinstance(bar, ProgressBar)
+    assert other is recorder
+
+
+def test_hooks_are_those_that_the_bar_has():
+    assert all(hasattr(ProgressBar, hook) for hook in HOOKS)
+
+
+def test_bar_prints_plain_lines_where_there_is_no_terminal(net, capsys):
+    net.fit(X, Y, epochs=2, batch_size=4, validation_data=(X, Y), progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == 2
+    number = r"\d+\.\d{4}"
+    measured = f"loss {number}, accuracy {number}, val_loss {number}, val_accuracy {number}"
+    assert re.fullmatch(rf"epoch 2/2: {measured}, \d+\.\d\d s", lines[1])
+
+
+def test_bar_on_a_terminal(net, every_step, monkeypatch):
+    terminal = terminal_for(monkeypatch)
+    net.fit(X, Y, epochs=2, batch_size=4, progress=True)
+    shown = terminal.getvalue()
+    assert "epoch 1/2" in shown
+    assert shown.endswith("\n")  # the bar is closed
+    last = shown.rstrip().split("\r")[-1]
+    assert "6/6" in last
+    assert f"loss {net.history.loss[-1]:.4f}, accuracy {net.history.accuracy[-1]:.4f}" in last
+
+
+def test_bar_without_stderr(net, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(net.fit(X, Y, epochs=2, progress=True).loss) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_bar_on_a_terminal_that_does_not_know_its_size(net, monkeypatch):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        net.fit(X, Y, epochs=2, batch_size=4, progress=True)
+        terminal.flush()
+        shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "6/6" in shown
+    assert f"loss {net.history.loss[-1]:.4f}" in shown
+
+
+def test_bar_of_an_interrupted_fit_stays_where_it_stands(net, monkeypatch):
+    terminal = terminal_for(monkeypatch)
+    press = AtEpochEnd(lambda net, fit: signal.raise_signal(signal.SIGINT))
+    with pytest.warns(UserWarning, match="stopped training after epoch 1 of 2;"):
+        net.fit(X, Y, epochs=2, batch_size=4, progress=True, callbacks=[press])
+    assert "3/6" in terminal.getvalue().split("\r")[-1]
+
+
+def test_bar_serves_a_second_fit(net, monkeypatch):
+    terminal = terminal_for(monkeypatch)
+    bar = ProgressBar()
+    for epochs in (1, 2):
+        net.fit(X, Y, epochs=epochs, batch_size=4, callbacks=[bar])
+    assert "3/3" in terminal.getvalue()
+    assert "6/6" in terminal.getvalue()
+
+
+def test_bar_of_a_regression(monkeypatch):
+    terminal = terminal_for(monkeypatch)
+    net = reference.MLP([4, 5, 1], output="identity")
+    history = net.fit(X, X[:, 0], epochs=2, batch_size=4, progress=True, validation_data=(X, X[:, 0]))
+    last = terminal.getvalue().rstrip().split("\r")[-1]
+    assert f"loss {history.loss[-1]:.4f}, val_loss {history.val_loss[-1]:.4f}" in last
