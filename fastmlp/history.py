@@ -79,10 +79,14 @@ class History:
 
     def append(self, **measured: float) -> None:
         """Add one epoch: numbers by the names of their lists. Where a list has no number for an epoch, it has nan."""
+        self.extend(**{name: [value] for name, value in measured.items()})
+
+    def extend(self, **measured: Sequence[float]) -> None:
+        """Add some epochs, as `append` does each: a number of each for each name."""
         finished = len(self.loss)
-        for name, value in measured.items():
+        for name, numbers in measured.items():
             values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
-            values += [math.nan] * (finished - len(values)) + [value]
+            values += [math.nan] * (finished - len(values)) + list(numbers)
         for values in self._measured().values():
             values += [math.nan] * (len(self.loss) - len(values))
 

@@ -301,7 +301,7 @@ class MLP(Network):  # noqa: D101
             squares = sum(float(np.square(w, dtype=np.float64).sum()) for w in self._weights)
             outcome.penalties[0] = self.l2 / 2 * squares
             dw = [g + self.l2 * w for g, w in zip(dw, self._weights, strict=True)]
-        return outcome.mean_loss(0, y, row_weights, 1), dw, db
+        return float(outcome.mean_losses(y, row_weights, 1)[0]), dw, db
 
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         losses, hits = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)

@@ -240,7 +240,7 @@ class Network(Model):  # noqa: D101
                 raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
             self._progress = replace(progress, optimizer=chosen, steps=progress.steps + 1)
             self._passes += 1
-        return outcome.mean_loss(0, y_, row_weights, 1)
+        return float(outcome.mean_losses(y_, row_weights, 1)[0])
 
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None

@@ -54,10 +54,10 @@ class Outcome:
         """Return the outcome of epochs that are still to come."""
         return cls(np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs))
 
-    def mean_loss(self, epoch: int, y: Targets, row_weights: Floats | None, n_batches: int) -> float:
-        """Return the loss of an epoch: the mean over its rows, by their weights, and over its steps of the penalty."""
+    def mean_losses(self, y: Targets, row_weights: Floats | None, n_batches: int) -> npt.NDArray[np.float64]:
+        """Return the loss of each epoch: means over its rows, by their weights, and over its steps of the penalty."""
         total = len(y) if row_weights is None else row_weights.sum(dtype=np.float64)
-        return float(self.losses[epoch] / total + self.penalties[epoch] / n_batches)
+        return self.losses / total + self.penalties / n_batches
 
 
 class Clipping(NamedTuple):
@@ -285,19 +285,20 @@ class Fit:
         state.history.steps += outcome.steps
         self.progress.steps += outcome.steps
         net._passes += finished + (state.step > 0)
-        for epoch in range(finished):
+        if finished:
+            losses = outcome.mean_losses(self.y, self.row_weights, state.n_batches)
             measured = {
-                "loss": outcome.mean_loss(epoch, self.y, self.row_weights, state.n_batches),
-                "learning_rate": float(rates[(epoch + 1) * state.n_batches - 1]),
-                "seconds": seconds * state.n_batches / outcome.steps,
+                "loss": losses[:finished].tolist(),
+                "learning_rate": rates[state.n_batches - 1 :: state.n_batches][:finished].tolist(),
+                "seconds": [seconds * state.n_batches / outcome.steps] * finished,
             }
             if head.classifies:
-                measured["accuracy"] = float(outcome.hits[epoch]) / len(self.y)
-            if self.validation is not None:
+                measured["accuracy"] = (outcome.hits[:finished] / len(self.y)).tolist()
+            if self.validation is not None:  # after every epoch
                 values = net._mean_losses(*self.validation) | net._measured(*self.validation, self.metrics)
-                measured |= {f"val_{name}": value for name, value in values.items()}
-            state.history.append(**measured)
-            state.epoch += 1
+                measured |= {f"val_{name}": [value] for name, value in values.items()}
+            state.history.extend(**measured)
+            state.epoch += finished
         self.progress.epochs = state.epoch
         if outcome.bad_loss is not None:
             where = f"epoch {state.epoch + 1}, step {state.step + 1}"
