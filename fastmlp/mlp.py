@@ -35,7 +35,7 @@ _ALONE_CALLS = 8  # that one thread runs when the cores are crowded, before the 
 _CALL_SECONDS = 0.02  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
 _MANY_EPOCHS_SECONDS = 0.14  # short epochs are run together in calls that are surely shorter
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
-_INFER_CHUNK = 256
+_INFER_CHUNK = 128
 
 _NO_LABELS, _NO_LOSSES, _NO_HITS = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)  # that a mode does not use
 

@@ -15,6 +15,7 @@ from .jit import entry, part
 from .layers import HIDDEN, losses, transpose_pass
 from .losses import HEADS
 from .optimizers import FORMULAS
+from .rows import fetch_targets
 from .simd import peek
 from .steps import penalty_of, plain_step, step_of, sum_weights
 from .tables import (
@@ -98,6 +99,7 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
                     at = epoch * n_rows + first
                     note_rows(notes, plan, orders, at, rows, chunk)
+                    fetch_targets(targets, n_rows, orders, at + row, end_row - row)
                     take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
                     disturb(
                         notes, marks, work, x, starts, index, taken, features, orders, at, rows, plan[0, N_IN], ends_at,

@@ -275,6 +275,14 @@ def fetch_packed(x, starts, orders, at, n_in):
 
 
 @part
+def fetch_targets(targets, n_rows, orders, at, rows):
+    """Fetch the targets of some rows, which lie as far apart as those."""
+    each = len(targets) // n_rows
+    for i in range(at, at + rows):
+        prefetch(targets, orders[i] * each)
+
+
+@part
 def fetch_nothing(x, starts, orders, at, n_in):
     """Fetch nothing."""
 
@@ -294,10 +302,9 @@ def pack_row(packed, at, marks, marks_at, x, x_at, n_in):
         bits, place = ZERO, ZERO
         while k + lanes <= end:
             some = nonzero_lanes(x, x_at + k)
-            if some != ZERO:
-                compress(packed, at, x, x_at + k, some)
-                at += count_bits(some)
-                bits |= some << place
+            compress(packed, at, x, x_at + k, some)
+            at += count_bits(some)
+            bits |= some << place
             place += np.uint64(lanes)
             k += lanes
         while k < end:
