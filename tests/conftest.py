@@ -1,5 +1,7 @@
 """What all tests share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -14,15 +16,23 @@ def every_step(monkeypatch):
     monkeypatch.setattr("fastmlp.reference._SECONDS_PER_HOOK", 0)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let one process run the files that need the same loops, or else two would compile them at once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = Path(super()._split_scope(nodeid)).stem
+            return _SAME_LOOPS.get(file, file)
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test.
-
-    Files that need the same loops go to one process, or else two would compile them at once.
-    """
+    """Leave to the slow tests what would compile one more loop, some seconds each, of a source that others test."""
     for item in items:
-        file = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(_SAME_LOOPS.get(file, file)))
         if hasattr(item, "callspec") and _in_the_other_dtype(item.originalname, item.callspec.params):
             item.add_marker(pytest.mark.slow)
 
