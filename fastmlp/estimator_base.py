@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastmlp.activations import Floats
+from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.estimator_parameters import CONSTRAINTS
 from fastmlp.network import Network
@@ -37,6 +37,7 @@ from fastmlp.solvers import (
 )
 from fastmlp.targets import check_sample_weight
 from fastmlp.training import Clipping, Progress
+from fastmlp.validation import check_activation, check_dropout
 
 __all__ = ["BaseMLP"]
 
@@ -106,6 +107,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val belong together; give both or none")
+        if X_val is None and sample_weight_val is not None:
+            raise ValueError("sample_weight_val belongs to X_val and y_val; give all of them")
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation)
 
@@ -132,6 +135,10 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sizes = list(sizes)
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        check_activation(self.activation, len(sizes), tuple(ACTIVATIONS))
+        check_dropout(self.dropout, len(sizes))
+        if not self._stochastic:
+            self._check_lbfgs(validation)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -151,6 +158,18 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(NOT_FINITE)
         return self
+
+    def _check_lbfgs(self, validation: Any) -> None:
+        """Refuse what belongs to epochs, which 'lbfgs' does not have, but for what scikit-learn passes over as well."""
+        given = {
+            "dropout": np.any(self.dropout),
+            "callbacks": self.callbacks,
+            "a schedule as learning_rate": not isinstance(self.learning_rate, str),
+            "X_val": validation is not None,
+        }
+        for what, is_given in given.items():
+            if is_given:
+                raise ValueError(f"{what} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget what was learned before."""
@@ -174,9 +193,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             self.best_validation_score_ = -np.inf if self.early_stopping else None
 
     def _fit_lbfgs(self, X: Any, targets: Any, weights: Floats | None) -> None:
-        for name in ("dropout", "callbacks"):
-            if np.any(getattr(self, name)):
-                raise ValueError(f"{name} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
         net = self._network()
         X, y = net._check_data(X, targets, finite=False)
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))

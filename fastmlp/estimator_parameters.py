@@ -43,7 +43,12 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scoring": [str, callable, None],
     "callbacks": [list, tuple, None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-    "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+    "dtype": [
+        StrOptions({"float32", "float64"}),
+        Options(type, {np.float32, np.float64, float}),
+        Options(np.dtype, {np.dtype("float32"), np.dtype("float64")}),
+        None,
+    ],
 }
 
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)

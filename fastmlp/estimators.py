@@ -212,6 +212,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y)"
             )
         of_classes: Floats = compute_sample_weight(self.class_weight, y)
+        bad = np.flatnonzero(~((of_classes >= 0) & (of_classes < np.inf)))
+        if len(bad):
+            raise ValueError(
+                f"class_weight gives {of_classes[bad[0]]} to class {y[bad[0]]}, but weights are finite and not negative"
+            )
         return of_classes if weights is None else weights * of_classes
 
     def __sklearn_tags__(self) -> Any:

@@ -86,7 +86,7 @@ def initial_parameters(
     `activations` has one for each layer, of which only "logistic" is told from the others.
     """
     weights, biases = [], []
-    for fan_in, fan_out, activation in zip(layers, layers[1:], activations, strict=False):
+    for fan_in, fan_out, activation in zip(layers[:-1], layers[1:], activations, strict=True):
         bound = math.sqrt((2 if activation == "logistic" else 6) / (fan_in + fan_out))
         weights.append(random.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype, copy=False))
         biases.append(random.uniform(-bound, bound, fan_out).astype(dtype, copy=False))

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.schedules import Cosine
 
 # --- the face ---------------------------------------------------------------------------------------------------------
 
@@ -85,8 +86,17 @@ def test_the_html_picture_is_drawn():
         ({"alpha": -1}, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
         ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0, got [3, 0]."),
         ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be"),
+        ({"hidden_layer_sizes": (3, 4), "activation": ["relu"]}, "activation has 1 entries, but the network has 2"),
+        ({"dtype": "float16"}, "The 'dtype' parameter of MLPClassifier must be"),
+        ({"dtype": int}, "The 'dtype' parameter of MLPClassifier must be"),
+        ({"dtype": np.dtype("int32")}, "The 'dtype' parameter of MLPClassifier must be"),
+        ({"activation": []}, "activation has 0 entries, but the network has 1 hidden layers"),
+        ({"dropout": [0.1, 0.2]}, "dropout has 2 entries, but the network has 1 hidden layers"),
         ({"dropout": 0.5, "solver": "lbfgs"}, "dropout is for solver='sgd'"),
         ({"callbacks": [list], "solver": "lbfgs"}, "callbacks is for solver='sgd'"),
+        ({"learning_rate": Cosine(), "solver": "lbfgs"}, "a schedule as learning_rate is for solver='sgd'"),
+        ({"class_weight": {0: -1}}, "class_weight gives -1.0 to class 0, but weights are finite and not negative"),
+        ({"class_weight": {2: np.inf}}, "class_weight gives inf to class 2, but weights are finite and not negative"),
     ],
     ids=str,
 )
@@ -215,6 +225,7 @@ def test_dtype_may_be_chosen(kind):
     assert chosen.coefs_[0].dtype == np.float32
     assert same_bits(chosen, fitted(kind, (IRIS[0].astype(np.float32), IRIS[1])))
     assert same_bits(chosen, fitted(kind, dtype=np.float32))
+    assert same_bits(chosen, fitted(kind, dtype=np.dtype("float32")))
 
 
 @compiled

@@ -138,6 +138,10 @@ def test_validation_data_of_ones_own(kind):
     assert stopped.score(X[300:], y[300:]) == pytest.approx(stopped.best_validation_score_)
     with pytest.raises(ValueError, match="X_val and y_val belong together"):
         kind().fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="sample_weight_val belongs to X_val and y_val"):
+        kind().fit(X, y, sample_weight_val=np.ones(400))
+    with pytest.raises(ValueError, match="X_val is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'"):
+        kind(solver="lbfgs").fit(X, y, X_val=X, y_val=y)
 
 
 @brief
