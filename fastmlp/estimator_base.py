@@ -41,6 +41,7 @@ from fastmlp.validation import check_activation, check_dropout
 
 __all__ = ["BaseMLP"]
 
+_OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
 _SMALL = ("uint8", "float16")  # numbers that float32 holds as they are
 
 
@@ -152,6 +153,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
         self._goes_on = incremental or self.warm_start
         if self._stochastic:
+            self._begin_curves()
             self._fit_stochastic(X, y, targets, weights, validation, incremental)
         else:
             self._fit_lbfgs(X, targets, weights)
@@ -173,7 +175,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget what was learned before."""
-        for name in ("_net", "_memory"):
+        for name in ("_net", "_memory", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
@@ -184,13 +186,17 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         activations = hidden + (hidden[-1:] or [self.activation])
         self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)
         self._seed = int(self._random_state.randint(np.iinfo(np.int32).max)) if np.any(self.dropout) else 0
-        if self._stochastic:
+
+    def _begin_curves(self) -> None:
+        """Begin to note epochs, or go on, with another best where epochs are now judged by something else."""
+        if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] | None = None
-            self._no_improvement_count = 0
-            self.best_loss_ = None if self.early_stopping else np.inf
             self.validation_scores_: list[float] | None = None
+            self.validation_loss_curve_: list[float] | None = None
+        if not hasattr(self, "best_loss_") or (self.best_loss_ is None) != self.early_stopping:
+            self.best_loss_: float | None = None if self.early_stopping else np.inf
             self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self._no_improvement_count = 0
 
     def _fit_lbfgs(self, X: Any, targets: Any, weights: Floats | None) -> None:
         net = self._network()

@@ -279,6 +279,30 @@ def test_settings_may_change_between(kind):
     estimator.predict(IRIS[0])
 
 
+@ours
+@pytest.mark.parametrize("before", [{"solver": "lbfgs"}, {"early_stopping": True}, {}], ids=str)
+@pytest.mark.parametrize("after", [{}, {"early_stopping": True}], ids=str)
+def test_warm_start_goes_on_where_epochs_are_judged_otherwise(kind, before, after):
+    estimator = fitted(kind, warm_start=True, **before)
+    estimator.set_params(**{"solver": "adam", "early_stopping": False, "max_iter": 3} | after)
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(*IRIS)
+    assert len(estimator.loss_curve_) == (3 if "solver" in before else 8)
+    assert (estimator.best_loss_ is None) == (estimator.best_validation_score_ is not None) == bool(after)
+    if after:
+        assert estimator.best_validation_score_ == max(estimator.validation_scores_)
+    else:
+        assert estimator.best_loss_ == min(estimator.loss_curve_[-3:])
+        assert estimator.partial_fit(*IRIS).n_iter_ == 1
+
+
+@ours
+def test_lbfgs_has_nothing_left_of_epochs(kind):
+    estimator = fitted(kind).set_params(solver="lbfgs", max_iter=1000, tol=1e-2).fit(*IRIS)
+    assert not hasattr(estimator, "loss_curve_")
+    assert not hasattr(estimator, "best_loss_")
+
+
 @compiled
 @brief
 def test_pipeline_search_and_calibration():
