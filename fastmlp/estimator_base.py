@@ -215,7 +215,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
-        self.loss_ = float((result.fun - penalty) * scale.loss / scale.gradient + penalty)
+        self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)
 
     def _fit_stochastic(
         self,

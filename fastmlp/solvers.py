@@ -230,14 +230,14 @@ class StochasticFit(Fit):
             losses, _ = self.net._losses(*self.validation)
             self.state.history.val_loss[-1] = float(np.average(losses, weights=self.validation_weights))
 
-    def _mean_loss(self, outcome: Outcome, epoch: int) -> float:
+    def _mean_loss(self, outcome: Outcome, epoch: int) -> np.float64:
         """Return the mean over the rows of the loss of their batches, each with its penalty."""
         n_rows = len(self.y)
         loss = self.scale.loss * outcome.losses[epoch] / n_rows
         if self.estimator.alpha:  # by rows, where `penalties` is the sum over steps: their weights hardly change
             l2 = self._l2[epoch]
             loss += self.scale.gradient * outcome.penalties[epoch] * (self._rows @ l2) / (n_rows * l2.sum())
-        return float(loss)
+        return np.float64(loss)
 
     def _end_epoch(self) -> None:
         self._look()
