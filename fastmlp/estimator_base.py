@@ -357,12 +357,13 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """Return the name in the history of what scores the validation data, and the metrics that are needed for it."""
         if isinstance(self.scoring, str) and self.scoring == "loss":
             return "val_loss", {}
-        if self.scoring is None:
+        always_right = is_classifier(self) and len(self.classes_) == 1  # where the network may still say otherwise
+        if self.scoring is None and not always_right:
             if is_classifier(self) and weights is None:
                 return "val_accuracy", {}
             measure = accuracy_score if is_classifier(self) else r2_score
             return "val_score", {"score": _where_finite(measure, weights)}
-        scorer = check_scoring(self, self.scoring)
+        scorer = check_scoring(self, self.scoring or "accuracy")
         nameless = object.__new__(type(self))  # X has no names any more
         settings = {} if weights is None else {"sample_weight": weights}
 

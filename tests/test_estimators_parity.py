@@ -16,12 +16,13 @@ DIGITS = load_digits().data / 16, load_digits().target
 SOME_DIGITS = DIGITS[0][:450], DIGITS[1][:450]
 IRIS = load_iris(return_X_y=True)
 TWO = SOME_DIGITS[0], np.where(SOME_DIGITS[1] > 4, "high", "low")
+ONE = IRIS[0], np.full(150, "all")
 LABELS = make_multilabel_classification(200, random_state=0)
 NUMBER = load_diabetes(scaled=False, return_X_y=True)[0] / 50, load_diabetes().target / 100
 NUMBERS = tuple(a / s for a, s in zip(make_regression(200, 10, n_targets=3, random_state=0), (1, 100), strict=True))
 COUNTS = NUMBER[0], np.round(4 * NUMBER[1])
 
-CLASSIFIED = {"digits": DIGITS, "iris": IRIS, "two": TWO, "labels": LABELS}
+CLASSIFIED = {"digits": DIGITS, "iris": IRIS, "two": TWO, "one": ONE, "labels": LABELS}
 ESTIMATED = {"number": NUMBER, "numbers": NUMBERS, "counts": COUNTS}
 
 
@@ -112,7 +113,7 @@ def test_other_settings(network, settings):
     assert_same(*both(SOME_DIGITS, **settings))
 
 
-@pytest.mark.parametrize("data", [IRIS, TWO, LABELS, NUMBER], ids=["iris", "two", "labels", "number"])
+@pytest.mark.parametrize("data", [IRIS, TWO, ONE, LABELS, NUMBER], ids=["iris", "two", "one", "labels", "number"])
 def test_early_stopping(network, data):
     assert_same(*both(data, early_stopping=True, max_iter=40, n_iter_no_change=3, batch_size=64))
 
