@@ -324,6 +324,30 @@ def test_metadata_routing():
     assert same_bits(routed[-1], MLPClassifier(max_iter=3, random_state=0).fit(scaled, IRIS[1], weights))
 
 
+@brief
+def test_validation_data_goes_through_a_pipeline():
+    X, y = IRIS
+    with config_context(enable_metadata_routing=True):
+        estimator = MLPClassifier(max_iter=3).set_fit_request(X_val=True, y_val=True)
+        routed = make_pipeline(StandardScaler(), estimator, transform_input=["X_val"])
+        routed.fit(X, y, X_val=X[::5], y_val=y[::5])
+        assert routed[-1].validation_scores_[-1] == routed.score(X[::5], y[::5])
+
+
+@brief
+@ours
+def test_the_best_epoch_of_all_lasts_through_warm_starts(kind):
+    scores = iter(range(100, 0, -1))
+    settings = {"early_stopping": True, "scoring": lambda net, X, y: next(scores), "random_state": 0}
+    estimator = kind(max_iter=4, warm_start=True, **settings).fit(*IRIS)
+    best = [parameter.copy() for parameter in parameters(estimator)]
+    estimator.fit(*IRIS)
+    assert estimator.validation_scores_ == list(range(100, 92, -1))
+    assert estimator.best_validation_score_ == 100
+    for parameter, of_best in zip(parameters(estimator), best, strict=True):
+        np.testing.assert_array_equal(parameter, of_best)
+
+
 @compiled
 @ours
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
