@@ -4,13 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
-from fitted import one_thread  # noqa: F401
+from fitted import beside_1_9, one_thread  # noqa: F401
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
 
 import fastmlp
 from fastmlp import reference
+
+pytestmark = beside_1_9
 
 DIGITS = load_digits().data / 16, load_digits().target
 SOME_DIGITS = DIGITS[0][:450], DIGITS[1][:450]
