@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -365,11 +366,15 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             return "val_score", {"score": _where_finite(measure, weights)}
         scorer = check_scoring(self, self.scoring or "accuracy")
         nameless = object.__new__(type(self))  # X has no names any more
-        settings = {} if weights is None else {"sample_weight": weights}
+        weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
+        settings = {"sample_weight": weights} if weighs else {}
 
         def score(*_: Any) -> float:
             nameless.__dict__ = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
-            return float(scorer(nameless, X, y, **settings))
+            value = float(scorer(nameless, X, y, **settings))
+            if self.early_stopping and np.isnan(value):
+                raise ValueError("scoring gives nan for the validation data; early_stopping needs numbers to compare")
+            return value
 
         return "val_score", {"score": score}
 

@@ -167,6 +167,34 @@ def test_scoring(scoring):
         np.testing.assert_allclose(estimator.validation_scores_, -np.array(estimator.validation_loss_curve_))
 
 
+def test_scoring_takes_weights_where_it_can():
+    def plain(net, X, y):
+        return net.score(X, y)
+
+    def weighted(net, X, y, sample_weight=None):
+        return net.score(X, y, sample_weight)
+
+    data = *DIGITS, np.linspace(0, 3, 400)
+    scores = {
+        scoring: fitted(data=data, early_stopping=True, scoring=scoring, max_iter=9).validation_scores_
+        for scoring in (None, plain, weighted, "accuracy")
+    }
+    assert scores[weighted] == scores["accuracy"] == pytest.approx(scores[None])
+    assert scores[plain] != scores[weighted]
+
+
+def test_early_stopping_needs_numbers():
+    def scoring(net, X, y):
+        return np.nan
+
+    with pytest.raises(ValueError, match="scoring gives nan for the validation data"):
+        fitted(early_stopping=True, scoring=scoring)
+    watched = MLPClassifier(scoring=scoring, max_iter=2)
+    with pytest.warns(ConvergenceWarning):
+        watched.fit(*IRIS, X_val=IRIS[0], y_val=IRIS[1])
+    assert np.isnan(watched.validation_scores_).all()
+
+
 def test_callbacks():
     class Watch:
         def __init__(self):
