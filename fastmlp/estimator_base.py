@@ -98,7 +98,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val : like X and y, default=None
-            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside.
+            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside. Not for 'lbfgs'.
         sample_weight_val : array_like of shape (n_val_samples,), default=None
             Sample weights of the validation data.
 

@@ -112,6 +112,20 @@ def test_class_weight():
     assert balanced_accuracy_score(y, balanced.predict(X)) > balanced_accuracy_score(y, few.predict(X))
 
 
+def test_class_weight_may_name_classes_that_no_row_has_yet():
+    X, y = IRIS
+    first = slice(100)  # of classes 0 and 1
+    of_classes = MLPClassifier(random_state=0, class_weight={0: 2.0, 2: 5.0}).partial_fit(
+        X[first], y[first], classes=[0, 1, 2]
+    )
+    of_rows = MLPClassifier(random_state=0).partial_fit(
+        X[first], y[first], np.where(y[first] == 0, 2.0, 1.0), [0, 1, 2]
+    )
+    assert same_bits(of_classes, of_rows)
+    with pytest.raises(ValueError, match="not in class_weight"):
+        MLPClassifier(class_weight={7: 2.0}).fit(X, y)
+
+
 @brief
 def test_weights_of_zero_leave_rows_out():
     keep = np.arange(150) % 3 > 0
