@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -20,7 +21,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastmlp.activations import Floats
+from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.estimator_parameters import CONSTRAINTS
 from fastmlp.network import Network
@@ -37,9 +38,11 @@ from fastmlp.solvers import (
 )
 from fastmlp.targets import check_sample_weight
 from fastmlp.training import Clipping, Progress
+from fastmlp.validation import check_activation, check_dropout
 
 __all__ = ["BaseMLP"]
 
+_OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
 _SMALL = ("uint8", "float16")  # numbers that float32 holds as they are
 
 
@@ -95,7 +98,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val : like X and y, default=None
-            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside.
+            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside. Not for 'lbfgs'.
         sample_weight_val : array_like of shape (n_val_samples,), default=None
             Sample weights of the validation data.
 
@@ -106,6 +109,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val belong together; give both or none")
+        if X_val is None and sample_weight_val is not None:
+            raise ValueError("sample_weight_val belongs to X_val and y_val; give all of them")
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation)
 
@@ -132,6 +137,10 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sizes = list(sizes)
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        check_activation(self.activation, len(sizes), tuple(ACTIVATIONS))
+        check_dropout(self.dropout, len(sizes))
+        if not self._stochastic:
+            self._check_lbfgs(validation)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -145,6 +154,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
         self._goes_on = incremental or self.warm_start
         if self._stochastic:
+            self._begin_curves()
             self._fit_stochastic(X, y, targets, weights, validation, incremental)
         else:
             self._fit_lbfgs(X, targets, weights)
@@ -152,9 +162,21 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             raise ValueError(NOT_FINITE)
         return self
 
+    def _check_lbfgs(self, validation: Any) -> None:
+        """Refuse what belongs to epochs, which 'lbfgs' does not have, but for what scikit-learn passes over as well."""
+        given = {
+            "dropout": np.any(self.dropout),
+            "callbacks": self.callbacks,
+            "a schedule as learning_rate": not isinstance(self.learning_rate, str),
+            "X_val": validation is not None,
+        }
+        for what, is_given in given.items():
+            if is_given:
+                raise ValueError(f"{what} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
+
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget what was learned before."""
-        for name in ("_net", "_memory"):
+        for name in ("_net", "_memory", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
@@ -165,18 +187,19 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         activations = hidden + (hidden[-1:] or [self.activation])
         self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)
         self._seed = int(self._random_state.randint(np.iinfo(np.int32).max)) if np.any(self.dropout) else 0
-        if self._stochastic:
+
+    def _begin_curves(self) -> None:
+        """Begin to note epochs, or go on, with another best where epochs are now judged by something else."""
+        if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] | None = None
-            self._no_improvement_count = 0
-            self.best_loss_ = None if self.early_stopping else np.inf
             self.validation_scores_: list[float] | None = None
+            self.validation_loss_curve_: list[float] | None = None
+        if not hasattr(self, "best_loss_") or (self.best_loss_ is None) != self.early_stopping:
+            self.best_loss_: float | None = None if self.early_stopping else np.inf
             self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self._no_improvement_count = 0
 
     def _fit_lbfgs(self, X: Any, targets: Any, weights: Floats | None) -> None:
-        for name in ("dropout", "callbacks"):
-            if np.any(getattr(self, name)):
-                raise ValueError(f"{name} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
         net = self._network()
         X, y = net._check_data(X, targets, finite=False)
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
@@ -193,7 +216,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
-        self.loss_ = float((result.fun - penalty) * scale.loss / scale.gradient + penalty)
+        self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)
 
     def _fit_stochastic(
         self,
@@ -335,18 +358,23 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """Return the name in the history of what scores the validation data, and the metrics that are needed for it."""
         if isinstance(self.scoring, str) and self.scoring == "loss":
             return "val_loss", {}
-        if self.scoring is None:
+        always_right = is_classifier(self) and len(self.classes_) == 1  # where the network may still say otherwise
+        if self.scoring is None and not always_right:
             if is_classifier(self) and weights is None:
                 return "val_accuracy", {}
             measure = accuracy_score if is_classifier(self) else r2_score
             return "val_score", {"score": _where_finite(measure, weights)}
-        scorer = check_scoring(self, self.scoring)
+        scorer = check_scoring(self, self.scoring or "accuracy")
         nameless = object.__new__(type(self))  # X has no names any more
-        settings = {} if weights is None else {"sample_weight": weights}
+        weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
+        settings = {"sample_weight": weights} if weighs else {}
 
         def score(*_: Any) -> float:
             nameless.__dict__ = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
-            return float(scorer(nameless, X, y, **settings))
+            value = float(scorer(nameless, X, y, **settings))
+            if self.early_stopping and np.isnan(value):
+                raise ValueError("scoring gives nan for the validation data; early_stopping needs numbers to compare")
+            return value
 
         return "val_score", {"score": score}
 

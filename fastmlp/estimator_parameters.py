@@ -43,7 +43,12 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scoring": [str, callable, None],
     "callbacks": [list, tuple, None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-    "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+    "dtype": [
+        StrOptions({"float32", "float64"}),
+        Options(type, {np.float32, np.float64, float}),
+        Options(np.dtype, {np.dtype("float32"), np.dtype("float64")}),
+        None,
+    ],
 }
 
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
@@ -98,8 +103,8 @@ _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), defau
     dropout : float in [0, 1) or list of float, default=0.0
         Part of the units of all hidden layers, or of each, that each step leaves out at random. Not for 'lbfgs'.
     scoring : str, callable or None, default=None
-        What scores validation data: the name of a scorer of scikit-learn, a function (estimator, X, y), 'loss', or None
-        for {score}.
+        What scores validation data: the name of a scorer of scikit-learn, a function (estimator, X, y), which may take
+        sample_weight as well, 'loss', or None for {score}.
     callbacks : list or None, default=None
         Objects with methods `on_epoch_end` and others, see `fastmlp.callbacks`. Not for 'lbfgs'.
     n_threads : int or None, default=None

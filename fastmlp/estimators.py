@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -211,7 +211,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 "class_weight='balanced' needs all rows at once, which partial_fit does not have; give a dict, e.g. of "
                 "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y)"
             )
-        of_classes: Floats = compute_sample_weight(self.class_weight, y)
+        of_classes: Floats
+        if isinstance(self.class_weight, dict) and y.ndim == 1:  # also of classes that no row has this time
+            of_each = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            of_classes = of_each[np.searchsorted(self.classes_, y)]
+        else:
+            of_classes = compute_sample_weight(self.class_weight, y)
+        bad = np.flatnonzero(~((of_classes >= 0) & (of_classes < np.inf)))
+        if len(bad):
+            raise ValueError(
+                f"class_weight gives {of_classes[bad[0]]} to class {y[bad[0]]}, but weights are finite and not negative"
+            )
         return of_classes if weights is None else weights * of_classes
 
     def __sklearn_tags__(self) -> Any:

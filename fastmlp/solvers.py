@@ -86,7 +86,7 @@ def initial_parameters(
     `activations` has one for each layer, of which only "logistic" is told from the others.
     """
     weights, biases = [], []
-    for fan_in, fan_out, activation in zip(layers, layers[1:], activations, strict=False):
+    for fan_in, fan_out, activation in zip(layers[:-1], layers[1:], activations, strict=True):
         bound = math.sqrt((2 if activation == "logistic" else 6) / (fan_in + fan_out))
         weights.append(random.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype, copy=False))
         biases.append(random.uniform(-bound, bound, fan_out).astype(dtype, copy=False))
@@ -230,14 +230,14 @@ class StochasticFit(Fit):
             losses, _ = self.net._losses(*self.validation)
             self.state.history.val_loss[-1] = float(np.average(losses, weights=self.validation_weights))
 
-    def _mean_loss(self, outcome: Outcome, epoch: int) -> float:
+    def _mean_loss(self, outcome: Outcome, epoch: int) -> np.float64:
         """Return the mean over the rows of the loss of their batches, each with its penalty."""
         n_rows = len(self.y)
         loss = self.scale.loss * outcome.losses[epoch] / n_rows
         if self.estimator.alpha:  # by rows, where `penalties` is the sum over steps: their weights hardly change
             l2 = self._l2[epoch]
             loss += self.scale.gradient * outcome.penalties[epoch] * (self._rows @ l2) / (n_rows * l2.sum())
-        return float(loss)
+        return np.float64(loss)
 
     def _end_epoch(self) -> None:
         self._look()

@@ -3,9 +3,11 @@
 import warnings
 
 import pytest
+import sklearn
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
+from sklearn.utils.fixes import parse_version
 from threadpoolctl import threadpool_limits
 
 from fastmlp import MLPClassifier, MLPRegressor, reference
@@ -31,6 +33,9 @@ def one_thread():
 
 compiled = pytest.mark.compiled
 ours = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+beside_1_9 = pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"), reason="compares with what scikit-learn 1.9 does"
+)
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 

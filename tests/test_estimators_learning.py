@@ -112,6 +112,20 @@ def test_class_weight():
     assert balanced_accuracy_score(y, balanced.predict(X)) > balanced_accuracy_score(y, few.predict(X))
 
 
+def test_class_weight_may_name_classes_that_no_row_has_yet():
+    X, y = IRIS
+    first = slice(100)  # of classes 0 and 1
+    of_classes = MLPClassifier(random_state=0, class_weight={0: 2.0, 2: 5.0}).partial_fit(
+        X[first], y[first], classes=[0, 1, 2]
+    )
+    of_rows = MLPClassifier(random_state=0).partial_fit(
+        X[first], y[first], np.where(y[first] == 0, 2.0, 1.0), [0, 1, 2]
+    )
+    assert same_bits(of_classes, of_rows)
+    with pytest.raises(ValueError, match="not in class_weight"):
+        MLPClassifier(class_weight={7: 2.0}).fit(X, y)
+
+
 @brief
 def test_weights_of_zero_leave_rows_out():
     keep = np.arange(150) % 3 > 0
@@ -138,6 +152,10 @@ def test_validation_data_of_ones_own(kind):
     assert stopped.score(X[300:], y[300:]) == pytest.approx(stopped.best_validation_score_)
     with pytest.raises(ValueError, match="X_val and y_val belong together"):
         kind().fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="sample_weight_val belongs to X_val and y_val"):
+        kind().fit(X, y, sample_weight_val=np.ones(400))
+    with pytest.raises(ValueError, match="X_val is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'"):
+        kind(solver="lbfgs").fit(X, y, X_val=X, y_val=y)
 
 
 @brief
@@ -161,6 +179,34 @@ def test_scoring(scoring):
     assert estimator.best_validation_score_ == max(estimator.validation_scores_)
     if scoring == "loss":
         np.testing.assert_allclose(estimator.validation_scores_, -np.array(estimator.validation_loss_curve_))
+
+
+def test_scoring_takes_weights_where_it_can():
+    def plain(net, X, y):
+        return net.score(X, y)
+
+    def weighted(net, X, y, sample_weight=None):
+        return net.score(X, y, sample_weight)
+
+    data = *DIGITS, np.linspace(0, 3, 400)
+    scores = {
+        scoring: fitted(data=data, early_stopping=True, scoring=scoring, max_iter=9).validation_scores_
+        for scoring in (None, plain, weighted, "accuracy")
+    }
+    assert scores[weighted] == scores["accuracy"] == pytest.approx(scores[None])
+    assert scores[plain] != scores[weighted]
+
+
+def test_early_stopping_needs_numbers():
+    def scoring(net, X, y):
+        return np.nan
+
+    with pytest.raises(ValueError, match="scoring gives nan for the validation data"):
+        fitted(early_stopping=True, scoring=scoring)
+    watched = MLPClassifier(scoring=scoring, max_iter=2)
+    with pytest.warns(ConvergenceWarning):
+        watched.fit(*IRIS, X_val=IRIS[0], y_val=IRIS[1])
+    assert np.isnan(watched.validation_scores_).all()
 
 
 def test_callbacks():
@@ -275,6 +321,30 @@ def test_settings_may_change_between(kind):
     estimator.predict(IRIS[0])
 
 
+@ours
+@pytest.mark.parametrize("before", [{"solver": "lbfgs"}, {"early_stopping": True}, {}], ids=str)
+@pytest.mark.parametrize("after", [{}, {"early_stopping": True}], ids=str)
+def test_warm_start_goes_on_where_epochs_are_judged_otherwise(kind, before, after):
+    estimator = fitted(kind, warm_start=True, **before)
+    estimator.set_params(**{"solver": "adam", "early_stopping": False, "max_iter": 3} | after)
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(*IRIS)
+    assert len(estimator.loss_curve_) == (3 if "solver" in before else 8)
+    assert (estimator.best_loss_ is None) == (estimator.best_validation_score_ is not None) == bool(after)
+    if after:
+        assert estimator.best_validation_score_ == max(estimator.validation_scores_)
+    else:
+        assert estimator.best_loss_ == min(estimator.loss_curve_[-3:])
+        assert estimator.partial_fit(*IRIS).n_iter_ == 1
+
+
+@ours
+def test_lbfgs_has_nothing_left_of_epochs(kind):
+    estimator = fitted(kind).set_params(solver="lbfgs", max_iter=1000, tol=1e-2).fit(*IRIS)
+    assert not hasattr(estimator, "loss_curve_")
+    assert not hasattr(estimator, "best_loss_")
+
+
 @compiled
 @brief
 def test_pipeline_search_and_calibration():
@@ -294,6 +364,30 @@ def test_metadata_routing():
         routed = make_pipeline(scaler, estimator).fit(*IRIS, sample_weight=weights)
     scaled = StandardScaler().fit_transform(IRIS[0])
     assert same_bits(routed[-1], MLPClassifier(max_iter=3, random_state=0).fit(scaled, IRIS[1], weights))
+
+
+@brief
+def test_validation_data_goes_through_a_pipeline():
+    X, y = IRIS
+    with config_context(enable_metadata_routing=True):
+        estimator = MLPClassifier(max_iter=3).set_fit_request(X_val=True, y_val=True)
+        routed = make_pipeline(StandardScaler(), estimator, transform_input=["X_val"])
+        routed.fit(X, y, X_val=X[::5], y_val=y[::5])
+        assert routed[-1].validation_scores_[-1] == routed.score(X[::5], y[::5])
+
+
+@brief
+@ours
+def test_the_best_epoch_of_all_lasts_through_warm_starts(kind):
+    scores = iter(range(100, 0, -1))
+    settings = {"early_stopping": True, "scoring": lambda net, X, y: next(scores), "random_state": 0}
+    estimator = kind(max_iter=4, warm_start=True, **settings).fit(*IRIS)
+    best = [parameter.copy() for parameter in parameters(estimator)]
+    estimator.fit(*IRIS)
+    assert estimator.validation_scores_ == list(range(100, 92, -1))
+    assert estimator.best_validation_score_ == 100
+    for parameter, of_best in zip(parameters(estimator), best, strict=True):
+        np.testing.assert_array_equal(parameter, of_best)
 
 
 @compiled
