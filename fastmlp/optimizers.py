@@ -48,6 +48,8 @@ def _table(*columns: Doubles | float) -> Doubles:
 class Optimizer(ABC):
     """What a step does with the gradient of each parameter.
 
+    One of one's own trains `fastmlp.reference.MLP`; `fastmlp.MLP` has kernels for those of this module alone.
+
     Attributes
     ----------
     learning_rate : float
