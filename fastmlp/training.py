@@ -118,9 +118,8 @@ class Progress:
         if not self.fits(following):
             raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {following!r}")
         if type(schedule).__name__ != self.schedule:
-            raise ValueError(
-                f"resume=True goes on with the schedule {self.schedule}, not {type(schedule).__name__}; pass it again"
-            )
+            before, given = (kind.replace("_Function", "function") for kind in (self.schedule, type(schedule).__name__))
+            raise ValueError(f"resume=True goes on with the schedule {before}, not {given}; pass it again")
         return replace(self, optimizer=following)
 
 

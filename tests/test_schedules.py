@@ -1,6 +1,7 @@
 """Schedules: values, settings, what they watch, scikit-learn's rules; tests/peers/ has PyTorch's numbers."""
 
 import dataclasses
+import json
 import math
 import pickle
 
@@ -256,6 +257,14 @@ def test_state_goes_on_where_it_was(schedule):
         other.on_epoch_end(history)
     assert first + factors == whole
     assert schedule.monitor == "loss"
+
+
+def test_settings_may_be_numbers_of_numpy():
+    schedule = ReduceOnPlateau(factor=np.float32(0.3), patience=np.int64(0), cooldown=np.int8(2), minimum=np.float16(0))
+    assert watch(schedule, [1.0, 1.0, 1.0]) == [1, 1, np.float32(0.3)]
+    json.dumps(schedule.state())  # as a file holds it
+    adaptive = Adaptive(tol=np.float32(0.5), n_iter_no_change=np.int64(1))
+    assert (type(adaptive.tol), type(adaptive.n_iter_no_change)) == (float, int)
 
 
 def test_what_is_not_measured_cannot_be_watched():
