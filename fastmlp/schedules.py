@@ -21,7 +21,7 @@ import numpy as np
 from fastmlp.course import Course, Doubles, Schedule, Steps
 from fastmlp.history import History
 from fastmlp.plateaus import Adaptive, ReduceOnPlateau
-from fastmlp.validation import check_choice, check_number, check_positive_int
+from fastmlp.validation import check_choice, check_number, check_positive_int, is_list
 
 __all__ = [
     "Adaptive", "Constant", "Cosine", "Course", "Exponential", "InverseScaling", "MultiStep", "OneCycle",
@@ -92,7 +92,7 @@ class MultiStep(_Decay):
 
     def __post_init__(self) -> None:
         given: object = self.milestones
-        if isinstance(given, str) or not isinstance(given, (Sequence, np.ndarray)):
+        if not is_list(given):
             raise TypeError(f"milestones must be a list of epochs, e.g. [30, 60], not {given!r}")
         epochs = tuple(check_positive_int(f"milestones[{i}]", epoch) for i, epoch in enumerate(given))
         object.__setattr__(self, "milestones", tuple(sorted(epochs)))

@@ -344,6 +344,7 @@ ONES = np.ones(N)
         ({"sample_weight": ONES * np.inf}, ValueError, "sample_weight has inf in row 0"),
         ({"sample_weight": ONES * np.nan}, ValueError, "sample_weight has nan in row 0"),
         ({"sample_weight": 0 * ONES}, ValueError, "the weights of all rows add up to 0.0; some must be more than 0"),
+        ({"sample_weight": 1e308 * ONES}, ValueError, "the weights of all rows add up to inf; make them smaller"),
         ({"sample_weight": ONES.astype(str)}, TypeError, "sample_weight holds string values"),
         ({"class_weight": "even"}, ValueError, "class_weight must be one of 'balanced', not 'even'"),
         ({"class_weight": {3: 1}}, ValueError, "class_weight has class 3, but classes are 0 to 2"),

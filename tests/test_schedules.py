@@ -105,6 +105,7 @@ def test_examples_in_messages_are_right():
         (lambda: Step(1.5), TypeError, "every must be an integer, not 1.5"),
         (lambda: Step(1, gamma=0), ValueError, "gamma must be more than 0 and finite, not 0"),
         (lambda: MultiStep(3), TypeError, "milestones must be a list of epochs, e.g. [30, 60], not 3"),
+        (lambda: MultiStep(np.array(3)), TypeError, "milestones must be a list of epochs, e.g. [30, 60], not array(3)"),
         (lambda: MultiStep([3, -1]), ValueError, "milestones[1] must be at least 1, not -1"),
         (lambda: Exponential(-0.5), ValueError, "gamma must be more than 0 and finite, not -0.5"),
         (lambda: InverseScaling("half"), TypeError, "power_t must be a number, not 'half'"),
