@@ -6,7 +6,7 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step; parameters may be those
   of two neighbouring steps then, and what is written into them may be lost;
 - ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
-- ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit.
+- ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit, of all callbacks that have begun.
 
 A callback may end the fit, ``fit.stop = True``, and change the learning rate, ``fit.learning_rate_factor *= 0.5``, both
 from the next epoch on.

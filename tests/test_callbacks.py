@@ -68,6 +68,35 @@ def test_fit_end_is_called_after_an_error(net):
     assert recorder.calls == [("on_fit_begin", 0, 0), ("on_fit_end", 1, 0)]
 
 
+class Fails:
+    """Raises in one of the methods of a callback."""
+
+    def __init__(self, hook):
+        setattr(self, hook, self.fail)
+
+    def fail(self, net, fit):
+        raise RuntimeError("no more disk")
+
+
+def test_fit_end_is_called_of_those_that_have_begun(net):
+    first, last = Recorder(), Recorder()
+    with pytest.raises(RuntimeError, match="no more disk"):
+        net.fit(X, Y, callbacks=[first, Fails("on_fit_begin"), last])
+    assert first.calls == [("on_fit_begin", 0, 0), ("on_fit_end", 0, 0)]
+    assert last.calls == []
+
+
+def test_fit_end_is_called_of_all_though_one_fails(net):
+    recorder, stopping = Recorder(), EarlyStopping("loss", mode="max")
+    best = reference.MLP([4, 5, 3])
+    best.fit(X, Y, epochs=1)
+    with pytest.raises(RuntimeError, match="no more disk"):
+        net.fit(X, Y, epochs=3, callbacks=[Fails("on_fit_end"), recorder, stopping])
+    assert recorder.calls[-1] == ("on_fit_end", 3, 0)
+    assert stopping.best_epoch == 1
+    assert_bits(net, snapshot(best))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
