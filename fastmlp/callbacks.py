@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, get_optimizer
-from fastmlp.storage import save_npz
+from fastmlp.storage import check_writable, save_npz
 from fastmlp.validation import check_bool, check_int, check_number, check_positive_int
 
 if TYPE_CHECKING:
@@ -123,9 +123,11 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._said = 0
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
+        self._said = fit.epoch
         if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             from tqdm import tqdm
 
@@ -144,9 +146,8 @@ class ProgressBar:
         history = fit.history
         if self._bar is None:
             every = max(1, fit.epochs // _LINES)
-            if sys.stderr is not None and (fit.epoch % every == 0 or fit.epoch == fit.epochs):
-                line = f"epoch {fit.epoch}/{fit.epochs}: {history.last()}, {history.seconds[-1]:.2f} s"
-                print(line, file=sys.stderr)
+            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
+                self._say(fit)
             return
         names = ("val_accuracy", "accuracy", "val_loss")  # one of them: as much as an 80-column terminal holds
         shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
@@ -156,10 +157,18 @@ class ProgressBar:
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
 
     def on_fit_end(self, net: object, fit: FitState) -> None:
-        """Leave the bar where it stands."""
+        """Leave the bar where it stands; say what the last epoch has measured, also of a fit that has ended early."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        elif fit.epoch > self._said:
+            self._say(fit)
+
+    def _say(self, fit: FitState) -> None:
+        self._said = fit.epoch
+        if sys.stderr is not None:
+            line = f"epoch {fit.epoch}/{fit.epochs}: {fit.history.last()}, {fit.history.seconds[-1]:.2f} s"
+            print(line, file=sys.stderr)
 
 
 class EarlyStopping:
@@ -255,12 +264,10 @@ class Checkpoint:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """See that what it watches is measured, and the folder is there."""
+        """See that what it watches is measured, and the file can be written."""
         self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
-        folder = os.path.dirname(self._file(fit)) or "."
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"cannot write checkpoints to {self.path}: there is no folder {folder}")
+        check_writable(self._file(fit))
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write."""
@@ -286,9 +293,8 @@ class CSVLog:
         self.path = os.fspath(path)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """Make an empty file."""
-        self._columns: list[str] = []
-        self._write("w", [])
+        """Make a file of the epochs before, or an empty one."""
+        self._write_all(fit.history.to_dict())
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write a line; all lines, with the names of the columns, where these are new."""
@@ -296,9 +302,13 @@ class CSVLog:
         if list(measured) == self._columns:
             self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
         else:
-            self._columns = list(measured)
-            lines = enumerate(zip(*measured.values(), strict=True), 1)
-            self._write("w", [["epoch", *measured], *([epoch, *numbers] for epoch, numbers in lines)])
+            self._write_all(measured)
+
+    def _write_all(self, measured: dict[str, list[float]]) -> None:
+        self._columns = list(measured)
+        lines = enumerate(zip(*measured.values(), strict=True), 1)
+        heading = [["epoch", *measured]] if measured else []
+        self._write("w", [*heading, *([epoch, *numbers] for epoch, numbers in lines)])
 
     def _write(self, mode: str, lines: list[list[Any]]) -> None:
         with open(self.path, mode, newline="", encoding="utf-8") as file:
@@ -391,6 +401,8 @@ class LearningRateFinder:
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the learning rates into `ax`, Axes of matplotlib, or new ones; return them."""
+        if not hasattr(self, "suggestion"):
+            raise ValueError("nothing has been found yet; call find(net, X, y) first")
         ax = new_axes(1)[0] if ax is None else ax
         ax.plot(self.rates, self.losses, ".", color="tab:blue", alpha=0.3)
         ax.plot(self.rates, self.smooth_losses, color="tab:blue")

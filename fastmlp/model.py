@@ -351,11 +351,13 @@ input_dropout, input_noise
 
         Raises
         ------
-        ValueError
-            If it is of a network with other settings, or damaged; the network is as before.
+        TypeError, ValueError
+            If it is none, of a network with other settings, or damaged; the network is as before.
         RuntimeError
             If the network is being trained.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
         with self._training():
             into_network(self, state_dict, "the state")
 

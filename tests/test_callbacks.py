@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from command_line import posix
 from nets import AtEpochEnd, Recorder, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import callbacks, reference
@@ -278,6 +279,16 @@ def test_checkpoints_need_a_folder(net, tmp_path):
     assert_bits(net, before)
 
 
+@posix
+def test_checkpoints_that_cannot_be_written_are_told_before_training(net, tmp_path):
+    before = snapshot(net)
+    for name in ("", "x" * 250):
+        with pytest.raises(OSError, match="it is a folder|File name too long"):
+            net.fit(X, Y, callbacks=[Checkpoint(tmp_path / name)])
+    assert_bits(net, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_that_fails_leaves_the_last_one(net, tmp_path, monkeypatch):
     def full(*arguments, **arrays):
         raise OSError("no space left on device")
@@ -319,6 +330,8 @@ def test_csv_log(net, tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["val_loss"] for row in rows] == [str(value) for value in net.history.val_loss]
     assert rows[0]["val_loss"] == "nan"
+    net.fit(X, Y, epochs=3, validation_data=(X, Y), resume=True, callbacks=[CSVLog(path)])  # all are done
+    assert read(path) == rows
 
 
 def test_csv_log_needs_a_folder(net, tmp_path):

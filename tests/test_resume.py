@@ -350,6 +350,11 @@ def test_states_that_do_not_fit(change, message):
     net.load_state_dict(good)
 
 
+def test_what_is_no_state():
+    with refused(TypeError, "state_dict must be what state_dict() returns, not NoneType"):
+        network().load_state_dict(None)
+
+
 def test_a_file_that_training_did_not_write(tmp_path):
     net = network()
     fit(net, 1, optimizer="adam")
