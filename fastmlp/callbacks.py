@@ -185,7 +185,8 @@ class EarlyStopping:
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" goes by the name.
     restore_best : bool
-        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch.
+        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch. A later fit that is
+        to go on as if nothing had happened needs those of the last one, which `Checkpoint` writes.
 
     Attributes
     ----------
