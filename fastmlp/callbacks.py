@@ -159,6 +159,8 @@ class ProgressBar:
     def on_fit_end(self, net: object, fit: FitState) -> None:
         """Leave the bar where it stands; say what the last epoch has measured, also of a fit that has ended early."""
         if self._bar is not None:
+            if fit.stop:  # the next epoch does not begin
+                self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
             self._bar.close()
             self._bar = None
         elif fit.epoch > self._said:

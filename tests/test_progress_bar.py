@@ -106,6 +106,18 @@ def test_bar_of_an_interrupted_fit_stays_where_it_stands(net, monkeypatch):
     assert "3/6" in terminal.getvalue().split("\r")[-1]
 
 
+def test_bar_of_a_stopped_fit_names_its_last_epoch(net, monkeypatch):
+    terminal = terminal_for(monkeypatch)
+
+    def stop(net, fit):
+        fit.stop = fit.epoch == 2
+
+    net.fit(X, Y, epochs=5, batch_size=4, progress=True, callbacks=[AtEpochEnd(stop)])
+    last = terminal.getvalue().rstrip().split("\r")[-1]
+    assert last.startswith("epoch 2/5: ")
+    assert "6/15" in last
+
+
 def test_bar_serves_a_second_fit(net, monkeypatch):
     terminal = terminal_for(monkeypatch)
     bar = ProgressBar()
