@@ -267,13 +267,18 @@ def test_pickles_of_older_versions():
 
 
 @pytest.mark.parametrize("kind", [fastmlp.MLP, MLP], ids=["compiled", "plain"])
-def test_states_of_the_compiled_network(kind, tmp_path):
-    whole, first = (fastmlp.MLP([4, 9, 3], seed=3) for _ in range(2))
-    fit(whole, 7, "none")
-    fit(first, 7, "none", callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [({}, {"schedule": "none"}), (REGULARIZED, {"schedule": "plateau", "optimizer": "adam", "clip_norm": 1.0})],
+    ids=["plain steps", "everything"],
+)
+def test_states_of_the_compiled_network(settings, arguments, kind, tmp_path):
+    whole, first = (fastmlp.MLP([4, 9, 3], seed=3, n_threads=n, **settings) for n in (1, 2))
+    fit(whole, 7, **arguments)
+    fit(first, 7, **arguments, callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
     second = kind.load(tmp_path / "net.npz")
     assert_bits(second, snapshot(first))
-    fit(second, 7, "none", resume=True)
+    fit(second, 7, **arguments, resume=True)
     if kind is MLP:
         np.testing.assert_allclose(second.history.loss, whole.history.loss, rtol=1e-5)
     else:
