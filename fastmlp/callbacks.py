@@ -238,6 +238,14 @@ class EarlyStopping:
         self._parameters = []
 
 
+def _check_path(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the name of a file, not {path!r}")
+    if path == "":
+        raise ValueError("path must be the name of a file, but it is empty")
+    return os.fspath(path)
+
+
 class Checkpoint:
     """Write the network and all that a later fit needs to go on from here, whole or not at all.
 
@@ -258,7 +266,7 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = _check_path(path)
         self.monitor, self.mode = monitor, mode
         self.every = check_positive_int("every", every)
         self._best = self._new_best()
@@ -293,7 +301,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = _check_path(path)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
         """Make a file of the epochs before, or an empty one."""

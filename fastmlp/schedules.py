@@ -10,6 +10,7 @@ the epochs measure.
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +191,10 @@ class _Function(Schedule):
         value: object = self.function(step)
         if not isinstance(value, numbers.Real):
             raise TypeError(f"schedule {self!r} must give a number, not {value!r}, at step {step}, counted from 0")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an int beyond every float, which `factors` refuses
+            return math.inf
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))

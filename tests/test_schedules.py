@@ -183,6 +183,7 @@ def test_a_callable_sees_each_step_as_an_int():
         (-1, ValueError, "schedule falling gives -1.0 at step 5, counted from 0; a factor must be finite and 0"),
         (math.nan, ValueError, "schedule falling gives nan at step 5, counted from 0"),
         (math.inf, ValueError, "schedule falling gives inf at step 5, counted from 0"),
+        (10**400, ValueError, "schedule falling gives inf at step 5, counted from 0"),
         (None, TypeError, "schedule falling must give a number, not None, at step 5, counted from 0"),
         ("fast", TypeError, "schedule falling must give a number, not 'fast', at step 5, counted from 0"),
     ],
