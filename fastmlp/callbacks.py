@@ -6,7 +6,7 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step; parameters may be those
   of two neighbouring steps then, and what is written into them may be lost;
 - ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
-- ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit.
+- ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit, of all callbacks that have begun.
 
 A callback may end the fit, ``fit.stop = True``, and change the learning rate, ``fit.learning_rate_factor *= 0.5``, both
 from the next epoch on.
@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, get_optimizer
-from fastmlp.storage import save_npz
+from fastmlp.storage import check_writable, save_npz
 from fastmlp.validation import check_bool, check_int, check_number, check_positive_int
 
 if TYPE_CHECKING:
@@ -123,9 +123,11 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._said = 0
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
+        self._said = fit.epoch
         if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             from tqdm import tqdm
 
@@ -144,9 +146,8 @@ class ProgressBar:
         history = fit.history
         if self._bar is None:
             every = max(1, fit.epochs // _LINES)
-            if sys.stderr is not None and (fit.epoch % every == 0 or fit.epoch == fit.epochs):
-                line = f"epoch {fit.epoch}/{fit.epochs}: {history.last()}, {history.seconds[-1]:.2f} s"
-                print(line, file=sys.stderr)
+            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
+                self._say(fit)
             return
         names = ("val_accuracy", "accuracy", "val_loss")  # one of them: as much as an 80-column terminal holds
         shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
@@ -156,10 +157,20 @@ class ProgressBar:
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
 
     def on_fit_end(self, net: object, fit: FitState) -> None:
-        """Leave the bar where it stands."""
+        """Leave the bar where it stands; say what the last epoch has measured, also of a fit that has ended early."""
         if self._bar is not None:
+            if fit.stop:  # the next epoch does not begin
+                self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
             self._bar.close()
             self._bar = None
+        elif fit.epoch > self._said:
+            self._say(fit)
+
+    def _say(self, fit: FitState) -> None:
+        self._said = fit.epoch
+        if sys.stderr is not None:
+            line = f"epoch {fit.epoch}/{fit.epochs}: {fit.history.last()}, {fit.history.seconds[-1]:.2f} s"
+            print(line, file=sys.stderr)
 
 
 class EarlyStopping:
@@ -176,7 +187,8 @@ class EarlyStopping:
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" goes by the name.
     restore_best : bool
-        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch.
+        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch. A later fit that is
+        to go on as if nothing had happened needs those of the last one, which `Checkpoint` writes.
 
     Attributes
     ----------
@@ -226,6 +238,14 @@ class EarlyStopping:
         self._parameters = []
 
 
+def _check_path(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the name of a file, not {path!r}")
+    if path == "":
+        raise ValueError("path must be the name of a file, but it is empty")
+    return os.fspath(path)
+
+
 class Checkpoint:
     """Write the network and all that a later fit needs to go on from here, whole or not at all.
 
@@ -246,7 +266,7 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = _check_path(path)
         self.monitor, self.mode = monitor, mode
         self.every = check_positive_int("every", every)
         self._best = self._new_best()
@@ -255,12 +275,10 @@ class Checkpoint:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """See that what it watches is measured, and the folder is there."""
+        """See that what it watches is measured, and the file can be written."""
         self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
-        folder = os.path.dirname(self._file(fit)) or "."
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"cannot write checkpoints to {self.path}: there is no folder {folder}")
+        check_writable(self._file(fit))
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write."""
@@ -283,12 +301,11 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = _check_path(path)
 
     def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """Make an empty file."""
-        self._columns: list[str] = []
-        self._write("w", [])
+        """Make a file of the epochs before, or an empty one."""
+        self._write_all(fit.history.to_dict())
 
     def on_epoch_end(self, net: Network, fit: FitState) -> None:
         """Write a line; all lines, with the names of the columns, where these are new."""
@@ -296,9 +313,13 @@ class CSVLog:
         if list(measured) == self._columns:
             self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
         else:
-            self._columns = list(measured)
-            lines = enumerate(zip(*measured.values(), strict=True), 1)
-            self._write("w", [["epoch", *measured], *([epoch, *numbers] for epoch, numbers in lines)])
+            self._write_all(measured)
+
+    def _write_all(self, measured: dict[str, list[float]]) -> None:
+        self._columns = list(measured)
+        lines = enumerate(zip(*measured.values(), strict=True), 1)
+        heading = [["epoch", *measured]] if measured else []
+        self._write("w", [*heading, *([epoch, *numbers] for epoch, numbers in lines)])
 
     def _write(self, mode: str, lines: list[list[Any]]) -> None:
         with open(self.path, mode, newline="", encoding="utf-8") as file:
@@ -391,6 +412,8 @@ class LearningRateFinder:
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the learning rates into `ax`, Axes of matplotlib, or new ones; return them."""
+        if not hasattr(self, "suggestion"):
+            raise ValueError("nothing has been found yet; call find(net, X, y) first")
         ax = new_axes(1)[0] if ax is None else ax
         ax.plot(self.rates, self.losses, ".", color="tab:blue", alpha=0.3)
         ax.plot(self.rates, self.smooth_losses, color="tab:blue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -210,8 +211,12 @@ def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
     if monitor is None or monitor in measures:
         return
     advice = "; give validation_data or validation_fraction" if monitor.startswith("val_") else ""
+    close = difflib.get_close_matches(monitor, measures, n=1, cutoff=0.7)
+    meant = f"did you mean {close[0]!r}?" if close else ""
     if advice and "val_loss" in measures:
-        advice = f"; add {monitor.removeprefix('val_')!r} to metrics"
+        advice = f"; add {monitor.removeprefix('val_')!r} to metrics{', or ' if meant else ''}{meant}"
+    elif not advice and meant:
+        advice = f"; {meant}"
     raise ValueError(f"monitor is {monitor!r}, but this fit measures {', '.join(measures)}{advice}")
 
 

@@ -139,6 +139,9 @@ class MLP(Network):  # noqa: D101
 
     def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Rows:
         """Look at X once, leave out its zeros where they are many, and compile or load the kernels."""
+        if type(optimizer).update.__module__ != SGD.update.__module__:
+            name = type(optimizer).__name__
+            raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
         if self.input_noise:
             first_layer = "dense"  # zeros do not stay zero
         size = 1 if math.prod(X.shape) < _SHARED_FLOPS else self.n_threads or available_threads()

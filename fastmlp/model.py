@@ -26,6 +26,7 @@ from fastmlp.validation import (
     check_choice,
     check_dropout,
     check_dtype,
+    check_float32,
     check_input_scale,
     check_layers,
     check_n_threads,
@@ -155,10 +156,10 @@ input_dropout, input_noise
         self.label_smoothing: Final = check_number("label_smoothing", label_smoothing, below=1)
         if self.label_smoothing and self.output != "softmax":
             raise ValueError(f"label_smoothing is for output='softmax', not {self.output!r}")
-        self.l2: Final = check_number("l2", l2)
+        self.l2: Final = check_float32("l2", l2)
         self.dropout: Final = check_dropout(dropout, n_hidden)
         self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
-        self.input_noise: Final = check_number("input_noise", input_noise)
+        self.input_noise: Final = check_float32("input_noise", input_noise)
         self.history = History()
         self._generator = batch_generator(self.seed)
         self._regularization_seed = regularization_seed(self.seed)
@@ -350,11 +351,13 @@ input_dropout, input_noise
 
         Raises
         ------
-        ValueError
-            If it is of a network with other settings, or damaged; the network is as before.
+        TypeError, ValueError
+            If it is none, of a network with other settings, or damaged; the network is as before.
         RuntimeError
             If the network is being trained.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
         with self._training():
             into_network(self, state_dict, "the state")
 

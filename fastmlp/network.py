@@ -281,8 +281,10 @@ class Network(Model):  # noqa: D101
             return None
         with np.errstate(over="ignore", under="ignore"):
             row_weights = weights.astype(self.dtype)
-        if not 0 < row_weights.sum(dtype=np.float64) < np.inf:
-            raise ValueError(f"the weights of all rows add up to {row_weights.sum()}; some must be more than 0")
+            total = row_weights.sum(dtype=np.float64)
+        if not 0 < total < np.inf:
+            advice = "make them smaller" if total else "some must be more than 0"
+            raise ValueError(f"the weights of all rows add up to {total}; {advice}")
         return row_weights
 
     def _set_aside(

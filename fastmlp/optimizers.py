@@ -9,7 +9,6 @@ biases alike, as in PyTorch; a network's `l2` holds for weights alone.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation import check_bool, check_choice, check_learning_rate, check_number
+from fastmlp.validation import check_bool, check_choice, check_float32, check_learning_rate, check_number, is_list
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get_optimizer"]
 
@@ -29,7 +28,8 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 def _check_eps(value: object) -> float:
-    eps = check_number("eps", value, zero=False)
+    check_number("eps", value, zero=False)
+    eps = check_float32("eps", value)
     if eps < _TINY:
         raise ValueError(f"eps must be at least {_TINY:g}, the least that float32 holds, not {eps}")
     return eps
@@ -47,6 +47,8 @@ def _table(*columns: Doubles | float) -> Doubles:
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
     """What a step does with the gradient of each parameter.
+
+    One of one's own trains `fastmlp.reference.MLP`; `fastmlp.MLP` has kernels for those of this module alone.
 
     Attributes
     ----------
@@ -67,8 +69,11 @@ class Optimizer(ABC):
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    def _check(self, *names: str, below: float = math.inf) -> None:
-        self._set(**{name: check_number(name, getattr(self, name), below) for name in names})
+    def _check(self, *names: str) -> None:
+        self._set(**{name: check_float32(name, getattr(self, name)) for name in names})
+
+    def _check_parts(self, *names: str) -> None:
+        self._set(**{name: check_number(name, getattr(self, name), below=1) for name in names})
 
     @property
     def formula(self) -> str:
@@ -122,7 +127,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("momentum", below=1)
+        self._check_parts("momentum")
         self._check("weight_decay")
         self._set(nesterov=check_bool("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
@@ -181,7 +186,7 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.betas, Sequence) or isinstance(self.betas, str) or len(self.betas) != 2:
+        if not is_list(self.betas) or len(self.betas) != 2:
             raise TypeError(f"betas must be a pair of numbers, e.g. (0.9, 0.999), not {self.betas!r}")
         self._set(betas=tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)))
         self._check("weight_decay")
@@ -274,7 +279,7 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("alpha", "momentum", below=1)
+        self._check_parts("alpha", "momentum")
         self._check("weight_decay")
         self._set(eps=_check_eps(self.eps))
         self._set(centered=check_bool("centered", self.centered))

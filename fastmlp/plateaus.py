@@ -78,11 +78,11 @@ class ReduceOnPlateau(_Watching):
     mode: str = "auto"
 
     def __post_init__(self) -> None:
-        check_number("factor", self.factor, below=1, zero=False)
-        check_int("patience", self.patience, 0)
-        check_number("threshold", self.threshold, below=1)
-        check_int("cooldown", self.cooldown, 0)
-        check_number("minimum", self.minimum, below=1)
+        self.factor = check_number("factor", self.factor, below=1, zero=False)
+        self.patience = check_int("patience", self.patience, 0)
+        self.threshold = check_number("threshold", self.threshold, below=1)
+        self.cooldown = check_int("cooldown", self.cooldown, 0)
+        self.minimum = check_number("minimum", self.minimum, below=1)
         self._sign = direction(self.monitor, self.mode)
         self.start()
 
@@ -122,8 +122,8 @@ class Adaptive(_Watching):
     mode: str = "auto"
 
     def __post_init__(self) -> None:
-        check_number("tol", self.tol)
-        check_positive_int("n_iter_no_change", self.n_iter_no_change)
+        self.tol = check_number("tol", self.tol)
+        self.n_iter_no_change = check_positive_int("n_iter_no_change", self.n_iter_no_change)
         self._sign = direction(self.monitor, self.mode)
         self.start()
 

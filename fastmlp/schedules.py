@@ -10,6 +10,7 @@ the epochs measure.
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from fastmlp.course import Course, Doubles, Schedule, Steps
 from fastmlp.history import History
 from fastmlp.plateaus import Adaptive, ReduceOnPlateau
-from fastmlp.validation import check_choice, check_number, check_positive_int
+from fastmlp.validation import check_choice, check_number, check_positive_int, is_list
 
 __all__ = [
     "Adaptive", "Constant", "Cosine", "Course", "Exponential", "InverseScaling", "MultiStep", "OneCycle",
@@ -92,7 +93,7 @@ class MultiStep(_Decay):
 
     def __post_init__(self) -> None:
         given: object = self.milestones
-        if isinstance(given, str) or not isinstance(given, (Sequence, np.ndarray)):
+        if not is_list(given):
             raise TypeError(f"milestones must be a list of epochs, e.g. [30, 60], not {given!r}")
         epochs = tuple(check_positive_int(f"milestones[{i}]", epoch) for i, epoch in enumerate(given))
         object.__setattr__(self, "milestones", tuple(sorted(epochs)))
@@ -190,7 +191,10 @@ class _Function(Schedule):
         value: object = self.function(step)
         if not isinstance(value, numbers.Real):
             raise TypeError(f"schedule {self!r} must give a number, not {value!r}, at step {step}, counted from 0")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an int beyond every float, which `factors` refuses
+            return math.inf
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))

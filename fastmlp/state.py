@@ -75,7 +75,7 @@ def of_network(net: Model) -> dict[str, Any]:
             "optimizer": type(progress.optimizer).__name__,
             "optimizer_settings": json.dumps(asdict(progress.optimizer)),
             "schedule": progress.schedule,
-            "schedule_state": json.dumps(dict(progress.schedule_state)),
+            "schedule_state": json.dumps(dict(progress.schedule_state), default=_plain),
             "learning_rate_factor": progress.learning_rate_factor,
             "steps": progress.steps,
             "epochs": progress.epochs,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["load_npz", "save_npz"]
+__all__ = ["check_writable", "load_npz", "save_npz"]
 
 
 def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
@@ -24,6 +26,24 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
     FileNotFoundError
         If the folder does not exist.
     """
+    target = _target(path)
+    with _named(target) as temporary:
+        with open(temporary, "xb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())  # the bytes come before the name
+        os.replace(temporary, target)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that `save_npz` could not write to: better now than after an epoch."""
+    with _named(_target(path)) as temporary:
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `path` means; it may be written, as far as its name tells."""
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot save {target}: there is no folder {target.parent}")
@@ -31,16 +51,21 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
         raise IsADirectoryError(f"cannot save {target}: it is a folder")
     if target.exists() and not target.is_file():
         raise OSError(f"cannot save {target}: it is not a plain file")
+    return target
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[Path]:
+    """Lend the name of a new file; nothing is left of it after an error, which names `target` in its place."""
     # beside the target, for a rename works only within one file system
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())  # the bytes come before the name
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield temporary
+    except BaseException as error:
+        with suppress(OSError):  # a folder that cannot be written to has none
+            temporary.unlink()
+        if isinstance(error, OSError) and error.strerror:
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from error
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -118,9 +119,8 @@ class Progress:
         if not self.fits(following):
             raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {following!r}")
         if type(schedule).__name__ != self.schedule:
-            raise ValueError(
-                f"resume=True goes on with the schedule {self.schedule}, not {type(schedule).__name__}; pass it again"
-            )
+            before, given = (kind.replace("_Function", "function") for kind in (self.schedule, type(schedule).__name__))
+            raise ValueError(f"resume=True goes on with the schedule {before}, not {given}; pass it again")
         return replace(self, optimizer=following)
 
 
@@ -219,7 +219,7 @@ class Fit:
 
     def _run(self) -> None:
         net, state, history = self.net, self.state, self.state.history
-        ctrl_c = CtrlC()
+        ctrl_c, begun = CtrlC(), list[object]()
 
         def on_step(steps: int) -> bool:
             state.step = (steps - 1) % state.n_batches + 1 if steps else 0
@@ -227,7 +227,7 @@ class Fit:
             return not ctrl_c.pressed
 
         try:
-            self._begin()
+            self._begin(begun)
             while state.epoch < state.epochs and not state.stop and not history.interrupted:
                 start = time.perf_counter()
                 n_epochs = min(self._at_once(), state.epochs - state.epoch)
@@ -244,14 +244,18 @@ class Fit:
         except KeyboardInterrupt:  # in a callback or in between
             history.interrupted = True
         finally:
-            call_hooks(self.hooks, "on_fit_end", net, state)
+            with ExitStack() as ends:  # which calls the last first, and each whatever the others raise
+                for hook in reversed(begun):
+                    ends.callback(call_hooks, [hook], "on_fit_end", net, state)
 
-    def _begin(self) -> None:
+    def _begin(self, begun: list[object]) -> None:
         net = self.net
         before = net.history, net._progress
         net.history, net._progress = self.state.history, self.progress
         try:
-            call_hooks(self.hooks, "on_fit_begin", net, self.state)
+            for hook in self.hooks:
+                call_hooks([hook], "on_fit_begin", net, self.state)
+                begun.append(hook)
         except Exception:  # a callback that does not fit changes nothing
             net.history, net._progress = before
             raise

@@ -10,7 +10,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ __all__ = [
     "check_dropout",
     "check_dtype",
     "check_finite",
+    "check_float32",
     "check_input_scale",
     "check_int",
     "check_layers",
@@ -35,6 +36,7 @@ __all__ = [
     "check_number",
     "check_positive_int",
     "check_seed",
+    "is_list",
 ]
 
 _BLOCK_BYTES = 1 << 20  # of rows looked at together, to find a value that is not finite
@@ -58,9 +60,16 @@ def check_int(name: str, value: object, least: int, expected: str = "an integer"
     return int(value)
 
 
+def is_list(value: object) -> TypeGuard[Sequence[Any] | npt.NDArray[Any]]:
+    """Return whether `value` is a list, a tuple or an array with at least one dimension; a string is none."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def check_layers(layers: object) -> tuple[int, ...]:
     """Return the layer sizes as a tuple: at least two integers, each 1 or more."""
-    if isinstance(layers, str) or not isinstance(layers, (Sequence, np.ndarray)):
+    if not is_list(layers):
         raise TypeError(f"layers must be a list of layer sizes, e.g. [784, 128, 10], not {layers!r}")
     if len(layers) < 2:
         raise ValueError(f"layers must name at least two sizes, inputs and outputs, e.g. [784, 10], not {layers!r}")
@@ -109,13 +118,25 @@ def check_number(name: str, value: object, below: float = math.inf, zero: bool =
     return number
 
 
+def _as_float32(number: float) -> np.float32:
+    with np.errstate(over="ignore", under="ignore"):
+        return np.float32(number)
+
+
+def check_float32(name: str, value: object) -> float:
+    """Return `value` as a float, if it is a number of 0 or more, and finite also as float32."""
+    number = check_number(name, value)
+    if _as_float32(number) == np.inf:
+        raise ValueError(f"{name} {value} is too large: float32 makes it inf")
+    return number
+
+
 def check_learning_rate(value: object) -> float:
     """Return the learning rate as a float, if it is positive and finite, also as float32."""
     rate = _real("learning_rate", value)
     if not 0 < rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, not {value}")
-    with np.errstate(over="ignore", under="ignore"):
-        rate32 = np.float32(rate)
+    rate32 = _as_float32(rate)
     if not 0 < rate32 < np.inf:
         raise ValueError(f"learning_rate {value} is too {'small' if rate < 1 else 'large'}: float32 makes it {rate32}")
     return rate
@@ -139,7 +160,7 @@ def check_bool(name: str, value: object) -> bool:
 
 def _one_each(name: str, value: object, n_hidden: int) -> list[tuple[str, object]]:
     """Return (name, value) of each hidden layer; `value` is one for all, or a sequence of one for each."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+    if not is_list(value):
         return [(name, value)] * n_hidden
     if len(value) != n_hidden:
         raise ValueError(f"{name} has {len(value)} entries, but the network has {n_hidden} hidden layers")
@@ -149,7 +170,7 @@ def _one_each(name: str, value: object, n_hidden: int) -> list[tuple[str, object
 def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) -> str | tuple[str, ...]:
     """Return the name of an activation, or one name for each hidden layer as a tuple."""
     also_called = {"sigmoid": "logistic", "swish": "silu", "linear": "identity", "lrelu": "leaky_relu"}
-    if isinstance(activation, str) or not isinstance(activation, (Sequence, np.ndarray)):
+    if not is_list(activation):
         return check_choice("activation", activation, choices, also_called)
     names = _one_each("activation", activation, n_hidden)
     return tuple(check_choice(name, each, choices, also_called) for name, each in names)
@@ -157,7 +178,7 @@ def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) 
 
 def check_dropout(dropout: object, n_hidden: int) -> float | tuple[float, ...]:
     """Return a rate of at least 0 and below 1, or one for each hidden layer as a tuple."""
-    if not isinstance(dropout, (Sequence, np.ndarray)):
+    if not is_list(dropout):
         return check_number("dropout", dropout, below=1)
     return tuple(check_number(name, each, below=1) for name, each in _one_each("dropout", dropout, n_hidden))
 

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from command_line import posix
 from nets import AtEpochEnd, Recorder, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import callbacks, reference
@@ -66,6 +67,35 @@ def test_fit_end_is_called_after_an_error(net):
     with pytest.raises(RuntimeError, match="no more disk"):
         net.fit(X, Y, callbacks=[AtEpochEnd(fail), recorder])
     assert recorder.calls == [("on_fit_begin", 0, 0), ("on_fit_end", 1, 0)]
+
+
+class Fails:
+    """Raises in one of the methods of a callback."""
+
+    def __init__(self, hook):
+        setattr(self, hook, self.fail)
+
+    def fail(self, net, fit):
+        raise RuntimeError("no more disk")
+
+
+def test_fit_end_is_called_of_those_that_have_begun(net):
+    first, last = Recorder(), Recorder()
+    with pytest.raises(RuntimeError, match="no more disk"):
+        net.fit(X, Y, callbacks=[first, Fails("on_fit_begin"), last])
+    assert first.calls == [("on_fit_begin", 0, 0), ("on_fit_end", 0, 0)]
+    assert last.calls == []
+
+
+def test_fit_end_is_called_of_all_though_one_fails(net):
+    recorder, stopping = Recorder(), EarlyStopping("loss", mode="max")
+    best = reference.MLP([4, 5, 3])
+    best.fit(X, Y, epochs=1)
+    with pytest.raises(RuntimeError, match="no more disk"):
+        net.fit(X, Y, epochs=3, callbacks=[Fails("on_fit_end"), recorder, stopping])
+    assert recorder.calls[-1] == ("on_fit_end", 3, 0)
+    assert stopping.best_epoch == 1
+    assert_bits(net, snapshot(best))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +279,16 @@ def test_checkpoints_need_a_folder(net, tmp_path):
     assert_bits(net, before)
 
 
+@posix
+def test_checkpoints_that_cannot_be_written_are_told_before_training(net, tmp_path):
+    before = snapshot(net)
+    for name in ("", "x" * 250):
+        with pytest.raises(OSError, match="it is a folder|File name too long"):
+            net.fit(X, Y, callbacks=[Checkpoint(tmp_path / name)])
+    assert_bits(net, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_that_fails_leaves_the_last_one(net, tmp_path, monkeypatch):
     def full(*arguments, **arrays):
         raise OSError("no space left on device")
@@ -290,6 +330,8 @@ def test_csv_log(net, tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["val_loss"] for row in rows] == [str(value) for value in net.history.val_loss]
     assert rows[0]["val_loss"] == "nan"
+    net.fit(X, Y, epochs=3, validation_data=(X, Y), resume=True, callbacks=[CSVLog(path)])  # all are done
+    assert read(path) == rows
 
 
 def test_csv_log_needs_a_folder(net, tmp_path):
@@ -317,7 +359,9 @@ def test_time_limit(monkeypatch, seconds, epochs):
         (lambda: EarlyStopping(None), TypeError, "monitor must be the name of a measurement, e.g. 'val_loss', not"),
         (lambda: EarlyStopping(restore_best=1), TypeError, "restore_best must be True or False, not 1"),
         (lambda: Checkpoint("net.npz", every=0), ValueError, "every must be at least 1, not 0"),
-        (lambda: Checkpoint(3), TypeError, "expected str, bytes or os.PathLike object, not int"),
+        (lambda: Checkpoint(3), TypeError, "path must be the name of a file, not 3"),
+        (lambda: Checkpoint(""), ValueError, "path must be the name of a file, but it is empty"),
+        (lambda: CSVLog(None), TypeError, "path must be the name of a file, not None"),
         (lambda: Checkpoint("net.npz", mode="low"), ValueError, "mode must be one of 'auto', 'min', 'max', not 'low'"),
         (lambda: TimeLimit(0), ValueError, "seconds must be more than 0 and finite, not 0"),
     ],

@@ -13,6 +13,7 @@ from nets import ROOT
 
 import fastmlp
 from fastmlp import datasets
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
 from fastmlp.optimizers import SGD
 from fastmlp.presets import PRESETS
@@ -115,6 +116,12 @@ def test_options_reach_the_network(recorded, capsys):
     assert capsys.readouterr().out.splitlines()[0] == plan
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_can_be_trained(activation, recorded):
+    assert main([*QUICK, "--activation", activation]) == 0
+    assert recorded["activation"] == activation
+
+
 def test_mnist_is_trained_by_default():
     done = run("train", "--epochs", 1)
     assert (done.returncode, done.stderr) == (0, "")
@@ -214,7 +221,7 @@ def error_line(arguments, capsys, status=2, program="fastmlp train"):
         ("--seed -1", "--seed: '-1' is not a whole number of 0 or more"),
         ("--seed x", "--seed: 'x' is not"),
         ("--threads 0", "--threads: '0' is not"),
-        ("--activation tanh", "--activation: invalid choice: 'tanh'"),
+        ("--activation swish", "--activation: invalid choice: 'swish'"),
         ("--init zeros", "--init: invalid choice: 'zeros'"),
         ("--data no-such.npz", "cannot read --data 'no-such.npz': No such file"),
         ("--data .", "cannot read --data '.': "),

@@ -1,9 +1,11 @@
 """Networks in files: what is written is read again, and what is no network is refused."""
 
+import errno
 import os
 
 import numpy as np
 import pytest
+from command_line import posix
 from nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
@@ -46,11 +48,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     old = path.read_bytes()
 
     def full(descriptor):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     net.weights[0][:] = 0
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="No space left on device: '.*net.npz'$"):
         net.save(path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
@@ -61,6 +63,14 @@ def test_save_to_no_folder(tmp_path):
         reference.MLP([4, 3]).save(tmp_path / "missing" / "net.npz")
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         reference.MLP([4, 3]).save(tmp_path)
+
+
+@posix
+def test_an_error_names_the_file_that_was_meant(tmp_path):
+    path = tmp_path / ("x" * 246 + ".npz")  # the name that it is written under is longer
+    with pytest.raises(OSError, match="File name too long: '.*/x+[.]npz'$"):
+        reference.MLP([4, 3]).save(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_load_of_a_wrong_file(tmp_path):

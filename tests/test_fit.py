@@ -5,10 +5,11 @@ import functools
 import numpy as np
 import pytest
 from heads import HEADS, data_for, network
-from nets import assert_bits, refused, snapshot
+from nets import assert_bits, data, refused, snapshot
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
+import fastmlp
 from fastmlp import optimizers, schedules
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.random import held_out
@@ -256,6 +257,29 @@ def test_names_are_their_optimizers():
         assert_bits(nets[0], snapshot(nets[1]))
 
 
+@pytest.mark.parametrize("base", [optimizers.SGD, optimizers.Optimizer])
+def test_kernels_refuse_an_optimizer_of_ones_own(base):
+    class Sign(base):
+        name = "sign"
+        slots = 0
+
+        def coefficients(self, steps, rates):
+            return rates[:, None]
+
+        def update(self, parameter, gradient, memory, coefficients):
+            parameter -= coefficients[0] * np.sign(gradient)
+
+    (X, y), own = data(10), Sign(learning_rate=0.1)
+    net = fastmlp.MLP([4, 5, 3])
+    before, state = snapshot(net), net.state_dict()
+    for train in (lambda: net.fit(X, y, optimizer=own), lambda: net.train_batch(X, y, optimizer=own)):
+        with refused(TypeError, "fastmlp.MLP has no kernel for the optimizer Sign; fastmlp.reference.MLP takes any"):
+            train()
+    assert_bits(net, before)
+    np.testing.assert_equal(net.state_dict(), state)
+    MLP([4, 5, 3]).fit(X, y, optimizer=own)
+
+
 def test_a_new_fit_begins_with_an_empty_memory():
     once, twice = network(), network()
     X, y = data_for(once)
@@ -320,6 +344,7 @@ ONES = np.ones(N)
         ({"sample_weight": ONES * np.inf}, ValueError, "sample_weight has inf in row 0"),
         ({"sample_weight": ONES * np.nan}, ValueError, "sample_weight has nan in row 0"),
         ({"sample_weight": 0 * ONES}, ValueError, "the weights of all rows add up to 0.0; some must be more than 0"),
+        ({"sample_weight": 1e308 * ONES}, ValueError, "the weights of all rows add up to inf; make them smaller"),
         ({"sample_weight": ONES.astype(str)}, TypeError, "sample_weight holds string values"),
         ({"class_weight": "even"}, ValueError, "class_weight must be one of 'balanced', not 'even'"),
         ({"class_weight": {3: 1}}, ValueError, "class_weight has class 3, but classes are 0 to 2"),

@@ -133,6 +133,10 @@ def test_monitor_must_be_measured():
         check_monitor("val_r2", ("loss", "val_loss"))
     with pytest.raises(ValueError, match="monitor is 'acc', but this fit measures loss, accuracy$"):
         check_monitor("acc", ("loss", "accuracy"))
+    with refused(ValueError, "add 'acc' to metrics, or did you mean 'val_accuracy'?"):
+        check_monitor("val_acc", ("loss", "accuracy", "val_loss", "val_accuracy"))
+    with refused(ValueError, "this fit measures loss, accuracy; did you mean 'accuracy'?"):
+        check_monitor("acuracy", ("loss", "accuracy"))
 
 
 # --- tables and plots -------------------------------------------------------------------------------------------------

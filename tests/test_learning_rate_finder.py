@@ -80,6 +80,8 @@ def test_finder_draws(blobs):
     from matplotlib import pyplot
 
     finder = LearningRateFinder()
+    with refused(ValueError, "nothing has been found yet; call find(net, X, y) first"):
+        finder.plot()
     finder.find(reference.MLP([6, 16, 3]), *blobs)
     ax = finder.plot()
     assert ax.get_xscale() == "log"

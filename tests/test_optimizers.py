@@ -109,6 +109,10 @@ def test_wrong_optimizers(arguments, error, message):
           for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)),
         *((kind, {"eps": 0}, ValueError, "eps must be more than 0 and finite, not 0")
           for kind in (Adam, AdamW, RMSprop, Adagrad)),
+        *((kind, {"weight_decay": 1e39}, ValueError, "weight_decay 1e+39 is too large: float32 makes it inf")
+          for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)),
+        (Adam, {"eps": 1e39}, ValueError, "eps 1e+39 is too large: float32 makes it inf"),
+        (Adagrad, {"initial_accumulator_value": 1e39}, ValueError, "initial_accumulator_value 1e+39 is too large"),
         (Adam, {"eps": 1e-40}, ValueError, "eps must be at least 1.17549e-38, the least that float32 holds, not 1e-40"),
         (SGD, {"momentum": 1}, ValueError, "momentum must be 0 or more and below 1, not 1"),
         (SGD, {"momentum": "0.9"}, TypeError, "momentum must be a number, not '0.9'"),
@@ -132,7 +136,7 @@ def test_wrong_settings(kind, settings, error, message):
 
 
 def test_settings_are_plain_numbers_that_cannot_be_changed():
-    optimizer = Adam(learning_rate=np.float32(0.5), betas=[np.float64(0.5), 0], eps=1)
+    optimizer = Adam(learning_rate=np.float32(0.5), betas=np.array([0.5, 0]), eps=1)
     assert optimizer == Adam(learning_rate=0.5, betas=(0.5, 0.0), eps=1.0)
     assert {type(value) for value in (optimizer.learning_rate, optimizer.eps, *optimizer.betas)} == {float}
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -51,6 +51,17 @@ def test_bar_prints_plain_lines_where_there_is_no_terminal(net, capsys):
     assert re.fullmatch(rf"epoch 2/2: {measured}, \d+\.\d\d s", lines[1])
 
 
+def test_the_last_line_is_that_of_the_last_epoch(net, capsys):
+    def stop(net, fit):
+        fit.stop = fit.epoch == 53
+
+    net.fit(X, Y, epochs=100, callbacks=[AtEpochEnd(stop)], progress=True)
+    net.fit(X, Y, epochs=60, resume=True, progress=True)
+    shown = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    first = [f"epoch {epoch}/100" for epoch in (*range(5, 51, 5), 53)]
+    assert shown == [*first, "epoch 54/60", "epoch 57/60", "epoch 60/60"]
+
+
 def test_bar_on_a_terminal(net, every_step, monkeypatch):
     terminal = terminal_for(monkeypatch)
     net.fit(X, Y, epochs=2, batch_size=4, progress=True)
@@ -93,6 +104,18 @@ def test_bar_of_an_interrupted_fit_stays_where_it_stands(net, monkeypatch):
     with pytest.warns(UserWarning, match="stopped training after epoch 1 of 2;"):
         net.fit(X, Y, epochs=2, batch_size=4, progress=True, callbacks=[press])
     assert "3/6" in terminal.getvalue().split("\r")[-1]
+
+
+def test_bar_of_a_stopped_fit_names_its_last_epoch(net, monkeypatch):
+    terminal = terminal_for(monkeypatch)
+
+    def stop(net, fit):
+        fit.stop = fit.epoch == 2
+
+    net.fit(X, Y, epochs=5, batch_size=4, progress=True, callbacks=[AtEpochEnd(stop)])
+    last = terminal.getvalue().rstrip().split("\r")[-1]
+    assert last.startswith("epoch 2/5: ")
+    assert "6/15" in last
 
 
 def test_bar_serves_a_second_fit(net, monkeypatch):

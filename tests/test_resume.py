@@ -12,19 +12,46 @@ import fastmlp
 from fastmlp import callbacks, optimizers, schedules, storage
 from fastmlp.reference import MLP
 
+
+class Falling(schedules.Schedule):
+    """One of one's own, that remembers numbers of NumPy."""
+
+    def start(self):
+        self.factor = np.float32(1)
+
+    def at(self, steps, course):
+        return self.factor
+
+    def on_epoch_end(self, history):
+        self.factor *= np.float32(0.9)
+
+    def state(self):
+        return {"factor": self.factor}
+
+    def load_state(self, state):
+        self.factor = np.float32(state["factor"])
+
+
 REGULARIZED = {"dropout": 0.3, "input_dropout": 0.1, "input_noise": 0.1, "l2": 0.01}
 SCHEDULES = {
     "cosine": lambda: "cosine",
     "one_cycle": lambda: schedules.OneCycle(),
     "warmup": lambda: schedules.Warmup(2, schedule="cosine"),
+    "step": lambda: schedules.Step(2),
+    "multi_step": lambda: schedules.MultiStep([1, 3]),
+    "exponential": lambda: schedules.Exponential(0.9),
+    "inverse_scaling": lambda: "inverse_scaling",
     "plateau": lambda: schedules.ReduceOnPlateau(monitor="val_loss", patience=0, threshold=0.05),
     "adaptive": lambda: schedules.Adaptive(tol=0.1, n_iter_no_change=1),
+    "warmup of one that watches": lambda: schedules.Warmup(1, schedule=schedules.Adaptive(tol=9, n_iter_no_change=1)),
+    "own": lambda: Falling(),
     "function": lambda: lambda step: 1 / (1 + step),
     "none": lambda: None,
 }
 OPTIMIZERS = {
     "sgd": optimizers.SGD(learning_rate=0.05),
     "nesterov": optimizers.SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "momentum": optimizers.SGD(learning_rate=0.05, momentum=0.9),
     "adam": optimizers.Adam(betas=(0.8, 0.99)),
     "adamw": optimizers.AdamW(learning_rate=0.01),
     "rmsprop": optimizers.RMSprop(momentum=0.5, centered=True),
@@ -240,13 +267,18 @@ def test_pickles_of_older_versions():
 
 
 @pytest.mark.parametrize("kind", [fastmlp.MLP, MLP], ids=["compiled", "plain"])
-def test_states_of_the_compiled_network(kind, tmp_path):
-    whole, first = (fastmlp.MLP([4, 9, 3], seed=3) for _ in range(2))
-    fit(whole, 7, "none")
-    fit(first, 7, "none", callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [({}, {"schedule": "none"}), (REGULARIZED, {"schedule": "plateau", "optimizer": "adam", "clip_norm": 1.0})],
+    ids=["plain steps", "everything"],
+)
+def test_states_of_the_compiled_network(settings, arguments, kind, tmp_path):
+    whole, first = (fastmlp.MLP([4, 9, 3], seed=3, n_threads=n, **settings) for n in (1, 2))
+    fit(whole, 7, **arguments)
+    fit(first, 7, **arguments, callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
     second = kind.load(tmp_path / "net.npz")
     assert_bits(second, snapshot(first))
-    fit(second, 7, "none", resume=True)
+    fit(second, 7, **arguments, resume=True)
     if kind is MLP:
         np.testing.assert_allclose(second.history.loss, whole.history.loss, rtol=1e-5)
     else:
@@ -263,6 +295,7 @@ def test_states_of_the_compiled_network(kind, tmp_path):
         ({"optimizer": "adamw"}, "it cannot with AdamW("),
         ({"schedule": "none"}, "resume=True goes on with the schedule Cosine, not Constant; pass it again"),
         ({"schedule": "one_cycle"}, "resume=True goes on with the schedule Cosine, not OneCycle; pass it again"),
+        ({"schedule": "function"}, "resume=True goes on with the schedule Cosine, not function; pass it again"),
         ({"learning_rate": -1}, "learning_rate must be positive and finite, not -1"),
     ],
 )
@@ -320,6 +353,11 @@ def test_states_that_do_not_fit(change, message):
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     net.load_state_dict(good)
+
+
+def test_what_is_no_state():
+    with refused(TypeError, "state_dict must be what state_dict() returns, not NoneType"):
+        network().load_state_dict(None)
 
 
 def test_a_file_that_training_did_not_write(tmp_path):

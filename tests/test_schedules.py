@@ -1,6 +1,7 @@
 """Schedules: values, settings, what they watch, scikit-learn's rules; tests/peers/ has PyTorch's numbers."""
 
 import dataclasses
+import json
 import math
 import pickle
 
@@ -104,6 +105,7 @@ def test_examples_in_messages_are_right():
         (lambda: Step(1.5), TypeError, "every must be an integer, not 1.5"),
         (lambda: Step(1, gamma=0), ValueError, "gamma must be more than 0 and finite, not 0"),
         (lambda: MultiStep(3), TypeError, "milestones must be a list of epochs, e.g. [30, 60], not 3"),
+        (lambda: MultiStep(np.array(3)), TypeError, "milestones must be a list of epochs, e.g. [30, 60], not array(3)"),
         (lambda: MultiStep([3, -1]), ValueError, "milestones[1] must be at least 1, not -1"),
         (lambda: Exponential(-0.5), ValueError, "gamma must be more than 0 and finite, not -0.5"),
         (lambda: InverseScaling("half"), TypeError, "power_t must be a number, not 'half'"),
@@ -181,6 +183,7 @@ def test_a_callable_sees_each_step_as_an_int():
         (-1, ValueError, "schedule falling gives -1.0 at step 5, counted from 0; a factor must be finite and 0"),
         (math.nan, ValueError, "schedule falling gives nan at step 5, counted from 0"),
         (math.inf, ValueError, "schedule falling gives inf at step 5, counted from 0"),
+        (10**400, ValueError, "schedule falling gives inf at step 5, counted from 0"),
         (None, TypeError, "schedule falling must give a number, not None, at step 5, counted from 0"),
         ("fast", TypeError, "schedule falling must give a number, not 'fast', at step 5, counted from 0"),
     ],
@@ -256,6 +259,14 @@ def test_state_goes_on_where_it_was(schedule):
         other.on_epoch_end(history)
     assert first + factors == whole
     assert schedule.monitor == "loss"
+
+
+def test_settings_may_be_numbers_of_numpy():
+    schedule = ReduceOnPlateau(factor=np.float32(0.3), patience=np.int64(0), cooldown=np.int8(2), minimum=np.float16(0))
+    assert watch(schedule, [1.0, 1.0, 1.0]) == [1, 1, np.float32(0.3)]
+    json.dumps(schedule.state())  # as a file holds it
+    adaptive = Adaptive(tol=np.float32(0.5), n_iter_no_change=np.int64(1))
+    assert (type(adaptive.tol), type(adaptive.n_iter_no_change)) == (float, int)
 
 
 def test_what_is_not_measured_cannot_be_watched():

@@ -7,6 +7,8 @@ from nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, 
 from scipy import sparse
 
 from fastmlp import MLP
+from fastmlp.callbacks import EarlyStopping
+from fastmlp.schedules import ReduceOnPlateau, Warmup
 
 NETS = ([4, 3], [5, 1, 3], [6, 17, 9, 3], [13, 65, 33, 7], [20, 40, 3, 130, 5])
 
@@ -222,19 +224,25 @@ def test_bits_of_heads_do_not_depend_on_threads(head):
 
 
 @pytest.mark.parametrize("batch_size", [9, LONG])
-def test_bits_with_everything_switched_on(batch_size):
+@pytest.mark.parametrize(("noise", "dtype"), [(0.0, "float32"), (0.1, "float64")])
+def test_bits_with_everything_switched_on(noise, dtype, batch_size):
     settings = {
         "activation": ("gelu", "relu"), "label_smoothing": 0.1, "l2": 0.01, "dropout": (0.5, 0.2), "input_dropout": 0.2,
-        "seed": 3,
+        "input_noise": noise, "dtype": dtype, "seed": 3,
     }  # fmt: skip
     expected = None
     for first_layer in ("dense", "sparse"):
         for n_threads in (1, 2, 3, 4):
             net = MLP([70, 65, 33, 4], n_threads=n_threads, first_layer=first_layer, **settings)
             X, y = data_for(net, 2 * batch_size + 5, zeros=0.6)
-            fit = {"class_weight": "balanced", "clip_norm": 0.5, "schedule": "cosine", "optimizer": "adamw"}
-            net.fit(X, y, epochs=2, batch_size=batch_size, sample_weight=weights_for(len(X)), **fit)
-            bits = snapshot(net)
+            fit = {
+                "class_weight": "balanced", "clip_norm": 0.5, "clip_value": 0.1, "optimizer": "adamw",
+                "schedule": Warmup(schedule=ReduceOnPlateau("val_loss", patience=0, threshold=0.5)),
+                "validation_fraction": 0.2, "metrics": ["f1_macro"], "callbacks": [EarlyStopping("val_f1_macro")],
+            }  # fmt: skip
+            history = net.fit(X, y, epochs=4, batch_size=batch_size, sample_weight=weights_for(len(X)), **fit)
+            measured = [values for name, values in history.to_dict().items() if name != "seconds"]
+            bits = [*snapshot(net), *measured]
             expected = expected or bits
             for got, wanted in zip(bits, expected, strict=True):
                 np.testing.assert_array_equal(got, wanted)

@@ -49,6 +49,7 @@ def test_layers(layers):
         ("784", TypeError, "layers must be a list of layer sizes, e.g. [784, 128, 10], not '784'"),
         (784, TypeError, "layers must be a list of layer sizes"),
         (None, TypeError, "layers must be a list of layer sizes"),
+        (np.array(784), TypeError, "layers must be a list of layer sizes"),
     ],
 )
 def test_wrong_layers(layers, error, message):
