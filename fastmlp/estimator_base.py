@@ -143,6 +143,27 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             self._check_lbfgs(validation)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        before = self.__dict__.copy()
+        try:
+            train = self._prepare(X, y, sample_weight, validation, sizes, incremental)
+        except BaseException:  # what was learned before is kept
+            self.__dict__ = before
+            raise
+        train()
+        if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any] | None,
+        sizes: list[int],
+        incremental: bool,
+    ) -> Callable[[], None]:
+        """Look at everything that is given, draw what must be drawn, and return what trains."""
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._check_X_y(X, y, first_pass)
         self._learn_classes(y, incremental)
@@ -153,14 +174,10 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
         self._goes_on = incremental or self.warm_start
-        if self._stochastic:
-            self._begin_curves()
-            self._fit_stochastic(X, y, targets, weights, validation, incremental)
-        else:
-            self._fit_lbfgs(X, targets, weights)
-        if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
-            raise ValueError(NOT_FINITE)
-        return self
+        if not self._stochastic:
+            return lambda: self._fit_lbfgs(X, targets, weights)
+        self._begin_curves()
+        return self._stochastic_fit(X, y, targets, weights, validation, incremental).run
 
     def _check_lbfgs(self, validation: Any) -> None:
         """Refuse what belongs to epochs, which 'lbfgs' does not have, but for what scikit-learn passes over as well."""
@@ -218,7 +235,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
         self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)
 
-    def _fit_stochastic(
+    def _stochastic_fit(
         self,
         X: Any,
         y: Any,
@@ -226,7 +243,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         weights: Floats | None,
         validation: tuple[Any, Any, Any] | None,
         incremental: bool,
-    ) -> None:
+    ) -> StochasticFit:
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         hooks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(self.out_activation_, self.n_outputs_)
@@ -270,14 +287,14 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self.n_iter_ = 0
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
-        fit.run()
+        return fit
 
     def _batch_size(self, n_rows: int) -> int:
         if isinstance(self.batch_size, str):
             return 200
         if self.batch_size > n_rows:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
             )
         return int(self.batch_size)
 

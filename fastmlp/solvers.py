@@ -152,18 +152,18 @@ class StochasticFit(Fit):
             if not self.early_stopping:
                 raise ValueError(f"{NOT_FINITE} ({error})") from error
             self._note(math.nan, math.nan)
-            warnings.warn(f"{error}; the parameters are those of the best epoch", self._warning, stacklevel=6)
+            warnings.warn(f"{error}; the parameters are those of the best epoch", self._warning, stacklevel=5)
             self._done = True
         for parameter, best in zip(self._parameters, self._best, strict=False):
             parameter[...] = best
         if self.state.history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
         elif not (self._done or self.incremental) and self.estimator.n_iter_ == self.estimator.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.estimator.max_iter}) reached and the optimization "
                 "hasn't converged yet.",
                 self._warning,
-                stacklevel=6,
+                stacklevel=5,
             )
 
     @property

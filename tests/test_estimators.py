@@ -146,6 +146,21 @@ def test_errors_are_those_of_scikit_learn(wrong):
     assert said[1] == said[0]
 
 
+@pytest.mark.parametrize("wrong", ["callbacks", "validation data", "classes", "sizes"])
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_what_was_learned_survives_a_fit_that_is_refused(wrong, warm_start):
+    net = fitted(MLPClassifier, max_iter=3, warm_start=warm_start)
+    before, bits = dict(vars(net)), [parameter.tobytes() for parameter in parameters(net)]
+    given = {"X_val": X[:, :2], "y_val": Y} if wrong == "validation data" else {}
+    net.set_params(**{"callbacks": {"callbacks": [3]}, "sizes": {"hidden_layer_sizes": (3, -1)}}.get(wrong, {}))
+    with pytest.raises((ValueError, TypeError)):
+        net.fit(X, Y.astype(float) + 0.5 if wrong == "classes" else Y, **given)
+    assert [name for name, value in vars(net).items() if value is not before[name]] in (
+        [], ["callbacks"], ["hidden_layer_sizes"],
+    )  # fmt: skip
+    assert [parameter.tobytes() for parameter in parameters(net)] == bits
+
+
 def test_balanced_classes_need_all_rows():
     with pytest.raises(ValueError, match="class_weight='balanced' needs all rows at once"):
         MLPClassifier(class_weight="balanced").partial_fit(*IRIS, classes=[0, 1, 2])
@@ -163,6 +178,9 @@ def test_warnings():
 def test_a_warning_names_the_line_of_the_user():
     with pytest.warns(ConvergenceWarning) as caught:
         MLPClassifier(max_iter=1).fit(*IRIS)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="Got `batch_size`") as caught:
+        MLPClassifier(batch_size=1000, tol=1e9).fit(*IRIS)
     assert caught[0].filename == __file__
 
 
