@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .simd import I64, Lanes, Memory, lane_count, maximum, spread
-from .sparse import WIDTHS
-from .tile import loop, loop_while, multiply_add, switch, tile_width
+from .sparse import WIDTHS, row_width
+from .tile import loop, loop_while, multiply_add, switch
 
 AHEAD = 6
 """Numbers of a row, or features, whose weights are fetched before their turn: they lie anywhere."""
@@ -148,7 +148,7 @@ def csr_forward(
 ):  # fmt: skip
     """Compute ``out = max(x @ w + b, floor)``  # (B, O)."""
     while column < last_column:
-        vectors = tile_width(last_column - column, WIDTHS[-1])
+        vectors = row_width(last_column - column)
         j = column * lane_count(out)
         for row in range(first_row, last_row):
             forward_row(
@@ -186,7 +186,7 @@ def csr_update(w, w_at, w_pitch, x, starts, links, n_in, delta, delta_at, pitch,
     features_at, next_at, row_at, place_at = 1 + n_in, 1 + n_in + room, 1 + n_in + 2 * room, 1 + n_in + 3 * room
     n_features = links[0]
     while column < last_column:
-        vectors = tile_width(last_column - column, WIDTHS[-1])
+        vectors = row_width(last_column - column)
         j = column * lane_count(w)
         for i in range(n_features):
             later = links[features_at + min(i + AHEAD, n_features - 1)]

@@ -21,10 +21,10 @@ from .jit import kernel, part
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, descent, limited
 from .rows import WORD, words_of
 from .simd import Lanes, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
-from .sparse import find_places, sum_up_features, turn_marks
-from .tile import loop, tile_width
+from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
+from .tile import loop
 
-BLOCK_ROWS, BLOCK_VECTORS = 48, 8
+BLOCK_ROWS, BLOCK_VECTORS = 48, WIDTHS[-1]
 """Of a block at most; whole squares of vectors, and whole tiles."""
 
 limit_vector = formula(limited)
@@ -211,7 +211,7 @@ def learn_from(kind, change_block):
         changes, stride = ends and coefficients[step, CLIP_NORM] == math.inf, (n_in + lanes - 1) // lanes + 1
         prepare(links, starts, places_at, index, marks, n_rows, n_in, first_in, last_in)
         while column < last_column:
-            vectors = tile_width(last_column - column, BLOCK_VECTORS)
+            vectors = row_width(last_column - column)
             prepare_columns(links, starts, places_at, index, marks, n_rows, n_in, first_in, last_in)
             for i in range(first_in, last_in, BLOCK_ROWS):
                 last = min(i + BLOCK_ROWS, last_in)
@@ -248,7 +248,7 @@ def learn_biases(change_block):
         lanes = lane_count(b)
         changes, stride = ends and coefficients[step, CLIP_NORM] == math.inf, (n_in + lanes - 1) // lanes + 1
         while column < last_column:
-            vectors = tile_width(last_column - column, BLOCK_VECTORS)
+            vectors = row_width(last_column - column)
             at, _ = place_of(g_at, g_pitch, n_in, column, lanes)
             place, sum_at = column * lanes, sums_at + (column + 1) * stride - 1
             sum_up_bias(work, at - place, work, delta_at, work, n_rows, pitch, column, column + vectors, keep)

@@ -20,9 +20,9 @@ from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .rows import ONE, WORD, ZERO, count_bits, words_of
 from .simd import I32, I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
-from .tile import loop, loop_while, multiply_add, switch, tile_width
+from .tile import loop, loop_while, multiply_add, switch
 
-WIDTHS = (1, 2, 4, 8)
+WIDTHS = (1, 2, 3, 4, 8)
 """Vectors in a row of the tiles."""
 
 SLAB_BYTES, FEWEST_WORDS = 32768, 2
@@ -30,6 +30,12 @@ SLAB_BYTES, FEWEST_WORDS = 32768, 2
 
 ROWS = 64
 """Rows that the forward pass takes through the slabs together: their sums stay in the first cache, or nearly."""
+
+
+@part
+def row_width(left):
+    """Give the width of the next tile where ``left`` vectors of a row are left to do."""
+    return 8 if left >= 8 else min(left, 4)
 
 
 def _each_mark(builder, word, state, body):
@@ -188,7 +194,7 @@ def sparse_forward(fetch):
         """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O)."""
         n_words, fetches = words_of(n_in), True
         while column < last_column:
-            vectors = tile_width(last_column - column, WIDTHS[-1])
+            vectors = row_width(last_column - column)
             j = column * lane_count(out)
             slab = max(FEWEST_WORDS, SLAB_BYTES // (vectors * VECTOR_BYTES * WORD))
             for row in range(first_row, last_row, ROWS):
@@ -221,7 +227,7 @@ def sparse_update(
     n_groups, stride = words_of(n_rows), words_of(n_in) * WORD
     turn_marks(by_feature, marks, n_rows, n_in)
     while column < last_column:
-        vectors = tile_width(last_column - column, WIDTHS[-1])
+        vectors = row_width(last_column - column)
         j = column * lane_count(w)
         find_places(starts, places_at, marks, n_rows, n_in, first_in)
         update_features(
