@@ -17,6 +17,7 @@ from sklearn.model_selection import GridSearchCV
 
 import fastmlp
 from fastmlp.bench.machine import describe
+from fastmlp.bench.turns import PAUSE
 from fastmlp.datasets import load_mnist
 
 
@@ -52,6 +53,7 @@ WORK = {  # data, settings, what is fitted, times that it must be faster
 def seconds(module, data, settings, around):
     estimator = module.MLPClassifier(random_state=0, **settings)
     fitted = estimator if around is None else around(estimator)
+    time.sleep(PAUSE)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -31,7 +31,7 @@ __all__ = ["MLP"]
 _CHUNK = 512  # rows that go through the network together: their activations stay in the cache
 _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as much as it saves
 _CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
-_ALONE_CALLS = 8  # that one thread runs when the cores are crowded, before the team is tried again
+_ALONE_CALLS = 8  # that one thread runs at most before the team is tried again: 1 at first, then twice as many
 _CALL_SECONDS = 0.02  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
 _MANY_EPOCHS_SECONDS = 2.0  # short epochs are run together in calls that are surely shorter
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
@@ -67,7 +67,7 @@ class MLP(Network):  # noqa: D101
         self._hidden_in_training = "plain" if plain and not any(self.dropout_rates[1:]) else "sloped"
         self._kernel_head = "smoothed softmax" if self.label_smoothing else self.output
         self._params = aligned_zeros(self._layout.size, self.dtype)
-        self._alone = 0
+        self._alone = self._crowded = 0
         self._idle: dict[tuple[Any, ...], list[Workspace]] = {}
         self._no_targets = np.zeros(0, self._target_dtype)
         self._plain_settings = self._kernel_settings()
@@ -250,8 +250,9 @@ class MLP(Network):  # noqa: D101
                         )
             finally:
                 outcome.steps = int(control[tables.STEPS])
-            if space.waited > _CROWDED:
-                self._alone = _ALONE_CALLS
+            if size > 1:
+                self._crowded = self._crowded + 1 if space.waited > _CROWDED else 0
+                self._alone = min(2**self._crowded // 2, _ALONE_CALLS)
             if control[tables.RESULT] == tables.NOT_FINITE:
                 bad = outcome.steps // n_batches
                 outcome.bad_loss = float(outcome.losses[bad] + outcome.penalties[bad])
