@@ -109,6 +109,9 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
 
+    With momentum it remembers as much again as the parameters. Plain, without weight decay and `l2`, a step on CSR rows
+    costs what their numbers cost; all else passes over all weights, as every other optimizer does.
+
     Parameters
     ----------
     learning_rate : float
@@ -164,6 +167,8 @@ class Adam(Optimizer):
 
     ``m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g*g``, both corrected for their start from zero;
     ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``.
+
+    It remembers twice as much as the parameters, and each step passes over all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -256,6 +261,8 @@ class RMSprop(Optimizer):
 
     ``v = alpha * v + (1 - alpha) * g*g; w -= rate * g / (sqrt(v) + eps)``.
 
+    It remembers one to three times as much as the parameters, and each step passes over all of them, also on CSR rows.
+
     Parameters
     ----------
     learning_rate : float
@@ -320,6 +327,8 @@ class RMSprop(Optimizer):
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
     """Adagrad of Duchi, Hazan and Singer (2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
+
+    It remembers as much again as the parameters, and each step passes over all of them, also on CSR rows.
 
     Parameters
     ----------
