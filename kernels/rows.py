@@ -283,6 +283,13 @@ def fetch_targets(targets, n_rows, orders, at, rows):
 
 
 @part
+def fetch_if_packed(x, starts, orders, at, n_in):
+    """Fetch a packed row; others are read from end to end, which a processor foresees."""
+    if len(starts) > 0:
+        fetch_packed(x, starts, orders, at, n_in)
+
+
+@part
 def fetch_nothing(x, starts, orders, at, n_in):
     """Fetch nothing."""
 
