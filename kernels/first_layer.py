@@ -8,7 +8,6 @@ from .disturb import copy_rows, disturb_nothing, disturb_rows, drop_csr, drop_pa
 from .jit import part
 from .rows import (
     bring_bytes,
-    fetch_if_packed,
     fetch_nothing,
     fetch_packed,
     fetch_row,
@@ -136,7 +135,7 @@ TRAIN_ROWS = {
 }
 INFER_ROWS = {
     "dense": (look_for_bad, read_in_place, dense_forward(True)),
-    "sparse": (look_for_bad, read_or_pack, packed_forward(None, fetch_if_packed)),
+    "sparse": (look_for_bad, read_or_pack, packed_forward(None, fetch_packed)),
     "bytes": (look_for_nothing, widen_rows, dense_forward(False)),
     "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
     "csr": (look_for_nothing, read_csr, csr_first_forward),

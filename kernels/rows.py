@@ -264,9 +264,9 @@ def fetch_row(x, starts, orders, at, n_in):
 
 @part
 def fetch_packed(x, starts, orders, at, n_in):
-    """Fetch a packed row, and where one lies that comes later."""
+    """Fetch a packed row, and where one lies that comes later; nothing of rows that are still to be packed."""
     per_word = WORD_BYTES // x.itemsize
-    if at < len(orders):
+    if len(starts) > 0 and at < len(orders):
         start = starts[orders[at]]
         end = min(starts[orders[at] + 1], start + words_of(n_in) + n_in // per_word + 1)  # a gap may follow
         for i in range(start, end, LINE_BYTES // WORD_BYTES):
@@ -280,13 +280,6 @@ def fetch_targets(targets, n_rows, orders, at, rows):
     each = len(targets) // n_rows
     for i in range(at, at + rows):
         prefetch(targets, orders[i] * each)
-
-
-@part
-def fetch_if_packed(x, starts, orders, at, n_in):
-    """Fetch a packed row; others are read from end to end, which a processor foresees."""
-    if len(starts) > 0:
-        fetch_packed(x, starts, orders, at, n_in)
 
 
 @part
