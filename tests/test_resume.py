@@ -285,6 +285,17 @@ def test_states_of_the_compiled_network(settings, arguments, kind, tmp_path):
         assert_same_course(second, whole)
 
 
+@pytest.mark.slow  # some seconds of compiling each
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_of_the_compiled_network(optimizer, tmp_path):
+    whole, first = (fastmlp.MLP([4, 9, 3], seed=3, n_threads=n, **REGULARIZED) for n in (1, 2))
+    fit(whole, 7, optimizer=OPTIMIZERS[optimizer])
+    fit(first, 7, optimizer=OPTIMIZERS[optimizer], callbacks=[callbacks.Checkpoint(tmp_path / "net.npz"), StopAt(3)])
+    second = fastmlp.MLP.load(tmp_path / "net.npz")
+    fit(second, 7, resume=True)
+    assert_same_course(second, whole)
+
+
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 

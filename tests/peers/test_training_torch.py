@@ -1,4 +1,4 @@
-"""The plain network against PyTorch, step by step: every activation, head, optimizer, weight, penalty and bound."""
+"""The networks against PyTorch, step by step: every activation, head, optimizer, weight, penalty and bound."""
 
 import itertools
 
@@ -226,7 +226,7 @@ def test_steps_of_train_batch(optimizer):
 
 
 @pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_float32_to_its_rounding(optimizer, kind):
     net = kind([4, 7, 3], activation="silu", l2=0.01)
     X, y = data_for(net)
@@ -238,3 +238,18 @@ def test_float32_to_its_rounding(optimizer, kind):
     for i, p in enumerate(twin.parameters()):
         got = (net.weights + net.biases)[i]
         np.testing.assert_allclose(got.T, p.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("activation", MODULES)
+def test_gradients_of_float32_to_their_rounding(activation, head, kind):
+    net = network(head, activation, l2=0.1, dtype="float32", kind=kind)
+    X, y = data_for(net)
+    X, weights = X.astype(np.float32), np.random.default_rng(5).uniform(0.1, 3, N).astype(np.float32)
+    loss, dw, db = net.gradients(X, y, sample_weight=weights)
+    expected, gradients = Twin(net).gradients(X.astype(float), y, weights.astype(float))
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for got, theirs in zip(dw + db, gradients, strict=True):
+        largest = max(1.0, float(theirs.abs().max()))  # some sums cancel
+        np.testing.assert_allclose(got.T, theirs, rtol=2e-5, atol=2e-6 * largest)
