@@ -394,7 +394,7 @@ def test_batches_of_many_sizes_share_a_few_workspaces():
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_a_callback_sees_the_weights_of_now(n_threads):
+def test_a_callback_sees_the_weights_of_now(n_threads, often):
     X, y = data(3000, 20)
     before, seen = MLP([20, 300, 3], seed=0).weights[0], []
 
