@@ -12,7 +12,7 @@ from functools import cache
 from .disturb import drop_csr
 from .first_layer import FORMS, INFER_ROWS, TRAIN_ROWS
 from .jit import entry, part
-from .layers import HIDDEN, losses, transpose_pass
+from .layers import HIDDEN, transpose_pass
 from .losses import HEADS
 from .optimizers import FORMULAS
 from .rows import fetch_targets
@@ -36,6 +36,7 @@ from .tables import (
     PITCH,
     RESULT,
     SEED,
+    SMOOTHING,
     STEPS,
     STOP,
     STOPPED,
@@ -45,7 +46,7 @@ from .tables import (
 from .team import BACKWARD, FIRST_FORWARD, FORWARD, LOSS, OUTSIDE, TAKE, TRANSPOSE, cycles, lap, meet
 
 
-def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
+def training(name, first_layer, hidden, losses, take_step, sums_weights):
     """Build the minibatch loop around what it is to do.
 
     Parameters
@@ -55,8 +56,8 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
         How the first layer takes its rows, how they are disturbed, and its forward product.
     hidden : triple of parts
         What :func:`hidden_layers` gives.
-    row_loss_of : part
-        Loss of a row.
+    losses : part
+        Losses of some rows.
     take_step : part
         What changes the parameters, and meets.
     sums_weights : bool
@@ -65,7 +66,7 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
     take_rows, disturb, first_forward = first_layer
     apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
     finish_layer, forward_pass, backward_pass = hidden
-    loss_pass = losses(row_loss_of)
+    loss_pass = losses_of_last(losses)
 
     def train(
         params, gradient, memory, work, notes, marks, links, taken, features, sums, epoch_loss, epoch_hits,
@@ -116,20 +117,9 @@ def training(name, first_layer, hidden, row_loss_of, take_step, sums_weights):
                     forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
                     lap(notes, FORWARD)
                     loss_pass(
-                        row_loss,
-                        row_hit,
-                        0,
-                        work,
-                        plan,
-                        notes,
-                        targets,
-                        row_weights,
-                        settings,
-                        chunk,
-                        row,
-                        end_row,
+                        row_loss, row_hit, 0, work, plan, notes, targets, row_weights, settings, chunk, row, end_row,
                         share,
-                    )
+                    )  # fmt: skip
                     lap(notes, LOSS)
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
@@ -170,8 +160,8 @@ def inference(name, first_layer, hidden, head):
     """Build the loop that predicts around what the first layer does."""
     look, take_rows, first_forward = first_layer
     finish_layer, forward_pass, _ = hidden
-    row_loss_of, numbers_of, labels_of = head
-    loss_pass = losses(row_loss_of)
+    losses, numbers_of, labels_of = head
+    loss_pass = losses_of_last(losses)
 
     def infer(
         numbers, predicted, row_loss, row_hit, bad_row, work, notes, marks,
@@ -206,6 +196,22 @@ def inference(name, first_layer, hidden, head):
     return entry(infer)
 
 
+def losses_of_last(losses):
+    """Build what turns the last layer's outputs into its deltas, and notes each row's loss, times its weight."""
+
+    @part
+    def loss_pass(
+        row_loss, row_hit, out_at, work, plan, notes, targets, row_weights, settings, chunk, first_row, last_row, share
+    ):
+        last, rows_at = len(plan) - 1, 2 * len(plan) * chunk
+        losses(
+            row_loss, row_hit, out_at, work, plan[last, H], plan[last, PITCH], plan[last, N_OUT], targets, row_weights,
+            notes, rows_at, first_row, last_row, share, settings[SMOOTHING],
+        )  # fmt: skip
+
+    return loss_pass
+
+
 @part
 def note_rows(notes, plan, orders, at, rows, chunk):
     """Note which rows of X those of a chunk are."""
@@ -238,7 +244,7 @@ def train_loop(rows, hidden, head, optimizer):
     update_of, learning = FORMS[form]
     step = plain_step(update_of(in_place)) if optimizer is None else step_of(FORMULAS[optimizer], learning, in_place)
     name = _name("train", rows, hidden, head, optimizer)
-    return training(name, first_layer, HIDDEN[hidden], HEADS[head].loss, step, optimizer is not None)
+    return training(name, first_layer, HIDDEN[hidden], HEADS[head].losses, step, optimizer is not None)
 
 
 @cache

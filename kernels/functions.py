@@ -84,7 +84,7 @@ def tanh(z):
 
 
 def log(x):
-    """Give the logarithm of a float64 number from 2**-1000 to 1, to 2 units in the last place.
+    """Give the logarithm of a normal float64 number, to 2 units in the last place.
 
     It is ``e log 2 + log m`` with m between the roots of 1/2 and 2; with ``s = (m - 1) / (m + 1)``, ``log m`` is
     ``2 s (1 + s**2 / 3 + s**4 / 5 + ...)``.

@@ -1,4 +1,4 @@
-"""What a step does above the first layer: the other layers on both ways, the loss."""
+"""What a step does above the first layer: the other layers on both ways."""
 
 import math
 
@@ -22,7 +22,6 @@ from .tables import (
     PITCH,
     SEED,
     SLOPE,
-    SMOOTHING,
     B,
     D,
     H,
@@ -123,26 +122,6 @@ HIDDEN = {
     "sloped": hidden_layers(finish_outputs, go_back_by_slopes),
 }
 """What hidden layers do: those that have ReLU, or none, and keep all units; and all others."""
-
-
-def losses(row_loss_of):
-    """Build what turns the last layer's outputs into its deltas."""
-
-    @part
-    def loss_pass(
-        row_loss, row_hit, out_at, work, plan, notes, targets, row_weights, settings, chunk, first_row, last_row, share
-    ):
-        """Turn the last layer's outputs into its deltas, and note each row's loss, times its weight."""
-        last, rows_at = len(plan) - 1, 2 * len(plan) * chunk
-        for row in range(first_row, last_row):
-            source, weight = notes[rows_at + row], 1.0
-            if len(row_weights) > 0:
-                weight = float(row_weights[source])
-            at = plan[last, H] + row * plan[last, PITCH]
-            loss, hit = row_loss_of(work, at, plan[last, N_OUT], targets, source, share * weight, settings[SMOOTHING])
-            row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
-
-    return loss_pass
 
 
 @part

@@ -1,4 +1,4 @@
-"""Heads: what each makes of one row of the last layer's outputs, its loss fused with its gradient.
+"""Heads: what each makes of the last layer's outputs, its loss fused with its gradient.
 
 A loss turns the outputs ``z`` of a row into ``share`` times the gradient of its loss, in place, and gives the loss and
 whether the row is predicted right. ``targets`` are those of all rows: a class each for a softmax, else a number for
@@ -12,85 +12,93 @@ from typing import Any, NamedTuple
 from .functions import exp, exp_of_any, log1p, logistic
 from .jit import part
 from .simd import (
-    first_equal,
     first_lanes,
     formula,
+    lane,
     lane_count,
     load,
     load_first,
     load_part,
     maximum,
     reduce_add,
-    reduce_max,
+    set_lane,
     splat,
     store,
     where,
 )
+from .softmax import (
+    add_logs,
+    argmax,
+    index_of,
+    largest_of,
+    largest_of_rows,
+    softmax,
+    softmax_loss,
+    softmax_of_rows,
+)
 
-larger = formula(maximum)
 add = formula(lambda a, b: a + b)
 subtract = formula(lambda a, b: a - b)
 multiply = formula(lambda a, b: a * b)
-exp_of_difference = formula(lambda a, b: exp(a - b))
+
+
+@part
+def weight_of(row_weights, source):
+    """Give the weight of a row of X; where there are none, each has 1."""
+    return float(row_weights[source]) if len(row_weights) > 0 else 1.0
+
+
+def each_row(row_loss_of):
+    """Build the losses of some rows, one after the other."""
+
+    @part
+    def losses(
+        row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
+        share, smoothing,
+    ):  # fmt: skip
+        for row in range(first_row, last_row):
+            source = sources[sources_at + row]
+            weight = weight_of(row_weights, source)
+            loss, hit = row_loss_of(z, at + row * pitch, n_out, targets, source, share * weight, smoothing)
+            row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
+
+    return losses
 
 
 # Classes -------------------------------------------------------------------------------------------------------------
 
 
-@part
-def largest_of(z, at, n_out):
-    """Give the largest of one row's outputs; a NaN where there is one."""
-    lanes = lane_count(z)
-    top = load_first(z, at, n_out, -math.inf)
-    for o in range(lanes, n_out, lanes):
-        top = larger(top, load_first(z, at + o, n_out - o, -math.inf))
-    return reduce_max(top)
+softmax_row_by_row = each_row(softmax_loss)
 
 
 @part
-def index_of(z, at, n_out, number):
-    """Give the first of one row's outputs that equals ``number``; 0 where none does."""
-    lanes = lane_count(z)
-    for o in range(0, n_out, lanes):
-        lane = first_equal(load(z, at + o), number)
-        if lane < lanes:
-            return o + lane
-    return 0
-
-
-@part
-def argmax(z, at, n_out):
-    """Give the first index of the largest of one row's outputs; where there is a NaN, some index."""
-    return index_of(z, at, n_out, largest_of(z, at, n_out))
-
-
-@part
-def softmax(z, at, n_out, largest, weight):
-    """Turn one row of outputs into ``weight`` times their probabilities in place; give the sum of exponentials.
-
-    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond ``n_out`` become 0.
-    """
-    lanes = lane_count(z)
-    total = splat(z, 0.0)
-    for o in range(0, n_out, lanes):
-        e = exp_of_difference(load_first(z, at + o, n_out - o, -math.inf), splat(z, largest))
-        total = add(total, e)
-        store(z, at + o, e)
-    norm = reduce_add(total)
-    for o in range(0, n_out, lanes):
-        store(z, at + o, multiply(multiply(load(z, at + o), 1.0 / norm), weight))
-    return norm
-
-
-@part
-def softmax_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give ``log(sum(exp(z))) - z[label]``, whose gradient is ``softmax(z) - onehot(label)``."""
-    label = targets[row]
-    own, largest = z[at + label], largest_of(z, at, n_out)
-    hit = index_of(z, at, n_out, largest) == label
-    norm = softmax(z, at, n_out, largest, share)
-    z[at + label] -= share
-    return math.log(float(norm)) + (float(largest) - float(own)), hit
+def softmax_losses(
+    row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
+    share, smoothing,
+):  # fmt: skip
+    """Compute the losses of a softmax, of as many rows at once as a vector has lanes."""
+    lanes, row = lane_count(z), first_row
+    while row + lanes <= last_row:
+        start, out, weights = at + row * pitch, out_at + row, splat(z, share)
+        largest = largest_of_rows(z, start, pitch, n_out)
+        for i in range(lanes):
+            source, place = sources[sources_at + row + i], start + i * pitch
+            label, top = targets[source], lane(largest, i)
+            row_hit[out + i] = index_of(z, place, n_out, top) == label
+            row_loss[out + i] = float(top) - float(z[place + label])
+            if len(row_weights) > 0:
+                weights = set_lane(weights, i, share * weight_of(row_weights, source))
+        add_logs(row_loss, out, softmax_of_rows(z, start, pitch, n_out, largest, weights))
+        for i in range(lanes):
+            source = sources[sources_at + row + i]
+            z[start + i * pitch + targets[source]] -= lane(weights, i)
+            if len(row_weights) > 0:
+                row_loss[out + i] *= weight_of(row_weights, source)
+        row += lanes
+    softmax_row_by_row(
+        row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, row, last_row,
+        share, smoothing,
+    )  # fmt: skip
 
 
 @part
@@ -225,17 +233,17 @@ def means(out, row, z, at, n_out):
 
 
 class Head(NamedTuple):
-    """What makes a row's loss, and its answers: numbers and integers."""
+    """What makes the losses of some rows, and a row's answers: numbers and integers."""
 
-    loss: Callable[..., Any]
+    losses: Callable[..., Any]
     numbers: Callable[..., None]
     labels: Callable[..., None]
 
 
 HEADS = {
-    "softmax": Head(softmax_loss, softmax_probabilities, softmax_labels),
-    "smoothed softmax": Head(smoothed_loss, softmax_probabilities, softmax_labels),
-    "logistic": Head(logistic_loss, logistic_probabilities, logistic_labels),
-    "identity": Head(squared_loss, numbers, numbers),
-    "exp": Head(poisson_loss, means, numbers),
+    "softmax": Head(softmax_losses, softmax_probabilities, softmax_labels),
+    "smoothed softmax": Head(each_row(smoothed_loss), softmax_probabilities, softmax_labels),
+    "logistic": Head(each_row(logistic_loss), logistic_probabilities, logistic_labels),
+    "identity": Head(each_row(squared_loss), numbers, numbers),
+    "exp": Head(each_row(poisson_loss), means, numbers),
 }

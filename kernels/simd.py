@@ -270,7 +270,7 @@ def load_first(typing_context, array, at, count, fill):
 
     def codegen(context, builder, signature, args):
         value = Memory(context, builder, array, args[0]).vector(args[1]).value
-        inside = _first(builder, args[2], vector.count)
+        inside = first_mask(builder, args[2], vector.count)
         return builder.select(inside, value, _splat(context, builder, vector, signature.args[3], args[3]))
 
     return vector(array, types.int64, types.int64, fill), codegen
@@ -287,7 +287,7 @@ def load_part(typing_context, array, at, count):
         value_type = context.get_value_type(vector)
         address = Memory(context, builder, array, args[0]).address(args[1], count)
         address = builder.bitcast(address, value_type.as_pointer())
-        mask = _first(builder, count, vector.count)
+        mask = first_mask(builder, count, vector.count)
         zeros = ir.Constant(value_type, [0.0] * vector.count)
         name = f"llvm.masked.load.v{vector.count}f{array.dtype.bitwidth}.p0"
         kind = ir.FunctionType(value_type, [address.type, I32, mask.type, value_type])
@@ -302,13 +302,13 @@ def first_lanes(typing_context, vector, count, fill):
     """Give a vector with ``fill`` from lane ``count`` on."""
 
     def codegen(context, builder, signature, args):
-        inside = _first(builder, args[1], vector.count)
+        inside = first_mask(builder, args[1], vector.count)
         return builder.select(inside, args[0], _splat(context, builder, vector, signature.args[2], args[2]))
 
     return vector(vector, types.int64, fill), codegen
 
 
-def _first(builder, count, lanes):
+def first_mask(builder, count, lanes):
     """Emit a mask of the first ``count`` lanes."""
     numbers = ir.VectorType(I64, lanes)
     return builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), spread(builder, numbers, count))
@@ -360,6 +360,27 @@ def _reduction(combine, doc):
 
 reduce_add = _reduction(lambda a, b: a + b, "Give the sum of all lanes, by halves.")
 reduce_max = _reduction(maximum, "Give the largest lane.")
+
+
+@intrinsic
+def lane(typing_context, vector, i):
+    """Give a lane of a vector."""
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_element(*args)
+
+    return vector.dtype(vector, types.int64), codegen
+
+
+@intrinsic
+def set_lane(typing_context, vector, i, number):
+    """Give a vector with another number in a lane."""
+
+    def codegen(context, builder, signature, args):
+        number = context.cast(builder, args[2], signature.args[2], vector.dtype)
+        return builder.insert_element(args[0], number, args[1])
+
+    return vector(vector, types.int64, number), codegen
 
 
 @intrinsic

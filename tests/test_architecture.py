@@ -29,6 +29,7 @@ RANKS = {
     "activations": 3,
     "disturb": 3,
     "losses": 3,
+    "softmax": 3,
     "optimizers": 3,
     "limits": 3,
     "team": 3,

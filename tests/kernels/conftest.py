@@ -46,10 +46,15 @@ class Call:
         dense.update_bias(b, at, delta, delta_at, zeros, n_rows, pitch, *columns, float(rate))
 
     @staticmethod
-    def loss(*, row_loss, row_hit, z, pitch, targets, n_out, rows, weight=1.0, at=0, head="softmax", smoothing=0.0):
-        for row in range(*rows):
-            loss = losses.HEADS[head].loss(z, at + row * pitch, n_out, targets, row, float(weight), float(smoothing))
-            row_loss[row], row_hit[row] = loss
+    def loss(
+        *, row_loss, row_hit, z, pitch, targets, n_out, rows, weight=1.0, at=0, head="softmax", smoothing=0.0,
+        row_weights=(),
+    ):  # fmt: skip
+        sources, weights = np.arange(len(row_loss)), np.asarray(row_weights, z.dtype)
+        losses.HEADS[head].losses(
+            row_loss, row_hit, 0, z, at, pitch, n_out, targets, weights, sources, 0, *rows, float(weight),
+            float(smoothing),
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,8 @@ def test_far_and_special_numbers(dtype):
 
 
 def test_logarithm(rng):
-    x = np.concatenate([rng.random(20000), 2.0 ** -rng.uniform(0, 900, 5000), 1 - 2.0 ** -np.arange(1, 53), [1]])
+    near_one = 1 - 2.0 ** -np.arange(1, 53), 1 + 2.0 ** -np.arange(1, 53), [1]
+    x = np.concatenate([rng.random(20000), rng.uniform(1, 3000, 20000), 2.0 ** rng.uniform(-900, 900, 5000), *near_one])
     wanted = np.log(x.astype(EXACT))
     assert np.max(np.abs(log(x) - wanted) / np.spacing(np.abs(wanted).astype(float))) <= 2
 

@@ -146,7 +146,7 @@ class Batch:
 
 
 @pytest.mark.parametrize("n_out", CLASSES)
-@pytest.mark.parametrize("n_rows", [1, 3, 13])
+@pytest.mark.parametrize("n_rows", [1, 3, 13, 37])
 def test_cross_entropy_and_its_gradient(rng, dtype, lanes, padded, call, n_out, n_rows):
     eps = np.finfo(dtype).eps
     z = rng.normal(scale=3, size=(n_rows, n_out)).astype(dtype)
@@ -182,6 +182,30 @@ def test_gradient_meets_finite_differences(rng, padded, call, n_out):
             moved[0, o] += sign * h
             losses_around.append(Batch(padded, lanes, moved, labels).run(call)[0][0])
         assert gradient[0, o] == pytest.approx((losses_around[0] - losses_around[1]) / (2 * h), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_out", CLASSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_many_rows_at_once_have_the_bits_of_one(rng, dtype, lanes, padded, call, n_out, weighted):
+    n_rows = 2 * lanes + 3
+    z, labels = rng.normal(scale=3, size=(n_rows, n_out)).astype(dtype), rng.integers(0, n_out, n_rows)
+    weights = rng.random(n_rows if weighted else 0).astype(dtype)
+    together, apart = (Batch(padded, lanes, z, labels) for _ in range(2))
+    loss, hits, gradient = together.run(call, weight=0.3, row_weights=weights)
+    for row in range(n_rows):
+        apart.run(call, rows=(row, row + 1), weight=0.3, row_weights=weights)
+    np.testing.assert_array_equal(loss, apart.row_loss)
+    np.testing.assert_array_equal(hits, apart.row_hit)
+    np.testing.assert_array_equal(gradient, apart.buffer.view[:, :n_out])
+    if weighted:
+        np.testing.assert_allclose(
+            loss, weights * cross_entropy(z, labels), rtol=0, atol=(30 + n_out) * np.finfo(dtype).eps
+        )
+        exact = softmax(z)
+        exact[np.arange(n_rows), labels] -= 1
+        exact *= 0.3 * weights[:, None].astype(EXACT)
+        np.testing.assert_allclose(gradient, exact, rtol=0, atol=(8 + n_out) * np.finfo(dtype).eps)
+    assert together.buffer.nothing_else_changed()
 
 
 def test_other_rows_are_left(rng, dtype, lanes, padded, call):
