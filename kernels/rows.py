@@ -236,10 +236,12 @@ def read_packed(notes, marks, work, x, starts, index, orders, at, rows, n_in, en
     """Let the products read packed rows where they are: from word ``starts[i]`` on their marks, then their numbers."""
     n_words, per_word = words_of(n_in), WORD_BYTES // x.itemsize
     for row in range(rows):
-        start = starts[orders[at + row]]
-        notes[row] = (start + n_words) * per_word
-        for word in range(n_words):
-            marks[row * n_words + word] = index[start + word]
+        notes[row] = starts[orders[at + row]]
+    for word in range(n_words):  # the first of all rows: what has not been fetched is waited for at once
+        for row in range(rows):
+            marks[row * n_words + word] = index[notes[row] + word]
+    for row in range(rows):
+        notes[row] = (notes[row] + n_words) * per_word
 
 
 @part
