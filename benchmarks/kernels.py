@@ -79,7 +79,7 @@ def _repeat_dense_update(n, w, x, starts, delta, zeros, pitch, width, n_in):
 def _repeat_packed_forward(n, out, x, places, marks, w, b, pitch, width, none):
     for _ in range(n):
         _packed_forward(
-            out, 0, x, places, N_ROWS, marks, w, 0, pitch, b, 0, N_IN, pitch, 0, N_ROWS, 0, width, 0.0,
+            out, 0, pitch, 0, pitch, x, places, N_ROWS, marks, w, 0, pitch, b, 0, N_IN, 0, N_ROWS, 0, width, 0.0,
             x, none, none, 0,
         )  # fmt: skip
 

@@ -69,12 +69,12 @@ def packed_forward(in_place, fetch):
         rows, first_row, last_row,
     ):  # fmt: skip
         row, end_row = (0, rows) if plan[0, BY_COLUMNS] else (first_row, last_row)
-        h, b, n_in, pitch, places = plan[0, H], plan[0, B], plan[0, N_IN], plan[0, PITCH], (2 * len(plan) + 1) * chunk
+        b, n_in, places = plan[0, B], plan[0, N_IN], (2 * len(plan) + 1) * chunk
         column, end_column, floor = plan[0, COLUMN], plan[0, END_COLUMN], floor_of(plan[0, KIND])
         rows_in = x if in_place or (either and len(starts) > 0) else work
         forward_packed(
-            work, h, rows_in, notes, places, marks, weights, w, w_pitch, params, b, n_in, pitch, row, end_row,
-            column, end_column, floor, x, starts, orders, at + rows,
+            work, plan[0, H], plan[0, PITCH], plan[0, D], plan[0, D_PITCH], rows_in, notes, places, marks,
+            weights, w, w_pitch, params, b, n_in, row, end_row, column, end_column, floor, x, starts, orders, at + rows,
         )  # fmt: skip
 
     return first_forward

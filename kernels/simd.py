@@ -204,12 +204,13 @@ class Memory:
     def _vector_address(self, at):
         return self.builder.bitcast(self.address(at, self.vector_type.count), self.vector_type.as_pointer())
 
-    def prefetch(self, at):
+    def prefetch(self, at, *, to_write=False):
         """Emit a hint that the cache line of element ``at``, which need not exist, will soon be used."""
         address = self.builder.bitcast(self.builder.gep(self.data, [at]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(function, [address, I32(0), I32(2), I32(1)])  # to read, into the second level, data
+        level = 3 if to_write else 2  # the first cache, or the second
+        self.builder.call(function, [address, I32(int(to_write)), I32(level), I32(1)])
 
     def number(self, at):
         """Emit the load of one element."""
@@ -222,6 +223,16 @@ class Memory:
     def everywhere(self, at):
         """Emit the load of one element into every lane of a vector."""
         return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
+
+    def everywhere_or_zero(self, at, condition):
+        """Emit the same where the condition holds, else zeros, without a branch."""
+        module, kind = self.builder.module, self.data.type.pointee
+        zero = module.globals.get(f"zero.{self.dtype}")
+        if zero is None:
+            zero = cgutils.add_global_variable(module, kind, f"zero.{self.dtype}")
+            zero.linkage, zero.global_constant, zero.initializer = "internal", False, kind(0.0)
+        number = self.builder.load(self.builder.select(condition, self.address(at), zero))
+        return Lanes(self.builder, spread(self.builder, self.vector_type, number))
 
     def vector(self, at):
         """Emit the load of one vector."""
@@ -434,6 +445,17 @@ def prefetch(typing_context, array, at):
 
     def codegen(context, builder, signature, args):
         Memory(context, builder, array, args[0]).prefetch(args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def prefetch_to_write(typing_context, array, at):
+    """Hint that the cache line of ``array[at]``, which need not exist, will soon be written to."""
+
+    def codegen(context, builder, signature, args):
+        Memory(context, builder, array, args[0]).prefetch(args[1], to_write=True)
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen

@@ -4,11 +4,13 @@ A packed row is its nonzero numbers, and ``marks``, a bit for each feature, in w
 each row where its next number lies: both passes meet the features in order, so it only moves on.
 
 The forward pass takes some words of all rows after the other words of all rows: the weights of so few features stay in
-the first cache, while they would come from the second one for every row anew. The update takes a feature at a time,
-through the rows that have it: ``by_feature`` holds the marks of 64 rows, turned around.
+the first cache, while they would come from the second one for every row anew. The update takes two features at a time,
+where their sums fit the registers, through the rows that have either: neighbours mostly have the same rows, whose deltas
+are read once. ``by_feature`` holds the marks of 64 rows, turned around.
 """
 
 from contextlib import nullcontext
+from functools import reduce
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +21,7 @@ from numba.extending import intrinsic
 from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .rows import ONE, WORD, ZERO, count_bits, words_of
-from .simd import I32, I64, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, spread
+from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, prefetch_to_write, spread
 from .tile import loop, loop_while, multiply_add, switch
 
 WIDTHS = (1, 2, 3, 4, 8)
@@ -55,23 +57,23 @@ def _each_mark(builder, word, state, body):
 
 @intrinsic
 def forward_slab(
-    typing_context, vectors, out, out_at, pitch, x, places, places_at, marks, at, stride, n_words, n_rows, w, w_at,
-    w_pitch, b, b_at, begins, floor,
+    typing_context, vectors, out, out_at, pitch, sums_at, sums_pitch, x, places, places_at, marks, at, stride, n_words,
+    n_rows, w, w_at, w_pitch, b, b_at, begins, floor,
 ):  # fmt: skip
     """Compute ``out = max(start + x @ w, floor)`` of some words of some rows, for some columns.
 
-    ``start`` is the bias where the slab ``begins`` the rows, else what is there.
+    ``start`` is the bias where the slab ``begins`` the rows, else the sums so far, which lie in ``out`` too.
     """
 
     def codegen(context, builder, signature, args):
         (
-            vectors, _, out_at, pitch, _, _, places_at, _, at, stride, n_words, n_rows, _, w_at, w_pitch, _, b_at,
-            begins, floor,
+            vectors, _, out_at, pitch, sums_at, sums_pitch, _, _, places_at, _, at, stride, n_words, n_rows, _, w_at,
+            w_pitch, _, b_at, begins, floor,
         ) = args  # fmt: skip
         out, x, places, marks, w, b = (
-            Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12, 15)
+            Memory(context, builder, signature.args[i], args[i]) for i in (1, 6, 7, 9, 14, 17)
         )
-        floor = context.cast(builder, floor, signature.args[18], out.dtype)
+        floor = context.cast(builder, floor, signature.args[20], out.dtype)
         floor = Lanes(builder, spread(builder, out.vector_type, floor))
 
         def emit(width):
@@ -81,7 +83,10 @@ def forward_slab(
 
             def each_row(row, _):
                 place_at, marks_at = builder.add(places_at, row), builder.add(at, builder.mul(row, stride))
-                start = builder.add(out_at, builder.mul(row, pitch))
+                place, start = (
+                    builder.add(first, builder.mul(row, each))
+                    for first, each in ((out_at, pitch), (sums_at, sums_pitch))
+                )
 
                 def add_word(word, state):
                     first = builder.add(w_at, builder.mul(word, word_pitch))
@@ -95,10 +100,10 @@ def forward_slab(
                     return _each_mark(builder, marks.number(builder.add(marks_at, word)), state, add)
 
                 sums = [out.vector_of_either(begins, b, builder.add(b_at, j), builder.add(start, j)) for j in across]
-                place, *sums = loop(builder, n_words, [places.number(place_at), *sums], add_word)
-                places.set(place_at, place)
+                next_place, *sums = loop(builder, n_words, [places.number(place_at), *sums], add_word)
+                places.set(place_at, next_place)
                 for j, total in zip(across, sums, strict=True):
-                    out.put(builder.add(start, j), maximum(floor, Lanes(builder, total)))
+                    out.put(builder.add(place, j), maximum(floor, Lanes(builder, total)))
                 return []
 
             loop(builder, n_rows, [], each_row)
@@ -107,7 +112,9 @@ def forward_slab(
         return context.get_dummy_value()
 
     i64, yes = types.int64, types.boolean
-    kinds = i64, out, i64, i64, x, places, i64, marks, i64, i64, i64, i64, w, i64, i64, b, i64, yes, floor
+    kinds = (
+        i64, out, i64, i64, i64, i64, x, places, i64, marks, i64, i64, i64, i64, w, i64, i64, b, i64, yes, floor,
+    )  # fmt: skip
     return types.void(*kinds), codegen
 
 
@@ -128,40 +135,51 @@ def feature_products(finish, skip):
             across = [I64(j * w.vector_type.count) for j in range(width)]
             zero = ir.Constant(w.vector_type, [0.0] * w.vector_type.count)
 
-            def each_feature(k, _):
-                first = builder.add(at, k)
+            def update(k, together):
+                firsts = [builder.add(builder.add(at, k), I64(i)) for i in range(together)]
+
+                def words_of_rows(word):
+                    return [by_feature.number(builder.add(first, builder.mul(word, stride))) for first in firsts]
+
+                def any_of(words, start):
+                    return [reduce(builder.or_, words, start)]
 
                 def add_word(word, sums):
-                    first_row = builder.mul(word, I64(WORD))
+                    words, first_row = words_of_rows(word), builder.mul(word, I64(WORD))
 
                     def add(i, sums):
                         row = builder.add(first_row, i)
                         place_at = builder.add(places_at, row)
-                        place = places.number(place_at)
-                        places.set(place_at, builder.add(place, I64(1)))
+                        place, left = places.number(place_at), []
+                        for one in words:
+                            bit = builder.and_(builder.lshr(one, i), I64(1))
+                            marked = builder.trunc(bit, ir.IntType(1))
+                            left.append(x.everywhere_or_zero(place, marked) if together > 1 else x.everywhere(place))
+                            place = builder.add(place, bit)
+                        places.set(place_at, place)
                         start = builder.add(delta_at, builder.mul(row, pitch))
-                        right = [delta.vector(builder.add(start, j)) for j in across]
-                        return multiply_add(builder, sums, [x.everywhere(place)], right)
+                        return multiply_add(builder, sums, left, [delta.vector(builder.add(start, j)) for j in across])
 
-                    word_at = builder.add(first, builder.mul(word, stride))
-                    return _each_mark(builder, by_feature.number(word_at), sums, add)
-
-                def gather(word, some):
-                    return [builder.or_(some[0], by_feature.number(builder.add(first, builder.mul(word, stride))))]
+                    return _each_mark(builder, any_of(words[1:], words[0])[0], sums, add)
 
                 there = nullcontext()
                 if skip:
-                    (some,) = loop(builder, n_words, [I64(0)], gather)
+                    (some,) = loop(builder, n_words, [I64(0)], lambda word, some: any_of(words_of_rows(word), *some))
                     there = builder.if_then(builder.icmp_unsigned("!=", some, I64(0)))
                 with there:
-                    sums = loop(builder, n_words, [zero] * width, add_word)
-                    start = builder.add(w_at, builder.mul(k, w_pitch))
-                    for j, total in zip(across, sums, strict=True):
-                        place = builder.add(start, j)
+                    sums = loop(builder, n_words, [zero] * (width * together), add_word)
+                    for i, total in enumerate(sums):
+                        start = builder.add(w_at, builder.mul(builder.add(k, I64(i // width)), w_pitch))
+                        place = builder.add(start, across[i % width])
                         w.put(place, finish(Lanes(builder, total), w.vector(place), number))
                 return []
 
-            loop(builder, n_features, [], each_feature)
+            if 3 * width + 2 > REGISTERS:  # their sums, a row of deltas, and a number of each
+                loop(builder, n_features, [], lambda k, _: update(k, 1))
+            else:
+                loop(builder, builder.ashr(n_features, I64(1)), [], lambda k, _: update(builder.shl(k, I64(1)), 2))
+                last = builder.and_(n_features, I64(-2))
+                loop(builder, builder.sub(n_features, last), [], lambda k, _: update(builder.add(k, last), 1))
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
@@ -188,11 +206,17 @@ def sparse_forward(fetch):
 
     @kernel
     def forward(
-        out, out_at, x, starts, places_at, marks, w, w_at, w_pitch, b, b_at, n_in, pitch, first_row, last_row,
-        column, last_column, floor, source, source_starts, orders, next_at,
+        out, out_at, pitch, sums_at, sums_pitch, x, starts, places_at, marks, w, w_at, w_pitch, b, b_at, n_in,
+        first_row, last_row, column, last_column, floor, source, source_starts, orders, next_at,
     ):  # fmt: skip
-        """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O)."""
+        """Compute ``out = max(x @ w + b, floor)``, leaving out products with zeros  # (B, O).
+
+        The sums lie in ``out`` too, from ``sums_at`` on, where other threads do not look before they are done.
+        """
         n_words, fetches = words_of(n_in), True
+        for row in range(first_row, last_row):  # whose outputs another core has read
+            for j in range(column, last_column):
+                prefetch_to_write(out, out_at + row * pitch + j * lane_count(out))
         while column < last_column:
             vectors = row_width(last_column - column)
             j = column * lane_count(out)
@@ -202,15 +226,16 @@ def sparse_forward(fetch):
                 for i in range(row, row + rows):
                     starts[places_at + i] = starts[i]
                 for word in range(0, n_words, slab):
-                    left = n_words - word
+                    sums, to, to_pitch, limit = sums_at + row * sums_pitch + j, out_at + row * pitch + j, pitch, floor
+                    if word + slab < n_words:
+                        to, to_pitch, limit = sums, sums_pitch, -np.inf
                     if fetches:  # little by little
                         for i in range(row + rows * word // n_words, row + rows * min(word + slab, n_words) // n_words):
                             fetch(source, source_starts, orders, next_at + i, n_in)
                     forward_slab(
-                        vectors, out, out_at + row * pitch + j, pitch, x, starts, places_at + row,
-                        marks, row * n_words + word, n_words, min(slab, left), rows,
-                        w, w_at + word * WORD * w_pitch + j, w_pitch, b, b_at + j, word == 0,
-                        floor if left <= slab else -np.inf,
+                        vectors, out, to, to_pitch, sums, sums_pitch, x, starts, places_at + row,
+                        marks, row * n_words + word, n_words, min(slab, n_words - word), rows,
+                        w, w_at + word * WORD * w_pitch + j, w_pitch, b, b_at + j, word == 0, limit,
                     )  # fmt: skip
             fetches = False
             column += vectors

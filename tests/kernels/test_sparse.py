@@ -95,18 +95,22 @@ def test_marks_are_turned_around(batch):
 
 @pytest.mark.parametrize("floor", [0.0, -np.inf])
 def test_forward_has_the_bits_of_the_dense_product(batch, floor):
-    shared = (batch.w, 0, batch.pitch, batch.b, 0)
-    expected, out = (np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype) for _ in range(2))
-    tail = (batch.pitch, 0, batch.n_rows, 0, batch.width, floor)
-    dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.n_in, *tail, batch.x, batch.order, 0, 1)
-    forward(out, 0, *batch.rows_in, *shared, batch.n_in, *tail, *NO_NEXT)
-    np.testing.assert_array_equal(out, expected)
+    shared = (batch.w, 0, batch.pitch, batch.b, 0, batch.n_in)
+    size = batch.n_rows * batch.pitch
+    expected, apart = np.full(size, -1, batch.w.dtype), np.full(2 * size, -1, batch.w.dtype)
+    tail = (0, batch.n_rows, 0, batch.width, floor)
+    dense.forward(expected, 0, batch.x, batch.starts, 0, *shared, batch.pitch, *tail, batch.x, batch.order, 0, 1)
+    forward(apart, 0, batch.pitch, size, batch.pitch, *batch.rows_in, *shared, *tail, *NO_NEXT)
+    np.testing.assert_array_equal(apart[:size], expected)
+    in_place = np.full(size, -1, batch.w.dtype)
+    forward(in_place, 0, batch.pitch, 0, batch.pitch, *batch.rows_in, *shared, *tail, *NO_NEXT)
+    np.testing.assert_array_equal(in_place, expected)
 
 
 def test_forward_of_a_part_leaves_the_rest(batch):
     out = np.full(batch.n_rows * batch.pitch, -1, batch.w.dtype)
     whole = out.copy()
-    common = (*batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, batch.n_in, batch.pitch)
+    common = (batch.pitch, 0, batch.pitch, *batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, batch.n_in)
     forward(whole, 0, *common, 0, batch.n_rows, 0, batch.width, 0.0, *NO_NEXT)
     first, column = batch.n_rows // 3, batch.width // 2
     forward(out, 0, *common, first, batch.n_rows, column, batch.width, 0.0, *NO_NEXT)
@@ -137,7 +141,7 @@ def test_a_nan_in_a_row_stays_one(rng, dtype, lanes):
     batch.x[batch.order[1] * 5 + 2] = np.nan
     rows.pack_row(batch.packed, batch.places[1], batch.marks, 1, batch.x, batch.starts[1], 5)
     out = np.zeros(4 * batch.pitch, dtype)
-    common = (*batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, 5, batch.pitch)
+    common = (batch.pitch, 0, batch.pitch, *batch.rows_in, batch.w, 0, batch.pitch, batch.b, 0, 5)
     forward(out, 0, *common, 0, 4, 0, batch.width, 0.0, *NO_NEXT)
     nan = np.isnan(out.reshape(4, -1)[:, :3])
     np.testing.assert_array_equal(nan.all(axis=1), [False, True, False, False])
