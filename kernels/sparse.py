@@ -5,8 +5,8 @@ each row where its next number lies: both passes meet the features in order, so 
 
 The forward pass takes some words of all rows after the other words of all rows: the weights of so few features stay in
 the first cache, while they would come from the second one for every row anew. The update takes two features at a time,
-where their sums fit the registers, through the rows that have either: neighbours mostly have the same rows, whose deltas
-are read once. ``by_feature`` holds the marks of 64 rows, turned around.
+where their sums fit the registers, through the rows that have either: neighbours mostly have the same rows, whose
+deltas are read once. ``by_feature`` holds the marks of 64 rows, turned around.
 """
 
 from contextlib import nullcontext
