@@ -100,8 +100,8 @@ def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
 
     Of a few rows it always is: a dense tile of so few has too few sums to keep a core busy. Otherwise the dense
     products, there and back, take about 0.6 cycles a vector of each feature and 0.25 more; the others, for each number
-    that is not zero, 0.9 cycles a vector of each tile and 2 more, but never less than 4.6. A few percent are not worth
-    a copy.
+    that is not zero, 0.85 cycles a vector of each tile and 1.9 more, but never less than 4.6. A few percent are not
+    worth a copy.
     """
     if len(X) < _FEW_ROWS:
         return True
@@ -109,7 +109,7 @@ def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
     dense, few = some.size * (0.6 * width + 0.25), 0.0
     while width:
         tile = max(one for one in WIDTHS if one <= width)
-        few += np.count_nonzero(some) * max(4.6, 0.9 * tile + 2)
+        few += np.count_nonzero(some) * max(4.6, 0.85 * tile + 1.9)
         width -= tile
     return few < 0.9 * dense
 

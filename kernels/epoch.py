@@ -172,9 +172,8 @@ def inference(name, first_layer, hidden, head):
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
         for first in range(first_row, last_row, chunk):
             rows = min(chunk, last_row - first)
-            if len(starts) == 0:  # packed rows have been looked at
-                look(bad_row, x, first, first + rows, plan[0, N_IN])
             take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
+            look(bad_row, x, work, notes, marks, starts, first, rows, plan[0, N_IN])
             first_forward(
                 work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
                 first, rows, 0, rows,

@@ -11,8 +11,9 @@ from .rows import (
     fetch_nothing,
     fetch_packed,
     fetch_row,
-    look_for_bad,
-    look_for_nothing,
+    look_at_nothing,
+    look_at_numbers,
+    look_at_packed,
     read_in_place,
     read_or_pack,
     read_packed,
@@ -134,11 +135,11 @@ TRAIN_ROWS = {
     "dropped csr": (take_nothing, drop_csr, csr_first_forward, "csr", True),
 }
 INFER_ROWS = {
-    "dense": (look_for_bad, read_in_place, dense_forward(True)),
-    "sparse": (look_for_bad, read_or_pack, packed_forward(None, fetch_packed)),
-    "bytes": (look_for_nothing, widen_rows, dense_forward(False)),
-    "sparse bytes": (look_for_nothing, widen_rows, packed_forward(False, fetch_nothing)),
-    "csr": (look_for_nothing, read_csr, csr_first_forward),
+    "dense": (look_at_numbers, read_in_place, dense_forward(True)),
+    "sparse": (look_at_packed, read_or_pack, packed_forward(None, fetch_packed)),
+    "bytes": (look_at_nothing, widen_rows, dense_forward(False)),
+    "sparse bytes": (look_at_nothing, widen_rows, packed_forward(False, fetch_nothing)),
+    "csr": (look_at_nothing, read_csr, csr_first_forward),
 }
 """What the first layer does with each kind of rows; to train, also the form in which its update finds them, and whether
 that is in place."""

@@ -321,13 +321,13 @@ def pack_row(packed, at, marks, marks_at, x, x_at, n_in):
 
 
 @part
-def look_for_bad(bad_row, x, first, last, n_in):
+def look_at_numbers(bad_row, x, work, notes, marks, starts, first, rows, n_in):
     """Note in ``bad_row[0]`` the first of these rows if one of them has an infinite number or a NaN."""
-    lanes, bad, at = lane_count(x), ZERO, first * n_in
-    while at + lanes <= last * n_in:
+    lanes, bad, at, end = lane_count(x), ZERO, first * n_in, (first + rows) * n_in
+    while at + lanes <= end:
         bad |= bad_lanes(x, at)
         at += lanes
-    while at < last * n_in:
+    while at < end:
         if not np.isfinite(x[at]):
             bad = ONE
         at += 1
@@ -336,7 +336,23 @@ def look_for_bad(bad_row, x, first, last, n_in):
 
 
 @part
-def look_for_nothing(bad_row, x, first, last, n_in):
+def look_at_packed(bad_row, x, work, notes, marks, starts, first, rows, n_in):
+    """Note the same of rows that have just been packed; those that came so have been looked at."""
+    lanes, n_words, bad = lane_count(x), words_of(n_in), ZERO
+    for row in range(rows if len(starts) == 0 else 0):
+        left = 0
+        for word in range(row * n_words, (row + 1) * n_words):
+            left += count_bits(marks[word])
+        for at in range(notes[row], notes[row] + left, lanes):
+            some = bad_lanes(work, at)
+            bad |= some if left >= lanes else some & ((ONE << np.uint64(left)) - ONE)
+            left -= lanes
+    if bad != ZERO and bad_row[0] < 0:
+        bad_row[0] = first
+
+
+@part
+def look_at_nothing(bad_row, x, work, notes, marks, starts, first, rows, n_in):
     """Note nothing."""
 
 

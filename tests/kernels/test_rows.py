@@ -125,3 +125,26 @@ def test_rows_are_read_in_place(rng, dtype, n_in):
     np.testing.assert_array_equal(place.notes, place.order * n_in)
     assert np.all(place.marks == 7)
     assert np.all(place.work == SENTINEL)
+
+
+@pytest.mark.parametrize("n_in", N_FEATURES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_look_finds_bad_numbers(rng, dtype, n_in, bad):
+    none, packed = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    for n_bad in range(2 * n_in + 1):
+        place = Place(rng, dtype, n_in)
+        place.work[:] = bad  # what is left of other rows does not count
+        x = rng.standard_normal((9, n_in)).astype(dtype) * (rng.random((9, n_in)) < 0.5)
+        if n_bad < n_in:
+            x[place.order[n_bad % 5], n_bad] = bad
+        place.bring(rows.pack_numbers, x.reshape(-1), *NONE)
+        for look, starts in ((rows.look_at_packed, none), (rows.look_at_packed, packed), (rows.look_at_nothing, none)):
+            found = np.full(1, -1)
+            look(found, x.reshape(-1), place.work, place.notes, place.marks, starts, 3, 5, n_in)
+            assert found[0] == (3 if n_bad < n_in and look is rows.look_at_packed and len(starts) == 0 else -1)
+        for first, last in ((0, 9), (place.order[n_bad % 5], place.order[n_bad % 5] + 1)):
+            found = np.full(1, -1)
+            rows.look_at_numbers(
+                found, x.reshape(-1), place.work, place.notes, place.marks, none, first, last - first, n_in
+            )
+            assert found[0] == (first if n_bad < n_in else -1)
