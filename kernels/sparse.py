@@ -118,6 +118,21 @@ def forward_slab(
     return types.void(*kinds), codegen
 
 
+def _numbers(builder, x, place, words, i):
+    """Emit the next number of a row for each of the features whose marks are ``words``, and the place after them.
+
+    The row, number ``i`` of those marks, has one of the features at least.
+    """
+    if len(words) == 1:
+        return [x.everywhere(place)], builder.add(place, I64(1))
+    numbers = []
+    for word in words:
+        bit = builder.and_(builder.lshr(word, i), I64(1))
+        numbers.append(x.everywhere_or_zero(place, builder.trunc(bit, ir.IntType(1))))
+        place = builder.add(place, bit)
+    return numbers, place
+
+
 def feature_products(finish, skip):
     """Build the intrinsic of the update's products; features that no row has are skipped, or have a product of 0."""
 
@@ -150,13 +165,8 @@ def feature_products(finish, skip):
                     def add(i, sums):
                         row = builder.add(first_row, i)
                         place_at = builder.add(places_at, row)
-                        place, left = places.number(place_at), []
-                        for one in words:
-                            bit = builder.and_(builder.lshr(one, i), I64(1))
-                            marked = builder.trunc(bit, ir.IntType(1))
-                            left.append(x.everywhere_or_zero(place, marked) if together > 1 else x.everywhere(place))
-                            place = builder.add(place, bit)
-                        places.set(place_at, place)
+                        left, next_place = _numbers(builder, x, places.number(place_at), words, i)
+                        places.set(place_at, next_place)
                         start = builder.add(delta_at, builder.mul(row, pitch))
                         return multiply_add(builder, sums, left, [delta.vector(builder.add(start, j)) for j in across])
 
