@@ -357,20 +357,14 @@ def fold(combine, v):
     return v.builder.extract_element(v.value, I32(0))
 
 
-def _reduction(combine, doc):
-    @intrinsic
-    def reduce(typing_context, vector):
-        def codegen(context, builder, signature, args):
-            return fold(combine, Lanes(builder, args[0]))
+@intrinsic
+def reduce_add(typing_context, vector):
+    """Give the sum of all lanes, by halves."""
 
-        return vector.dtype(vector), codegen
+    def codegen(context, builder, signature, args):
+        return fold(lambda a, b: a + b, Lanes(builder, args[0]))
 
-    reduce.__doc__ = doc
-    return reduce
-
-
-reduce_add = _reduction(lambda a, b: a + b, "Give the sum of all lanes, by halves.")
-reduce_max = _reduction(maximum, "Give the largest lane.")
+    return vector.dtype(vector), codegen
 
 
 @intrinsic
@@ -392,19 +386,6 @@ def set_lane(typing_context, vector, i, number):
         return builder.insert_element(args[0], number, args[1])
 
     return vector(vector, types.int64, number), codegen
-
-
-@intrinsic
-def first_equal(typing_context, vector, number):
-    """Give the first lane that equals ``number``, or the count of lanes where none does."""
-
-    def codegen(context, builder, signature, args):
-        value = Lanes(builder, args[0])
-        mask = (value == Lanes(builder, _splat(context, builder, vector, signature.args[1], args[1]))).value
-        bits = builder.zext(builder.bitcast(mask, ir.IntType(vector.count)), I64)
-        return builder.cttz(builder.or_(bits, I64(1 << vector.count)), ir.IntType(1)(1))
-
-    return types.int64(vector, number), codegen
 
 
 @intrinsic

@@ -13,110 +13,15 @@ from numba.extending import intrinsic
 
 from .functions import exp, log
 from .jit import part
-from .simd import (
-    I32,
-    I64,
-    Lanes,
-    Memory,
-    VectorType,
-    first_equal,
-    first_mask,
-    formula,
-    lane_count,
-    load,
-    load_first,
-    maximum,
-    reduce_add,
-    reduce_max,
-    splat,
-    spread,
-    step,
-    store,
-    where,
-)
+from .simd import I32, I64, Lanes, Memory, VectorType, first_mask, fold, maximum, spread, step, where
 from .tile import loop
 
-larger = formula(maximum)
-add = formula(lambda a, b: a + b)
-multiply = formula(lambda a, b: a * b)
-exp_of_difference = formula(lambda a, b: exp(a - b))
+
+def _sum(a, b):
+    return a + b
 
 
-# A row ---------------------------------------------------------------------------------------------------------------
-
-
-@part
-def largest_of(z, at, n_out):
-    """Give the largest of one row's outputs."""
-    lanes = lane_count(z)
-    top = load_first(z, at, n_out, -math.inf)
-    for o in range(lanes, n_out, lanes):
-        top = larger(top, load_first(z, at + o, n_out - o, -math.inf))
-    return reduce_max(top)
-
-
-@part
-def index_of(z, at, n_out, number):
-    """Give the first of one row's outputs that equals ``number``; 0 where none does."""
-    lanes = lane_count(z)
-    for o in range(0, n_out, lanes):
-        at_lane = first_equal(load(z, at + o), number)
-        if at_lane < lanes:
-            return o + at_lane
-    return 0
-
-
-@part
-def argmax(z, at, n_out):
-    """Give the first index of the largest of one row's outputs; where there is a NaN, some index."""
-    return index_of(z, at, n_out, largest_of(z, at, n_out))
-
-
-@part
-def softmax(z, at, n_out, largest, weight):
-    """Turn one row of outputs into ``weight`` times their probabilities in place; give the sum of exponentials.
-
-    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond ``n_out`` become 0.
-    """
-    lanes = lane_count(z)
-    total = splat(z, 0.0)
-    for o in range(0, n_out, lanes):
-        e = exp_of_difference(load_first(z, at + o, n_out - o, -math.inf), splat(z, largest))
-        total = add(total, e)
-        store(z, at + o, e)
-    norm = reduce_add(total)
-    for o in range(0, n_out, lanes):
-        store(z, at + o, multiply(multiply(load(z, at + o), 1.0 / norm), weight))
-    return norm
-
-
-@intrinsic
-def log_of(typing_context, number):
-    """Give the logarithm of a sum of exponentials, the largest of which is 1; a NaN of a NaN."""
-
-    def codegen(context, builder, signature, args):
-        vector = spread(builder, context.get_value_type(VectorType(types.float64)), args[0])
-        return builder.extract_element(_log(Lanes(builder, vector)).value, I32(0))
-
-    return types.float64(types.float64), codegen
-
-
-def _log(norms):
-    return where(norms > 0.0, log(norms), norms)
-
-
-@part
-def softmax_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give ``log(sum(exp(z))) - z[label]``, whose gradient is ``softmax(z) - onehot(label)``."""
-    label = targets[row]
-    own, largest = z[at + label], largest_of(z, at, n_out)
-    hit = index_of(z, at, n_out, largest) == label
-    norm = softmax(z, at, n_out, largest, share)
-    z[at + label] -= z.dtype.type(share)
-    return log_of(float(norm)) + (float(largest) - float(own)), hit
-
-
-# As many rows as a vector has lanes ----------------------------------------------------------------------------------
+# What is emitted for one row as for many -----------------------------------------------------------------------------
 
 
 def _fold_rows(combine, rows):
@@ -139,21 +44,153 @@ def _everywhere(vector, i):
     return Lanes(vector.builder, vector.builder.shuffle_vector(vector.value, vector.value, mask))
 
 
-def _blocks(builder, memory, at, pitch, n_out, values, body):
-    """Emit ``values[i] = body(i, place, inside, values[i])`` for each vector of each of the rows.
+class _Rows:
+    """Outputs of some rows in the code of an intrinsic."""
 
-    ``place`` is where it starts, and ``inside`` says which of its lanes are outputs.
+    def __init__(self, context, builder, array_type, array, at, pitch, n_out):
+        self.builder, self.memory = builder, Memory(context, builder, array_type, array)
+        self.at, self.pitch, self.n_out = at, pitch, n_out
+        self.count = self.memory.vector_type.count
+
+    def vector(self, number):
+        """Emit a vector with ``number`` in every lane."""
+        return Lanes(self.builder, spread(self.builder, self.memory.vector_type, number))
+
+    def each(self, values, body):
+        """Emit ``values[i] = body(i, place, inside, values[i])`` for each vector of each of the rows.
+
+        ``place`` is where it starts, and ``inside`` says which of its lanes are outputs.
+        """
+
+        def block(k, values):
+            o = self.builder.mul(k, I64(self.count))
+            inside = first_mask(self.builder, self.builder.sub(self.n_out, o), self.count)
+            places = [step(self.builder, self.builder.add(self.at, o), i, self.pitch) for i in range(len(values))]
+            return [body(i, p, inside, Lanes(self.builder, values[i])).value for i, p in enumerate(places)]
+
+        n_blocks = self.builder.sdiv(self.builder.add(self.n_out, I64(self.count - 1)), I64(self.count))
+        return [Lanes(self.builder, v) for v in loop(self.builder, n_blocks, [v.value for v in values], block)]
+
+    def outputs(self, place, inside):
+        """Emit the load of a vector, minus infinity where it has no outputs."""
+        low = ir.Constant(self.memory.vector_type, [-math.inf] * self.count)
+        return Lanes(self.builder, self.builder.select(inside, self.memory.vector(place).value, low))
+
+    def largest(self, n_rows):
+        """Emit the largest outputs of each row in each lane."""
+        low = Lanes(self.builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
+        return self.each([low] * n_rows, lambda i, place, inside, top: maximum(top, self.outputs(place, inside)))
+
+    def exponentials(self, tops):
+        """Emit ``z = exp(z - top)``; give the sums of each row in each lane."""
+
+        def body(i, place, inside, total):
+            e = exp(self.outputs(place, inside) - tops[i])
+            self.memory.put(place, e)
+            return total + e
+
+        return self.each([top.of(0.0) for top in tops], body)
+
+    def scale(self, shares, weights):
+        """Emit ``z = z * share * weight``."""
+
+        def body(i, place, inside, nothing):
+            self.memory.put(place, self.memory.vector(place) * shares[i] * weights[i])
+            return nothing
+
+        self.each([share.of(0.0) for share in shares], body)
+
+
+def _log(norms):
+    """Emit the logarithm of a sum of exponentials, the largest of which is 1; a NaN of a NaN."""
+    return where(norms > 0.0, log(norms), norms)
+
+
+# A row ---------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def largest_of(typing_context, z, at, n_out):
+    """Give the largest of one row's outputs."""
+
+    def codegen(context, builder, signature, args):
+        array, at, n_out = args
+        return fold(maximum, *_Rows(context, builder, z, array, at, I64(0), n_out).largest(1))
+
+    return z.dtype(z, types.int64, types.int64), codegen
+
+
+@intrinsic
+def index_of(typing_context, z, at, n_out, number):
+    """Give the first of one row's outputs that equals ``number``; 0 where none does."""
+
+    def codegen(context, builder, signature, args):
+        array, at, n_out, number = args
+        rows, bits = _Rows(context, builder, z, array, at, I64(0), n_out), ir.IntType(64)
+        number = rows.vector(number)
+
+        def block(k, found):
+            o = builder.mul(k, I64(rows.count))
+            equal = (rows.memory.vector(builder.add(at, o)) == number).value
+            mask = builder.zext(builder.bitcast(equal, ir.IntType(rows.count)), bits)
+            here = builder.add(o, builder.cttz(mask, ir.IntType(1)(0)))
+            first = builder.and_(builder.icmp_signed("<", found[0], I64(0)), builder.icmp_signed("!=", mask, I64(0)))
+            return [builder.select(first, here, found[0])]
+
+        n_blocks = builder.sdiv(builder.add(n_out, I64(rows.count - 1)), I64(rows.count))
+        (found,) = loop(builder, n_blocks, [I64(-1)], block)
+        return builder.select(builder.icmp_signed("<", found, I64(0)), I64(0), found)
+
+    return types.int64(z, types.int64, types.int64, z.dtype), codegen
+
+
+@part
+def argmax(z, at, n_out):
+    """Give the first index of the largest of one row's outputs; where there is a NaN, some index."""
+    return index_of(z, at, n_out, largest_of(z, at, n_out))
+
+
+@intrinsic
+def softmax(typing_context, z, at, n_out, largest, weight):
+    """Turn one row of outputs into ``weight`` times their probabilities in place; give the sum of exponentials.
+
+    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond ``n_out`` become 0.
     """
-    count = memory.vector_type.count
 
-    def block(k, values):
-        o = builder.mul(k, I64(count))
-        inside = first_mask(builder, builder.sub(n_out, o), count)
-        first = builder.add(at, o)
-        return [body(i, step(builder, first, i, pitch), inside, old) for i, old in enumerate(values)]
+    def codegen(context, builder, signature, args):
+        array, at, n_out, largest, weight = args
+        rows = _Rows(context, builder, z, array, at, I64(0), n_out)
+        norm = fold(_sum, *rows.exponentials([rows.vector(largest)]))
+        weight = context.cast(builder, weight, signature.args[4], z.dtype)
+        rows.scale([1.0 / rows.vector(norm)], [rows.vector(weight)])
+        return norm
 
-    n_blocks = builder.sdiv(builder.add(n_out, I64(count - 1)), I64(count))
-    return loop(builder, n_blocks, values, block)
+    return z.dtype(z, types.int64, types.int64, z.dtype, weight), codegen
+
+
+@intrinsic
+def log_of(typing_context, number):
+    """Give the logarithm of one row's sum of exponentials."""
+
+    def codegen(context, builder, signature, args):
+        vector = spread(builder, context.get_value_type(VectorType(types.float64)), args[0])
+        return builder.extract_element(_log(Lanes(builder, vector)).value, I32(0))
+
+    return types.float64(types.float64), codegen
+
+
+@part
+def softmax_loss(z, at, n_out, targets, row, share, smoothing):
+    """Give ``log(sum(exp(z))) - z[label]``, whose gradient is ``softmax(z) - onehot(label)``."""
+    label = targets[row]
+    own, largest = z[at + label], largest_of(z, at, n_out)
+    hit = index_of(z, at, n_out, largest) == label
+    norm = softmax(z, at, n_out, largest, share)
+    z[at + label] -= z.dtype.type(share)
+    return log_of(float(norm)) + (float(largest) - float(own)), hit
+
+
+# As many rows as a vector has lanes ----------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -161,15 +198,8 @@ def largest_of_rows(typing_context, z, at, pitch, n_out):
     """Give the largest output of each of the rows."""
 
     def codegen(context, builder, signature, args):
-        memory, (at, pitch, n_out) = Memory(context, builder, z, args[0]), args[1:]
-        low = Lanes(builder, ir.Constant(memory.vector_type, [-math.inf] * memory.vector_type.count))
-
-        def body(i, place, inside, top):
-            value = Lanes(builder, builder.select(inside, memory.vector(place).value, low.value))
-            return maximum(Lanes(builder, top), value).value
-
-        tops = _blocks(builder, memory, at, pitch, n_out, [low.value] * low.count, body)
-        return _fold_rows(maximum, [Lanes(builder, top) for top in tops]).value
+        rows = _Rows(context, builder, z, *args)
+        return _fold_rows(maximum, rows.largest(rows.count)).value
 
     i64 = types.int64
     return VectorType(z.dtype)(z, i64, i64, i64), codegen
@@ -180,25 +210,9 @@ def softmax_of_rows(typing_context, z, at, pitch, n_out, largest, weights):
     """Turn each of the rows into its weight times its probabilities in place; give their sums of exponentials."""
 
     def codegen(context, builder, signature, args):
-        memory, (at, pitch, n_out) = Memory(context, builder, z, args[0]), args[1:4]
-        tops, weights = Lanes(builder, args[4]), Lanes(builder, args[5])
-        zero, low = tops.of(0.0), tops.of(-math.inf)
-
-        def exponentials(i, place, inside, total):
-            value = Lanes(builder, builder.select(inside, memory.vector(place).value, low.value))
-            e = exp(value - _everywhere(tops, i))
-            memory.put(place, e)
-            return (Lanes(builder, total) + e).value
-
-        totals = _blocks(builder, memory, at, pitch, n_out, [zero.value] * zero.count, exponentials)
-        norms = _fold_rows(lambda a, b: a + b, [Lanes(builder, total) for total in totals])
-        shares = 1.0 / norms
-
-        def scale(i, place, inside, nothing):
-            memory.put(place, memory.vector(place) * _everywhere(shares, i) * _everywhere(weights, i))
-            return nothing
-
-        _blocks(builder, memory, at, pitch, n_out, [I32(0)] * zero.count, scale)
+        rows, tops, weights = _Rows(context, builder, z, *args[:4]), *(Lanes(builder, v) for v in args[4:])
+        norms = _fold_rows(_sum, rows.exponentials([_everywhere(tops, i) for i in range(rows.count)]))
+        rows.scale(*([_everywhere(v, i) for i in range(rows.count)] for v in (1.0 / norms, weights)))
         return norms.value
 
     i64 = types.int64

@@ -18,13 +18,14 @@ VECTORS = 4 if REGISTERS == 32 else 2
 """Vectors in a row of the widest tile."""
 
 TALLEST = 6
-TALLEST_NARROW = 12 if REGISTERS == 32 else 6
-"""Rows of the tallest tile, of the widest and of the narrower: so that their sums and a row of b fit the registers."""
+TALLEST_OF_TWO, TALLEST_OF_ONE = (12, 16) if REGISTERS == 32 else (6, 8)
+"""Rows of the tallest tile, of the widest and of those of two vectors and of one: their sums and a row of b fit the
+registers."""
 
 _LINE_BITS = 512  # of a cache line
 
-SHAPES = [(rows, VECTORS) for rows in (1, 2, 4, TALLEST)]
-SHAPES += [(rows, vectors) for vectors in (1, 2) if vectors < VECTORS for rows in (1, 2, 4, TALLEST_NARROW)]
+HEIGHTS = {1: (1, 2, 4, 8, TALLEST_OF_ONE), 2: (1, 2, 4, 8, TALLEST_OF_TWO), VECTORS: (1, 2, 4, TALLEST)}
+SHAPES = [(rows, vectors) for vectors, heights in HEIGHTS.items() for rows in sorted(set(heights))]
 
 
 @part
@@ -38,9 +39,11 @@ def tile_width(left, widest):
 @part
 def tile_height(left, vectors):
     """Give the height of the next tile of a width where ``left`` rows are left to do."""
-    tallest = TALLEST if vectors == VECTORS else TALLEST_NARROW
+    tallest = TALLEST if vectors == VECTORS else TALLEST_OF_TWO if vectors == 2 else TALLEST_OF_ONE
     if left >= tallest:
         return tallest
+    if left >= 8 and tallest > 8:
+        return 8
     return 4 if left >= 4 else 2 if left >= 2 else 1
 
 

@@ -72,13 +72,10 @@ def sum_kernel(x):
 
 
 @kernel
-def max_kernel(x):
-    return simd.reduce_max(simd.load(x, 0))
-
-
-@kernel
-def first_equal_kernel(x, number):
-    return simd.first_equal(simd.load(x, 0), number)
+def with_lane_kernel(x, i, number):
+    v = simd.set_lane(simd.load(x, 0), i, number)
+    simd.store(x, 0, v)
+    return simd.lane(v, i)
 
 
 @kernel
@@ -142,22 +139,13 @@ def test_sum_is_taken_by_halves(rng, dtype, lanes):
     assert math.isnan(sum_kernel(x))
 
 
-def test_max(rng, dtype, lanes):
-    for place in range(lanes):
-        x = rng.standard_normal(lanes).astype(dtype)
-        x[place] = 9
-        assert max_kernel(x) == 9
-    assert max_kernel(np.full(lanes, -np.inf, dtype)) == -np.inf
-    assert math.isnan(max_kernel(np.full(lanes, np.nan, dtype)))
-
-
-def test_first_equal(rng, dtype, lanes):
-    x = rng.permutation(lanes).astype(dtype)
-    for lane, number in enumerate(x):
-        assert first_equal_kernel(x, float(number)) == lane
-    assert first_equal_kernel(x, -1.0) == lanes
-    assert first_equal_kernel(np.full(lanes, 5, dtype), 5.0) == 0
-    assert first_equal_kernel(np.full(lanes, np.nan, dtype), math.nan) == lanes
+def test_a_lane_is_set_and_read(rng, dtype, lanes):
+    x = rng.standard_normal(lanes).astype(dtype)
+    for i in range(lanes):
+        wanted = x.copy()
+        wanted[i] = i / 3
+        assert with_lane_kernel(x, i, i / 3) == dtype.type(i / 3)
+        np.testing.assert_array_equal(x, wanted)
 
 
 def test_transpose_square(rng, dtype, lanes):
