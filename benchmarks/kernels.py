@@ -37,7 +37,7 @@ class Batch:
         self.n_numbers = np.count_nonzero(some)
         self.full, self.starts = full.reshape(-1), np.arange(N_ROWS) * N_IN
         self.out, self.w, self.b, self.delta, self.zeros = (
-            aligned_zeros(n * self.pitch, np.float32) for n in (N_ROWS, N_IN, 1, N_ROWS, 1)
+            aligned_zeros(n * self.pitch, np.float32) for n in (2 * N_ROWS, N_IN, 1, N_ROWS, 1)
         )
         for flat in (self.w, self.delta):
             flat.reshape(-1, self.pitch)[:, :N_OUT] = rng.standard_normal((flat.size // self.pitch, N_OUT)) / 100
@@ -79,7 +79,8 @@ def _repeat_dense_update(n, w, x, starts, delta, zeros, pitch, width, n_in):
 def _repeat_packed_forward(n, out, x, places, marks, w, b, pitch, width, none):
     for _ in range(n):
         _packed_forward(
-            out, 0, pitch, 0, pitch, x, places, N_ROWS, marks, w, 0, pitch, b, 0, N_IN, 0, N_ROWS, 0, width, 0.0,
+            out, 0, pitch, N_ROWS * pitch, pitch, x, places, N_ROWS, marks, w, 0, pitch, b, 0, N_IN,
+            0, N_ROWS, 0, width, 0.0,
             x, none, none, 0,
         )  # fmt: skip
 

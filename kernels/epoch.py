@@ -66,14 +66,15 @@ def training(name, first_layer, hidden, losses, take_step, sums_weights):
     take_rows, disturb, first_forward = first_layer
     apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
     finish_layer, forward_pass, backward_pass = hidden
-    loss_pass = losses_of_last(losses)
 
     def train(
         params, gradient, memory, work, notes, marks, links, taken, features, sums, epoch_loss, epoch_hits,
         epoch_penalty, row_loss, row_hit, control, meetings, x, starts, index, targets, row_weights, orders,
         coefficients, plan, settings, n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
     ):  # fmt: skip
-        began, ends_at = cycles(), (2 * len(plan) + 1) * chunk
+        began, last = cycles(), len(plan) - 1
+        z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
+        rows_at, ends_at = 2 * len(plan) * chunk, (2 * len(plan) + 1) * chunk
         weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
         if plan[0, OWN_PITCH]:
             weights, w, w_pitch = work, plan[0, OWN], plan[0, OWN_PITCH]
@@ -116,9 +117,9 @@ def training(name, first_layer, hidden, losses, take_step, sums_weights):
                     lap(notes, FIRST_FORWARD)
                     forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
                     lap(notes, FORWARD)
-                    loss_pass(
-                        row_loss, row_hit, 0, work, plan, notes, targets, row_weights, settings, chunk, row, end_row,
-                        share,
+                    losses(
+                        row_loss, row_hit, 0, work, z, pitch, n_out, targets, row_weights, notes, rows_at, row, end_row,
+                        share, settings[SMOOTHING],
                     )  # fmt: skip
                     lap(notes, LOSS)
                     if rank == 0:
@@ -161,14 +162,13 @@ def inference(name, first_layer, hidden, head):
     look, take_rows, first_forward = first_layer
     finish_layer, forward_pass, _ = hidden
     losses, numbers_of, labels_of = head
-    loss_pass = losses_of_last(losses)
 
     def infer(
         numbers, predicted, row_loss, row_hit, bad_row, work, notes, marks,
         x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
         first_row, last_row, chunk, scale, mode,
     ):  # fmt: skip
-        last, ends_at = len(plan) - 1, (2 * len(plan) + 1) * chunk
+        last, rows_at, ends_at = len(plan) - 1, 2 * len(plan) * chunk, (2 * len(plan) + 1) * chunk
         z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
         for first in range(first_row, last_row, chunk):
             rows = min(chunk, last_row - first)
@@ -182,9 +182,10 @@ def inference(name, first_layer, hidden, head):
             forward_pass(work, plan, params, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
             if mode == LOSSES:
                 note_rows(notes, plan, orders, first, rows, chunk)
-                loss_pass(
-                    row_loss, row_hit, first, work, plan, notes, targets, row_weights, settings, chunk, 0, rows, 1.0
-                )
+                losses(
+                    row_loss, row_hit, first, work, z, pitch, n_out, targets, row_weights, notes, rows_at, 0, rows, 1.0,
+                    settings[SMOOTHING],
+                )  # fmt: skip
             for row in range(rows):
                 if mode == LABELS:
                     labels_of(predicted, first + row, work, z + row * pitch, n_out)
@@ -193,22 +194,6 @@ def inference(name, first_layer, hidden, head):
 
     infer.__name__ = name
     return entry(infer)
-
-
-def losses_of_last(losses):
-    """Build what turns the last layer's outputs into its deltas, and notes each row's loss, times its weight."""
-
-    @part
-    def loss_pass(
-        row_loss, row_hit, out_at, work, plan, notes, targets, row_weights, settings, chunk, first_row, last_row, share
-    ):
-        last, rows_at = len(plan) - 1, 2 * len(plan) * chunk
-        losses(
-            row_loss, row_hit, out_at, work, plan[last, H], plan[last, PITCH], plan[last, N_OUT], targets, row_weights,
-            notes, rows_at, first_row, last_row, share, settings[SMOOTHING],
-        )  # fmt: skip
-
-    return loss_pass
 
 
 @part

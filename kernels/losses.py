@@ -1,8 +1,9 @@
 """Heads: what each makes of the last layer's outputs, its loss fused with its gradient.
 
-A loss turns the outputs ``z`` of a row into ``share`` times the gradient of its loss, in place, and gives the loss and
-whether the row is predicted right. ``targets`` are those of all rows: a class each for a softmax, else a number for
-each output. Lanes beyond the outputs become 0.
+The losses of some rows turn their outputs ``z`` into deltas in place, ``share`` times the row's weight times the
+gradient of its loss, and note each loss, times its weight, and whether the row is predicted right. ``sources`` says
+which rows of X they are; ``targets`` are those of all rows: a class each for a softmax, else a number for each output.
+Lanes beyond the outputs become 0. A loss of one row does so with its ``share``, and gives both.
 """
 
 import math
@@ -86,14 +87,12 @@ def softmax_losses(
             label, top = targets[source], lane(largest, i)
             row_hit[out + i] = index_of(z, place, n_out, top) == label
             row_loss[out + i] = float(top) - float(z[place + label])
-            if len(row_weights) > 0:
-                weights = set_lane(weights, i, share * weight_of(row_weights, source))
+            weights = set_lane(weights, i, share * weight_of(row_weights, source))
         add_logs(row_loss, out, softmax_of_rows(z, start, pitch, n_out, largest, weights))
         for i in range(lanes):
             source = sources[sources_at + row + i]
             z[start + i * pitch + targets[source]] -= lane(weights, i)
-            if len(row_weights) > 0:
-                row_loss[out + i] *= weight_of(row_weights, source)
+            row_loss[out + i] *= weight_of(row_weights, source)
         row += lanes
     softmax_row_by_row(
         row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, row, last_row,
@@ -103,7 +102,7 @@ def softmax_losses(
 
 @part
 def smoothed_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give the same with a target that has the part ``smoothing`` spread evenly over all classes."""
+    """Give the loss of a softmax whose target has the part ``smoothing`` spread evenly over all classes."""
     lanes, label, largest = lane_count(z), targets[row], largest_of(z, at, n_out)
     total = splat(z, 0.0)
     for o in range(0, n_out, lanes):

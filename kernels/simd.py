@@ -225,12 +225,15 @@ class Memory:
         return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
 
     def everywhere_or_zero(self, at, condition):
-        """Emit the same where the condition holds, else zeros, without a branch."""
+        """Emit the same where the condition holds, else zeros; ``at`` is inside the array in any case.
+
+        The address is chosen, not the number, and of a zero that might change: so nothing makes a branch of it.
+        """
         module, kind = self.builder.module, self.data.type.pointee
         zero = module.globals.get(f"zero.{self.dtype}")
         if zero is None:
             zero = cgutils.add_global_variable(module, kind, f"zero.{self.dtype}")
-            zero.linkage, zero.global_constant, zero.initializer = "internal", False, kind(0.0)
+            zero.linkage, zero.initializer = "internal", kind(0.0)
         number = self.builder.load(self.builder.select(condition, self.address(at), zero))
         return Lanes(self.builder, spread(self.builder, self.vector_type, number))
 

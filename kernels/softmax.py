@@ -6,6 +6,7 @@ those of one row are.
 """
 
 import math
+from operator import add
 
 from llvmlite import ir
 from numba import types
@@ -15,11 +16,6 @@ from .functions import exp, log
 from .jit import part
 from .simd import I32, I64, Lanes, Memory, VectorType, first_mask, fold, maximum, spread, step, where
 from .tile import loop
-
-
-def _sum(a, b):
-    return a + b
-
 
 # What is emitted for one row as for many -----------------------------------------------------------------------------
 
@@ -51,6 +47,7 @@ class _Rows:
         self.builder, self.memory = builder, Memory(context, builder, array_type, array)
         self.at, self.pitch, self.n_out = at, pitch, n_out
         self.count = self.memory.vector_type.count
+        self.low = Lanes(builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
 
     def vector(self, number):
         """Emit a vector with ``number`` in every lane."""
@@ -73,13 +70,11 @@ class _Rows:
 
     def outputs(self, place, inside):
         """Emit the load of a vector, minus infinity where it has no outputs."""
-        low = ir.Constant(self.memory.vector_type, [-math.inf] * self.count)
-        return Lanes(self.builder, self.builder.select(inside, self.memory.vector(place).value, low))
+        return Lanes(self.builder, self.builder.select(inside, self.memory.vector(place).value, self.low.value))
 
     def largest(self, n_rows):
         """Emit the largest outputs of each row in each lane."""
-        low = Lanes(self.builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
-        return self.each([low] * n_rows, lambda i, place, inside, top: maximum(top, self.outputs(place, inside)))
+        return self.each([self.low] * n_rows, lambda i, place, inside, top: maximum(top, self.outputs(place, inside)))
 
     def exponentials(self, tops):
         """Emit ``z = exp(z - top)``; give the sums of each row in each lane."""
@@ -160,7 +155,7 @@ def softmax(typing_context, z, at, n_out, largest, weight):
     def codegen(context, builder, signature, args):
         array, at, n_out, largest, weight = args
         rows = _Rows(context, builder, z, array, at, I64(0), n_out)
-        norm = fold(_sum, *rows.exponentials([rows.vector(largest)]))
+        norm = fold(add, *rows.exponentials([rows.vector(largest)]))
         weight = context.cast(builder, weight, signature.args[4], z.dtype)
         rows.scale([1.0 / rows.vector(norm)], [rows.vector(weight)])
         return norm
@@ -211,7 +206,7 @@ def softmax_of_rows(typing_context, z, at, pitch, n_out, largest, weights):
 
     def codegen(context, builder, signature, args):
         rows, tops, weights = _Rows(context, builder, z, *args[:4]), *(Lanes(builder, v) for v in args[4:])
-        norms = _fold_rows(_sum, rows.exponentials([_everywhere(tops, i) for i in range(rows.count)]))
+        norms = _fold_rows(add, rows.exponentials([_everywhere(tops, i) for i in range(rows.count)]))
         rows.scale(*([_everywhere(v, i) for i in range(rows.count)] for v in (1.0 / norms, weights)))
         return norms.value
 

@@ -1,4 +1,4 @@
-"""The first layer on packed rows: a product with zero is left out, which changes no bit of the sum.
+"""The first layer on packed rows: products with zeros are left out, which changes no bit of the sum.
 
 A packed row is its nonzero numbers, and ``marks``, a bit for each feature, in whole words of 64. ``places`` holds for
 each row where its next number lies: both passes meet the features in order, so it only moves on.
@@ -6,7 +6,7 @@ each row where its next number lies: both passes meet the features in order, so 
 The forward pass takes some words of all rows after the other words of all rows: the weights of so few features stay in
 the first cache, while they would come from the second one for every row anew. The update takes two features at a time,
 where their sums fit the registers, through the rows that have either: neighbours mostly have the same rows, whose
-deltas are read once. ``by_feature`` holds the marks of 64 rows, turned around.
+deltas are read once, and a zero is a small price. ``by_feature`` holds the marks of 64 rows, turned around.
 """
 
 from contextlib import nullcontext
@@ -83,10 +83,8 @@ def forward_slab(
 
             def each_row(row, _):
                 place_at, marks_at = builder.add(places_at, row), builder.add(at, builder.mul(row, stride))
-                place, start = (
-                    builder.add(first, builder.mul(row, each))
-                    for first, each in ((out_at, pitch), (sums_at, sums_pitch))
-                )
+                place = builder.add(out_at, builder.mul(row, pitch))
+                start = builder.add(sums_at, builder.mul(row, sums_pitch))
 
                 def add_word(word, state):
                     first = builder.add(w_at, builder.mul(word, word_pitch))
@@ -134,7 +132,7 @@ def _numbers(builder, x, place, words, i):
 
 
 def feature_products(finish, skip):
-    """Build the intrinsic of the update's products; features that no row has are skipped, or have a product of 0."""
+    """Build the intrinsic of the update's products; those that no row has are skipped, or have a product of 0."""
 
     def codegen(context, builder, signature, args):
         (
@@ -156,9 +154,6 @@ def feature_products(finish, skip):
                 def words_of_rows(word):
                     return [by_feature.number(builder.add(first, builder.mul(word, stride))) for first in firsts]
 
-                def any_of(words, start):
-                    return [reduce(builder.or_, words, start)]
-
                 def add_word(word, sums):
                     words, first_row = words_of_rows(word), builder.mul(word, I64(WORD))
 
@@ -170,11 +165,14 @@ def feature_products(finish, skip):
                         start = builder.add(delta_at, builder.mul(row, pitch))
                         return multiply_add(builder, sums, left, [delta.vector(builder.add(start, j)) for j in across])
 
-                    return _each_mark(builder, any_of(words[1:], words[0])[0], sums, add)
+                    return _each_mark(builder, reduce(builder.or_, words), sums, add)
+
+                def gather(word, some):
+                    return [reduce(builder.or_, words_of_rows(word), *some)]
 
                 there = nullcontext()
                 if skip:
-                    (some,) = loop(builder, n_words, [I64(0)], lambda word, some: any_of(words_of_rows(word), *some))
+                    (some,) = loop(builder, n_words, [I64(0)], gather)
                     there = builder.if_then(builder.icmp_unsigned("!=", some, I64(0)))
                 with there:
                     sums = loop(builder, n_words, [zero] * (width * together), add_word)
@@ -224,21 +222,22 @@ def sparse_forward(fetch):
         The sums lie in ``out`` too, from ``sums_at`` on, where other threads do not look before they are done.
         """
         n_words, fetches = words_of(n_in), True
-        for row in range(first_row, last_row):  # whose outputs another core has read
-            for j in range(column, last_column):
-                prefetch_to_write(out, out_at + row * pitch + j * lane_count(out))
         while column < last_column:
             vectors = row_width(last_column - column)
             j = column * lane_count(out)
             slab = max(FEWEST_WORDS, SLAB_BYTES // (vectors * VECTOR_BYTES * WORD))
             for row in range(first_row, last_row, ROWS):
                 rows = min(ROWS, last_row - row)
+                sums = sums_at + row * sums_pitch + j
                 for i in range(row, row + rows):
                     starts[places_at + i] = starts[i]
+                    for k in range(0, vectors * lane_count(out), lane_count(out)):  # another core has read them
+                        prefetch_to_write(out, out_at + i * pitch + j + k)
                 for word in range(0, n_words, slab):
-                    sums, to, to_pitch, limit = sums_at + row * sums_pitch + j, out_at + row * pitch + j, pitch, floor
                     if word + slab < n_words:
                         to, to_pitch, limit = sums, sums_pitch, -np.inf
+                    else:
+                        to, to_pitch, limit = out_at + row * pitch + j, pitch, floor
                     if fetches:  # little by little
                         for i in range(row + rows * word // n_words, row + rows * min(word + slab, n_words) // n_words):
                             fetch(source, source_starts, orders, next_at + i, n_in)

@@ -14,18 +14,21 @@ from numba.extending import intrinsic
 from .jit import part
 from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
 
-VECTORS = 4 if REGISTERS == 32 else 2
+HEIGHTS = (
+    {4: (6, 4, 2, 1), 2: (12, 8, 4, 2, 1), 1: (16, 8, 4, 2, 1)}
+    if REGISTERS == 32
+    else {2: (6, 4, 2, 1), 1: (8, 4, 2, 1)}
+)
+"""Rows of the tiles of each width in vectors: the sums of the tallest and a row of b fit the registers."""
+
+VECTORS = max(HEIGHTS)
 """Vectors in a row of the widest tile."""
 
-TALLEST = 6
-TALLEST_OF_TWO, TALLEST_OF_ONE = (12, 16) if REGISTERS == 32 else (6, 8)
-"""Rows of the tallest tile, of the widest and of those of two vectors and of one: their sums and a row of b fit the
-registers."""
+TALLEST, TALLEST_OF_TWO, TALLEST_OF_ONE = (HEIGHTS[vectors][0] for vectors in (VECTORS, 2, 1))
+
+SHAPES = [(rows, vectors) for vectors, heights in HEIGHTS.items() for rows in heights]
 
 _LINE_BITS = 512  # of a cache line
-
-HEIGHTS = {1: (1, 2, 4, 8, TALLEST_OF_ONE), 2: (1, 2, 4, 8, TALLEST_OF_TWO), VECTORS: (1, 2, 4, TALLEST)}
-SHAPES = [(rows, vectors) for vectors, heights in HEIGHTS.items() for rows in sorted(set(heights))]
 
 
 @part

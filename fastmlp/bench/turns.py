@@ -23,7 +23,7 @@ from fastmlp.reference import cross_entropy, forward
 
 __all__ = ["Disagreement", "Turns", "check_same", "evaluate", "same_steps", "take_turns", "train"]
 
-LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.05  # another order of the rows alone changes accuracy by 0.033
+LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # another order of the rows alone changes accuracy by 0.018
 PAUSE = 0.3  # seconds before a measurement, in which the threads of the last peer stop spinning
 _CHUNK = 4096  # rows whose loss is computed together
 

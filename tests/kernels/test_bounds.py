@@ -97,10 +97,11 @@ def update_arguments(dtype, lanes):
 
 
 def loss_arguments(dtype, lanes):
-    """Arguments of a loss of 5 rows and a class more than fits into one vector."""
+    """Arguments of a loss of 5 rows and a class more than fit into one vector."""
+    n_rows = lanes + 5
     return {
-        "row_loss": np.zeros(5), "row_hit": np.zeros(5, np.bool_), "z": np.zeros(5 * 2 * lanes, dtype),
-        "pitch": 2 * lanes, "targets": np.full(5, lanes), "n_out": lanes + 1, "rows": (0, 5),
+        "row_loss": np.zeros(n_rows), "row_hit": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
+        "pitch": 2 * lanes, "targets": np.full(n_rows, lanes), "n_out": lanes + 1, "rows": (0, n_rows),
     }  # fmt: skip
 
 
@@ -153,7 +154,7 @@ def test_loss_beyond(dtype, lanes, call, name):
         call.loss(**arguments | {name: arguments[name][:-1].copy()})
     with pytest.raises(IndexError):
         call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
-    numbers = arguments | {"targets": np.zeros(5 * (lanes + 1), dtype)}
+    numbers = arguments | {"targets": np.zeros((lanes + 5) * (lanes + 1), dtype)}
     for head in ("logistic", "identity", "exp"):
         call.loss(**numbers, head=head)
         with pytest.raises(IndexError):
@@ -197,7 +198,7 @@ def guarded(request):
 
 @linux
 def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
-    numbers = loss_arguments(dtype, lanes) | {"targets": np.zeros(5 * (lanes + 1), dtype)}
+    numbers = loss_arguments(dtype, lanes) | {"targets": np.zeros((lanes + 5) * (lanes + 1), dtype)}
     for function, arguments, outputs in (
         (call.forward, forward_arguments(dtype, lanes), ["out"]),
         (call.update, update_arguments(dtype, lanes), ["w"]),
@@ -265,7 +266,7 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
     assert np.all(arrays["w"] == 3)
     for n_out in (1, lanes, lanes + 1, 2 * lanes):
         row = arrays["row"][: -(-n_out // lanes) * lanes] if n_out <= lanes else arrays["row"]
-        losses.softmax(row, 0, n_out, losses.largest_of(row, 0, n_out), 1.0)
+        losses.HEADS["softmax"].numbers(np.zeros(n_out, dtype), 0, row, 0, n_out)
         assert losses.argmax(row, 0, n_out) == 0
 
 

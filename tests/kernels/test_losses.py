@@ -195,13 +195,17 @@ def test_many_rows_at_once_have_the_bits_of_one(rng, dtype, lanes, padded, call,
     n_rows = 2 * lanes + 3
     z, labels = rng.normal(scale=3, size=(n_rows, n_out)).astype(dtype), rng.integers(0, n_out, n_rows)
     weights = rng.random(n_rows if weighted else 0).astype(dtype)
-    together, apart = (Batch(padded, lanes, z, labels) for _ in range(2))
-    loss, hits, gradient = together.run(call, weight=0.3, row_weights=weights)
-    for row in range(n_rows):
-        apart.run(call, rows=(row, row + 1), weight=0.3, row_weights=weights)
-    np.testing.assert_array_equal(loss, apart.row_loss)
-    np.testing.assert_array_equal(hits, apart.row_hit)
-    np.testing.assert_array_equal(gradient, apart.buffer.view[:, :n_out])
+    odd = z.copy()
+    for row, number in enumerate((np.nan, np.inf, -np.inf, 1e30, -1e30)):
+        odd[row], odd[lanes + row, n_out // 2] = number, number
+    for values in (odd, z):
+        together, apart = (Batch(padded, lanes, values, labels) for _ in range(2))
+        loss, hits, gradient = together.run(call, weight=0.3, row_weights=weights)
+        for row in range(n_rows):
+            apart.run(call, rows=(row, row + 1), weight=0.3, row_weights=weights)
+        np.testing.assert_array_equal(loss, apart.row_loss)
+        np.testing.assert_array_equal(hits, apart.row_hit)
+        np.testing.assert_array_equal(gradient, apart.buffer.view[:, :n_out])
     if weighted:
         np.testing.assert_allclose(
             loss, weights * cross_entropy(z, labels), rtol=0, atol=(30 + n_out) * np.finfo(dtype).eps
