@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .functions import exp, exp_of_any, log1p, logistic
-from .jit import part
+from .jit import kernel, part
 from .simd import (
     first_lanes,
     formula,
@@ -52,7 +52,7 @@ def weight_of(row_weights, source):
 def each_row(row_loss_of):
     """Build the losses of some rows, one after the other."""
 
-    @part
+    @kernel
     def losses(
         row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
         share, smoothing,
@@ -69,10 +69,7 @@ def each_row(row_loss_of):
 # Classes -------------------------------------------------------------------------------------------------------------
 
 
-softmax_row_by_row = each_row(softmax_loss)
-
-
-@part
+@kernel
 def softmax_losses(
     row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
     share, smoothing,
@@ -94,10 +91,12 @@ def softmax_losses(
             z[start + i * pitch + targets[source]] -= lane(weights, i)
             row_loss[out + i] *= weight_of(row_weights, source)
         row += lanes
-    softmax_row_by_row(
-        row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, row, last_row,
-        share, smoothing,
-    )  # fmt: skip
+    while row < last_row:
+        source = sources[sources_at + row]
+        weight = weight_of(row_weights, source)
+        loss, hit = softmax_loss(z, at + row * pitch, n_out, targets, source, share * weight, smoothing)
+        row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
+        row += 1
 
 
 @part

@@ -14,17 +14,15 @@ from numba.extending import intrinsic
 from .jit import part
 from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
 
-HEIGHTS = (
-    {4: (6, 4, 2, 1), 2: (12, 8, 4, 2, 1), 1: (16, 8, 4, 2, 1)}
-    if REGISTERS == 32
-    else {2: (6, 4, 2, 1), 1: (8, 4, 2, 1)}
-)
+HEIGHTS = {4: (6, 4, 2, 1), 2: (8, 4, 2, 1), 1: (8, 4, 2, 1)}
+if REGISTERS < 32:
+    HEIGHTS = {2: (6, 4, 2, 1), 1: (8, 4, 2, 1)}
 """Rows of the tiles of each width in vectors: the sums of the tallest and a row of b fit the registers."""
 
 VECTORS = max(HEIGHTS)
 """Vectors in a row of the widest tile."""
 
-TALLEST, TALLEST_OF_TWO, TALLEST_OF_ONE = (HEIGHTS[vectors][0] for vectors in (VECTORS, 2, 1))
+TALLEST, TALLEST_NARROW = HEIGHTS[VECTORS][0], HEIGHTS[1][0]
 
 SHAPES = [(rows, vectors) for vectors, heights in HEIGHTS.items() for rows in heights]
 
@@ -42,11 +40,9 @@ def tile_width(left, widest):
 @part
 def tile_height(left, vectors):
     """Give the height of the next tile of a width where ``left`` rows are left to do."""
-    tallest = TALLEST if vectors == VECTORS else TALLEST_OF_TWO if vectors == 2 else TALLEST_OF_ONE
+    tallest = TALLEST if vectors == VECTORS else TALLEST_NARROW
     if left >= tallest:
         return tallest
-    if left >= 8 and tallest > 8:
-        return 8
     return 4 if left >= 4 else 2 if left >= 2 else 1
 
 
