@@ -59,6 +59,7 @@ def count_phases(kind, layers, batch_size, n_threads, epochs):
         "cycles": [dict(zip(team.PHASES, own, strict=True)) for own in cycles],
         "rows": len(X),
         "nonzero": count_nonzero(X),
+        "pairs": np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2])),
     }
 
 
@@ -70,7 +71,7 @@ def phases(kind, layers, batch_size, n_threads, epochs):
     return json.loads(done.stdout)
 
 
-def work(kind, layers, n_rows, n_nonzero):
+def work(kind, layers, n_rows, n_nonzero, n_pairs):
     """Return the FLOP of each phase of an epoch, and the bytes that it must bring from memory."""
     n_first = n_rows * layers[0] if kind == "dense" else n_nonzero
     first = 2 * n_first * layers[1]
@@ -78,9 +79,9 @@ def work(kind, layers, n_rows, n_nonzero):
     flops = {
         "first forward": first, "forward": others, "backward": others, "first update": first, "update": others,
     }  # fmt: skip
-    marks = n_rows * -(-layers[0] // 64) * WORD
+    marks = n_rows * -(-layers[0] // 128) * WORD
     read = {
-        "packed": ("first forward", n_nonzero * FLOAT + marks),
+        "packed": ("first forward", n_pairs * 2 * FLOAT + marks),
         "dense": ("first forward", n_rows * layers[0] * FLOAT),
         "bytes": ("take", n_rows * layers[0]),
     }
@@ -93,7 +94,7 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
     peak, bandwidth = fma_peak(n_threads=n_threads), read_bandwidth(n_threads)
     found = phases(kind, layers, batch_size, n_threads, epochs)
     peak = max(peak, fma_peak(n_threads=n_threads))
-    flops, n_bytes = work(kind, layers, found["rows"], found["nonzero"])
+    flops, n_bytes = work(kind, layers, found["rows"], found["nonzero"], found["pairs"])
     steps = -(-found["rows"] // batch_size)
     names = [name for name in found["cycles"][0] if name != "outside"]
     cycles = {name: sum(own[name] for own in found["cycles"]) / n_threads for name in names}

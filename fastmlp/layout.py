@@ -51,7 +51,7 @@ class _Interface:
 
 def n_words(n_features: int) -> int:
     """Return how many words the marks of a row take."""
-    return -(-n_features // rows.WORD)
+    return -(-n_features // (rows.PAIR * rows.WORD))
 
 
 class Layout:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels.rows import WORD_BYTES, pack_rows
+from fastmlp.kernels.rows import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.kernels.sparse import WIDTHS
 from fastmlp.layout import as_kernel_input, n_words
@@ -99,26 +99,27 @@ def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
     """Guess from some rows whether leaving out zeros is faster, where a thread's weights have `width` vectors in a row.
 
     Of a few rows it always is: a dense tile of so few has too few sums to keep a core busy. Otherwise the dense
-    products, there and back, take about 0.6 cycles a vector of each feature and 0.25 more; the others, for each number
-    that is not zero, 0.85 cycles a vector of each tile and 1.9 more, but never less than 4.6. A few percent are not
-    worth a copy.
+    products, there and back, take about a cycle a vector of each feature and 0.2 more; the others, for each pair of
+    numbers that are not both zero, 1.6 cycles a vector of each tile and 6.2 more, but never less than 3.1 a vector.
+    A few percent are not worth a copy.
     """
     if len(X) < _FEW_ROWS:
         return True
     some = X[:: max(1, len(X) // _LOOKED_AT)]
-    dense, few = some.size * (0.6 * width + 0.25), 0.0
+    n_pairs = np.count_nonzero(np.logical_or.reduceat(some != 0, range(0, some.shape[1], PAIR), axis=1))
+    dense, few = some.size * (width + 0.2), 0.0
     while width:
         tile = max(one for one in WIDTHS if one <= width)
-        few += np.count_nonzero(some) * max(4.6, 0.85 * tile + 1.9)
+        few += n_pairs * max(1.6 * tile + 6.2, 3.1 * tile)
         width -= tile
-    return few < 0.9 * dense
+    return few < 0.95 * dense
 
 
 def _packed(rows: Rows, n_threads: int) -> Rows | None:
     """Copy all rows without their zeros; return None if there are numbers that are not finite."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
     vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
-    most = n_words(n_features) + -(-n_features * x.itemsize // WORD_BYTES)  # words that a row can take
+    most = n_words(n_features) + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take
     first_rows = [n_rows * rank // n_threads for rank in range(n_threads + 1)]
     words = np.empty(n_rows * most + n_threads * vector, np.uint64)  # what is not written to takes no memory
     starts = np.zeros(n_rows + 1, np.int64)

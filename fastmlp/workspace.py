@@ -85,7 +85,8 @@ class Workspace:
         staged = at  # where rows are brought, apart for each thread
         words = n_words(layout.layers[0])
         in_line = LINE // np.dtype(layout.dtype).itemsize
-        row_pitch = (words * rows.WORD // in_line | 1) * in_line  # odd lines: rows share no set of the cache
+        lines = words * rows.PAIR * rows.WORD // in_line
+        row_pitch = (lines | 1) * in_line  # odd lines: rows share no set of the cache
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
@@ -192,7 +193,7 @@ class Workspace:
                 pitch = first[tables.END_COLUMN] * self._lanes - column
                 first[tables.OWN] = at - column
                 first[tables.OWN_PITCH] = pitch
-                first[tables.SLOT] = pitch * first[tables.N_IN] + _FAR
+                first[tables.SLOT] = pitch * (first[tables.N_IN] + 1) + _FAR  # zeros follow the last of odd features
                 at += first[tables.SLOT] * (1 + slots)
                 if len(plan) > 1:
                     first[tables.D], first[tables.D_PITCH] = at - column, pitch

@@ -19,7 +19,7 @@ from .csr import csr_gradient, empty_chains, link_features
 from .dense import sum_up_bias, sum_up_gradient
 from .jit import kernel, part
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, descent, limited
-from .rows import WORD, words_of
+from .rows import PAIR, WORD, groups_of, words_of
 from .simd import Lanes, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
 from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
 from .tile import loop
@@ -71,8 +71,8 @@ def packed_gradient(
     """Sum up the gradient of a block from packed rows; blocks of some columns come one after the other."""
     j = column * lane_count(g)
     sum_up_features(
-        vectors, g, g_at + first_in * g_pitch + j, g_pitch, x, starts, places_at, links, first_in,
-        words_of(n_in) * WORD, words_of(n_rows), last_in - first_in, delta, delta_at + j, pitch, keep,
+        vectors, g, g_at + first_in * g_pitch + j, g_pitch, x, starts, places_at, links, first_in // PAIR,
+        words_of(n_in) * WORD, groups_of(n_rows), last_in - first_in, delta, delta_at + j, pitch, keep,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .jit import kernel, part
 from .random import kept, kept_bits, noisy, random_word, row_key
-from .rows import ONE, WORD, WORD_BYTES, ZERO, compress, count_bits, extract_bits, pack_row, words_of
+from .rows import PAIR, WORD, WORD_BYTES, ZERO, both_of, count_bits, extract_bits, keep_lanes, pack_row, words_of
 from .simd import formula, lane_count, load, load_part, store
 
 NOISE_LAYER = 1_000_000
@@ -73,28 +73,22 @@ def drop_packed(
     notes, marks, work, x, starts, index, taken, features, orders, at, rows, n_in, ends_at,
     seed, epoch, noise, threshold, factor,
 ):  # fmt: skip
-    """Bring packed rows without the numbers that are dropped."""
+    """Bring packed rows with zeros for the numbers that are dropped."""
     n_words, per_word, lanes = words_of(n_in), WORD_BYTES // x.itemsize, lane_count(x)
-    first = (ONE << np.uint64(lanes)) - ONE  # lanes of a vector
     for row in range(rows):
         first_word, out = starts[orders[at + row]], notes[row]
         key, place = row_key(seed, epoch, orders[at + row], 0), (first_word + n_words) * per_word
         for word in range(n_words):
-            bits = index[first_word + word]
-            if bits != ZERO:
-                left = bits & kept_bits(key, word * WORD, threshold)
-                marks[row * n_words + word] = left
-                keep, end = extract_bits(left, bits), place + count_bits(bits)
-                for some in range(place, end, lanes):
-                    few = keep & first
-                    compress(work, out, x, some, few)
-                    out += count_bits(few)
-                    keep >>= np.uint64(lanes)
-                place = end
-            else:
-                marks[row * n_words + word] = ZERO
-        for k in range(notes[row], out, lanes):
-            store(work, k, times(load(work, k), factor))
+            pairs = marks[row * n_words + word] = index[first_word + word]
+            for k in range(word * PAIR * WORD, (word + 1) * PAIR * WORD, WORD):
+                bits = both_of(pairs)
+                if bits != ZERO:
+                    keep = extract_bits(kept_bits(key, k, threshold), bits)
+                    for i in range(0, count_bits(bits), lanes):
+                        keep_lanes(work, out + i, x, place + i, keep >> np.uint64(i), factor)
+                    out += count_bits(bits)
+                    place += count_bits(bits)
+                pairs >>= np.uint64(WORD // PAIR)
 
 
 @kernel

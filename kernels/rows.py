@@ -2,8 +2,8 @@
 
 Rows that are kept small, as bytes or without their zeros, are a quarter of the memory to read: at the speed of the
 sums, that is what an epoch would wait for. Each way notes in ``notes[:rows]`` where the rows start that the products
-read. A packed row is its nonzero numbers alone, one after the other; which features they are of is marked in
-``marks[:rows * n_words]``, a bit a feature.
+read. A packed row is its pairs of neighbouring numbers, one after the other, without those of two zeros; which pairs
+they are is marked in ``marks[:rows * n_words]``, a bit a pair of features.
 """
 
 import numpy as np
@@ -15,12 +15,18 @@ from numba.extending import intrinsic
 from .jit import entry, part
 from .simd import AVX2, AVX512, BMI2, I64, Lanes, Memory, lane_count, prefetch, spread
 
+PAIR = 2
+"""Features of a mark. Where their number is odd, the last pair has a zero behind it."""
+
 WORD = 64
-"""Features, or rows, in a word of marks."""
+"""Marks in a word: of pairs of features, or of rows."""
 
 LINE_BYTES, WORD_BYTES = 64, 8
 
 ZERO, ONE = np.uint64(0), np.uint64(1)
+
+FIRSTS = np.uint64(0x5555555555555555)
+"""The first bit of each two."""
 
 
 # One vector ----------------------------------------------------------------------------------------------------------
@@ -113,6 +119,22 @@ def _compressed(builder, vector, bits):
 
 
 @intrinsic
+def keep_lanes(typing_context, out, out_at, x, at, bits, factor):
+    """Write ``factor * x[at:]`` of a vector to ``out[out_at:]``, zeros where the bits are not set."""
+
+    def codegen(context, builder, signature, args):
+        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
+        vector = x_memory.vector(args[3])
+        factor = spread(builder, vector.value.type, context.cast(builder, args[5], signature.args[5], x.dtype))
+        mask = _bits_to_lanes(builder, args[4], vector.value.type.count)
+        product = builder.fmul(vector.value, factor)
+        out_memory.put(args[1], Lanes(builder, builder.select(mask, product, vector.of(0.0).value)))
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, x, types.int64, types.uint64, factor), codegen
+
+
+@intrinsic
 def widen(typing_context, out, out_at, x, at, scale):
     """Write ``scale * x[at:]`` of a vector of bytes to ``out[out_at:]``."""
 
@@ -180,13 +202,28 @@ def _extract_one_by_one(bits, mask):
 extract_bits = _extract if BMI2 else _extract_one_by_one
 
 
+@part
+def both_of(bits):
+    """Give each of the lowest 32 bits twice (Warren, Hacker's Delight, 7-2)."""
+    bits &= (ONE << np.uint64(32)) - ONE
+    for shift in (16, 8, 4, 2, 1):
+        bits = (bits | bits << np.uint64(shift)) & (~ZERO // ((ONE << np.uint64(shift)) + ONE))
+    return bits | bits << ONE
+
+
 # The rows of a batch -------------------------------------------------------------------------------------------------
 
 
 @part
 def words_of(n_in):
     """Give how many words the marks of a row take."""
-    return (n_in + WORD - 1) // WORD
+    return (n_in + PAIR * WORD - 1) // (PAIR * WORD)
+
+
+@part
+def groups_of(n_rows):
+    """Give how many words one mark of each row takes."""
+    return (n_rows + WORD - 1) // WORD
 
 
 @part
@@ -294,29 +331,34 @@ def fetch_nothing(x, starts, orders, at, n_in):
 
 @part
 def pack_row(packed, at, marks, marks_at, x, x_at, n_in):
-    """Write the nonzero numbers of a row to ``packed[at:]`` and mark their features; give where they end.
+    """Write the pairs of a row that are not zero to ``packed[at:]`` and mark them; give where they end.
 
-    Up to a vector beyond their end is written to, but never beyond as many numbers as there are features.
+    Up to a vector beyond their end is written to, but never beyond as many numbers as there are in all pairs.
     """
     lanes = lane_count(x)
     for word in range(words_of(n_in)):
-        k, end = word * WORD, min((word + 1) * WORD, n_in)
-        bits, place = ZERO, ZERO
-        while k + lanes <= end:
-            some = nonzero_lanes(x, x_at + k)
-            compress(packed, at, x, x_at + k, some)
-            at += count_bits(some)
-            bits |= some << place
-            place += np.uint64(lanes)
-            k += lanes
-        while k < end:
-            if x[x_at + k] != 0.0:
-                packed[at] = x[x_at + k]
-                at += 1
-                bits |= ONE << place
-            place += ONE
-            k += 1
-        marks[marks_at + word] = bits
+        marks[marks_at + word] = ZERO
+        for half in range(PAIR):
+            k = (word * PAIR + half) * WORD
+            end = min(k + WORD, n_in)
+            firsts, place = ZERO, ZERO
+            while k + lanes <= end:
+                some = nonzero_lanes(x, x_at + k)
+                some = (some | some >> ONE) & FIRSTS
+                compress(packed, at, x, x_at + k, some | some << ONE)
+                at += PAIR * count_bits(some)
+                firsts |= some << place
+                place += np.uint64(lanes)
+                k += lanes
+            while k < end:
+                first, second = x[x_at + k], x[x_at + k + 1] if k + 1 < end else 0.0
+                if first != 0.0 or second != 0.0:
+                    packed[at], packed[at + 1] = first, second
+                    at += PAIR
+                    firsts |= ONE << place
+                place += np.uint64(PAIR)
+                k += PAIR
+            marks[marks_at + word] |= extract_bits(firsts, FIRSTS) << np.uint64(half * WORD // PAIR)
     return at
 
 
@@ -342,7 +384,7 @@ def look_at_packed(bad_row, x, work, notes, marks, starts, first, rows, n_in):
     for row in range(rows if len(starts) == 0 else 0):
         left = 0
         for word in range(row * n_words, (row + 1) * n_words):
-            left += count_bits(marks[word])
+            left += PAIR * count_bits(marks[word])
         for at in range(notes[row], notes[row] + left, lanes):
             some = bad_lanes(work, at)
             bad |= some if left >= lanes else some & ((ONE << np.uint64(left)) - ONE)

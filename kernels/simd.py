@@ -224,19 +224,6 @@ class Memory:
         """Emit the load of one element into every lane of a vector."""
         return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
 
-    def everywhere_or_zero(self, at, condition):
-        """Emit the same where the condition holds, else zeros; ``at`` is inside the array in any case.
-
-        The address is chosen, not the number, and of a zero that might change: so nothing makes a branch of it.
-        """
-        module, kind = self.builder.module, self.data.type.pointee
-        zero = module.globals.get(f"zero.{self.dtype}")
-        if zero is None:
-            zero = cgutils.add_global_variable(module, kind, f"zero.{self.dtype}")
-            zero.linkage, zero.initializer = "internal", kind(0.0)
-        number = self.builder.load(self.builder.select(condition, self.address(at), zero))
-        return Lanes(self.builder, spread(self.builder, self.vector_type, number))
-
     def vector(self, at):
         """Emit the load of one vector."""
         return Lanes(self.builder, self.builder.load(self._vector_address(at), align=self.align))

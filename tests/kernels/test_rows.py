@@ -11,13 +11,24 @@ NONE = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 N_FEATURES = (1, 3, 8, 15, 16, 17, 31, 63, 64, 65, 128, 130, 784)
 
 
+def pairs_of(x):
+    """Return the pairs of neighbours (n, pairs, 2) in x (n, features); a zero follows the last of odd features."""
+    return np.pad(x, ((0, 0), (0, x.shape[1] % 2))).reshape(len(x), -1, rows.PAIR)
+
+
+def numbers_of(row):
+    """Return the numbers of a packed row."""
+    pairs = pairs_of(row[None])[0]
+    return pairs[pairs.any(axis=1)].reshape(-1)
+
+
 class Place:
     """Where the rows of a batch are brought, from a shuffled order of a larger x."""
 
     def __init__(self, rng, dtype, n_in, n_rows=5):
         self.n_in, self.n_rows, self.words = n_in, n_rows, n_words(n_in)
         self.order = rng.permutation(n_rows + 4)[:n_rows]
-        self.pitch = self.words * rows.WORD + 3
+        self.pitch = self.words * rows.PAIR * rows.WORD + 3
         self.work = np.full(2 + n_rows * self.pitch, SENTINEL, dtype)
         self.notes = 2 + np.arange(n_rows) * self.pitch
         self.marks = np.full(n_rows * self.words, 7, np.uint64)
@@ -33,19 +44,20 @@ class Place:
     def assert_nothing_else_changed(self):
         inside = np.zeros(self.work.size, bool)
         for at in self.notes:
-            inside[at : at + self.words * rows.WORD] = True
+            inside[at : at + self.words * rows.PAIR * rows.WORD] = True
         assert np.all(self.work[~inside] == SENTINEL)
 
     def assert_marks(self, expected):
         got = np.unpackbits(self.marks.view(np.uint8).reshape(self.n_rows, -1), axis=1, bitorder="little")
-        np.testing.assert_array_equal(got[:, : self.n_in], expected[self.order] != 0)
-        assert not got[:, self.n_in :].any()
+        expected = pairs_of(expected[self.order]).any(axis=2)
+        np.testing.assert_array_equal(got[:, : expected.shape[1]], expected)
+        assert not got[:, expected.shape[1] :].any()
 
     def assert_packed(self, x):
         """Each row is packed where its place is."""
         self.assert_marks(x)
         for row, at in zip(self.order, self.notes, strict=True):
-            numbers = x[row][x[row] != 0]
+            numbers = numbers_of(x[row])
             np.testing.assert_array_equal(self.work[at : at + len(numbers)], numbers)
         self.assert_nothing_else_changed()
 
@@ -76,14 +88,14 @@ def holes(rng, n_in, dtype, part):
 def test_packed_rows_hold_what_is_not_zero(rng, dtype, n_in, part):
     x = holes(rng, n_in, dtype, part)
     per_word, words = 8 // dtype.itemsize, n_words(n_in)
-    most = words + -(-n_in // per_word)
+    most = words + -(-n_in // 2) * 2 // per_word
     room = 4 * most + simd.VECTOR_BYTES // 8  # of the first rows: whole vectors are written
     index = np.full(room + 5 * most + 16, 7, np.uint64)
     packed = index.view(dtype)
     starts, bad = np.zeros(10, np.int64), np.full(1, -1)
     for first, last, start in ((4, 9, room), (0, 4, 0)):
         rows.pack_rows(packed, index, starts[1:], bad, x.reshape(-1), n_in, start, first, last)
-    lengths = words + -(-np.count_nonzero(x, axis=1) // per_word)
+    lengths = words + np.array([numbers_of(row).size for row in x]) // per_word
     np.testing.assert_array_equal(starts[1:4] - starts[:3], lengths[:3])
     starts[4] = room
     np.testing.assert_array_equal(np.diff(starts)[4:], lengths[4:])
@@ -92,8 +104,8 @@ def test_packed_rows_hold_what_is_not_zero(rng, dtype, n_in, part):
     place.bring(rows.read_packed, packed, starts, index)
     place.assert_marks(x)
     for row, at in zip(place.order, place.notes, strict=True):
-        numbers = packed[at:][: np.count_nonzero(x[row])]
-        np.testing.assert_array_equal(numbers, x[row][x[row] != 0])
+        numbers = numbers_of(x[row])
+        np.testing.assert_array_equal(packed[at:][: numbers.size], numbers)
     assert np.all(place.work == SENTINEL)
     assert np.all(index[room + 5 * most + simd.VECTOR_BYTES // 8 :] == 7)
 

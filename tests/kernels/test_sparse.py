@@ -41,9 +41,9 @@ class Batch:
         self.places[:n_rows] = 3 + np.arange(n_rows) * (n_in + lanes)
         for row, start in enumerate(self.starts):
             rows.pack_row(self.packed, self.places[row], self.marks, row * self.words, self.x, start, n_in)
-        self.w, self.b, self.delta = (aligned_zeros(n * self.pitch, dtype) for n in (n_in, 1, n_rows))
-        for flat in (self.w, self.b, self.delta):
-            flat.reshape(-1, self.pitch)[:, :n_out] = rng.standard_normal((flat.size // self.pitch, n_out))
+        self.w, self.b, self.delta = (aligned_zeros(n * self.pitch, dtype) for n in (n_in + n_in % 2, 1, n_rows))
+        for flat, n in ((self.w, n_in), (self.b, 1), (self.delta, n_rows)):
+            flat.reshape(-1, self.pitch)[:n, :n_out] = rng.standard_normal((n, n_out))
         self.zeros = aligned_zeros(8 * lanes, dtype)
 
     @property
@@ -65,32 +65,34 @@ def bits(array):
     return array.view(np.uint8)
 
 
-def unpacked(words, n_features):
-    """Marks as a matrix of 0 and 1."""
-    return np.unpackbits(bits(words).reshape(-1, n_words(n_features) * 8), axis=1, bitorder="little")
+def pairs_of(x):
+    """Which pairs of features (n, pairs) are not zero."""
+    return np.logical_or.reduceat(x != 0, range(0, x.shape[1], rows.PAIR), axis=1)
 
 
 def test_marks_say_what_is_not_zero(batch):
-    marks = unpacked(batch.marks, batch.n_in)
-    np.testing.assert_array_equal(marks[:, : batch.n_in], batch.rows[batch.order] != 0)
-    assert not marks[:, batch.n_in :].any()
+    marks = np.unpackbits(bits(batch.marks).reshape(batch.n_rows, -1), axis=1, bitorder="little")
+    expected = pairs_of(batch.rows[batch.order])
+    np.testing.assert_array_equal(marks[:, : expected.shape[1]], expected)
+    assert not marks[:, expected.shape[1] :].any()
 
 
 def turned(batch):
     groups = -(-batch.n_rows // rows.WORD)
-    by_feature = np.full(groups * batch.words * rows.WORD, 7, np.uint64)
-    sparse.turn_marks(by_feature, batch.marks, batch.n_rows, batch.n_in)
-    return by_feature, groups
+    by_pair = np.full(groups * batch.words * rows.WORD, 7, np.uint64)
+    sparse.turn_marks(by_pair, batch.marks, batch.n_rows, batch.n_in)
+    return by_pair, groups
 
 
 def test_marks_are_turned_around(batch):
-    by_feature, groups = turned(batch)
-    marks = np.unpackbits(bits(by_feature).reshape(groups, -1, 8), axis=2, bitorder="little")
+    by_pair, groups = turned(batch)
+    marks = np.unpackbits(bits(by_pair).reshape(groups, -1, 8), axis=2, bitorder="little")
     for group in range(groups):
         order = batch.order[group * rows.WORD : (group + 1) * rows.WORD]
-        np.testing.assert_array_equal(marks[group, : batch.n_in, : len(order)], (batch.rows[order] != 0).T)
+        expected = pairs_of(batch.rows[order]).T
+        np.testing.assert_array_equal(marks[group, : len(expected), : len(order)], expected)
         assert not marks[group, :, len(order) :].any()
-        assert not marks[group, batch.n_in :].any()
+        assert not marks[group, len(expected) :].any()
 
 
 @pytest.mark.parametrize("floor", [0.0, -np.inf])
@@ -121,16 +123,16 @@ def test_forward_of_a_part_leaves_the_rest(batch):
 
 
 def test_update_has_the_bits_of_the_dense_product(batch):
-    by_feature = np.zeros(-(-batch.n_rows // rows.WORD) * batch.words * rows.WORD, np.uint64)
+    by_pair = np.zeros(-(-batch.n_rows // rows.WORD) * batch.words * rows.WORD, np.uint64)
     expected, w = batch.w.copy(), batch.w.copy()
     dense.update(
         expected, 0, batch.pitch, batch.x, batch.starts, 0, batch.delta, 0, batch.zeros, batch.n_rows, batch.pitch,
         0, batch.n_in, 0, batch.width, -0.1,
     )  # fmt: skip
-    middle = batch.n_in // 2
+    middle = batch.n_in // 4 * 2
     for first, last in ((0, middle), (middle, batch.n_in)):
         sparse.sparse_update(
-            w, 0, batch.pitch, *batch.rows_in, by_feature, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
+            w, 0, batch.pitch, *batch.rows_in, by_pair, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
             first, last, 0, batch.width, -0.1,
         )  # fmt: skip
     np.testing.assert_array_equal(bits(w), bits(expected))
