@@ -39,9 +39,12 @@ def _decayed(gradient: Floats, parameter: Floats, weight_decay: float) -> Floats
     return gradient + weight_decay * parameter if weight_decay else gradient
 
 
-def _table(*columns: Doubles | float) -> Doubles:
+def _table(first: Doubles, *others: Doubles | float) -> Doubles:
     """Return columns (k,) as an array (k, m); a single number is the same in all rows."""
-    return np.stack(np.broadcast_arrays(*columns), axis=1)
+    table = np.empty((len(first), 1 + len(others)))
+    for column, numbers in zip(table.T, (first, *others), strict=True):
+        column[:] = numbers
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)
