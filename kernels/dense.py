@@ -65,7 +65,8 @@ forward_and_fetch = _product(fetching_tile)
 @part
 def rows_to_fetch(n_rows, n_columns, most):
     """Give how many rows each tile of a product fetches so that all fetch as many as it has: a power of two."""
-    n_tiles = max(1, n_columns // VECTORS) * max(1, n_rows // tile_height(n_rows, tile_width(n_columns, VECTORS)))
+    across = n_columns // VECTORS + (n_columns % VECTORS + 1) // 2  # tiles of four vectors, two and one
+    n_tiles = across * max(1, n_rows // tile_height(n_rows, tile_width(n_columns, VECTORS)))
     rows = 1
     while rows * n_tiles < n_rows and 2 * rows <= min(most, _MOST_FETCHED):
         rows *= 2

@@ -310,6 +310,7 @@ def fetch_packed(x, starts, orders, at, n_in):
         end = min(starts[orders[at] + 1], start + words_of(n_in) + n_in // per_word + 1)  # a gap may follow
         for i in range(start, end, LINE_BYTES // WORD_BYTES):
             prefetch(x, i * per_word)
+        prefetch(x, end * per_word - 1)
         prefetch(starts, orders[min(at + 8, len(orders) - 1)])
 
 
