@@ -49,7 +49,7 @@ class Batch:
         self.narrow_delta[:] = rng.standard_normal(self.narrow_delta.size) / 100
         self.narrow_starts, self.wide_starts = np.arange(N_ROWS) * self.narrow, np.arange(N_ROWS) * self.pitch
         self.marks = np.zeros(N_ROWS * self.words, np.uint64)
-        self.by_feature = np.zeros(-(-N_ROWS // rows.WORD) * rows.WORD * self.words, np.uint64)
+        self.by_pair = np.zeros(-(-N_ROWS // rows.WORD) * rows.WORD * self.words, np.uint64)
         room = N_IN + lanes
         self.packed, self.places = np.zeros(N_ROWS * room, np.float32), np.zeros(2 * N_ROWS, np.int64)
         self.places[:N_ROWS] = np.arange(N_ROWS) * room
@@ -86,10 +86,10 @@ def _repeat_packed_forward(n, out, x, places, marks, w, b, pitch, width, none):
 
 
 @kernel
-def _repeat_packed_update(n, w, x, places, marks, by_feature, delta, pitch, width):
+def _repeat_packed_update(n, w, x, places, marks, by_pair, delta, pitch, width):
     for _ in range(n):
         sparse.sparse_update(
-            w, 0, pitch, x, places, N_ROWS, marks, by_feature, N_ROWS, N_IN, delta, 0, pitch, 0, N_IN, 0, width, -1e-6
+            w, 0, pitch, x, places, N_ROWS, marks, by_pair, N_ROWS, N_IN, delta, 0, pitch, 0, 0, N_IN, 0, width, -1e-6
         )
 
 
@@ -138,7 +138,7 @@ def calls():
             lambda n: _repeat_packed_forward(n, b.out, b.packed, b.places, b.marks, b.w, b.b, *shape, b.none), few,
         ),
         "packed update": (
-            lambda n: _repeat_packed_update(n, b.w, b.packed, b.places, b.marks, b.by_feature, b.delta, *shape), few,
+            lambda n: _repeat_packed_update(n, b.w, b.packed, b.places, b.marks, b.by_pair, b.delta, *shape), few,
         ),
         "csr forward": (
             lambda n: _repeat_csr_forward(n, b.out, b.numbers, b.begins, b.indices, b.w, b.b, *shape), few,

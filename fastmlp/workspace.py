@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import csr, descent, rows, tables, team, tile
+from fastmlp.kernels import csr, descent, rows, simd, sparse, tables, team, tile
 from fastmlp.kernels.activations import CODES, SLOPED
 from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
@@ -90,6 +90,8 @@ class Workspace:
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
+        if kind in MARKED and chunk > sparse.GROUPS * rows.WORD:
+            at = self._give_parts(at)
         if kind not in CSR and not accumulate:
             at = self._give_own_weights(at, slots or 0)
         sums = 0
@@ -215,6 +217,15 @@ class Workspace:
             if not whole:
                 at += descent.BLOCK_ROWS * descent.BLOCK_VECTORS * self._lanes
         return int(at)
+
+    def _give_parts(self, at: int) -> int:
+        """Note places for the sums of some features that wait for more rows; return the end of them."""
+        block = descent.BLOCK_ROWS * descent.BLOCK_VECTORS * simd.VECTOR_BYTES
+        for plan in self.plans:
+            at += _FAR
+            plan[0, tables.PARTS] = at
+            at += max(sparse.SUMS_BYTES, block) // simd.VECTOR_BYTES * self._lanes
+        return at
 
     def _give_sums(self) -> int:
         """Note places for the sums of squares; return how many there are, with what fills the last vector."""

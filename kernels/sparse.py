@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .rows import ONE, PAIR, WORD, ZERO, count_bits, groups_of, words_of
-from .simd import I32, I64, REGISTERS, Lanes, Memory, lane_count, maximum, prefetch_to_write, spread
+from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, prefetch_to_write, spread
 from .tile import loop, loop_while, multiply_add, switch
 
 WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)
@@ -29,6 +29,10 @@ WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)
 
 ROWS = 64
 """Rows that the forward pass takes through the words together: their sums stay in the first cache, or nearly."""
+
+GROUPS, SUMS_BYTES = 2, 16384
+"""Groups of 64 rows that the update takes through some features together, for their deltas to stay in the first cache;
+of that many features whose sums wait for the next rows."""
 
 
 @part
@@ -119,10 +123,11 @@ def feature_products(finish, skip):
 
     def codegen(context, builder, signature, args):
         (
-            vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_groups, n_features, _, delta_at, pitch, number,
+            vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_groups, n_features, _, delta_at, pitch,
+            parts_at, begins, ends, number,
         ) = args  # fmt: skip
         w, x, places, by_pair, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12))
-        number = context.cast(builder, number, signature.args[15], w.dtype)
+        number = context.cast(builder, number, signature.args[18], w.dtype)
         number = Lanes(builder, spread(builder, w.vector_type, number))
         last_pair = builder.ashr(builder.sub(n_features, I64(1)), I64(1))
         last_group = builder.sub(n_groups, I64(1))
@@ -133,6 +138,23 @@ def feature_products(finish, skip):
         def emit(width):
             across = [I64(j * w.vector_type.count) for j in range(width)]
             zero = ir.Constant(w.vector_type, [0.0] * w.vector_type.count)
+
+            def places_of_parts(pair):
+                start = builder.add(parts_at, builder.mul(pair, I64(PAIR * width * w.vector_type.count)))
+                return [builder.add(start, I64(i * w.vector_type.count)) for i in range(PAIR * width)]
+
+            def parts_before(pair):
+                with builder.if_else(begins) as (at_first, later):
+                    with at_first:
+                        before = builder.block
+                    with later:
+                        sums = [delta.vector(place).value for place in places_of_parts(pair)]
+                        after = builder.block
+                phis = [builder.phi(w.vector_type) for _ in sums]
+                for phi, total in zip(phis, sums, strict=True):
+                    phi.add_incoming(zero, before)
+                    phi.add_incoming(total, after)
+                return phis
 
             def update(pair, state):
                 def add_word(group, state):
@@ -154,9 +176,13 @@ def feature_products(finish, skip):
                     return [following, builder.or_(some, word), *_each_mark(builder, word, sums, add)]
 
                 next_pair = builder.select(builder.icmp_signed("<", pair, last_pair), builder.add(pair, I64(1)), pair)
-                state = [*state, I64(0), *[zero] * (width * PAIR)]
+                state = [*state, I64(0), *parts_before(pair)]
                 following, some, *sums = loop(builder, n_groups, state, add_word)
-                with builder.if_then(builder.icmp_unsigned("!=", some, I64(0))) if skip else nullcontext():
+                with builder.if_then(builder.not_(ends)):
+                    for place, total in zip(places_of_parts(pair), sums, strict=True):
+                        delta.put(place, Lanes(builder, total))
+                there = builder.or_(builder.not_(begins), builder.icmp_unsigned("!=", some, I64(0)))
+                with builder.if_then(builder.and_(ends, there) if skip else ends):
                     for i in range(PAIR):
                         k = builder.add(builder.mul(pair, I64(PAIR)), I64(i))
                         with builder.if_then(builder.icmp_signed("<", k, n_features)) if i else nullcontext():
@@ -174,13 +200,28 @@ def feature_products(finish, skip):
     i64 = types.int64
 
     @intrinsic
-    def update_features(
+    def go_through(
         typing_context, vectors, w, w_at, w_pitch, x, places, places_at, by_pair, at, stride, n_groups, n_features,
-        delta, delta_at, pitch, number,
+        delta, delta_at, pitch, parts_at, begins, ends, number,
+    ):  # fmt: skip
+        """Add some rows to the sums, which begin with 0 or are in ``delta`` too, as they are in the end."""
+        yes = types.boolean
+        kinds = i64, w, i64, i64, x, places, i64, by_pair, i64, i64, i64, i64, delta, i64, i64, i64, yes, yes, number
+        return types.void(*kinds), codegen
+
+    @part
+    def update_features(
+        vectors, w, w_at, w_pitch, x, places, places_at, by_pair, at, stride, n_groups, n_features,
+        delta, delta_at, pitch, parts_at, number,
     ):  # fmt: skip
         """Compute ``w[k] = finish(x[:, k] @ delta, w[k], number)`` of some features, for some columns."""
-        kinds = i64, w, i64, i64, x, places, i64, by_pair, i64, i64, i64, i64, delta, i64, i64, number
-        return types.void(*kinds), codegen
+        for group in range(0, n_groups, GROUPS):
+            row = group * WORD
+            go_through(
+                vectors, w, w_at, w_pitch, x, places, places_at + row, by_pair, at + group * stride, stride,
+                min(GROUPS, n_groups - group), n_features, delta, delta_at + row * pitch, pitch, parts_at,
+                group == 0, group + GROUPS >= n_groups, number,
+            )  # fmt: skip
 
     return update_features
 
@@ -232,20 +273,25 @@ def sparse_forward(fetch):
 
 @kernel
 def sparse_update(
-    w, w_at, w_pitch, x, starts, places_at, marks, by_pair, n_rows, n_in, delta, delta_at, pitch, first_in, last_in,
-    column, last_column, rate,
+    w, w_at, w_pitch, x, starts, places_at, marks, by_pair, n_rows, n_in, delta, delta_at, pitch, parts_at,
+    first_in, last_in, column, last_column, rate,
 ):  # fmt: skip
-    """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient."""
+    """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient.
+
+    Sums that wait for more rows are in ``delta`` too, from ``parts_at`` on.
+    """
     n_groups, stride = groups_of(n_rows), words_of(n_in) * WORD
     turn_marks(by_pair, marks, n_rows, n_in)
     while column < last_column:
         vectors = row_width(last_column - column)
         j = column * lane_count(w)
         find_places(starts, places_at, marks, n_rows, n_in, first_in)
-        update_features(
-            vectors, w, w_at + first_in * w_pitch + j, w_pitch, x, starts, places_at, by_pair, first_in // PAIR, stride,
-            n_groups, last_in - first_in, delta, delta_at + j, pitch, rate,
-        )  # fmt: skip
+        block = n_in if n_groups <= GROUPS else SUMS_BYTES // (vectors * VECTOR_BYTES * PAIR) * PAIR
+        for k in range(first_in, last_in, block):
+            update_features(
+                vectors, w, w_at + k * w_pitch + j, w_pitch, x, starts, places_at, by_pair, k // PAIR, stride,
+                n_groups, min(block, last_in - k), delta, delta_at + j, pitch, parts_at, rate,
+            )  # fmt: skip
         column += vectors
 
 

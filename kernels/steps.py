@@ -22,6 +22,7 @@ from .tables import (
     IN,
     N_IN,
     OWN_PITCH,
+    PARTS,
     PITCH,
     SLOT,
     SUMS,
@@ -103,9 +104,9 @@ def step_of(optimizer, kind, in_place):
             slots, first_slot, slot = work, w + plan[0, SLOT], plan[0, SLOT]
         first_learn(
             weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], rows_in, notes, 0,
-            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], rows, plan[0, N_IN],
-            plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS], coefficients,
-            step, keep, ends,
+            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], plan[0, PARTS], rows,
+            plan[0, N_IN], plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS],
+            coefficients, step, keep, ends,
         )  # fmt: skip
         lap(notes, FIRST_UPDATE)
         for layer in range(n_layers):
@@ -115,7 +116,7 @@ def step_of(optimizer, kind, in_place):
             if layer > 0:
                 learn(
                     params, w_at, plan[layer, PITCH], memory, w_at, len(params), work, g, g_pitch, work, notes,
-                    layer * chunk, 0, index, marks, links, d, d_pitch, rows, n_in, i, end, column, end_column, sums,
+                    layer * chunk, 0, index, marks, links, d, d_pitch, 0, rows, n_in, i, end, column, end_column, sums,
                     sums_at, coefficients, step, keep, ends,
                 )  # fmt: skip
             if end == n_in:

@@ -207,7 +207,7 @@ def often(monkeypatch):
 def test_callbacks(often):
     recorder = Recorder()
     X, y = data(20_000, 50)
-    net = MLP([50, 60, 3], n_threads=1)
+    net = MLP([50, 200, 3], n_threads=1)
     net.fit(X, y, epochs=3, batch_size=4, callbacks=[recorder])
     milestones = [call for call in recorder.calls if call[0] != "on_step"]
     ends = [("on_epoch_end", epoch, 0) for epoch in (1, 2, 3)]
@@ -236,7 +236,7 @@ def test_an_error_in_a_callback_stops_the_team(n_threads, often):
         on_step = staticmethod(raise_broken)
 
     X, y = data(20_000, 50)
-    net = MLP([50, 60, 3], n_threads=n_threads)
+    net = MLP([50, 200, 3], n_threads=n_threads)
     with pytest.raises(RuntimeError, match="broken"):
         net.fit(X, y, epochs=1000, batch_size=4, callbacks=[Broken()])
     assert all(np.isfinite(p).all() for p in parameters(net))

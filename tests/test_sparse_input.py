@@ -70,6 +70,21 @@ def test_csr_in_a_batch_of_several_chunks(n_threads):
     assert_same(trained(csr, y, batch_size=LONG, n_threads=n_threads), trained(X, y, batch_size=LONG), csr, X)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [30, 200, 600])
+def test_packed_rows_in_batches_of_any_length(batch_size, optimizer, dtype):
+    X, y = numbers(700, n_features=71, dtype=dtype)
+    expected = None
+    for first_layer, n_threads in (("dense", 1), ("sparse", 1), ("sparse", 2)):
+        net = MLP([71, 130, 3], seed=3, dtype=dtype, n_threads=n_threads, first_layer=first_layer)
+        history = net.fit(X, y, epochs=2, batch_size=batch_size, optimizer=optimizer, learning_rate=0.01)
+        got = snapshot(net), history.loss
+        expected = expected or got
+        assert_bits(net, expected[0])
+        assert got[1] == expected[1]
+
+
 def test_steps_and_gradients_of_csr_and_bytes():
     X, y = numbers()
     small, labels = pixels()

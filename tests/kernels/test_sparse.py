@@ -16,7 +16,10 @@ PATTERNS = {
     "negative zeros": lambda x, rng: np.where(rng.random(x.shape) < 0.5, x, -0.0),
     "tiny numbers": lambda x, rng: x * rng.choice([0, np.finfo(x.dtype).smallest_subnormal], x.shape),
 }
-SHAPES = [(1, 1, 1), (1, 3, 7), (2, 13, 17), (3, 64, 33), (7, 65, 130), (64, 784, 128), (65, 63, 10), (130, 129, 100)]
+SHAPES = [
+    *((1, 1, 1), (1, 3, 7), (2, 13, 17), (3, 64, 33), (7, 65, 130), (64, 784, 128), (65, 63, 10), (130, 129, 100)),
+    (300, 201, 150),  # sums of the update wait for more rows
+]
 
 
 forward = sparse.sparse_forward(rows.fetch_nothing)
@@ -41,8 +44,10 @@ class Batch:
         self.places[:n_rows] = 3 + np.arange(n_rows) * (n_in + lanes)
         for row, start in enumerate(self.starts):
             rows.pack_row(self.packed, self.places[row], self.marks, row * self.words, self.x, start, n_in)
-        self.w, self.b, self.delta = (aligned_zeros(n * self.pitch, dtype) for n in (n_in + n_in % 2, 1, n_rows))
-        for flat, n in ((self.w, n_in), (self.b, 1), (self.delta, n_rows)):
+        self.parts = n_rows * self.pitch  # behind the deltas is room for sums that wait for more rows
+        self.w, self.b = (aligned_zeros(n * self.pitch, dtype) for n in (n_in + n_in % 2, 1))
+        self.delta = aligned_zeros(self.parts + sparse.SUMS_BYTES // dtype.itemsize, dtype)
+        for flat, n in ((self.w, n_in), (self.b, 1), (self.delta[: self.parts], n_rows)):
             flat.reshape(-1, self.pitch)[:n, :n_out] = rng.standard_normal((n, n_out))
         self.zeros = aligned_zeros(8 * lanes, dtype)
 
@@ -133,7 +138,7 @@ def test_update_has_the_bits_of_the_dense_product(batch):
     for first, last in ((0, middle), (middle, batch.n_in)):
         sparse.sparse_update(
             w, 0, batch.pitch, *batch.rows_in, by_pair, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
-            first, last, 0, batch.width, -0.1,
+            batch.parts, first, last, 0, batch.width, -0.1,
         )  # fmt: skip
     np.testing.assert_array_equal(bits(w), bits(expected))
 
