@@ -41,7 +41,7 @@ class Rows:
     starts : (n_rows + 1,) int64 array
         Where each CSR row starts in `x`, or each packed row in `index`.
     index : (k,) uint64 or int32 array
-        `x` of packed rows seen as words, for each row begins with a bit for each of its features that is not zero; the
+        `x` of packed rows seen as words, for each row begins with a bit for each pair of features that is not zero; the
         features of the numbers of CSR rows.
     """
 
@@ -118,7 +118,7 @@ def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
 
 
 def _packed(rows: Rows, n_threads: int) -> Rows | None:
-    """Copy all rows without their zeros; return None if there are numbers that are not finite."""
+    """Copy all rows without their pairs of zeros; return None if there are numbers that are not finite."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
     vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
     most = n_words(n_features) + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take

@@ -1,7 +1,7 @@
 """Inputs that training disturbs: normal noise is added to them, some are dropped. Each epoch it is done anew.
 
-Rows are brought into the workspace first, but those of which only numbers other than zero are kept and some are
-dropped: what is left of these is packed again. Every thread does it for itself, for it needs all rows.
+Rows are brought into the workspace first; packed ones keep the pairs that they have. Every thread does it for itself,
+for it needs all rows.
 """
 
 import numpy as np

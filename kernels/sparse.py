@@ -6,8 +6,8 @@ words of 64. Neighbours are mostly zero together: a pair costs one mark, one tur
 
 The forward pass takes a word of all rows after the other word of all rows: the weights of so few features stay in the
 first cache, while they would come from the second one for every row anew. The update takes each pair of features
-through the rows that have it. ``by_pair`` holds the marks of 64 rows, turned around. What comes next is read ahead in
-both: where a row ends is guessed wrong, and then it is there.
+through the rows that have it, more than 128 rows in parts. ``by_pair`` holds the marks of 64 rows, turned around. What
+comes next is read ahead in both: where a row ends is guessed wrong, and then it is there.
 """
 
 from contextlib import nullcontext
