@@ -21,7 +21,7 @@ STAGED = (
     "disturbed csr",
 )  # fmt: skip
 CSR = ("csr", "dropped csr")
-"""Kinds of rows (see `fastmlp.rows`) whose nonzero numbers are marked; that are brought into the workspace; of CSR."""
+"""Kinds of rows (see `fastmlp.rows`) whose pairs of numbers are marked; that are brought into the workspace; of CSR."""
 
 _FAR = 1024  # numbers beyond those lines that a processor fetches ahead
 
@@ -85,13 +85,13 @@ class Workspace:
         staged = at  # where rows are brought, apart for each thread
         words = n_words(layout.layers[0])
         in_line = LINE // np.dtype(layout.dtype).itemsize
-        lines = words * rows.PAIR * rows.WORD // in_line
+        lines = -(-layout.layers[0] // in_line)
         row_pitch = (lines | 1) * in_line  # odd lines: rows share no set of the cache
         if kind in STAGED:
             at += n_threads * chunk * row_pitch
         self.plans = [self._divide(plan, layout.lanes, rank, n_threads, kind) for rank in range(n_threads)]
         if kind in MARKED and chunk > sparse.GROUPS * rows.WORD:
-            at = self._give_parts(at)
+            at = self._give_waiting(at)
         if kind not in CSR and not accumulate:
             at = self._give_own_weights(at, slots or 0)
         sums = 0
@@ -218,14 +218,14 @@ class Workspace:
                 at += descent.BLOCK_ROWS * descent.BLOCK_VECTORS * self._lanes
         return int(at)
 
-    def _give_parts(self, at: int) -> int:
+    def _give_waiting(self, at: int) -> int:
         """Note places for the sums of some features that wait for more rows; return the end of them."""
         block = descent.BLOCK_ROWS * descent.BLOCK_VECTORS * simd.VECTOR_BYTES
         for plan in self.plans:
             at += _FAR
-            plan[0, tables.PARTS] = at
+            plan[0, tables.WAITING] = at
             at += max(sparse.SUMS_BYTES, block) // simd.VECTOR_BYTES * self._lanes
-        return at
+        return at + _FAR
 
     def _give_sums(self) -> int:
         """Note places for the sums of squares; return how many there are, with what fills the last vector."""

@@ -25,7 +25,7 @@ from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
 from .tile import loop
 
 BLOCK_ROWS, BLOCK_VECTORS = 48, WIDTHS[-1]
-"""Of a block at most; whole squares of vectors, and whole tiles."""
+"""Of a block at most; whole squares of vectors, whole tiles, and whole pairs of features."""
 
 limit_vector = formula(limited)
 add = formula(lambda a, b: a + b)
@@ -41,8 +41,8 @@ def nothing(links, starts, places_at, index, marks, n_rows, n_in, first_in, last
 
 @part
 def dense_gradient(
-    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, parts_at, n_rows, first_in,
-    last_in, column, vectors, keep,
+    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, waiting_at, n_rows,
+    first_in, last_in, column, vectors, keep,
 ):  # fmt: skip
     """Sum up the gradient of a block from dense rows."""
     sum_up_gradient(
@@ -65,14 +65,14 @@ def find(links, starts, places_at, index, marks, n_rows, n_in, first_in, last_in
 
 @part
 def packed_gradient(
-    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, parts_at, n_rows, first_in,
-    last_in, column, vectors, keep,
+    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, waiting_at, n_rows,
+    first_in, last_in, column, vectors, keep,
 ):  # fmt: skip
     """Sum up the gradient of a block from packed rows; blocks of some columns come one after the other."""
     j = column * lane_count(g)
     sum_up_features(
         vectors, g, g_at + first_in * g_pitch + j, g_pitch, x, starts, places_at, links, first_in // PAIR,
-        words_of(n_in) * WORD, groups_of(n_rows), last_in - first_in, delta, delta_at + j, pitch, parts_at, keep,
+        words_of(n_in) * WORD, groups_of(n_rows), last_in - first_in, delta, delta_at + j, pitch, waiting_at, keep,
     )  # fmt: skip
 
 
@@ -84,8 +84,8 @@ def link(links, starts, places_at, index, marks, n_rows, n_in, first_in, last_in
 
 @part
 def chained_gradient(
-    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, parts_at, n_rows, first_in,
-    last_in, column, vectors, keep,
+    g, g_at, g_pitch, x, starts, starts_at, places_at, links, n_in, delta, delta_at, pitch, waiting_at, n_rows,
+    first_in, last_in, column, vectors, keep,
 ):  # fmt: skip
     """Sum up the gradient of a block from CSR rows."""
     csr_gradient(
@@ -204,7 +204,7 @@ def learn_from(kind, change_block):
     @kernel
     def learn(
         w, w_at, w_pitch, memory, memory_at, slot, work, g_at, g_pitch, x, starts, starts_at, places_at, index, marks,
-        links, delta_at, pitch, parts_at, n_rows, n_in, first_in, last_in, column, last_column, sums, sums_at,
+        links, delta_at, pitch, waiting_at, n_rows, n_in, first_in, last_in, column, last_column, sums, sums_at,
         coefficients, step, keep, ends,
     ):  # fmt: skip
         lanes, l2 = lane_count(w), coefficients[step, L2]
@@ -218,7 +218,7 @@ def learn_from(kind, change_block):
                 at, block_pitch = place_of(g_at, g_pitch, i, column, lanes)
                 sum_up_block(
                     work, at - i * block_pitch - column * lanes, block_pitch, x, starts, starts_at, places_at, links,
-                    n_in, work, delta_at, pitch, parts_at, n_rows, i, last, column, vectors, keep,
+                    n_in, work, delta_at, pitch, waiting_at, n_rows, i, last, column, vectors, keep,
                 )  # fmt: skip
                 place, sum_at = i * w_pitch + column * lanes, sums_at + column * stride + i // lanes
                 if ends:

@@ -83,11 +83,11 @@ def drop_packed(
             for k in range(word * PAIR * WORD, (word + 1) * PAIR * WORD, WORD):
                 bits = both_of(pairs)
                 if bits != ZERO:
-                    keep = extract_bits(kept_bits(key, k, threshold), bits)
-                    for i in range(0, count_bits(bits), lanes):
+                    keep, count = extract_bits(kept_bits(key, k, threshold), bits), count_bits(bits)
+                    for i in range(0, count, lanes):
                         keep_lanes(work, out + i, x, place + i, keep >> np.uint64(i), factor)
-                    out += count_bits(bits)
-                    place += count_bits(bits)
+                    out += count
+                    place += count
                 pairs >>= np.uint64(WORD // PAIR)
 
 

@@ -20,7 +20,7 @@ from .rows import (
     widen_rows,
 )
 from .sparse import sparse_forward, sparse_update
-from .tables import BY_COLUMNS, COLUMN, D_PITCH, END_COLUMN, END_IN, IN, KIND, N_IN, PARTS, PITCH, B, D, H
+from .tables import BY_COLUMNS, COLUMN, D_PITCH, END_COLUMN, END_IN, IN, KIND, N_IN, PITCH, WAITING, B, D, H
 
 
 def dense_forward(in_place):
@@ -90,7 +90,7 @@ def packed_update(in_place):
         column, end_column, places = plan[0, COLUMN], plan[0, END_COLUMN], (2 * len(plan) + 1) * chunk
         rows_in = x if in_place else work
         sparse_update(
-            target, w, w_pitch, rows_in, notes, places, marks, links, rows, n_in, work, d, pitch, plan[0, PARTS],
+            target, w, w_pitch, rows_in, notes, places, marks, links, rows, n_in, work, d, pitch, plan[0, WAITING],
             i, end, column, end_column, rate,
         )  # fmt: skip
 

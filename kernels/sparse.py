@@ -4,7 +4,7 @@ A packed row is its pairs of neighbouring numbers that are not both zero, and ``
 words of 64. Neighbours are mostly zero together: a pair costs one mark, one turn of a loop, and seldom a zero.
 ``places`` holds for each row where its next pair lies: both passes meet the features in order, so it only moves on.
 
-The forward pass takes a word of all rows after the other word of all rows: the weights of so few features stay in the
+The forward pass takes one word of all rows, then the next one of all rows: the weights of so few features stay in the
 first cache, while they would come from the second one for every row anew. The update takes each pair of features
 through the rows that have it, more than 128 rows in parts. ``by_pair`` holds the marks of 64 rows, turned around. What
 comes next is read ahead in both: where a row ends is guessed wrong, and then it is there.
@@ -119,12 +119,15 @@ def forward_word(
 
 
 def feature_products(finish, skip):
-    """Build the intrinsic of the update's products; those that no row has are skipped, or have a product of 0."""
+    """Build the update's products of some features, an even one first.
+
+    Features that none of up to 128 rows has are skipped, or have a product of 0.
+    """
 
     def codegen(context, builder, signature, args):
         (
             vectors, _, w_at, w_pitch, _, _, places_at, _, at, stride, n_groups, n_features, _, delta_at, pitch,
-            parts_at, begins, ends, number,
+            waiting_at, begins, ends, number,
         ) = args  # fmt: skip
         w, x, places, by_pair, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12))
         number = context.cast(builder, number, signature.args[18], w.dtype)
@@ -132,23 +135,23 @@ def feature_products(finish, skip):
         last_pair = builder.ashr(builder.sub(n_features, I64(1)), I64(1))
         last_group = builder.sub(n_groups, I64(1))
 
-        def rows_of(pair, group):
+        def marks_of(pair, group):
             return by_pair.number(builder.add(builder.add(at, pair), builder.mul(group, stride)))
 
         def emit(width):
             across = [I64(j * w.vector_type.count) for j in range(width)]
             zero = ir.Constant(w.vector_type, [0.0] * w.vector_type.count)
 
-            def places_of_parts(pair):
-                start = builder.add(parts_at, builder.mul(pair, I64(PAIR * width * w.vector_type.count)))
+            def places_of_waiting(pair):
+                start = builder.add(waiting_at, builder.mul(pair, I64(PAIR * width * w.vector_type.count)))
                 return [builder.add(start, I64(i * w.vector_type.count)) for i in range(PAIR * width)]
 
-            def parts_before(pair):
+            def sums_before(pair):
                 with builder.if_else(begins) as (at_first, later):
                     with at_first:
                         before = builder.block
                     with later:
-                        sums = [delta.vector(place).value for place in places_of_parts(pair)]
+                        sums = [delta.vector(place).value for place in places_of_waiting(pair)]
                         after = builder.block
                 phis = [builder.phi(w.vector_type) for _ in sums]
                 for phi, total in zip(phis, sums, strict=True):
@@ -158,10 +161,10 @@ def feature_products(finish, skip):
 
             def update(pair, state):
                 def add_word(group, state):
-                    word, some, *sums = state
+                    word, seen, *sums = state
                     more = builder.icmp_signed("<", group, last_group)
                     following = builder.select(more, builder.add(group, I64(1)), I64(0))
-                    following = rows_of(builder.select(more, pair, next_pair), following)
+                    following = marks_of(builder.select(more, pair, next_pair), following)
                     first_row = builder.mul(group, I64(WORD))
 
                     def add(i, sums):
@@ -173,16 +176,16 @@ def feature_products(finish, skip):
                         start = builder.add(delta_at, builder.mul(row, pitch))
                         return multiply_add(builder, sums, left, [delta.vector(builder.add(start, j)) for j in across])
 
-                    return [following, builder.or_(some, word), *_each_mark(builder, word, sums, add)]
+                    return [following, builder.or_(seen, word), *_each_mark(builder, word, sums, add)]
 
                 next_pair = builder.select(builder.icmp_signed("<", pair, last_pair), builder.add(pair, I64(1)), pair)
-                state = [*state, I64(0), *parts_before(pair)]
-                following, some, *sums = loop(builder, n_groups, state, add_word)
+                state = [*state, I64(0), *sums_before(pair)]
+                following, seen, *sums = loop(builder, n_groups, state, add_word)
                 with builder.if_then(builder.not_(ends)):
-                    for place, total in zip(places_of_parts(pair), sums, strict=True):
+                    for place, total in zip(places_of_waiting(pair), sums, strict=True):
                         delta.put(place, Lanes(builder, total))
-                there = builder.or_(builder.not_(begins), builder.icmp_unsigned("!=", some, I64(0)))
-                with builder.if_then(builder.and_(ends, there) if skip else ends):
+                changed = builder.or_(builder.not_(begins), builder.icmp_unsigned("!=", seen, I64(0)))
+                with builder.if_then(builder.and_(ends, changed) if skip else ends):
                     for i in range(PAIR):
                         k = builder.add(builder.mul(pair, I64(PAIR)), I64(i))
                         with builder.if_then(builder.icmp_signed("<", k, n_features)) if i else nullcontext():
@@ -192,7 +195,7 @@ def feature_products(finish, skip):
                                 w.put(place, finish(Lanes(builder, total), w.vector(place), number))
                 return [following]
 
-            loop(builder, builder.add(last_pair, I64(1)), [rows_of(I64(0), I64(0))], update)
+            loop(builder, builder.add(last_pair, I64(1)), [marks_of(I64(0), I64(0))], update)
 
         switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
         return context.get_dummy_value()
@@ -202,9 +205,9 @@ def feature_products(finish, skip):
     @intrinsic
     def go_through(
         typing_context, vectors, w, w_at, w_pitch, x, places, places_at, by_pair, at, stride, n_groups, n_features,
-        delta, delta_at, pitch, parts_at, begins, ends, number,
+        delta, delta_at, pitch, waiting_at, begins, ends, number,
     ):  # fmt: skip
-        """Add some rows to the sums, which begin with 0 or are in ``delta`` too, as they are in the end."""
+        """Add some rows to sums that begin with 0 or wait in ``delta``; they end in w, or wait there for more."""
         yes = types.boolean
         kinds = i64, w, i64, i64, x, places, i64, by_pair, i64, i64, i64, i64, delta, i64, i64, i64, yes, yes, number
         return types.void(*kinds), codegen
@@ -212,14 +215,14 @@ def feature_products(finish, skip):
     @part
     def update_features(
         vectors, w, w_at, w_pitch, x, places, places_at, by_pair, at, stride, n_groups, n_features,
-        delta, delta_at, pitch, parts_at, number,
+        delta, delta_at, pitch, waiting_at, number,
     ):  # fmt: skip
         """Compute ``w[k] = finish(x[:, k] @ delta, w[k], number)`` of some features, for some columns."""
         for group in range(0, n_groups, GROUPS):
             row = group * WORD
             go_through(
                 vectors, w, w_at, w_pitch, x, places, places_at + row, by_pair, at + group * stride, stride,
-                min(GROUPS, n_groups - group), n_features, delta, delta_at + row * pitch, pitch, parts_at,
+                min(GROUPS, n_groups - group), n_features, delta, delta_at + row * pitch, pitch, waiting_at,
                 group == 0, group + GROUPS >= n_groups, number,
             )  # fmt: skip
 
@@ -273,12 +276,12 @@ def sparse_forward(fetch):
 
 @kernel
 def sparse_update(
-    w, w_at, w_pitch, x, starts, places_at, marks, by_pair, n_rows, n_in, delta, delta_at, pitch, parts_at,
+    w, w_at, w_pitch, x, starts, places_at, marks, by_pair, n_rows, n_in, delta, delta_at, pitch, waiting_at,
     first_in, last_in, column, last_column, rate,
 ):  # fmt: skip
-    """Compute ``w += rate * x.T @ delta``, leaving out products with zeros and rows of w without gradient.
+    """Compute ``w += rate * x.T @ delta``, leaving out products with pairs of zeros; ``first_in`` is even.
 
-    Sums that wait for more rows are in ``delta`` too, from ``parts_at`` on.
+    Of up to 128 rows, features that none has are left out, too. Sums wait for more in ``delta[waiting_at:]``.
     """
     n_groups, stride = groups_of(n_rows), words_of(n_in) * WORD
     turn_marks(by_pair, marks, n_rows, n_in)
@@ -290,7 +293,7 @@ def sparse_update(
         for k in range(first_in, last_in, block):
             update_features(
                 vectors, w, w_at + k * w_pitch + j, w_pitch, x, starts, places_at, by_pair, k // PAIR, stride,
-                n_groups, min(block, last_in - k), delta, delta_at + j, pitch, parts_at, rate,
+                n_groups, min(block, last_in - k), delta, delta_at + j, pitch, waiting_at, rate,
             )  # fmt: skip
         column += vectors
 

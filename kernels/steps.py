@@ -22,10 +22,10 @@ from .tables import (
     IN,
     N_IN,
     OWN_PITCH,
-    PARTS,
     PITCH,
     SLOT,
     SUMS,
+    WAITING,
     B,
     D,
     G,
@@ -104,7 +104,7 @@ def step_of(optimizer, kind, in_place):
             slots, first_slot, slot = work, w + plan[0, SLOT], plan[0, SLOT]
         first_learn(
             weights, w, w_pitch, slots, first_slot, slot, work, plan[0, G], plan[0, G_PITCH], rows_in, notes, 0,
-            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], plan[0, PARTS], rows,
+            (2 * n_layers + 1) * chunk, index, marks, links, plan[0, D], plan[0, D_PITCH], plan[0, WAITING], rows,
             plan[0, N_IN], plan[0, IN], plan[0, END_IN], plan[0, COLUMN], plan[0, END_COLUMN], sums, plan[0, SUMS],
             coefficients, step, keep, ends,
         )  # fmt: skip

@@ -6,7 +6,7 @@ and where they end. ``settings`` are numbers. ``work`` starts with zeros, as man
 """
 
 N_IN, N_OUT, WIDTH, PITCH, W, B, H, D, T, KIND, D_PITCH, BY_COLUMNS, COLUMN, END_COLUMN, IN, END_IN = range(16)
-MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, SLOT, G, G_PITCH, SUMS, PARTS, FIELDS = range(16, 27)
+MEET, MEET_BACK, OWN, OWN_PITCH, SLOPE, SLOT, G, G_PITCH, SUMS, WAITING, FIELDS = range(16, 27)
 """Columns of ``plan``. Sizes of the layer; vectors in one row of its weights and outputs; numbers from one such row to
 the next. Where its weights (I, O) and biases (O,) start in ``params``, its outputs (chunk, O), deltas (chunk, O) and
 transposed weights (O, I) in ``work``. Its activation. Numbers from one row of its deltas to the next. Whether its
@@ -18,8 +18,8 @@ processors fetch the lines beside those that are used. Where the slopes of its a
 ``work``, or 0. Numbers from the thread's own copy to that of the first slot of the optimizer's memory, and so on. Where
 the gradient of the weights would start in ``work`` if all rows and columns were there, and numbers from one row of it
 to the next; 0 where there is only room for a block of it. Where the layer's sums of squares start in each half of
-``sums``. Where the sums of the first update from packed rows wait in ``work`` for more
-rows."""
+``sums``. Where sums of the first update wait in ``work`` for more rows than 128,
+packed ones."""
 
 STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 """Places in ``control``: Python's wish to stop, what the team made of it, steps finished, and how training ended."""

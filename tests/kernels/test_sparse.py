@@ -44,10 +44,11 @@ class Batch:
         self.places[:n_rows] = 3 + np.arange(n_rows) * (n_in + lanes)
         for row, start in enumerate(self.starts):
             rows.pack_row(self.packed, self.places[row], self.marks, row * self.words, self.x, start, n_in)
-        self.parts = n_rows * self.pitch  # behind the deltas is room for sums that wait for more rows
+        self.waiting = n_rows * self.pitch  # behind the deltas
         self.w, self.b = (aligned_zeros(n * self.pitch, dtype) for n in (n_in + n_in % 2, 1))
-        self.delta = aligned_zeros(self.parts + sparse.SUMS_BYTES // dtype.itemsize, dtype)
-        for flat, n in ((self.w, n_in), (self.b, 1), (self.delta[: self.parts], n_rows)):
+        self.delta = aligned_zeros(self.waiting + sparse.SUMS_BYTES // dtype.itemsize + lanes, dtype)
+        self.delta[-lanes:] = 7
+        for flat, n in ((self.w, n_in), (self.b, 1), (self.delta[: self.waiting], n_rows)):
             flat.reshape(-1, self.pitch)[:n, :n_out] = rng.standard_normal((n, n_out))
         self.zeros = aligned_zeros(8 * lanes, dtype)
 
@@ -138,9 +139,10 @@ def test_update_has_the_bits_of_the_dense_product(batch):
     for first, last in ((0, middle), (middle, batch.n_in)):
         sparse.sparse_update(
             w, 0, batch.pitch, *batch.rows_in, by_pair, batch.n_rows, batch.n_in, batch.delta, 0, batch.pitch,
-            batch.parts, first, last, 0, batch.width, -0.1,
+            batch.waiting, first, last, 0, batch.width, -0.1,
         )  # fmt: skip
     np.testing.assert_array_equal(bits(w), bits(expected))
+    assert np.all(batch.delta[-(batch.pitch // (batch.width + 1)) :] == 7)  # behind the room for waiting sums
 
 
 def test_a_nan_in_a_row_stays_one(rng, dtype, lanes):
