@@ -59,7 +59,7 @@ def count_phases(kind, layers, batch_size, n_threads, epochs):
         "cycles": [dict(zip(team.PHASES, own, strict=True)) for own in cycles],
         "rows": len(X),
         "nonzero": count_nonzero(X),
-        "pairs": np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2])),
+        "pairs": int(np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2]))),
     }
 
 
