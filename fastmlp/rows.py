@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
 _LOOKED_AT = 128  # rows from all over X, from which its zeros are guessed
 _FEW_ROWS = 6
+
+_MOST_KEPT = 2**28  # bytes
+_kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody has any more, at most one
 
 _NO_STARTS, _NO_INDEX = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
@@ -123,7 +127,7 @@ def _packed(rows: Rows, n_threads: int) -> Rows | None:
     vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
     most = n_words(n_features) + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take
     first_rows = [n_rows * rank // n_threads for rank in range(n_threads + 1)]
-    words = np.empty(n_rows * most + n_threads * vector, np.uint64)  # what is not written to takes no memory
+    words = _room(n_rows * most + n_threads * vector)
     starts = np.zeros(n_rows + 1, np.int64)
     bad_rows = [np.full(1, -1) for _ in range(n_threads)]
 
@@ -136,4 +140,24 @@ def _packed(rows: Rows, n_threads: int) -> Rows | None:
     if any(row[0] >= 0 for row in bad_rows):
         return None
     starts[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]
-    return Rows("packed", n_rows, n_features, words.view(x.dtype), starts, words)
+    packed = Rows("packed", n_rows, n_features, words.view(x.dtype), starts, words)
+    if words.nbytes <= _MOST_KEPT:
+        finalize(packed, _keep, words).atexit = False
+    return packed
+
+
+def _room(n_words: int) -> npt.NDArray[np.uint64]:
+    """Return memory for some words, with anything in it; what is never written to takes none.
+
+    That of earlier rows is used again, if it is enough: to get fresh memory takes as long as to write to it, and on
+    virtual machines several times as long.
+    """
+    try:
+        words = _kept.pop()
+    except IndexError:
+        return np.empty(n_words, np.uint64)
+    return words if words.size >= n_words else np.empty(n_words, np.uint64)
+
+
+def _keep(words: npt.NDArray[np.uint64]) -> None:
+    _kept[:] = [words]

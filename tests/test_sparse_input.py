@@ -284,6 +284,24 @@ def test_rows_that_change_while_they_are_packed():
         assert np.unpackbits(marks).sum() <= counts[row] - 1
 
 
+def test_memory_of_packed_rows_is_used_again_when_nobody_has_them():
+    X, _ = numbers(2000)
+    first, second = (rows_to_train(X, "sparse", 8, 1) for _ in range(2))
+    assert not np.shares_memory(first.index, second.index)
+    expected, place = second.x.copy(), first.index.ctypes.data
+    first.index[:] = 2**64 - 1
+    del first
+    third = rows_to_train(X, "sparse", 8, 1)
+    assert third.index.ctypes.data == place
+    for row in range(len(X)):
+        start, end = third.starts[row : row + 2]
+        np.testing.assert_array_equal(third.index[start:end], second.index[start:end])
+    np.testing.assert_array_equal(second.x, expected)
+    del second, third
+    larger = rows_to_train(numbers(4000)[0], "sparse", 8, 1)
+    assert larger.index.size >= larger.starts[-1]
+
+
 def test_a_matrix_without_numbers_trains():
     net = MLP([70, 5, 3])
     net.fit(sparse.csr_array((9, 70), dtype=np.float32), np.arange(9) % 3, epochs=2, batch_size=4)
