@@ -20,6 +20,7 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.machine import describe, fma_peak, read_bandwidth
+from fastmlp.layout import n_words
 from fastmlp.threads import available_threads
 
 KINDS = {"packed": "MNIST, zeros left out", "dense": "without zeros", "bytes": "MNIST in bytes"}
@@ -79,7 +80,7 @@ def work(kind, layers, n_rows, n_nonzero, n_pairs):
     flops = {
         "first forward": first, "forward": others, "backward": others, "first update": first, "update": others,
     }  # fmt: skip
-    marks = n_rows * -(-layers[0] // 128) * WORD
+    marks = n_rows * n_words(layers[0]) * WORD
     read = {
         "packed": ("first forward", n_pairs * 2 * FLOAT + marks),
         "dense": ("first forward", n_rows * layers[0] * FLOAT),
