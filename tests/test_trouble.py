@@ -143,7 +143,7 @@ def test_ctrl_c(batch_size, n_threads, watched, tmp_path):
     )
     assert found, message
     finished, present, step, n_batches = (int(group) if group else 0 for group in found.groups())
-    epochs = finished or present - 1
+    epochs = present - 1 if present else finished  # on a busy machine it may come before the first step
     assert entries == f"{epochs} {epochs} {epochs}"
 
     generator = np.random.default_rng(0)
