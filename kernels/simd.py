@@ -204,12 +204,12 @@ class Memory:
     def _vector_address(self, at):
         return self.builder.bitcast(self.address(at, self.vector_type.count), self.vector_type.as_pointer())
 
-    def prefetch(self, at, *, to_write=False):
-        """Emit a hint that the cache line of element ``at``, which need not exist, will soon be used."""
+    def prefetch(self, at, *, near=False, to_write=False):
+        """Emit a hint that the cache line of element ``at``, which need not exist, will soon be used, or very soon."""
         address = self.builder.bitcast(self.builder.gep(self.data, [at]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        level = 3 if to_write else 2  # the first cache, or the second
+        level = 3 if near or to_write else 2  # the first cache, or the second
         self.builder.call(function, [address, I32(int(to_write)), I32(level), I32(1)])
 
     def number(self, at):
@@ -416,6 +416,17 @@ def prefetch(typing_context, array, at):
 
     def codegen(context, builder, signature, args):
         Memory(context, builder, array, args[0]).prefetch(args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def prefetch_near(typing_context, array, at):
+    """Hint that the cache line of ``array[at]``, which need not exist, will very soon be used."""
+
+    def codegen(context, builder, signature, args):
+        Memory(context, builder, array, args[0]).prefetch(args[1], near=True)
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
