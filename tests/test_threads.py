@@ -82,6 +82,37 @@ def test_the_cores_of_a_container(monkeypatch, tmp_path, file, expected):
     assert available_threads() == expected
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_team_that_takes_all_cores_starts_on_different_ones(monkeypatch, more):
+    cores, move, moves = sorted(os.sched_getaffinity(0)), os.sched_setaffinity, {}
+
+    def moved(thread, to):
+        moves.setdefault(threading.get_ident(), []).append(sorted(to))
+        move(thread, to)
+
+    monkeypatch.setattr(os, "sched_setaffinity", moved)
+    seen = [[]] * (len(cores) + more)
+
+    def call(rank):
+        seen[rank] = sorted(os.sched_getaffinity(0))
+
+    threads.run_together(len(seen), call)
+    assert seen == [cores] * len(seen)
+    assert sorted(moves.values()) == ([] if more else [[[core], cores] for core in cores])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_a_team_runs_where_no_thread_may_be_moved(monkeypatch):
+    def forbidden(thread, to):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    called = [False] * len(os.sched_getaffinity(0))
+    threads.run_together(len(called), lambda rank: called.__setitem__(rank, True))
+    assert all(called)
+
+
 # --- workers of joblib ------------------------------------------------------------------------------------------------
 
 WORKERS = """
