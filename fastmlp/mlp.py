@@ -33,7 +33,7 @@ _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as muc
 _CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
 _ALONE_CALLS = 8  # that one thread runs at most before the team is tried again: 1 at first, then twice as many
 _CALL_SECONDS = 0.1  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
-_MANY_EPOCHS_SECONDS = 5.0  # short epochs are run together in calls that are surely shorter
+_MANY_EPOCHS_SECONDS = 20.0  # short epochs are run together in calls that are surely shorter
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 128
 
