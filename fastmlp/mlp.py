@@ -156,11 +156,14 @@ class MLP(Network):  # noqa: D101
         return f"dropped {kind}" if self.input_dropout else kind
 
     def _compile_training(self, rows: Rows, kind: str, optimizer: Optimizer | None) -> None:
-        slots = None if optimizer is None else optimizer.slots
-        with self._workspace(1, 1, False, kind, 0, slots) as space:
-            outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), self._no_targets
-            call = self._call(space, outcome, rows, y, order, 1, 0, optimizer, _no_descent(0), self._plain_settings)
-            self._compile(self._train_loop(kind, optimizer), lambda: call(0, 1, 0))
+        def train_nothing() -> None:
+            slots = None if optimizer is None else optimizer.slots
+            with self._workspace(1, 1, False, kind, 0, slots) as space:
+                outcome, order, y = Outcome.of(0), np.zeros((0, 1), np.int64), self._no_targets
+                descent, settings = _no_descent(0), self._plain_settings
+                self._call(space, outcome, rows, y, order, 1, 0, optimizer, descent, settings)(0, 1, 0)
+
+        self._compile(self._train_loop(kind, optimizer), train_nothing)
 
     @property
     def _target_dtype(self) -> str:
