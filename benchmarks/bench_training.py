@@ -5,6 +5,7 @@ import numpy as np
 from fastmlp.threads import available_threads
 
 from .suite import IMPLEMENTATIONS, Benchmark, OnMnist, best_epoch, check_accuracy, only, part, warm_up, without_zeros
+from .text import bag_of_words
 
 
 class Epoch(OnMnist):
@@ -165,11 +166,7 @@ class Text(Benchmark):
     unit = "seconds"
 
     def setup_cache(self):
-        import scipy.sparse
-
-        generator = np.random.default_rng(0)
-        X = scipy.sparse.random(20_000, 50_000, 0.001, format="csr", dtype=np.float32, rng=generator)
-        return X, (X @ generator.standard_normal((50_000, 20), dtype=np.float32)).argmax(axis=1)
+        return bag_of_words()
 
     def track_epoch(self, data):
         X, y = data

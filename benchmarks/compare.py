@@ -23,6 +23,8 @@ from fastmlp.bench.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task,
 from fastmlp.bench.turns import ACCURACY_TOLERANCE, PAUSE, take_turns
 from fastmlp.threads import available_threads
 
+from .text import bag_of_words
+
 ALL = (NumPy, PyTorch, JAX, ScikitLearn)
 
 
@@ -46,14 +48,6 @@ def planted(n_rows, n_features, n_classes):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((n_rows, n_features), dtype=np.float32)
     return X, (X @ generator.standard_normal((n_features, n_classes), dtype=np.float32)).argmax(axis=1)
-
-
-def sparse():
-    import scipy.sparse
-
-    generator = np.random.default_rng(0)
-    X = scipy.sparse.random(20_000, 50_000, 0.001, format="csr", dtype=np.float32, rng=generator)
-    return X, (X @ generator.standard_normal((50_000, 20), dtype=np.float32)).argmax(axis=1)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -80,7 +74,7 @@ TRAININGS = {
     "mnist-wide": Work(mnist, Task((784, 1024, 1024, 10), 256, epochs=1), accuracy_tolerance=0.1),
     "dense": Work(lambda: planted(60_000, 784, 10), Task((784, 128, 10), 64, rate=0.01)),
     "tabular": Work(lambda: planted(100_000, 30, 2), Task((30, 100, 100, 2), 128)),
-    "csr": Work(sparse, Task((50_000, 128, 20), 64, epochs=1), (ScikitLearn,), accuracy_tolerance=1.0),
+    "csr": Work(bag_of_words, Task((50_000, 128, 20), 64, epochs=1), (ScikitLearn,), accuracy_tolerance=1.0),
     "digits": Work(digits, Task((64, 32, 10), 1_437, epochs=1_000, shuffle=False)),
     "xor": Work(xor, Task((2, 4, 2), 4, rate=0.5, epochs=5_000, activation="logistic", shuffle=False), ALL[:-1]),
 }

@@ -9,7 +9,6 @@ import time
 import warnings
 
 import numpy as np
-from scipy import sparse
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -20,6 +19,8 @@ from fastmlp.bench.machine import describe
 from fastmlp.bench.turns import PAUSE
 from fastmlp.datasets import load_mnist
 
+from .text import bag_of_words
+
 
 def mnist():
     X, y, _, _ = load_mnist()
@@ -28,13 +29,6 @@ def mnist():
 
 def digits():
     return load_digits(return_X_y=True)
-
-
-def bag_of_words():
-    """Return 20,000 rows of 50,000 features, one of a thousand not 0."""
-    rng = np.random.default_rng(0)
-    X = sparse.random(20_000, 50_000, 0.001, "csr", dtype=np.float32, rng=rng)
-    return X, rng.integers(0, 20, 20_000)
 
 
 def search(estimator):

@@ -23,13 +23,22 @@ from fastmlp.bench.machine import describe, fma_peak, read_bandwidth
 from fastmlp.layout import n_words
 from fastmlp.threads import available_threads
 
-KINDS = {"packed": "MNIST, zeros left out", "dense": "without zeros", "bytes": "MNIST in bytes"}
-FLOAT, WORD = 4, 8  # bytes
+from .text import N_CLASSES, N_FEATURES, bag_of_words
+
+KINDS = {
+    "packed": "MNIST, zeros left out",
+    "dense": "without zeros",
+    "bytes": "MNIST in bytes",
+    "csr": "text, 20,000 rows with 50 of 50,000 features",
+}
+FLOAT, WORD, LINE = 4, 8, 64  # bytes
 FITS = 3  # of which the fastest counts
 
 
 def rows(kind):
-    """Return rows of MNIST in one of their kinds, labels, and what the network must know of them."""
+    """Return rows of MNIST in one of their kinds, or of text, labels, and what the network must know of them."""
+    if kind == "csr":
+        return *bag_of_words(), {}
     X, y, *_ = datasets.load_mnist()
     if kind == "dense":
         X += np.float32(1 / 512)
@@ -58,9 +67,9 @@ def count_phases(kind, layers, batch_size, n_threads, epochs):
     return {
         "seconds": sum(history.seconds) / epochs,
         "cycles": [dict(zip(team.PHASES, own, strict=True)) for own in cycles],
-        "rows": len(X),
+        "rows": len(y),
         "nonzero": count_nonzero(X),
-        "pairs": int(np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2]))),
+        "pairs": 0 if kind == "csr" else int(np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2]))),
     }
 
 
@@ -73,7 +82,11 @@ def phases(kind, layers, batch_size, n_threads, epochs):
 
 
 def work(kind, layers, n_rows, n_nonzero, n_pairs):
-    """Return the FLOP of each phase of an epoch, and the bytes that it must bring from memory."""
+    """Return the FLOP of each phase of an epoch, and the bytes that it must bring from memory.
+
+    Text brings a row of weights for each number, and in the update takes it back; much of it from the third cache, so
+    that memory is no bound.
+    """
     n_first = n_rows * layers[0] if kind == "dense" else n_nonzero
     first = 2 * n_first * layers[1]
     others = sum(2 * n_rows * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(layers[1:]))
@@ -81,13 +94,14 @@ def work(kind, layers, n_rows, n_nonzero, n_pairs):
         "first forward": first, "forward": others, "backward": others, "first update": first, "update": others,
     }  # fmt: skip
     marks = n_rows * n_words(layers[0]) * WORD
+    weights = n_nonzero * -(-layers[1] * FLOAT // LINE) * LINE
     read = {
-        "packed": ("first forward", n_pairs * 2 * FLOAT + marks),
-        "dense": ("first forward", n_rows * layers[0] * FLOAT),
-        "bytes": ("take", n_rows * layers[0]),
+        "packed": {"first forward": n_pairs * 2 * FLOAT + marks},
+        "dense": {"first forward": n_rows * layers[0] * FLOAT},
+        "bytes": {"take": n_rows * layers[0]},
+        "csr": {"first forward": weights, "first update": 2 * weights},
     }
-    phase, n_bytes = read[kind]
-    return flops, {phase: n_bytes}
+    return flops, read[kind]
 
 
 def print_phases(kind, layers, batch_size, n_threads, epochs):
@@ -108,7 +122,7 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
     for name in names:
         seconds = cycles[name] * seconds_of_a_cycle
         flop, brought = flops.get(name, 0), n_bytes.get(name, 0)
-        bound = max(flop / peak, brought / bandwidth)
+        bound = max(flop / peak, 0.0 if kind == "csr" else brought / bandwidth)
         total += bound
         of_what = {"first forward": found["nonzero"], "first update": found["nonzero"]}
         each = cycles[name] * n_threads / (of_what.get(name) or found["rows"])
@@ -190,11 +204,12 @@ def main():
         return
     print(describe())
     if options.only != "growth":
-        for kind in KINDS:
+        for kind in ("packed", "dense", "bytes"):
             print_phases(kind, (784, 128, 10), 64, 1, options.epochs)
         if options.threads > 1:
             print_phases("packed", (784, 128, 10), 64, options.threads, options.epochs)
         print_phases("packed", (784, 512, 128, 10), 64, 1, max(1, options.epochs // 5))
+        print_phases("csr", (N_FEATURES, 100, N_CLASSES), 200, options.threads, options.epochs)
     if options.only != "phases":
         growth(options.threads)
 

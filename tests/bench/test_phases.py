@@ -51,7 +51,7 @@ def test_performance_counts_the_work_of_all_phases():
     from benchmarks.performance import work
     from fastmlp.bench.flops import epoch_flops
 
-    for kind, n_nonzero in (("packed", 1234), ("dense", 60_000 * 784), ("bytes", 1234)):
+    for kind, n_nonzero in (("packed", 1234), ("dense", 60_000 * 784), ("bytes", 1234), ("csr", 1234)):
         flops, n_bytes = work(kind, (784, 128, 64, 10), 60_000, n_nonzero, 700)
         assert sum(flops.values()) == epoch_flops((784, 128, 64, 10), 60_000, n_nonzero)
         assert set(flops) | set(n_bytes) <= set(team.PHASES)
