@@ -132,8 +132,11 @@ class MLP(Network):  # noqa: D101
         """Return how long an epoch takes at most."""
         return n_batches * _SECONDS_PER_STEP + self._flops(n_rows) * _SECONDS_PER_FLOP
 
-    def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
-        return max(1, int(_MANY_EPOCHS_SECONDS / self._seconds(n_rows, n_batches)))
+    def _epochs_at_once(self, X: Rows, n_batches: int) -> int:
+        seconds = self._seconds(X.n_rows, n_batches)
+        if X.kind == "csr":  # of each step it takes the numbers, or a pass through all weights, at most like four rows
+            seconds *= min(1.0, max(len(X.x) / math.prod(X.shape), 4 * n_batches / X.n_rows))
+        return max(1, int(_MANY_EPOCHS_SECONDS / seconds))
 
     _looks_itself = True
 

@@ -62,8 +62,8 @@ class Network(Model):  # noqa: D101
         """Return a checked X as it is best looked at many times, and do what takes long the first time."""
         return X
 
-    def _epochs_at_once(self, n_rows: int, n_batches: int) -> int:
-        """Return how many epochs may go into one call of `_train` when nobody looks in between."""
+    def _epochs_at_once(self, X: Any, n_batches: int) -> int:
+        """Return how many epochs may go into one call of `_train` when nobody looks in between; X is as it takes it."""
         return 1
 
     # --- the face -----------------------------------------------------------------------------------------------------

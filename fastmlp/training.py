@@ -263,7 +263,7 @@ class Fit:
     def _at_once(self) -> int:
         """Return how many epochs may go into one call of `_train`: one where somebody looks in between."""
         looked_at = self.hooks or self.validation is not None or self.schedule.monitor is not None
-        return 1 if looked_at else self.net._epochs_at_once(len(self.y), self.state.n_batches)
+        return 1 if looked_at else self.net._epochs_at_once(self._data, self.state.n_batches)
 
     def _orders(self, n_epochs: int) -> npt.NDArray[np.int64]:
         """Return the orders (n_epochs, n) of the rows in the epochs to come; of a single batch it changes nothing."""
