@@ -34,6 +34,7 @@ _CROWDED = 0.2  # part of their time that threads wait long for each other, from
 _ALONE_CALLS = 8  # that one thread runs at most before the team is tried again: 1 at first, then twice as many
 _CALL_SECONDS = 0.1  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
 _MANY_EPOCHS_SECONDS = 20.0  # short epochs are run together in calls that are surely shorter
+_MANY_EPOCHS_BYTES, _ROW_BYTES, _STEP_BYTES = 2**24, 8, 160  # and note no more than that beforehand, about
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 128
 
@@ -136,7 +137,8 @@ class MLP(Network):  # noqa: D101
         seconds = self._seconds(X.n_rows, n_batches)
         if X.kind == "csr":  # of each step it takes the numbers, or a pass through all weights, at most like four rows
             seconds *= min(1.0, max(len(X.x) / math.prod(X.shape), 4 * n_batches / X.n_rows))
-        return max(1, int(_MANY_EPOCHS_SECONDS / seconds))
+        n_bytes = _ROW_BYTES * X.n_rows + _STEP_BYTES * n_batches
+        return max(1, min(int(_MANY_EPOCHS_SECONDS / seconds), _MANY_EPOCHS_BYTES // n_bytes))
 
     _looks_itself = True
 
