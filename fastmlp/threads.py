@@ -150,7 +150,7 @@ def run_together(
         if cancelled:
             return
         try:
-            if size == len(cores):
+            if size == len(cores) > 1:
                 _spread(rank, cores)
             call(rank)
         except BaseException:

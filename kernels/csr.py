@@ -17,6 +17,7 @@ from .jit import kernel, part
 from .optimizers import sgd, sum_up
 from .rows import LINE_BYTES, ONE
 from .simd import I64, Lanes, Memory, lane_count, maximum, prefetch_near, spread
+from .sparse import WIDTHS
 from .tile import loop, loop_while, multiply_add, switch
 
 WIDEST = 8
@@ -29,8 +30,8 @@ LINK_FIELDS = 4
 """Numbers of ``links`` for each number of a batch: a feature, and the fields of a link."""
 
 
-def _each_width(builder, vectors, emit):
-    switch(builder, vectors, {width: lambda width=width: emit(width) for width in range(1, WIDEST + 1)})
+def _each_width(builder, vectors, emit, widths=range(1, WIDEST + 1)):
+    switch(builder, vectors, {width: lambda width=width: emit(width) for width in widths})
 
 
 @intrinsic
@@ -79,7 +80,10 @@ def forward_row(
 
 
 def chain_products(finish, listed):
-    """Build the update's products of some features: of a list in ``links``, or of features that follow each other."""
+    """Build the update's products of some features: of a list in ``links``, or those that follow each other.
+
+    These are for the tiles of `descent`.
+    """
 
     def codegen(context, builder, signature, args):
         vectors, _, w_at, w_pitch, _, _, _, first, n_features, _, delta_at, pitch, number = args
@@ -132,7 +136,7 @@ def chain_products(finish, listed):
 
             loop(builder, n_features, [], each)
 
-        _each_width(builder, vectors, emit)
+        _each_width(builder, vectors, emit, range(1, WIDEST + 1) if listed else WIDTHS)
         return context.get_dummy_value()
 
     i64 = types.int64
@@ -197,13 +201,12 @@ def link_features(links, starts, ends_at, indices, n_rows, n_in, first_in, last_
     """Chain up the numbers of each feature of a batch, of those from ``first_in`` to ``last_in``."""
     features_at = np.uint64(1 + n_in)  # Numba asks signed indices whether they count from the end
     feature, link = features_at, features_at + np.uint64((len(links) - 1 - n_in) // LINK_FIELDS)
-    first, last = fetch_chains(links, indices, starts[n_rows - 1], starts[ends_at + n_rows - 1], first_in, last_in)
-    for row in range(n_rows - 1, -1, -1):  # so that a chain begins with its first row
-        before = max(row - 1, 0)
-        next_first, next_last = fetch_chains(
-            links, indices, starts[before], starts[ends_at + before], first_in, last_in
-        )
-        for p in range(first, last):
+    first = last = 0  # the numbers of a row in the share, where their chains begin being fetched already
+    for row in range(n_rows, -1, -1):  # so that a chain begins with its first row
+        here, end = first, last
+        if row > 0:
+            first, last = fetch_chains(links, indices, starts[row - 1], starts[ends_at + row - 1], first_in, last_in)
+        for p in range(here, end):
             k = np.uint64(indices[p])
             following = links[ONE + k]
             links[ONE + k] = link
@@ -211,7 +214,6 @@ def link_features(links, starts, ends_at, indices, n_rows, n_in, first_in, last_
             link += np.uint64(LINK_FIELDS - 1)
             links[feature] = k
             feature += np.uint64(following == 0)
-        first, last = next_first, next_last
     links[0] = feature - features_at
 
 
