@@ -33,7 +33,7 @@ _SHARED_FLOPS = 4e6  # a step of fewer is not divided: meeting would cost as muc
 _CROWDED = 0.2  # part of their time that threads wait long for each other, from which one alone is faster
 _ALONE_CALLS = 8  # that one thread runs at most before the team is tried again: 1 at first, then twice as many
 _CALL_SECONDS = 0.1  # calls that are surely shorter need nobody who listens for Ctrl-C meanwhile
-_MANY_EPOCHS_SECONDS = 20.0  # short epochs are run together in calls that are hardly longer
+_MANY_EPOCHS_SECONDS = 20.0  # short epochs are run together in calls that are surely shorter
 _MANY_EPOCHS_BYTES, _ROW_BYTES, _STEP_BYTES = 2**24, 8, 160  # and note no more than that beforehand, about
 _SECONDS_PER_STEP, _SECONDS_PER_FLOP = 1e-6, 1e-10  # for that: more than it takes
 _INFER_CHUNK = 128
@@ -135,8 +135,9 @@ class MLP(Network):  # noqa: D101
 
     def _epochs_at_once(self, X: Rows, n_batches: int) -> int:
         seconds = self._seconds(X.n_rows, n_batches)
-        if X.kind == "csr":  # of each step it takes the numbers, or a pass through all weights, at most like four rows
-            seconds *= min(1.0, max(len(X.x) / math.prod(X.shape), 4 * n_batches / X.n_rows))
+        if X.kind == "csr":  # the first layer takes the numbers, or a pass through all weights, at most like four rows
+            part = min(1.0, max(len(X.x) / math.prod(X.shape), 4 * n_batches / X.n_rows))
+            seconds -= (1 - part) * 6.0 * X.n_rows * self.layers[0] * self._layout.pitches[0] * _SECONDS_PER_FLOP
         n_bytes = _ROW_BYTES * X.n_rows + _STEP_BYTES * n_batches
         return max(1, min(int(_MANY_EPOCHS_SECONDS / seconds), _MANY_EPOCHS_BYTES // n_bytes))
 

@@ -24,7 +24,7 @@ WIDEST = 8
 """Vectors in a row of the widest tile: a row of weights is mostly one tile, for each takes all numbers anew."""
 
 AHEAD = 24
-"""Numbers of rows, or features, whose weights are fetched before their turn: about what memory brings at a time."""
+"""Numbers of rows, or features, whose weights are fetched before their turn: as many as a core can wait for at once."""
 
 LINK_FIELDS = 4
 """Numbers of ``links`` for each number of a batch: a feature, and the fields of a link."""
@@ -55,6 +55,7 @@ def forward_row(
 
             def add(k, sums):
                 p = builder.add(first, k)
+                # how far the number to fetch for lies behind the row's end: then it is one of the next row's, or none
                 beyond = builder.sub(builder.add(p, I64(AHEAD)), last)
                 in_row = builder.icmp_signed("<", beyond, I64(0))
                 later = builder.add(builder.select(in_row, last, next_first), beyond)
@@ -90,25 +91,26 @@ def chain_products(finish, listed):
         w, x, starts, links, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 6, 9))
         number = context.cast(builder, number, signature.args[12], w.dtype)
         number = Lanes(builder, spread(builder, w.vector_type, number))
-        end = builder.sub(n_features, I64(1))
+        last = builder.sub(n_features, I64(1))
 
-        def note(at, i=0):
+        def entry(at, i=0):
             return builder.zext(links.number(builder.add(at, I64(i))), I64)
 
         def feature(i):
             at = builder.add(first, i)
-            return note(at) if listed else at
+            return entry(at) if listed else at
 
-        def place(link):
-            row = note(link, 1)
-            return builder.add(starts.number(row), note(link, 2)), builder.add(delta_at, builder.mul(row, pitch))
+        def places(link):
+            # where the number of a link lies, and the deltas of its row
+            row = entry(link, 1)
+            return builder.add(starts.number(row), entry(link, 2)), builder.add(delta_at, builder.mul(row, pitch))
 
         def emit(width):
             across = [I64(j * w.vector_type.count) for j in range(width)]
             zero = ir.Constant(w.vector_type, [0.0] * w.vector_type.count)
 
             def fetch(k):
-                number_at, delta_row = place(note(k, 1))
+                number_at, delta_row = places(entry(k, 1))
                 w_row = builder.add(w_at, builder.mul(k, w_pitch))
                 x.prefetch(number_at, near=True)
                 for j in across:
@@ -117,16 +119,16 @@ def chain_products(finish, listed):
 
             def add(state):
                 link, *sums = state
-                number_at, delta_row = place(link)
+                number_at, delta_row = places(link)
                 right = [delta.vector(builder.add(delta_row, j)) for j in across]
-                return [note(link), *multiply_add(builder, sums, [x.everywhere(number_at)], right)]
+                return [entry(link), *multiply_add(builder, sums, [x.everywhere(number_at)], right)]
 
             def each(i, _):
                 if listed:
                     later = builder.add(i, I64(AHEAD))
-                    fetch(feature(builder.select(builder.icmp_signed("<", later, end), later, end)))
+                    fetch(feature(builder.select(builder.icmp_signed("<", later, last), later, last)))
                 k = feature(i)
-                state = [note(k, 1)] + [zero] * width
+                state = [entry(k, 1)] + [zero] * width
                 _, *sums = loop_while(builder, state, lambda state: builder.icmp_signed(">", state[0], I64(0)), add)
                 w_row = builder.add(w_at, builder.mul(k, w_pitch))
                 for j, total in zip(across, sums, strict=True):
@@ -161,7 +163,7 @@ def read_csr(notes, marks, work, x, starts, index, orders, at, rows, n_in, ends_
     for row in range(rows):
         start, end = starts[orders[at + row]], starts[orders[at + row] + 1]
         notes[row], notes[ends_at + row] = start, end
-        for p in range(start, end, LINE_BYTES // x.itemsize):  # an index is no wider than a number
+        for p in range(start, end, LINE_BYTES // x.itemsize):  # one of indices holds as many or more
             prefetch_near(x, p)
             prefetch_near(index, p)
 
@@ -186,7 +188,7 @@ def csr_forward(
 
 @part
 def fetch_chains(links, indices, p, end, first_in, last_in):
-    """Give which numbers ``p`` to ``end`` of a row have features of a share, and fetch where their chains begin."""
+    """Fetch where the chains of a row's numbers ``p`` to ``end`` begin, of those in a share; give which these are."""
     while p < end and indices[p] < first_in:
         p += 1
     first = p

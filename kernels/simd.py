@@ -410,37 +410,22 @@ def step(builder, start, i, stride):
     return builder.add(start, builder.mul(I64(i), stride))
 
 
-@intrinsic
-def prefetch(typing_context, array, at):
-    """Hint that the cache line of ``array[at]``, which need not exist, will soon be used."""
+def _prefetching(**hint):
+    """Build the hint that the cache line of ``array[at]``, which need not exist, will be used."""
 
-    def codegen(context, builder, signature, args):
-        Memory(context, builder, array, args[0]).prefetch(args[1])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typing_context, array, at):
+        def codegen(context, builder, signature, args):
+            Memory(context, builder, array, args[0]).prefetch(args[1], **hint)
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64), codegen
+        return types.void(array, types.int64), codegen
 
-
-@intrinsic
-def prefetch_near(typing_context, array, at):
-    """Hint that the cache line of ``array[at]``, which need not exist, will very soon be used."""
-
-    def codegen(context, builder, signature, args):
-        Memory(context, builder, array, args[0]).prefetch(args[1], near=True)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), codegen
+    return prefetch
 
 
-@intrinsic
-def prefetch_to_write(typing_context, array, at):
-    """Hint that the cache line of ``array[at]``, which need not exist, will soon be written to."""
-
-    def codegen(context, builder, signature, args):
-        Memory(context, builder, array, args[0]).prefetch(args[1], to_write=True)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), codegen
+prefetch, prefetch_near, prefetch_to_write = _prefetching(), _prefetching(near=True), _prefetching(to_write=True)
+"""Hints that the cache line of ``array[at]`` will soon be used, very soon, or written to; it need not exist."""
 
 
 @intrinsic
