@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmlp.threads import available_threads
+from fastmlp.engine.threads import available_threads
 
 from .suite import IMPLEMENTATIONS, Benchmark, OnMnist, best_epoch, check_accuracy, only, part, warm_up, without_zeros
 from .text import bag_of_words

@@ -21,7 +21,7 @@ from fastmlp.bench.flops import epoch_flops
 from fastmlp.bench.machine import describe
 from fastmlp.bench.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task, available
 from fastmlp.bench.turns import ACCURACY_TOLERANCE, PAUSE, take_turns
-from fastmlp.threads import available_threads
+from fastmlp.engine.threads import available_threads
 
 from .text import bag_of_words
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastmlp import MLP, datasets
 from fastmlp.bench.machine import describe
-from fastmlp.presets import PRESETS
+from fastmlp.cli.presets import PRESETS
 
 EPOCHS = 4
 LAYERS, BATCH = [784, 128, 10], 64

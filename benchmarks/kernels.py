@@ -14,9 +14,9 @@ import numpy as np
 
 from fastmlp import datasets
 from fastmlp.bench.machine import describe, fma_peak
+from fastmlp.engine.layout import aligned_zeros, n_words
 from fastmlp.kernels import csr, dense, rows, simd, sparse
 from fastmlp.kernels.jit import kernel
-from fastmlp.layout import aligned_zeros, n_words
 
 N_ROWS, N_IN, N_OUT, N_CLASSES = 64, 784, 128, 10
 SECONDS = 0.05  # that a run of repetitions takes

@@ -20,8 +20,8 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.machine import describe, fma_peak, read_bandwidth
-from fastmlp.layout import n_words
-from fastmlp.threads import available_threads
+from fastmlp.engine.layout import n_words
+from fastmlp.engine.threads import available_threads
 
 from .text import N_CLASSES, N_FEATURES, bag_of_words
 

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.storage import check_writable, save_npz
-from fastmlp.validation import check_bool, check_int, check_number, check_positive_int
+from fastmlp.validation.settings import check_bool, check_int, check_number, check_positive_int
 
 if TYPE_CHECKING:
     from fastmlp.network import Network

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmlp.validation import check_choice
+from fastmlp.validation.settings import check_choice
 
 __all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
 

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastmlp.heads import Head
-from fastmlp.validation import check_choice
+from fastmlp.losses import Head
+from fastmlp.validation.settings import check_choice
 
 __all__ = ["Metric", "check_metrics", "r2"]
 

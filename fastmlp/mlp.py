@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.heads import Targets
+from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
+from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
+from fastmlp.engine.threads import available_threads, run_apart, run_together
+from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, tables
 from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
-from fastmlp.layout import Layout, aligned_zeros, as_kernel_input
+from fastmlp.losses import Targets
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
-from fastmlp.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.threads import available_threads, run_apart, run_together
 from fastmlp.training import Clipping, Descent, Outcome
-from fastmlp.validation import check_finite
-from fastmlp.workspace import Workspace
+from fastmlp.validation.settings import check_finite
 
 __all__ = ["MLP"]
 

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from fastmlp import storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
-from fastmlp.heads import HEADS, Targets
+from fastmlp.checkpoint import DEFAULTS, MAIN, into_network, make_network, of_network, of_parameters
 from fastmlp.history import History
+from fastmlp.losses import HEADS, Targets
 from fastmlp.metrics import r2
 from fastmlp.random import INITS, batch_generator, initial_parameters, regularization_seed
-from fastmlp.state import DEFAULTS, MAIN, into_network, make_network, of_network, of_parameters
 from fastmlp.training import Progress
-from fastmlp.validation import (
+from fastmlp.validation.settings import (
     check_activation,
     check_choice,
     check_dropout,

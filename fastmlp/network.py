@@ -14,16 +14,16 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.heads import Targets
 from fastmlp.history import History
+from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.model import Model
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import held_out
 from fastmlp.schedules import Schedule, get_schedule
-from fastmlp.targets import check_class_weight, check_sample_weight
 from fastmlp.training import Clipping, Descent, Fit, Outcome, Progress
-from fastmlp.validation import check_bool, check_number, check_positive_int
+from fastmlp.validation.settings import check_bool, check_number, check_positive_int
+from fastmlp.validation.targets import check_class_weight, check_sample_weight
 
 __all__ = ["Network"]
 

@@ -17,7 +17,14 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation import check_bool, check_choice, check_float32, check_learning_rate, check_number, is_list
+from fastmlp.validation.settings import (
+    check_bool,
+    check_choice,
+    check_float32,
+    check_learning_rate,
+    check_number,
+    is_list,
+)
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get_optimizer"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastmlp.course import Course, Schedule, Steps
 from fastmlp.history import History, direction
-from fastmlp.validation import check_int, check_number, check_positive_int
+from fastmlp.validation.settings import check_int, check_number, check_positive_int
 
 __all__ = ["Adaptive", "ReduceOnPlateau"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats, logistic, per_layer, relu
-from fastmlp.heads import Head, Softmax, Targets, cross_entropy, softmax
+from fastmlp.losses import Head, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
 from fastmlp.training import Clipping, Descent, Outcome

@@ -22,7 +22,7 @@ import numpy as np
 from fastmlp.course import Course, Doubles, Schedule, Steps
 from fastmlp.history import History
 from fastmlp.plateaus import Adaptive, ReduceOnPlateau
-from fastmlp.validation import check_choice, check_number, check_positive_int, is_list
+from fastmlp.validation.settings import check_choice, check_number, check_positive_int, is_list
 
 __all__ = [
     "Adaptive", "Constant", "Cosine", "Course", "Exponential", "InverseScaling", "MultiStep", "OneCycle",

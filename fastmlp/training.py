@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.engine.threads import CtrlC
 from fastmlp.history import check_monitor
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import epoch_orders
 from fastmlp.schedules import Course, Schedule
-from fastmlp.threads import CtrlC
-from fastmlp.validation import check_learning_rate
+from fastmlp.validation.settings import check_learning_rate
 
 if TYPE_CHECKING:
-    from fastmlp.heads import Targets
+    from fastmlp.losses import Targets
     from fastmlp.network import Network
 
 __all__ = ["Clipping", "Descent", "Fit", "Outcome", "Progress"]

@@ -37,7 +37,9 @@ def kernel(function, *, inline="never"):
     )
     # A kernel is compiled once for integers, not once more for each constant that a caller writes.
     template = dispatcher.get_call_template
-    dispatcher.get_call_template = lambda args, kws: template(tuple(map(types.unliteral, args)), kws)
+    dispatcher.get_call_template = lambda args, kws: template(
+        tuple(map(types.unliteral, args)), {name: types.unliteral(kind) for name, kind in kws.items()}
+    )
     return dispatcher
 
 
@@ -117,7 +119,7 @@ class KernelCache:
 def _sources() -> str:
     """Give a hash of all kernel sources."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

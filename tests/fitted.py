@@ -21,7 +21,7 @@ NUMBER = scale(IRIS[0][:, :3]), IRIS[0][:, 3]
 def network(request, monkeypatch):
     """Have the network in NumPy, which needs no compiler, where a test does not ask for the compiled one."""
     if "compiled" not in request.keywords:
-        monkeypatch.setattr("fastmlp.estimator_base.BaseMLP._network_class", reference.MLP)
+        monkeypatch.setattr("fastmlp.estimators.base.BaseMLP._network_class", reference.MLP)
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
+from fastmlp.cli.presets import PRESETS
 from fastmlp.optimizers import SGD
-from fastmlp.presets import PRESETS
 
 
 def samples(output):

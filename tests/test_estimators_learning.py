@@ -33,9 +33,9 @@ from sklearn.preprocessing import StandardScaler
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import EarlyStopping
+from fastmlp.estimators.solvers import of_scale
 from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop
 from fastmlp.schedules import Cosine, ReduceOnPlateau
-from fastmlp.solvers import of_scale
 
 # --- learning ---------------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ ESTIMATED = {"number": NUMBER, "numbers": NUMBERS, "counts": COUNTS}
 def network(request, monkeypatch):
     """Run a test with the network in NumPy and with the compiled one, which takes long to compile for each."""
     if request.param == "reference":
-        monkeypatch.setattr("fastmlp.estimator_base.BaseMLP._network_class", reference.MLP)
+        monkeypatch.setattr("fastmlp.estimators.base.BaseMLP._network_class", reference.MLP)
     return request.param
 
 

@@ -24,8 +24,8 @@ from nets import (
 from scipy import sparse
 
 from fastmlp import MLP, reference
+from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.random import batch_generator, epoch_orders
-from fastmlp.rows import rows_in_place, rows_to_train
 
 # --- the same numbers as the plain network ----------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def test_epochs_in_one_fit_or_in_several(batch_size, monkeypatch):
 @pytest.fixture
 def often(monkeypatch):
     """Let on_step be called every millisecond: epochs of tests are short."""
-    monkeypatch.setattr("fastmlp.threads._POLL_SECONDS", 0.001)
+    monkeypatch.setattr("fastmlp.engine.threads._POLL_SECONDS", 0.001)
 
 
 def test_callbacks(often):

@@ -6,8 +6,8 @@ from nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refused, sna
 from scipy import sparse
 
 from fastmlp import MLP, reference
-from fastmlp.rows import rows_to_train
-from fastmlp.threads import run_together
+from fastmlp.engine.rows import rows_to_train
+from fastmlp.engine.threads import run_together
 
 LAYERS = ([70, 33, 3], [70, 5, 4, 3], [70, 3], [70, 130, 3])
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok")
@@ -275,7 +275,7 @@ def test_rows_that_change_while_they_are_packed():
             X[:] = grown
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastmlp.rows.run_together", Changing())
+        patch.setattr("fastmlp.engine.rows.run_together", Changing())
         rows = rows_to_train(X, "sparse", 8, 2)
     counts = np.diff(rows.starts)
     words = rows.index.view(np.uint8)

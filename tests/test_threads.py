@@ -11,8 +11,9 @@ import time
 import pytest
 from nets import ROOT, data
 
-from fastmlp import MLP, threads
-from fastmlp.threads import available_threads, run_apart
+from fastmlp import MLP
+from fastmlp.engine import threads
+from fastmlp.engine.threads import available_threads, run_apart
 
 
 def printed(*command, timeout=60, **environment):
@@ -32,7 +33,7 @@ def printed(*command, timeout=60, **environment):
 
 WITHIN = """
 import json, os
-from fastmlp.threads import available_threads
+from fastmlp.engine.threads import available_threads
 cores = sorted(os.sched_getaffinity(0))
 seen = []
 for n in range(1, len(cores) + 1):
@@ -120,7 +121,7 @@ import json, sys
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from fastmlp import MLP
-from fastmlp.threads import available_threads
+from fastmlp.engine.threads import available_threads
 
 def fit(seed):
     generator = np.random.default_rng(seed)

@@ -30,8 +30,8 @@ from nets import (
 )
 
 from fastmlp import MLP, reference
+from fastmlp.engine.threads import run_apart, run_together
 from fastmlp.random import epoch_orders
-from fastmlp.threads import run_apart, run_together
 
 # --- a loss that is not finite ----------------------------------------------------------------------------------------
 

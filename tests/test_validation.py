@@ -5,8 +5,7 @@ import pytest
 import scipy.sparse
 from nets import refused
 
-from fastmlp.targets import check_y
-from fastmlp.validation import (
+from fastmlp.validation.settings import (
     check_choice,
     check_dtype,
     check_layers,
@@ -16,6 +15,7 @@ from fastmlp.validation import (
     check_seed,
     check_X,
 )
+from fastmlp.validation.targets import check_y
 
 X = np.random.default_rng(0).random((100, 4))
 Y = np.arange(100) % 3

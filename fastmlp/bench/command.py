@@ -13,7 +13,7 @@ from fastmlp.bench import machine, report
 from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.peers import PEERS, FastMLP, Task, available
 from fastmlp.bench.turns import take_turns
-from fastmlp.threads import available_threads
+from fastmlp.engine.threads import available_threads
 
 __all__ = ["measure", "run"]
 

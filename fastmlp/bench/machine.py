@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.engine.layout import aligned_zeros
+from fastmlp.engine.threads import available_threads, run_together
 from fastmlp.kernels import limits
 from fastmlp.kernels.simd import VECTOR_BYTES, lanes
 from fastmlp.kernels.tile import TALLEST, VECTORS
-from fastmlp.layout import aligned_zeros
-from fastmlp.threads import available_threads, run_together
 
 __all__ = ["describe", "facts", "fma_peak", "read_bandwidth"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from fastmlp.bench import peers, turns
 from fastmlp.cli import main
-from fastmlp.cli_arguments import PEERS
+from fastmlp.cli.arguments import PEERS
 
 QUICK = ["bench", "--data", "digits", "--layers", "32", "--epochs", "20", "--runs", "2", "--peers", "numpy", "numpy64"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from fastmlp.engine.layout import Layout
+from fastmlp.engine.rows import rows_in_place, rows_to_train
+from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
 from fastmlp.kernels.jit import CHECKED, kernel
-from fastmlp.layout import Layout
-from fastmlp.rows import rows_in_place, rows_to_train
-from fastmlp.workspace import Workspace
 
 checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")

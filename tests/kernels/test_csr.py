@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fastmlp.engine.layout import aligned_zeros
 from fastmlp.kernels import csr, dense
-from fastmlp.layout import aligned_zeros
 
 SHAPES = [(1, 1, 1), (1, 3, 7), (2, 13, 17), (3, 64, 33), (7, 65, 130), (65, 63, 10), (40, 500, 128)]
 

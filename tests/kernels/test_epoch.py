@@ -8,11 +8,11 @@ import pytest
 from scipy import sparse
 
 from fastmlp import reference
+from fastmlp.engine.layout import Layout, aligned_zeros
+from fastmlp.engine.rows import rows_in_place, rows_to_train
+from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, first_layer, tables
 from fastmlp.kernels.optimizers import RATE
-from fastmlp.layout import Layout, aligned_zeros
-from fastmlp.rows import rows_in_place, rows_to_train
-from fastmlp.workspace import Workspace
 
 FUSED, ACCUMULATED = 0, tables.ACCUMULATE | tables.COMMIT
 SCALE = 1 / 255  # of bytes

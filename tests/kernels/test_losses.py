@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp import heads as reference_heads
+from fastmlp import losses as reference_losses
 from fastmlp import reference
 from fastmlp.kernels import jit, losses, simd
 
@@ -268,10 +268,10 @@ def test_loss_is_never_negative(rng, dtype, lanes, padded, call):
 
 
 HEADS = {
-    "smoothed softmax": lambda n_out: reference_heads.Softmax(n_out, SMOOTHING),
-    "logistic": reference_heads.Logistic,
-    "identity": reference_heads.Identity,
-    "exp": reference_heads.Poisson,
+    "smoothed softmax": lambda n_out: reference_losses.Softmax(n_out, SMOOTHING),
+    "logistic": reference_losses.Logistic,
+    "identity": reference_losses.Identity,
+    "exp": reference_losses.Poisson,
 }
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fastmlp.engine.layout import n_words
 from fastmlp.kernels import rows, simd
-from fastmlp.layout import n_words
 
 SENTINEL = -7.0
 NONE = np.zeros(0, np.int64), np.zeros(0, np.uint64)

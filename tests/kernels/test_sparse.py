@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fastmlp.engine.layout import aligned_zeros, n_words
 from fastmlp.kernels import dense, rows, sparse
-from fastmlp.layout import aligned_zeros, n_words
 
 PATTERNS = {
     "all zero": lambda x, rng: x * 0,

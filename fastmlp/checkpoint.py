@@ -21,7 +21,7 @@ from fastmlp.history import History
 from fastmlp.optimizers import Optimizer
 from fastmlp.random import batch_generator
 from fastmlp.training import Progress
-from fastmlp.validation import check_choice, check_number
+from fastmlp.validation.settings import check_choice, check_number
 
 if TYPE_CHECKING:
     from fastmlp.model import Model

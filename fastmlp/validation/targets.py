@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation import as_numbers, check_choice, check_finite, check_int, check_number
+from fastmlp.validation.settings import as_numbers, check_choice, check_finite, check_int, check_number
 
 __all__ = [
     "check_class_weight",

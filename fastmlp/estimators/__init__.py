@@ -18,8 +18,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastmlp.activations import Floats
-from fastmlp.estimator_base import BaseMLP
-from fastmlp.estimator_parameters import CONSTRAINTS, documented
+from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.parameters import CONSTRAINTS, documented
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fastmlp
-from fastmlp.cli_arguments import PEERS, parsers
+from fastmlp.cli.arguments import PEERS, parsers
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import FitState
-    from fastmlp.presets import Preset
+    from fastmlp.cli.presets import Preset
 
 __all__ = ["EpochTable", "main"]
 
@@ -144,8 +144,8 @@ class EpochTable:
 
 def _preset(arguments: argparse.Namespace) -> Preset:
     """Return the preset that is asked for, by default plain SGD."""
+    from fastmlp.cli.presets import PRESETS, Preset
     from fastmlp.optimizers import SGD
-    from fastmlp.presets import PRESETS, Preset
     from fastmlp.schedules import Constant
 
     if arguments.preset is None:
@@ -257,7 +257,7 @@ def _loss_of_a_guess(labels: Any) -> float:
 
 def _plan(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) -> str:
     """Say in a line what is going to be trained."""
-    from fastmlp.threads import available_threads
+    from fastmlp.engine.threads import available_threads
 
     n_threads = net.n_threads or available_threads()
     up_to = "up to " if net.n_threads is None and n_threads > 1 else ""  # the network takes fewer for small steps

@@ -15,8 +15,8 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.sparse import as_csr, is_sparse
-from fastmlp.threads import available_threads, run_together
+from fastmlp.engine.threads import available_threads, run_together
+from fastmlp.validation.sparse import as_csr, is_sparse
 
 __all__ = [
     "as_numbers",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats, logistic
-from fastmlp.targets import check_numbers, check_two_classes, check_y
+from fastmlp.validation.targets import check_numbers, check_two_classes, check_y
 
 __all__ = ["HEADS", "Head", "Identity", "Logistic", "Poisson", "Softmax", "Targets", "cross_entropy", "softmax"]
 

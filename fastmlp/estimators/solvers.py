@@ -21,7 +21,7 @@ from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastmlp.training import Descent, Fit, Outcome, Progress
 
 if TYPE_CHECKING:
-    from fastmlp.heads import Targets
+    from fastmlp.losses import Targets
     from fastmlp.network import Network
 
 __all__ = [

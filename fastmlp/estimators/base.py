@@ -1,4 +1,4 @@
-"""What `MLPClassifier` and `MLPRegressor` have in common; how they learn is in `fastmlp.solvers`."""
+"""What `MLPClassifier` and `MLPRegressor` have in common; how they learn is in `fastmlp.estimators.solvers`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.estimator_parameters import CONSTRAINTS
-from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Adam, Optimizer
-from fastmlp.schedules import Constant, Schedule, get_schedule
-from fastmlp.solvers import (
+from fastmlp.estimators.parameters import CONSTRAINTS
+from fastmlp.estimators.solvers import (
     NOT_FINITE,
     StochasticFit,
     change_rate,
@@ -36,9 +33,12 @@ from fastmlp.solvers import (
     of_scale,
     scale_of,
 )
-from fastmlp.targets import check_sample_weight
+from fastmlp.network import Network
+from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import Clipping, Progress
-from fastmlp.validation import check_activation, check_dropout
+from fastmlp.validation.settings import check_activation, check_dropout
+from fastmlp.validation.targets import check_sample_weight
 
 __all__ = ["BaseMLP"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.engine.layout import LINE, Layout, aligned_zeros, n_words
 from fastmlp.kernels import csr, descent, rows, simd, sparse, tables, team, tile
 from fastmlp.kernels.activations import CODES, SLOPED
-from fastmlp.layout import LINE, Layout, aligned_zeros, n_words
 
 __all__ = ["Workspace"]
 
@@ -21,7 +21,7 @@ STAGED = (
     "disturbed csr",
 )  # fmt: skip
 CSR = ("csr", "dropped csr")
-"""Kinds of rows (see `fastmlp.rows`) whose pairs of numbers are marked; that are brought into the workspace; of CSR."""
+"""Kinds of rows (see `fastmlp.engine.rows`) whose pairs of numbers are marked; that are staged; of CSR."""
 
 _FAR = 1024  # numbers beyond those lines that a processor fetches ahead
 
@@ -40,7 +40,7 @@ class Workspace:
     accumulate : bool
         Whether batches are longer than a chunk, so that their gradient is summed up in a buffer.
     kind : str
-        Of the rows, see `fastmlp.rows`.
+        Of the rows, see `fastmlp.engine.rows`.
     n_links : int
         Most numbers in the CSR rows of a chunk.
     dropout : bool

@@ -14,12 +14,12 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.engine.layout import as_kernel_input, n_words
+from fastmlp.engine.threads import run_together
 from fastmlp.kernels.rows import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.kernels.sparse import WIDTHS
-from fastmlp.layout import as_kernel_input, n_words
-from fastmlp.threads import run_together
-from fastmlp.validation import check_finite
+from fastmlp.validation.settings import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 

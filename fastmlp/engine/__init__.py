@@ -1,0 +1,1 @@
+"""What the compiled network computes with: rows of X, buffers, threads."""

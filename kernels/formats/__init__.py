@@ -1,0 +1,1 @@
+"""Row formats: one file for each; `__init__` lists them."""
