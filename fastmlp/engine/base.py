@@ -1,0 +1,203 @@
+"""What an engine is: it owns the parameters of a network, and computes training steps, gradients and predictions.
+
+There are two, with the same interface: `fastmlp.engine.compiled` runs the kernels, `fastmlp.reference` is plain NumPy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.activations import Floats
+from fastmlp.losses import Loss, Targets
+from fastmlp.optimizers import Optimizer
+
+__all__ = ["Clipping", "Engine", "EpochTotals", "Settings", "StepPlan"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a network on which its computation depends; all have been checked.
+
+    Attributes
+    ----------
+    layers : tuple of int
+    activations : tuple of str
+        Of each hidden layer.
+    loss : Loss
+        What the outputs mean.
+    dtype : {"float32", "float64"}
+    first_layer : {"auto", "dense", "sparse"}
+    input_scale, l2, input_noise : float
+    dropout_rates : tuple of float
+        Of the inputs of each layer.
+    """
+
+    layers: tuple[int, ...]
+    activations: tuple[str, ...]
+    loss: Loss
+    dtype: str
+    first_layer: str
+    input_scale: float
+    l2: float
+    dropout_rates: tuple[float, ...]
+    input_noise: float
+
+
+class Clipping(NamedTuple):
+    """Bounds of a step's gradient: of each number, applied first, and of the 2-norm of all of them."""
+
+    norm: float | None = None
+    value: float | None = None
+
+
+@dataclass
+class StepPlan:
+    """How the gradients of the steps to come change the parameters.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    state : list of lists of arrays
+        The optimizer's arrays of each parameter, weights first, then biases: what `Engine.new_state` returns.
+    rates : (n_steps,) float64 array
+        Learning rate of each step.
+    coefficients : mapping of str to (n_steps,) float64 arrays
+        What the optimizer's formula takes in each step, by name.
+    row_weights : (n,) array of the network's dtype, or None
+        Weight of each row's loss. The gradient of a batch is divided by the sum of its weights, or by its rows if there
+        are none. A batch whose weights are all 0 counts as a step, but changes nothing and has no penalty.
+    clipping : Clipping
+    seed, epoch : int
+        Dropout and noise are keyed by them. `epoch` counts the passes that the network has behind it, over any rows.
+    l2 : (n_steps,) float64 array or None
+        Penalty of each step, in place of the network's. Where the network's is 0, so are these.
+    """
+
+    optimizer: Optimizer
+    state: list[list[Floats]]
+    rates: npt.NDArray[np.float64]
+    coefficients: dict[str, npt.NDArray[np.float64]]
+    row_weights: Floats | None = None
+    clipping: Clipping = Clipping()
+    seed: int = 0
+    epoch: int = 0
+    l2: npt.NDArray[np.float64] | None = None
+
+
+@dataclass
+class EpochTotals:
+    """What training on some epochs has come to.
+
+    Attributes
+    ----------
+    losses : (n_epochs,) float64 array
+        Sum over the rows of each epoch, each loss times the weight of its row.
+    correct : (n_epochs,) int64 array
+        Rows of each epoch that were predicted right.
+    penalties : (n_epochs,) float64 array
+        Sum over the steps of each epoch of the l2 penalty before the step.
+    steps : int
+        Finished steps, of all these epochs.
+    bad_loss : float or None
+        The loss that was not finite and ended training.
+    """
+
+    losses: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.int64]
+    penalties: npt.NDArray[np.float64]
+    steps: int = 0
+    bad_loss: float | None = None
+
+    @classmethod
+    def zeros(cls, n_epochs: int) -> Self:
+        """Return the totals of epochs that are still to come."""
+        return cls(np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs))
+
+    def mean_losses(self, y: Targets, row_weights: Floats | None, n_batches: int) -> npt.NDArray[np.float64]:
+        """Return the loss of each epoch: its weighted mean over the rows, plus the mean penalty of its steps."""
+        total = len(y) if row_weights is None else row_weights.sum(dtype=np.float64)
+        return self.losses / total + self.penalties / n_batches
+
+
+class Engine(ABC):
+    """Parameters of a network, and everything that is computed with them.
+
+    Its input has been checked. X is an array of the network's dtype or uint8, or a CSR matrix; targets are those that
+    `Loss.check_y` returns.
+
+    Attributes
+    ----------
+    weights, biases : list of (I, O) arrays, list of (O,) arrays
+        Of each layer; views of the memory that the engine works on.
+    n_threads : int or None
+        May be changed between calls.
+    """
+
+    weights: list[Floats]
+    biases: list[Floats]
+    n_threads: int | None
+
+    checks_finite = False
+    """Whether training and predictions refuse numbers that are not finite, so that nobody needs to check before."""
+
+    @abstractmethod
+    def __init__(self, settings: Settings, n_threads: int | None) -> None:
+        """Allocate parameters, all zero."""
+
+    def new_state(self, slots: int) -> list[list[Floats]]:
+        """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""
+        return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self.weights + self.biases]
+
+    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> Any:
+        """Return X as `train` takes it, and do what takes long the first time, such as compiling.
+
+        `first_layer` takes the place of the setting.
+        """
+        return X
+
+    def prepare_inference(self, X: Any) -> Any:
+        """Return X in the form that is fastest to predict many times, and do what takes long the first time."""
+        return X
+
+    def epochs_per_call(self, rows: Any, n_batches: int) -> int:
+        """Return how many epochs one call of `train` may take if nobody needs to look in between."""
+        return 1
+
+    @abstractmethod
+    def train(
+        self,
+        totals: EpochTotals,
+        rows: Any,
+        y: Targets,
+        order: npt.NDArray[np.int64],
+        batch_size: int,
+        plan: StepPlan,
+        on_step: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Train on what `prepare` has returned, epoch after epoch.
+
+        `order` (n_epochs, n) is the permutation of the rows of each epoch. `totals` says how far training came, also
+        if something is raised. Now and then ``on_step(finished steps)`` is asked whether to continue.
+        """
+
+    @abstractmethod
+    def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
+        """Return the mean loss plus penalty, and the gradients of weights and biases; nothing is dropped or perturbed."""
+
+    @abstractmethod
+    def losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the loss of each row, and whether it is predicted right; X may come from `prepare_inference`."""
+
+    @abstractmethod
+    def predict_proba(self, X: Any) -> Floats:
+        """Return probabilities; X may come from `prepare_inference`."""
+
+    @abstractmethod
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return predictions in the form in which users pass y; X may come from `prepare_inference`."""
