@@ -238,6 +238,19 @@ class Memory:
         self.builder.store(vector.value, self._vector_address(at), align=self.align)
 
 
+def unpack(context, builder, kind, value):
+    """Return a named tuple in the code of an intrinsic, with its arrays as :class:`Memory`."""
+    fields = []
+    for i, field in enumerate(kind.types):
+        part = builder.extract_value(value, i)
+        if isinstance(field, types.Array):
+            part = Memory(context, builder, field, part)
+        elif isinstance(field, types.Integer):
+            part = context.cast(builder, part, field, types.int64)
+        fields.append(part)
+    return kind.instance_class(*fields)
+
+
 def spread(builder, vector_type, number):
     """Emit a vector with ``number`` in every lane."""
     one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), number, I32(0))
