@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd, sum_up
+from .optimizers import accumulate, plain_sgd
 from .rows import LINE_BYTES, ONE
 from .simd import I64, Lanes, Memory, lane_count, maximum, prefetch_near, spread
 from .sparse import WIDTHS
@@ -154,7 +154,7 @@ def chain_products(finish, listed):
     return update_chains
 
 
-update_listed, sum_up_all = chain_products(sgd, listed=True), chain_products(sum_up, listed=False)
+update_listed, sum_up_all = chain_products(plain_sgd, listed=True), chain_products(accumulate, listed=False)
 
 
 @part

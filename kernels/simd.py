@@ -244,6 +244,15 @@ def spread(builder, vector_type, number):
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, vector_type.count), [0] * vector_type.count))
 
 
+def unpack(context, builder, kind, value):
+    """Emit the fields of a named tuple: its array as a `Memory`, its integers as they are."""
+    fields = [builder.extract_value(value, i) for i in range(len(kind.types))]
+    return [
+        Memory(context, builder, t, v) if isinstance(t, types.Array) else context.cast(builder, v, t, types.int64)
+        for t, v in zip(kind.types, fields, strict=True)
+    ]
+
+
 @intrinsic
 def lane_count(typing_context, array):
     """Give how many numbers of the array's dtype one vector holds."""

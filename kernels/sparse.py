@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd, sum_up
+from .optimizers import accumulate, plain_sgd
 from .rows import ONE, PAIR, WORD, ZERO, count_bits, groups_of, words_of
 from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, prefetch_to_write, spread
 from .tile import loop, loop_while, multiply_add, switch
@@ -229,7 +229,7 @@ def feature_products(finish, skip):
     return update_features
 
 
-update_features, sum_up_features = feature_products(sgd, skip=True), feature_products(sum_up, skip=False)
+update_features, sum_up_features = feature_products(plain_sgd, skip=True), feature_products(accumulate, skip=False)
 
 
 def sparse_forward(fetch):
