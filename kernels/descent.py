@@ -20,7 +20,7 @@ from .dense import sum_up_bias, sum_up_gradient
 from .jit import kernel, part
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
 from .rows import PAIR, WORD, groups_of, words_of
-from .simd import Lanes, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
+from .simd import Vector, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
 from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
 from .structs import Matrix, Slots
 from .tile import loop
@@ -119,11 +119,11 @@ def squares(typing_context, a, at, pitch, n_rows):
 
         def add(i, total):
             v = memory.vector(builder.add(args[1], builder.mul(i, args[2])))
-            v = v if v.value.type == wide else Lanes(builder, builder.fpext(v.value, wide))
-            return [fma(v, v, Lanes(builder, *total)).value]
+            v = v if v.value.type == wide else Vector(builder, builder.fpext(v.value, wide))
+            return [fma(v, v, Vector(builder, *total)).value]
 
         total = loop(builder, args[3], [ir.Constant(wide, [0.0] * wide.count)], add)
-        return fold(lambda a, b: a + b, Lanes(builder, *total))
+        return fold(lambda a, b: a + b, Vector(builder, *total))
 
     return types.float64(a, types.int64, types.int64, types.int64), codegen
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, Lanes, Memory, fma, maximum, minimum, spread, sqrt, unpack, where
+from .simd import I64, Vector, Memory, fma, maximum, minimum, spread, sqrt, unpack, where
 from .tile import loop
 
 
@@ -157,7 +157,7 @@ def apply_formula(formula):
         coefficients = {}
         for k, name in enumerate(names):
             number = context.cast(builder, table.number(builder.add(first, I64(RATE + k))), table.dtype, w.dtype)
-            coefficients[name] = Lanes(builder, spread(builder, w.vector_type, number))
+            coefficients[name] = Vector(builder, spread(builder, w.vector_type, number))
 
         def each_row(i, _):
             w_row, g_row = builder.mul(i, w_pitch), builder.add(g_at, builder.mul(i, g_pitch))
