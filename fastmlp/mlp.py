@@ -18,7 +18,7 @@ from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.threads import available_threads, run_apart, run_together
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, tables
-from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
+from fastmlp.kernels.optimizers import coefficient_table
 from fastmlp.losses import Targets
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Optimizer
@@ -177,7 +177,7 @@ class MLP(Network):  # noqa: D101
 
     def _by_blocks(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
         """Return the optimizer, or None where it is plain SGD, which needs no block of gradients."""
-        plain = optimizer == SGD(learning_rate=optimizer.learning_rate) and clipping == Clipping() and not self.l2
+        plain = optimizer.is_plain_sgd and clipping == Clipping() and not self.l2
         return None if plain else optimizer
 
     def _train_loop(self, kind: str, optimizer: Optimizer | None) -> Callable[..., None]:
@@ -188,10 +188,8 @@ class MLP(Network):  # noqa: D101
     def _coefficients(self, descent: Descent) -> npt.NDArray[np.float64]:
         """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
         bounds = [math.inf if bound is None else bound for bound in (descent.clipping.value, descent.clipping.norm)]
-        table = np.empty((len(descent.rates), RATE + descent.coefficients.shape[1]))
-        table[:, L2] = self.l2 if descent.l2 is None else descent.l2
-        table[:, CLIP_VALUE], table[:, CLIP_NORM] = bounds
-        table[:, RATE:] = descent.coefficients
+        l2 = self.l2 if descent.l2 is None else descent.l2
+        table: npt.NDArray[np.float64] = coefficient_table(descent.optimizer.formula, descent.coefficients, l2, *bounds)
         return table
 
     def _kernel_settings(self, drop: bool = False, first_epoch: int = 0) -> npt.NDArray[np.float64]:
@@ -397,7 +395,8 @@ class MLP(Network):  # noqa: D101
 
 def _no_descent(n_steps: int, row_weights: Floats | None = None) -> Descent:
     """Return what changes nothing."""
-    return Descent(SGD(), [], np.zeros(n_steps), np.zeros((n_steps, 1)), row_weights, Clipping(), 0)
+    rates = np.zeros(n_steps)
+    return Descent(SGD(), [], rates, SGD().coefficients(np.arange(n_steps) + 1, rates), row_weights, Clipping(), 0)
 
 
 def _flat(memory: list[list[Floats]], dtype: str) -> npt.NDArray[Any]:

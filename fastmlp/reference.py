@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastmlp.activations import ACTIVATIONS, Floats, logistic, per_layer, relu
 from fastmlp.losses import Head, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
+from fastmlp.optimizers import at_step
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
 from fastmlp.training import Clipping, Descent, Outcome
 
@@ -168,9 +169,9 @@ class MLP(Network):
         if weights is None or weights.any():
             dw, db = self._backward(sums, y[rows], weights, l2, masks)
             clip(dw + db, descent.clipping)
-            coefficients = descent.coefficients[outcome.steps]
-            for parameter, gradient, memory in zip(self._weights + self._biases, dw + db, descent.memory, strict=True):
-                descent.optimizer.update(parameter, gradient, memory, coefficients)
+            coefficients = at_step(descent.coefficients, outcome.steps)
+            for parameter, gradient, state in zip(self._weights + self._biases, dw + db, descent.memory, strict=True):
+                descent.optimizer.update(parameter, gradient, state, coefficients)
             outcome.penalties[epoch] += penalty
         outcome.losses[epoch] += loss
         outcome.hits[epoch] += np.count_nonzero(self._head.hits(sums[-1], y[rows]))

@@ -135,8 +135,8 @@ class Descent:
         The optimizer's arrays of each parameter, weights first, then biases.
     rates : (n_steps,) float64 array
         Learning rate of each of the steps.
-    coefficients : (n_steps, m) float64 array
-        What the optimizer's formula takes in each of the steps.
+    coefficients : dict of str to (n_steps,) float64 arrays
+        What the optimizer's formula takes in each step, by name.
     row_weights : (n,) array of the network's dtype, or None
         Weight of each row's loss; a batch's gradient is divided by the sum of its weights, without them by its rows. A
         batch whose weights are all 0 counts as a step, but changes nothing and has no penalty.
@@ -150,7 +150,7 @@ class Descent:
     optimizer: Optimizer
     memory: list[list[Floats]]
     rates: npt.NDArray[np.float64]
-    coefficients: npt.NDArray[np.float64]
+    coefficients: dict[str, npt.NDArray[np.float64]]
     row_weights: Floats | None
     clipping: Clipping
     epoch: int

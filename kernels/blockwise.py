@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .formats import dense
-from .formats.packed import WIDTHS, row_width
+from .formats.base import BLOCK_ROWS, BLOCK_VECTORS, row_width
 from .jit import kernel, part
 from .matmul import sum_bias_gradient
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
@@ -25,9 +25,6 @@ from .simd import I64, Memory, Vector, fma, fold, formula, lane_count, load, red
 from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 from .tile import loop
-
-BLOCK_ROWS, BLOCK_VECTORS = 48, WIDTHS[-1]
-"""Size of a block: whole squares of vectors, whole tiles, and whole pairs of features."""
 
 clip_vector = formula(clipped)
 add = formula(lambda a, b: a + b)
@@ -158,20 +155,23 @@ def gradient_of(layer, buffer, i, column, lanes):
 def updating_layer(products, apply_gradient):
     """Build the pass over a layer's weights that computes their gradient, and applies it when it is complete."""
 
+    prepare, prepare_columns, release = products.prepare, products.prepare_columns, products.release
+    gradient = products.gradient
+
     @kernel
     def update_layer(w, state, x, lists, delta, layer, n_rows, sums, schedule, step, keep, is_last):
         """Walk through the blocks; ``keep`` is 1 if the batch has had chunks before, ``is_last`` says if none follow."""
         lanes, l2, column = lane_count(w.buffer), schedule[step, L2], layer.column
         applies, stride = is_last and schedule[step, CLIP_NORM] == math.inf, column_stride(layer, lanes)
-        products.prepare(x, lists, layer, n_rows)
+        prepare(x, lists, layer, n_rows)
         while column < layer.end_column:
             vectors = row_width(layer.end_column - column)
-            products.prepare_columns(x, lists, layer, n_rows)
+            prepare_columns(x, lists, layer, n_rows)
             for i in range(layer.row, layer.end_row, BLOCK_ROWS):
                 end = min(i + BLOCK_ROWS, layer.end_row)
                 g, place = gradient_of(layer, delta.buffer, i, column, lanes), i * w.pitch + column * lanes
                 whole = Matrix(g.buffer, g.at - i * g.pitch - column * lanes, g.pitch)
-                products.gradient(whole, x, lists, delta, layer, n_rows, Block(i, end, column, column + vectors), keep)
+                gradient(whole, x, lists, delta, layer, n_rows, Block(i, end, column, column + vectors), keep)
                 w_block, sums_at = Matrix(w.buffer, w.at + place, w.pitch), layer.squares + column * stride + i // lanes
                 if is_last:
                     finish_gradient(g, w_block, end - i, vectors, sums, sums_at, stride, schedule, step, l2)
@@ -181,7 +181,7 @@ def updating_layer(products, apply_gradient):
                         w_block, g, slots, end - i, vectors, sums, sums_at, stride, schedule, step, l2, 1.0
                     )
             column += vectors
-        products.release(x, lists, layer, n_rows)
+        release(x, lists, layer, n_rows)
 
     return update_layer
 

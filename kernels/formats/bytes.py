@@ -3,6 +3,8 @@
 Where most of them are zero, they are packed there, see `packed`.
 """
 
+from dataclasses import replace
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -92,6 +94,6 @@ PERTURBED = Rows("bytes_perturbed", load_perturbed, dense.staged, dense.PRODUCTS
 BYTES = Format(train=PLAIN, dropout=PERTURBED, noise=PERTURBED, infer=PLAIN, check=no_check)
 
 PACKED = Rows("packed_bytes", load_packed, packed.staged, packed.products(packed.prefetch_dense_row), staged=True)
-PACKED_PERTURBED = PACKED._replace(name="packed_bytes_perturbed", load=load_packed_perturbed)
-PACKED_TO_INFER = PACKED._replace(products=packed.products(packed.no_prefetch))  # prefetching gains nothing there
+PACKED_PERTURBED = replace(PACKED, name="packed_bytes_perturbed", load=load_packed_perturbed)
+PACKED_TO_INFER = replace(PACKED, products=packed.products(packed.no_prefetch))  # prefetching gains nothing there
 PACKED_BYTES = Format(PACKED, PACKED_PERTURBED, PACKED_PERTURBED, PACKED_TO_INFER, no_check)

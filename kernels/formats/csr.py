@@ -23,8 +23,8 @@ from ..simd import load as load_vector
 from ..structs import Csr, Matrix
 from ..tile import loop, loop_while, multiply_add, switch
 from . import dense
-from .base import Format, Products, Rows, no_check
-from .packed import LINE_BYTES, WIDTHS
+from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
+from .packed import LINE_BYTES
 
 WIDEST = 8
 """Vectors in a row of the widest tile. A row of weights is mostly one tile, because each tile reads all numbers anew."""
@@ -337,8 +337,14 @@ def release(x, lists, layer, n_rows):
     clear_lists(lists, layer.n_in)
 
 
-PRODUCTS = Products(forward, update, gradient, prepare, release=release)
+def buffers(chunk, n_in, n_nonzeros):
+    """Return the size of the lists."""
+    return Buffers(lists=1 + n_in + LINK_FIELDS * n_nonzeros, lists_dtype="int32")
+
+
+# Columns of X lie anywhere in memory. If threads divided the columns of w, each would have to fetch all of them.
+PRODUCTS = Products(forward, update, gradient, prepare, release=release, buffers=buffers, by_columns=False)
 PLAIN = Rows("csr", load, in_place, PRODUCTS, staged=False)
-DROPOUT = Rows("csr_dropout", load_dropout, kept_rows, PRODUCTS, staged=False)
+DROPOUT = Rows("csr_dropout", load_dropout, kept_rows, PRODUCTS, staged=False, keeps=True)
 NOISE = Rows("csr_noise", load_perturbed, dense.staged, dense.PRODUCTS, staged=True)
 CSR = Format(train=PLAIN, dropout=DROPOUT, noise=NOISE, infer=PLAIN, check=no_check)

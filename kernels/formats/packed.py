@@ -36,7 +36,6 @@ from ..optimizers import accumulate, plain_sgd
 from ..random import kept_bits, row_key
 from ..simd import (
     I64,
-    REGISTERS,
     VECTOR_BYTES,
     Vector,
     lane_count,
@@ -48,15 +47,12 @@ from ..simd import (
 )
 from ..structs import Matrix, Packed
 from ..tile import loop, loop_while, multiply_add, switch
-from .base import Format, Products, Rows
+from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width
 
 PAIR = 2
 """Features of a bit. If their number is odd, the last pair has a zero behind it."""
 
 LINE_BYTES, WORD_BYTES = 64, 8
-
-WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)
-"""Vectors in a row of the tiles. The sums of two features, a row of deltas and two numbers fit the registers."""
 
 ROWS = 64
 """Rows that the forward pass takes through the words together. Their sums stay in the first cache, or nearly."""
@@ -79,12 +75,6 @@ def words_of(n_in):
 def groups_of(n_rows):
     """Return the number of groups of 64 rows."""
     return (n_rows + WORD - 1) // WORD
-
-
-@part
-def row_width(left):
-    """Return the width of the next tile if ``left`` vectors of a row remain."""
-    return WIDTHS[-1] if left >= WIDTHS[-1] else min(left, 4)
 
 
 # Pack ----------------------------------------------------------------------------------------------------------------
@@ -572,6 +562,14 @@ def gradient(g, x, lists, delta, layer, n_rows, block, keep):
     )  # fmt: skip
 
 
+def buffers(chunk, n_in, n_nonzeros):
+    """Return the sizes of the masks, of the transposed masks, and of the partial sums if rows come in several groups."""
+    n_words = -(-n_in // (PAIR * WORD))
+    block = BLOCK_ROWS * BLOCK_VECTORS * VECTOR_BYTES
+    partial_sums = max(SUMS_BYTES, block) if chunk > GROUPS * WORD else 0
+    return Buffers(chunk * n_words, -(-chunk // WORD) * WORD * n_words, "uint64", partial_sums)
+
+
 def products(prefetch_next):
     """Return the products of packed rows, where the forward pass prefetches the next rows in this way."""
     forward_block = _forward(prefetch_next)
@@ -581,7 +579,7 @@ def products(prefetch_next):
         sums = Matrix(out.buffer, layer.delta, layer.delta_pitch)
         forward_block(out, sums, x, w, b, layer.n_in, block, floor_of(layer.activation), data, next_at)
 
-    return Products(forward, update, gradient, prepare, prepare_columns)
+    return Products(forward, update, gradient, prepare, prepare_columns, buffers=buffers)
 
 
 PRODUCTS = products(prefetch_row)
