@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from .jit import kernel, part
 from .optimizers import accumulate, plain_sgd
 from .rows import LINE_BYTES, ONE
-from .simd import I64, Vector, Memory, lane_count, maximum, prefetch_near, spread
+from .simd import I64, Memory, Vector, lane_count, maximum, prefetch_near, spread
 from .sparse import WIDTHS
 from .tile import loop, loop_while, multiply_add, switch
 

@@ -20,7 +20,7 @@ from .dense import sum_up_bias, sum_up_gradient
 from .jit import kernel, part
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
 from .rows import PAIR, WORD, groups_of, words_of
-from .simd import Vector, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
+from .simd import Memory, Vector, fma, fold, formula, lane_count, load, reduce_add, splat, store
 from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
 from .structs import Matrix, Slots
 from .tile import loop

@@ -5,6 +5,7 @@ import math
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradient_rows
 from .dense import forward, transpose
 from .jit import part
+from .structs import Block, Matrix
 from .tables import (
     BY_COLUMNS,
     COLUMN,
@@ -28,7 +29,6 @@ from .tables import (
     T,
     W,
 )
-from .structs import Block, Matrix
 from .team import meet
 
 

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import entry, part
-from .simd import AVX2, AVX512, BMI2, I64, Vector, Memory, lane_count, prefetch, spread
+from .simd import AVX2, AVX512, BMI2, I64, Memory, Vector, lane_count, prefetch, spread
 
 PAIR = 2
 """Features of a mark. Where their number is odd, the last pair has a zero behind it."""

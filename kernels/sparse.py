@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from .jit import kernel, part
 from .optimizers import accumulate, plain_sgd
 from .rows import ONE, PAIR, WORD, ZERO, count_bits, groups_of, words_of
-from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Vector, Memory, lane_count, maximum, prefetch_to_write, spread
+from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Memory, Vector, lane_count, maximum, prefetch_to_write, spread
 from .tile import loop, loop_while, multiply_add, switch
 
 WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)

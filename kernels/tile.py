@@ -12,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import part
-from .simd import I64, REGISTERS, Vector, Memory, fma, spread, step
+from .simd import I64, REGISTERS, Memory, Vector, fma, spread, step
 
 HEIGHTS = {4: (6, 4, 2, 1), 2: (8, 4, 2, 1), 1: (8, 4, 2, 1)}
 if REGISTERS < 32:
