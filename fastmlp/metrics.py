@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastmlp.losses import Head
+from fastmlp.losses import Loss
 from fastmlp.validation.settings import check_choice
 
 __all__ = ["Metric", "check_metrics", "r2"]
@@ -53,7 +53,7 @@ _OF_NUMBERS = {
 }
 
 
-def _names(head: Head) -> dict[str, Metric]:
+def _names(head: Loss) -> dict[str, Metric]:
     """Return the metrics that fit what a network predicts."""
     one = head.n_outputs == 1
     if not head.classifies:
@@ -61,7 +61,7 @@ def _names(head: Head) -> dict[str, Metric]:
     return _OF_CLASSES if head.n_classes else _OF_LABELS
 
 
-def check_metrics(metrics: object, head: Head) -> dict[str, Metric]:
+def check_metrics(metrics: object, head: Loss) -> dict[str, Metric]:
     """Return the chosen metrics by name; a function has its own.
 
     Raises

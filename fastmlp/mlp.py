@@ -324,13 +324,13 @@ class MLP(Network):  # noqa: D101
 
     def _predicted(self, X: Any) -> npt.NDArray[Any]:
         if not self._head.classifies:
-            return self._head.as_handed_in(self._numbers(X, self.layers[-1]))
+            return self._head.decode(self._numbers(X, self.layers[-1]))
         if self.output == "softmax":
             predicted = np.empty(X.shape[0], np.int64)
         else:
             predicted = np.empty((X.shape[0], self.layers[-1]), np.int64)
         self._infer(X, tables.LABELS, predicted=predicted.reshape(-1))
-        return self._head.as_handed_in(predicted)
+        return self._head.decode(predicted)
 
     def _numbers(self, X: Any, n_columns: int) -> Floats:
         numbers = np.empty((X.shape[0], n_columns), self.dtype)

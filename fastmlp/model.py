@@ -17,7 +17,7 @@ from fastmlp import storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.checkpoint import DEFAULTS, MAIN, into_network, make_network, of_network, of_parameters
 from fastmlp.history import History
-from fastmlp.losses import HEADS, Targets
+from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import r2
 from fastmlp.random import INITS, batch_generator, initial_parameters, regularization_seed
 from fastmlp.training import Progress
@@ -146,7 +146,9 @@ input_dropout, input_noise
         self.layers: Final = check_layers(layers)
         n_hidden = len(self.layers) - 2
         self.activation: Final = check_activation(activation, n_hidden, tuple(ACTIVATIONS))
-        self.output: Final = check_choice("output", output, tuple(HEADS), {"sigmoid": "logistic", "linear": "identity"})
+        self.output: Final = check_choice(
+            "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
+        )
         self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         self.n_threads = n_threads
@@ -197,7 +199,7 @@ input_dropout, input_noise
         self.activations = per_layer(self.activation, n_hidden)
         hidden = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
         self.dropout_rates = (self.input_dropout, *hidden)
-        self._head = HEADS[self.output](self.layers[-1], self.label_smoothing)
+        self._head = LOSSES[self.output](self.layers[-1], self.label_smoothing)
         self._lock = threading.Lock()  # held by who trains
         self._weights, self._biases = self._allocate()
         self._own = set(vars(self)) - lasting | {"_own"}
@@ -282,7 +284,7 @@ input_dropout, input_noise
         X_, y_ = self._check_data(X, y, finite=not self._looks_itself)
         if self._head.classifies:
             return self._mean_losses(X_, y_)["accuracy"]
-        return r2(self._head.as_handed_in(y_), self._predicted(X_))
+        return r2(self._head.decode(y_), self._predicted(X_))
 
     def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
         """Return the mean loss, and the accuracy where outputs are no numbers: ``{"loss": ..., "accuracy": ...}``."""
@@ -296,7 +298,7 @@ input_dropout, input_noise
     def _measured(self, X: Any, y: Targets, metrics: Mapping[str, Callable[[Any, Any], float]]) -> dict[str, float]:
         if not metrics:
             return {}
-        y_true, y_pred = self._head.as_handed_in(y), self._predicted(X)
+        y_true, y_pred = self._head.decode(y), self._predicted(X)
         return {name: metric(y_true, y_pred) for name, metric in metrics.items()}
 
     def _check_X(self, X: Any, name: str = "X", *, finite: bool = True) -> Any:

@@ -273,7 +273,7 @@ class Network(Model):  # noqa: D101
 
     def _row_weights(self, y: Targets, weights: Floats | None, class_weight: object) -> Floats | None:
         """Return the weight of each row, its own times that of its class, or None where all are 1."""
-        classes = self._head.as_handed_in(y)
+        classes = self._head.decode(y)
         of_classes = check_class_weight(class_weight, classes, self._head.n_classes)
         if of_classes is not None:
             weights = of_classes[classes] * (1 if weights is None else weights)
@@ -292,7 +292,7 @@ class Network(Model):  # noqa: D101
     ) -> tuple[Any, Targets, Floats | None, tuple[Any, Targets]]:
         """Return X, y and weights of the rows to train on, and the rows set aside."""
         fraction = check_number("validation_fraction", fraction, below=1, zero=False)
-        groups = self._head.as_handed_in(y) if self._head.n_classes else np.zeros(len(y), np.int32)
+        groups = self._head.decode(y) if self._head.n_classes else np.zeros(len(y), np.int32)
         aside = held_out(groups, fraction, self._regularization_seed)
         if not aside.any():
             raise ValueError(f"validation_fraction={fraction} sets no row aside: y has one row of each class")

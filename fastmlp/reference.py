@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats, logistic, per_layer, relu
-from fastmlp.losses import Head, Softmax, Targets, cross_entropy, softmax
+from fastmlp.losses import Loss, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
 from fastmlp.optimizers import at_step
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
@@ -65,7 +65,7 @@ def backward(
     y: Targets,
     weights: Sequence[Floats],
     activation: str | Sequence[str],
-    head: Head | None = None,
+    head: Loss | None = None,
     row_weights: Floats | None = None,
     masks: Masks | None = None,
 ) -> tuple[list[Floats], list[Floats]]:
@@ -76,7 +76,7 @@ def backward(
     sums : list of arrays
         What `forward` has returned.
     y : (B,) int32 array of classes, or what else the head takes
-    head : Head or None
+    head : Loss or None
         None is a softmax.
     row_weights : (B,) array or None
         Of each row's loss.
@@ -174,7 +174,7 @@ class MLP(Network):
                 descent.optimizer.update(parameter, gradient, state, coefficients)
             outcome.penalties[epoch] += penalty
         outcome.losses[epoch] += loss
-        outcome.hits[epoch] += np.count_nonzero(self._head.hits(sums[-1], y[rows]))
+        outcome.hits[epoch] += np.count_nonzero(self._head.correct(sums[-1], y[rows]))
         outcome.steps += 1
         return True
 
@@ -213,7 +213,7 @@ class MLP(Network):
     @_quiet
     def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         outputs = self._outputs(X)
-        return self._head.losses(outputs, y), self._head.hits(outputs, y)
+        return self._head.losses(outputs, y), self._head.correct(outputs, y)
 
     @_quiet
     def _probabilities(self, X: Any) -> Floats:

@@ -106,7 +106,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                     forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
                     profile(clocks, FORWARD)
                     losses(
-                        of_rows.loss, of_rows.correct, 0, work, outputs.at, outputs.pitch, last.n_out, targets, row_weights, sources, 0, row, end_row, inv_weight,
+                        of_rows, 0, outputs, last.n_out, targets, row_weights, sources, row, end_row, inv_weight,
                         s.label_smoothing,
                     )  # fmt: skip
                     profile(clocks, LOSS)
@@ -171,7 +171,7 @@ def inference(row_format, hidden, head):
             if mode == LOSSES:
                 note_sources(ws, order, at, rows)
                 losses(
-                    of_rows.loss, of_rows.correct, at, work, outputs.at, outputs.pitch, last.n_out, targets, row_weights, sources, 0, 0, rows, 1.0, s.label_smoothing
+                    of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing
                 )
             for row in range(rows):
                 if mode == LABELS:

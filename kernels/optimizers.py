@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, Vector, Memory, fma, maximum, minimum, spread, sqrt, unpack, where
+from .simd import I64, Memory, Vector, fma, maximum, minimum, spread, sqrt, unpack, where
 from .tile import loop
 
 

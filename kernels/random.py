@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vmath import log, turn
 from .jit import part
 from .simd import I32, I64, VECTOR_BYTES, Vector, _splat, spread, sqrt
+from .vmath import log, turn
 
 GOLDEN = 0x9E3779B9
 """2**32 over the golden ratio."""

@@ -12,10 +12,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vmath import exp, log
 from .jit import part
-from .simd import I32, I64, Vector, Memory, VectorType, first_mask, fold, maximum, spread, step, where
+from .simd import I32, I64, Memory, Vector, VectorType, first_mask, fold, maximum, spread, step, where
 from .tile import loop
+from .vmath import exp, log
 
 # What is emitted for one row as for many -----------------------------------------------------------------------------
 
