@@ -237,3 +237,5 @@ class Poisson(_Numbers):
 
 
 HEADS: dict[str, type[Head]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity, "exp": Poisson}
+
+Loss = Head

@@ -19,7 +19,7 @@ from fastmlp.engine.threads import run_together
 from fastmlp.kernels.rows import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.kernels.sparse import WIDTHS
-from fastmlp.validation.settings import check_finite
+from fastmlp.validation.inputs import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
