@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.history import Best, History, check_monitor, new_axes
-from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.storage import check_writable, save_npz
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_positive_int
 
@@ -395,23 +395,24 @@ class LearningRateFinder:
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases
-        state = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
-        for slots in state:
-            chosen.start(slots)
+        states = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
+        for state in states:
+            chosen.start(state)
         X, y = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
         n_rows = min(check_positive_int("batch_size", batch_size), len(y))
         order = np.random.default_rng(net.seed).permutation(len(y))
         batches = np.resize(order, (self.steps, n_rows))
         rates = np.geomspace(self.low, self.high, self.steps)
+        coefficients = chosen.coefficients(np.arange(self.steps) + 1, rates)
         losses: list[float] = []
         with np.errstate(over="ignore", invalid="ignore"):  # the last steps are expected to explode
-            for rows, numbers in zip(batches, chosen.coefficients(np.arange(self.steps) + 1, rates), strict=True):
+            for step, rows in enumerate(batches):
                 loss, dw, db = twin.gradients(X[rows], y[rows])
                 if not loss < 4 * (losses[0] if losses else math.inf):
                     break
                 losses.append(loss)
-                for parameter, gradient, slots in zip(parameters, dw + db, state, strict=True):
-                    chosen.update(parameter, gradient, slots, numbers)
+                for parameter, gradient, state in zip(parameters, dw + db, states, strict=True):
+                    chosen.update(parameter, gradient, state, at_step(coefficients, step))
         if not losses:
             raise ValueError("the loss is nan or infinite before the first step")
         self.rates, self.losses = rates[: len(losses)], np.array(losses)

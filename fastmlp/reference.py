@@ -18,6 +18,7 @@ from fastmlp.activations import ACTIVATIONS, Floats, logistic, per_layer, relu
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
 from fastmlp.losses import Loss, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
+from fastmlp.optimizers import at_step
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
 
 __all__ = ["MLP", "backward", "clip", "cross_entropy", "forward", "logistic", "relu", "softmax"]
@@ -172,7 +173,7 @@ class NumPyEngine(Engine):
         if weights is None or weights.any():
             dw, db = self._backward(sums, y[batch], weights, l2, masks)
             clip(dw + db, plan.clipping)
-            coefficients = plan.coefficients[totals.steps]
+            coefficients = at_step(plan.coefficients, totals.steps)
             for parameter, gradient, state in zip(self.parameters, dw + db, plan.state, strict=True):
                 plan.optimizer.update(parameter, gradient, state, coefficients)
             totals.penalties[epoch] += penalty

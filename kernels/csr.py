@@ -14,9 +14,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd, sum_up
+from .optimizers import accumulate, plain_sgd
 from .rows import LINE_BYTES, ONE
-from .simd import I64, Lanes, Memory, lane_count, maximum, prefetch_near, spread
+from .simd import I64, Memory, Vector, lane_count, maximum, prefetch_near, spread
 from .sparse import WIDTHS
 from .tile import loop, loop_while, multiply_add, switch
 
@@ -45,7 +45,7 @@ def forward_row(
         vectors, _, out_at, _, _, first, last, next_first, next_last, _, w_at, pitch, _, b_at, floor = args
         out, x, indices, w, b = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 3, 4, 9, 12))
         floor = context.cast(builder, floor, signature.args[14], out.dtype)
-        floor = Lanes(builder, spread(builder, out.vector_type, floor))
+        floor = Vector(builder, spread(builder, out.vector_type, floor))
 
         def w_row(p):
             return builder.add(w_at, builder.mul(builder.zext(indices.number(p), I64), pitch))
@@ -70,7 +70,7 @@ def forward_row(
             start = [b.vector(builder.add(b_at, j)).value for j in across]
             sums = loop(builder, builder.sub(last, first), start, add)
             for j, total in zip(across, sums, strict=True):
-                out.put(builder.add(out_at, j), maximum(floor, Lanes(builder, total)))
+                out.put(builder.add(out_at, j), maximum(floor, Vector(builder, total)))
 
         _each_width(builder, vectors, emit)
         return context.get_dummy_value()
@@ -90,7 +90,7 @@ def chain_products(finish, listed):
         vectors, _, w_at, w_pitch, _, _, _, first, n_features, _, delta_at, pitch, number = args
         w, x, starts, links, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 6, 9))
         number = context.cast(builder, number, signature.args[12], w.dtype)
-        number = Lanes(builder, spread(builder, w.vector_type, number))
+        number = Vector(builder, spread(builder, w.vector_type, number))
         last = builder.sub(n_features, I64(1))
 
         def entry(at, i=0):
@@ -133,7 +133,7 @@ def chain_products(finish, listed):
                 w_row = builder.add(w_at, builder.mul(k, w_pitch))
                 for j, total in zip(across, sums, strict=True):
                     at = builder.add(w_row, j)
-                    w.put(at, finish(Lanes(builder, total), w.vector(at), number))
+                    w.put(at, finish(Vector(builder, total), w.vector(at), number))
                 return []
 
             loop(builder, n_features, [], each)
@@ -154,7 +154,7 @@ def chain_products(finish, listed):
     return update_chains
 
 
-update_listed, sum_up_all = chain_products(sgd, listed=True), chain_products(sum_up, listed=False)
+update_listed, sum_up_all = chain_products(plain_sgd, listed=True), chain_products(accumulate, listed=False)
 
 
 @part

@@ -5,7 +5,7 @@ place from the user's array and a layer's activations from the workspace. Column
 """
 
 from .jit import kernel, part
-from .optimizers import sgd, sum_up
+from .optimizers import accumulate, plain_sgd
 from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
 from .tile import TALLEST, VECTORS, tile_height, tile_product, tile_width
 
@@ -16,7 +16,7 @@ def _bounded(z, _, floor):
 
 forward_tile = tile_product(rows_named=True, finish=_bounded)
 fetching_tile = tile_product(rows_named=True, finish=_bounded, fetching=True)
-sgd_vector = formula(sgd)
+sgd_vector = formula(plain_sgd)
 add = formula(lambda a, b: a + b)
 
 ROWS = 11 * TALLEST
@@ -110,10 +110,10 @@ def updating(finish):
     return update, update_bias
 
 
-update, update_bias = updating(sgd)
+update, update_bias = updating(plain_sgd)
 """``w += rate * x.T @ delta`` and ``b += rate * delta.sum(axis=0)``."""
 
-sum_up_gradient, sum_up_bias = updating(sum_up)
+sum_up_gradient, sum_up_bias = updating(accumulate)
 """The gradients alone, added to what is there where the last argument is 1, in place of it where it is 0."""
 
 

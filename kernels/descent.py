@@ -18,16 +18,17 @@ from numba.extending import intrinsic
 from .csr import csr_gradient, empty_chains, link_features
 from .dense import sum_up_bias, sum_up_gradient
 from .jit import kernel, part
-from .optimizers import CLIP_NORM, CLIP_VALUE, L2, descent, limited
+from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
 from .rows import PAIR, WORD, groups_of, words_of
-from .simd import Lanes, Memory, fma, fold, formula, lane_count, load, reduce_add, splat, store
+from .simd import Memory, Vector, fma, fold, formula, lane_count, load, reduce_add, splat, store
 from .sparse import WIDTHS, find_places, row_width, sum_up_features, turn_marks
+from .structs import Matrix, Slots
 from .tile import loop
 
 BLOCK_ROWS, BLOCK_VECTORS = 48, WIDTHS[-1]
 """Of a block at most; whole squares of vectors, whole tiles, and whole pairs of features."""
 
-limit_vector = formula(limited)
+limit_vector = formula(clipped)
 add = formula(lambda a, b: a + b)
 
 
@@ -118,11 +119,11 @@ def squares(typing_context, a, at, pitch, n_rows):
 
         def add(i, total):
             v = memory.vector(builder.add(args[1], builder.mul(i, args[2])))
-            v = v if v.value.type == wide else Lanes(builder, builder.fpext(v.value, wide))
-            return [fma(v, v, Lanes(builder, *total)).value]
+            v = v if v.value.type == wide else Vector(builder, builder.fpext(v.value, wide))
+            return [fma(v, v, Vector(builder, *total)).value]
 
         total = loop(builder, args[3], [ir.Constant(wide, [0.0] * wide.count)], add)
-        return fold(lambda a, b: a + b, Lanes(builder, *total))
+        return fold(lambda a, b: a + b, Vector(builder, *total))
 
     return types.float64(a, types.int64, types.int64, types.int64), codegen
 
@@ -168,7 +169,7 @@ def limit_block(g, g_at, g_pitch, w, w_at, w_pitch, n_rows, n_vectors, sums, sum
 
 def change_by(optimizer):
     """Build what an optimizer's formula makes of a block."""
-    descend = descent(optimizer)
+    descend = apply_formula(optimizer)
 
     @kernel
     def change_block(
@@ -178,8 +179,8 @@ def change_by(optimizer):
         """Change a block and its memory by ``scale`` times its gradient; sum up the squares for the next penalty."""
         if scale != 1.0:
             limit(g, g_at, g_pitch, w, w_at, w_pitch, n_rows, n_vectors, 0.0, math.inf, scale)
-        at = step * coefficients.shape[1]
-        descend(w, w_at, w_pitch, g, g_at, g_pitch, memory, memory_at, slot, coefficients, at, n_rows, n_vectors)
+        slots = Slots(memory, memory_at, slot)
+        descend(Matrix(w, w_at, w_pitch), Matrix(g, g_at, g_pitch), slots, coefficients, step, n_rows, n_vectors)
         if l2 > 0.0:
             sum_squares(sums, sums_at + len(sums) // 2, stride, w, w_at, w_pitch, n_rows, n_vectors)
 

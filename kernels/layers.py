@@ -2,9 +2,10 @@
 
 import math
 
-from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
+from .activations import RELU, activate, floor_of, multiply_rows, relu_gradient_rows
 from .dense import forward, transpose
 from .jit import part
+from .structs import Block, Matrix
 from .tables import (
     BY_COLUMNS,
     COLUMN,
@@ -41,9 +42,10 @@ def finish_outputs(work, plan, layer, notes, settings, epoch, chunk, row, end_ro
     """Apply to products what their tile has not applied: an activation that has a slope, and dropout."""
     threshold, factor = DROPOUT + 2 * (layer + 1), DROPOUT + 2 * (layer + 1) + 1
     activate(
-        work, plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH], row, end_row, plan[layer, COLUMN],
-        plan[layer, END_COLUMN], plan[layer, KIND], notes, 2 * len(plan) * chunk, int(settings[threshold]),
-        settings[factor], int(settings[SEED]), int(settings[EPOCH]) + epoch, layer + 1,
+        Matrix(work, plan[layer, H], plan[layer, PITCH]), plan[layer, SLOPE],
+        Block(row, end_row, plan[layer, COLUMN], plan[layer, END_COLUMN]), plan[layer, KIND],
+        notes[2 * len(plan) * chunk :], int(settings[SEED]), int(settings[EPOCH]) + epoch, layer + 1,
+        int(settings[threshold]), settings[factor],
     )  # fmt: skip
 
 
@@ -51,9 +53,9 @@ def finish_outputs(work, plan, layer, notes, settings, epoch, chunk, row, end_ro
 def go_back(work, plan, layer, settings, row, end_row):
     """Multiply deltas by the slope of ReLU, where it is one."""
     if plan[layer, KIND] == RELU:
-        relu_gradients(
-            work, plan[layer, D], plan[layer, D_PITCH], work, plan[layer, H], plan[layer, PITCH], row, end_row,
-            plan[layer, COLUMN], plan[layer, END_COLUMN], 1.0,
+        relu_gradient_rows(
+            Matrix(work, plan[layer, D], plan[layer, D_PITCH]), Matrix(work, plan[layer, H], plan[layer, PITCH]),
+            Block(row, end_row, plan[layer, COLUMN], plan[layer, END_COLUMN]), 1.0,
         )  # fmt: skip
 
 
@@ -65,10 +67,12 @@ def go_back_by_slopes(work, plan, layer, settings, row, end_row):
     )  # fmt: skip
     column, end_column = plan[layer, COLUMN], plan[layer, END_COLUMN]
     if slope:
-        multiply_rows(work, d, d_pitch, work, slope, pitch, row, end_row, column, end_column)
+        block = Block(row, end_row, column, end_column)
+        multiply_rows(Matrix(work, d, d_pitch), Matrix(work, slope, pitch), block)
     elif plan[layer, KIND] == RELU:
         factor = settings[DROPOUT + 2 * (layer + 1) + 1]
-        relu_gradients(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, factor)
+        block = Block(row, end_row, column, end_column)
+        relu_gradient_rows(Matrix(work, d, d_pitch), Matrix(work, h, pitch), block, factor)
 
 
 def hidden_layers(finish, go_back):

@@ -3,14 +3,13 @@
 The losses of some rows turn their outputs ``z`` into deltas in place, ``share`` times the row's weight times the
 gradient of its loss, and note each loss, times its weight, and whether the row is predicted right. ``sources`` says
 which rows of X they are; ``targets`` are those of all rows: a class each for a softmax, else a number for each output.
-Lanes beyond the outputs become 0. A loss of one row does so with its ``share``, and gives both.
+Vector beyond the outputs become 0. A loss of one row does so with its ``share``, and gives both.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .functions import exp, exp_of_any, log1p, logistic
 from .jit import kernel, part
 from .simd import (
     first_lanes,
@@ -37,6 +36,7 @@ from .softmax import (
     softmax_loss,
     softmax_of_rows,
 )
+from .vmath import exp, exp_of_any, log1p, logistic
 
 add = formula(lambda a, b: a + b)
 subtract = formula(lambda a, b: a - b)

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import entry, part
-from .simd import AVX2, AVX512, BMI2, I64, Lanes, Memory, lane_count, prefetch, spread
+from .simd import AVX2, AVX512, BMI2, I64, Memory, Vector, lane_count, prefetch, spread
 
 PAIR = 2
 """Features of a mark. Where their number is odd, the last pair has a zero behind it."""
@@ -77,9 +77,9 @@ def compress(typing_context, out, out_at, x, at, bits):
             function_type = ir.FunctionType(kind, [kind, kind, mask.type])
             function = cgutils.get_or_insert_function(builder.module, function_type, name)
             zeros = ir.Constant(kind, [0.0] * kind.count)
-            out_memory.put(args[1], Lanes(builder, builder.call(function, [vector, zeros, mask])))
+            out_memory.put(args[1], Vector(builder, builder.call(function, [vector, zeros, mask])))
         elif AVX2:
-            out_memory.put(args[1], Lanes(builder, _compressed(builder, vector, args[4])))
+            out_memory.put(args[1], Vector(builder, _compressed(builder, vector, args[4])))
         else:
             mask = _bits_to_lanes(builder, args[4], kind.count)
             address = out_memory.address(args[1], kind.count)
@@ -128,7 +128,7 @@ def keep_lanes(typing_context, out, out_at, x, at, bits, factor):
         factor = spread(builder, vector.value.type, context.cast(builder, args[5], signature.args[5], x.dtype))
         mask = _bits_to_lanes(builder, args[4], vector.value.type.count)
         product = builder.fmul(vector.value, factor)
-        out_memory.put(args[1], Lanes(builder, builder.select(mask, product, vector.of(0.0).value)))
+        out_memory.put(args[1], Vector(builder, builder.select(mask, product, vector.of(0.0).value)))
         return context.get_dummy_value()
 
     return types.void(out, types.int64, x, types.int64, types.uint64, factor), codegen
@@ -145,7 +145,7 @@ def widen(typing_context, out, out_at, x, at, scale):
         address = builder.bitcast(x_memory.address(args[3], kind.count), bytes_type.as_pointer())
         factor = spread(builder, kind, context.cast(builder, args[4], signature.args[4], out.dtype))
         value = builder.uitofp(builder.load(address, align=1), kind)
-        out_memory.put(args[1], Lanes(builder, builder.fmul(value, factor)))
+        out_memory.put(args[1], Vector(builder, builder.fmul(value, factor)))
         return context.get_dummy_value()
 
     return types.void(out, types.int64, x, types.int64, scale), codegen

@@ -19,9 +19,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import kernel, part
-from .optimizers import sgd, sum_up
+from .optimizers import accumulate, plain_sgd
 from .rows import ONE, PAIR, WORD, ZERO, count_bits, groups_of, words_of
-from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Lanes, Memory, lane_count, maximum, prefetch_to_write, spread
+from .simd import I32, I64, REGISTERS, VECTOR_BYTES, Memory, Vector, lane_count, maximum, prefetch_to_write, spread
 from .tile import loop, loop_while, multiply_add, switch
 
 WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)
@@ -75,7 +75,7 @@ def forward_word(
             Memory(context, builder, signature.args[i], args[i]) for i in (1, 6, 7, 9, 13, 16)
         )
         floor = context.cast(builder, floor, signature.args[19], out.dtype)
-        floor = Lanes(builder, spread(builder, out.vector_type, floor))
+        floor = Vector(builder, spread(builder, out.vector_type, floor))
         pair_pitch, last = builder.mul(I64(PAIR), w_pitch), builder.sub(n_rows, I64(1))
 
         def pairs_of(row):
@@ -103,7 +103,7 @@ def forward_word(
                 _, *sums = _each_mark(builder, word, [first, *sums], add)
                 place = builder.add(out_at, builder.mul(row, pitch))
                 for j, total in zip(across, sums, strict=True):
-                    out.put(builder.add(place, j), maximum(floor, Lanes(builder, total)))
+                    out.put(builder.add(place, j), maximum(floor, Vector(builder, total)))
                 return following
 
             loop(builder, n_rows, pairs_of(I64(0)), each_row)
@@ -131,7 +131,7 @@ def feature_products(finish, skip):
         ) = args  # fmt: skip
         w, x, places, by_pair, delta = (Memory(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 12))
         number = context.cast(builder, number, signature.args[18], w.dtype)
-        number = Lanes(builder, spread(builder, w.vector_type, number))
+        number = Vector(builder, spread(builder, w.vector_type, number))
         last_pair = builder.ashr(builder.sub(n_features, I64(1)), I64(1))
         last_group = builder.sub(n_groups, I64(1))
 
@@ -183,7 +183,7 @@ def feature_products(finish, skip):
                 following, seen, *sums = loop(builder, n_groups, state, add_word)
                 with builder.if_then(builder.not_(ends)):
                     for place, total in zip(places_of_waiting(pair), sums, strict=True):
-                        delta.put(place, Lanes(builder, total))
+                        delta.put(place, Vector(builder, total))
                 changed = builder.or_(builder.not_(begins), builder.icmp_unsigned("!=", seen, I64(0)))
                 with builder.if_then(builder.and_(ends, changed) if skip else ends):
                     for i in range(PAIR):
@@ -192,7 +192,7 @@ def feature_products(finish, skip):
                             start = builder.add(w_at, builder.mul(k, w_pitch))
                             for j, total in zip(across, sums[i * width :][:width], strict=True):
                                 place = builder.add(start, j)
-                                w.put(place, finish(Lanes(builder, total), w.vector(place), number))
+                                w.put(place, finish(Vector(builder, total), w.vector(place), number))
                 return [following]
 
             loop(builder, builder.add(last_pair, I64(1)), [marks_of(I64(0), I64(0))], update)
@@ -229,7 +229,7 @@ def feature_products(finish, skip):
     return update_features
 
 
-update_features, sum_up_features = feature_products(sgd, skip=True), feature_products(sum_up, skip=False)
+update_features, sum_up_features = feature_products(plain_sgd, skip=True), feature_products(accumulate, skip=False)
 
 
 def sparse_forward(fetch):

@@ -12,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import part
-from .simd import I64, REGISTERS, Lanes, Memory, fma, spread, step
+from .simd import I64, REGISTERS, Memory, Vector, fma, spread, step
 
 HEIGHTS = {4: (6, 4, 2, 1), 2: (8, 4, 2, 1), 1: (8, 4, 2, 1)}
 if REGISTERS < 32:
@@ -79,7 +79,7 @@ def tile_product(rows_named, finish, fetching=False):
         )
         order_at, n_fetched = args[18:]
         number = context.cast(builder, number, signature.args[15], out.dtype)
-        number = Lanes(builder, spread(builder, out.vector_type, number))
+        number = Vector(builder, spread(builder, out.vector_type, number))
 
         def emit(n_rows, n_vectors):
             across = [I64(j * out.vector_type.count) for j in range(n_vectors)]
@@ -106,7 +106,7 @@ def tile_product(rows_named, finish, fetching=False):
 
             start = [first.vector(builder.add(first_at, at)).value for at in across] * n_rows
             for place, total in zip(places, loop(builder, n, start, add), strict=True):
-                out.put(place, finish(Lanes(builder, total), out.vector(place), number))
+                out.put(place, finish(Vector(builder, total), out.vector(place), number))
 
         shape = builder.add(builder.mul(rows, I64(VECTORS + 1)), vectors)
         switch(builder, shape, {r * (VECTORS + 1) + v: lambda r=r, v=v: emit(r, v) for r, v in SHAPES})
@@ -160,4 +160,4 @@ def loop_while(builder, state, condition, body):
 def multiply_add(builder, sums, left, right):
     """Emit ``sums[i, j] + left[i] * right[j]`` for a tile given row by row."""
     pairs = product(left, right)
-    return [fma(a, b, Lanes(builder, old)).value for (a, b), old in zip(pairs, sums, strict=True)]
+    return [fma(a, b, Vector(builder, old)).value for (a, b), old in zip(pairs, sums, strict=True)]

@@ -19,7 +19,7 @@ PACKAGE_FILES = sorted([*(ROOT / "fastmlp").glob("*.py"), *(ROOT / "fastmlp" / "
 RANKS = {
     "jit": 0,
     "simd": 1,
-    "functions": 2,
+    "vmath": 2,
     "tile": 2,
     "random": 2,
     "dense": 3,
@@ -31,7 +31,8 @@ RANKS = {
     "losses": 3,
     "softmax": 3,
     "optimizers": 3,
-    "limits": 3,
+    "roofline": 3,
+    "structs": 0,
     "team": 3,
     "descent": 4,
     "tables": 0,

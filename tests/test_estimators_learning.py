@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.estimators.solvers import of_scale
-from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop, at_step
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -63,11 +63,11 @@ def test_an_optimizer_sees_the_gradient_of_scikit_learn(factor):
         ends = []
         for used, scaled in ((optimizer, factor), (of_scale(optimizer, factor), 1.0)):
             w = np.ones(5)
-            memory = [np.zeros(5) for _ in range(used.slots)]
-            used.start(memory)
+            state = [np.zeros(5) for _ in range(used.slots)]
+            used.start(state)
             for t, g in enumerate(np.random.default_rng(1).normal(size=(4, 5)), 1):
-                row = used.coefficients(np.array([t]), np.array([used.learning_rate]))[0]
-                used.update(w, scaled * g, memory, row)
+                coefficients = used.coefficients(np.array([t]), np.array([used.learning_rate]))
+                used.update(w, scaled * g, state, at_step(coefficients, 0))
             ends.append(w)
         np.testing.assert_allclose(ends[1], ends[0], rtol=1e-12)
 

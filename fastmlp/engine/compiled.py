@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, Settings, StepPlan
 from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.threads import available_threads, run_apart, run_together
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, tables
-from fastmlp.kernels.optimizers import CLIP_NORM, CLIP_VALUE, L2, RATE
+from fastmlp.kernels.optimizers import coefficient_table
 from fastmlp.losses import HEADS as LOSSES
 from fastmlp.losses import Targets
 from fastmlp.optimizers import SGD, Optimizer
@@ -184,9 +184,7 @@ class CompiledEngine(Engine):
 
     def _by_blocks(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
         """Return the optimizer, or None where it is plain SGD, which needs no block of gradients."""
-        plain = (
-            optimizer == SGD(learning_rate=optimizer.learning_rate) and clipping == Clipping() and not self.settings.l2
-        )
+        plain = optimizer.is_plain_sgd and clipping == NO_CLIPPING and not self.settings.l2
         return None if plain else optimizer
 
     def _train_loop(self, kind: str, optimizer: Optimizer | None) -> Callable[..., None]:
@@ -197,10 +195,8 @@ class CompiledEngine(Engine):
     def _coefficients(self, plan: StepPlan) -> npt.NDArray[np.float64]:
         """Return a row for each step: penalty and bounds of the gradient, and what the optimizer's formula takes."""
         bounds = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
-        table = np.empty((len(plan.rates), RATE + plan.coefficients.shape[1]))
-        table[:, L2] = self.settings.l2 if plan.l2 is None else plan.l2
-        table[:, CLIP_VALUE], table[:, CLIP_NORM] = bounds
-        table[:, RATE:] = plan.coefficients
+        l2 = self.settings.l2 if plan.l2 is None else plan.l2
+        table: npt.NDArray[np.float64] = coefficient_table(plan.optimizer.formula, plan.coefficients, l2, *bounds)
         return table
 
     def _kernel_settings(self, plan: StepPlan | None = None) -> npt.NDArray[np.float64]:
@@ -413,7 +409,8 @@ class CompiledEngine(Engine):
 
 def _no_plan(n_steps: int, row_weights: Floats | None = None) -> StepPlan:
     """Return what changes nothing."""
-    return StepPlan(SGD(), [], np.zeros(n_steps), np.zeros((n_steps, 1)), row_weights)
+    rates = np.zeros(n_steps)
+    return StepPlan(SGD(), [], rates, SGD().coefficients(np.arange(n_steps) + 1, rates), row_weights)
 
 
 def _flat(memory: list[list[Floats]], dtype: str) -> npt.NDArray[Any]:

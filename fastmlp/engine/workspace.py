@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, n_words
 from fastmlp.kernels import csr, descent, rows, simd, sparse, tables, team, tile
-from fastmlp.kernels.activations import CODES, SLOPED
+from fastmlp.kernels.activations import CODES, stores_slope
 
 __all__ = ["Workspace"]
 
@@ -73,8 +73,8 @@ class Workspace:
             zip(layout.shapes, layout.widths, layout.pitches, strict=True)
         ):
             last = layer == n_layers - 1
-            function = CODES["identity"] if last else CODES[activations[layer]]
-            sloped = function in SLOPED and (function != CODES["identity"] or (dropout and not last))
+            name = "identity" if last else activations[layer]
+            function, sloped = CODES[name], stores_slope(name, dropout and not last)
             h, at = at, at + chunk * pitch
             d, at = (h, at) if last else (at, at + chunk * pitch)  # the last deltas are made in place
             t, at = (0, at) if layer == 0 else (at, at + width * layout.lanes * layout.pitches[layer - 1])

@@ -97,9 +97,10 @@ def check_X(
     ValueError
         If its shape does not fit, values are masked, missing or infinite, or its indices are broken.
     """
-    is_array = type(X) is np.ndarray and X.ndim == 2 and X.size and X.shape[1] == n_features
-    if is_array and not finite and _is_ready(X, dtype, scale):  # the fast way for predictions of one row
-        return X
+    if not finite and type(X) is np.ndarray and X.ndim == 2 and X.size and X.shape[1] == n_features:
+        ready = _is_ready(X, dtype, scale)  # checked first: a prediction of one row takes few microseconds
+        if ready:
+            return X
     if is_sparse(X):
         return _check_csr(X, n_features, dtype, scale, name)
     source = as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")

@@ -14,6 +14,7 @@ from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
 from fastmlp.kernels.jit import CHECKED, kernel
+from fastmlp.kernels.structs import Block, Matrix
 
 checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")
@@ -245,15 +246,16 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
         "w": np.ones(lanes * 2 * lanes, dtype), "t": np.zeros(lanes * 2 * lanes, dtype),
     })  # fmt: skip
     pitch = 2 * lanes
-    for kind in activations.SLOPED:
-        activations.activate(arrays["both"], 0, 6 * lanes, pitch, 0, 3, 0, 2, kind, arrays["rows"], 0, 0, 1.0, 5, 6, 7)
-    activations.activate(
-        arrays["h"], 0, 0, pitch, 0, 3, 0, 2, activations.RELU, arrays["rows"], 0, 2**30, 1.25, 5, 6, 7
-    )
+    h, delta, block = Matrix(arrays["h"], 0, pitch), Matrix(arrays["delta"], 0, pitch), Block(0, 3, 0, 2)
+    for code in activations.CODES.values():
+        if code != activations.RELU:
+            both = Matrix(arrays["both"], 0, pitch)
+            activations.activate(both, 6 * lanes, block, code, arrays["rows"], 5, 6, 7, 0, 1.0)
+    activations.activate(h, 0, block, activations.RELU, arrays["rows"], 5, 6, 7, 2**30, 1.25)
     assert set(arrays["h"]) == {0, 0.625}
     arrays["h"][:] = 0.5
-    activations.relu_gradients(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2, 1.0)
-    activations.multiply_rows(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2)
+    activations.relu_gradient_rows(delta, h, block, 1.0)
+    activations.multiply_rows(delta, h, block)
     assert set(arrays["delta"]) == {0.5}
     arrays["delta"][:] = 1
     call.update_bias(
