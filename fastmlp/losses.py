@@ -55,11 +55,19 @@ class Loss(ABC):
         For a softmax; 0 for the others.
     classifies : bool
         Whether predictions are right or wrong, so that there is an accuracy.
+    name : str
+        What `output` calls it.
     """
 
     n_outputs: int
     label_smoothing: float = 0.0
     classifies: ClassVar[bool] = True
+    name: ClassVar[str]
+
+    @property
+    def kernel(self) -> str:
+        """Name of its functions in `fastmlp.kernels.losses`."""
+        return self.name
 
     @abstractmethod
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
@@ -99,6 +107,13 @@ class Loss(ABC):
 
 class Softmax(Loss):
     """Mutually exclusive classes: softmax and cross-entropy."""
+
+    name = "softmax"
+
+    @property
+    def kernel(self) -> str:
+        """Smoothed labels have functions of their own."""
+        return "smoothed softmax" if self.label_smoothing else self.name
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return classes (n,) from classes or one-hot rows."""
@@ -145,6 +160,8 @@ class _ByColumns(Loss):
 
 class Logistic(_ByColumns):
     """Yes or no for each output: two classes in one unit, or labels that are independent of each other."""
+
+    name = "logistic"
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return 0 and 1 (n, C)."""
@@ -195,6 +212,8 @@ class _Numbers(_ByColumns):
 class Identity(_Numbers):
     """Numbers: squared error."""
 
+    name = "identity"
+
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return numbers (n, C)."""
         return check_numbers(y, n_rows, self.n_outputs, dtype, name)
@@ -215,6 +234,8 @@ class Identity(_Numbers):
 
 class Poisson(_Numbers):
     """Means of counts, exp(z): half the Poisson deviance."""
+
+    name = "exp"
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return numbers of 0 or more (n, C)."""
@@ -239,5 +260,4 @@ class Poisson(_Numbers):
         return self.decode(np.exp(z))
 
 
-LOSSES: dict[str, type[Loss]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity, "exp": Poisson}
-"""The loss of each ``output`` of a network."""
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (Softmax, Logistic, Identity, Poisson)}

@@ -7,7 +7,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import part
-from .simd import AVX2, AVX512, BMI2, I32, I64, Vector, Memory, spread
+from .simd import AVX2, AVX512, BMI2, I32, I64, Memory, Vector, spread
 
 WORD = 64
 """Bits in a word of a mask."""

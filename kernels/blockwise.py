@@ -21,7 +21,7 @@ from .formats.base import BLOCK_ROWS, BLOCK_VECTORS, row_width
 from .jit import kernel, part
 from .matmul import sum_bias_gradient
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
-from .simd import I64, Memory, Vector, fma, fold, formula, lane_count, load, reduce_add, splat, store
+from .simd import Memory, Vector, fma, fold, formula, lane_count, load, reduce_add, splat, store
 from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 from .tile import loop
@@ -154,7 +154,6 @@ def gradient_of(layer, buffer, i, column, lanes):
 
 def updating_layer(products, apply_gradient):
     """Build the pass over a layer's weights that computes their gradient, and applies it when it is complete."""
-
     prepare, prepare_columns, release = products.prepare, products.prepare_columns, products.release
     gradient = products.gradient
 
@@ -177,9 +176,7 @@ def updating_layer(products, apply_gradient):
                     finish_gradient(g, w_block, end - i, vectors, sums, sums_at, stride, schedule, step, l2)
                 if applies:
                     slots = Slots(state.buffer, state.at + place, state.stride)
-                    apply_gradient(
-                        w_block, g, slots, end - i, vectors, sums, sums_at, stride, schedule, step, l2, 1.0
-                    )
+                    apply_gradient(w_block, g, slots, end - i, vectors, sums, sums_at, stride, schedule, step, l2, 1.0)
             column += vectors
         release(x, lists, layer, n_rows)
 

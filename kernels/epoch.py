@@ -9,10 +9,10 @@ that the weights of narrow layers are divided by rows.
 import math
 from functools import cache
 
+from . import losses as heads
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
 from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
-from .losses import HEADS
 from .optimizers import FORMULAS, L2
 from .sgd import sgd_step
 from .simd import peek, prefetch
@@ -153,8 +153,9 @@ def inference(row_format, hidden, head):
         numbers, labels, row_loss, row_correct, bad_row, work, inputs, deltas, sources, ends, masks, clocks, sync,
         x, indptr, indices, targets, row_weights, order, params, layers, settings, first_row, end_row, mode,
     ):  # fmt: skip
-        data, ws = Data(x, indptr, indices, targets, row_weights, order), Workspace(
-            work, inputs, deltas, sources, ends, masks, clocks
+        data, ws = (
+            Data(x, indptr, indices, targets, row_weights, order),
+            Workspace(work, inputs, deltas, sources, ends, masks, clocks),
         )
         team, of_rows, s = Team(sync, sync, 0, 1), RowLosses(row_loss, row_correct), settings[0]
         first, last = layers[0], layers[len(layers) - 1]
@@ -170,9 +171,7 @@ def inference(row_format, hidden, head):
             forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
             if mode == LOSSES:
                 note_sources(ws, order, at, rows)
-                losses(
-                    of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing
-                )
+                losses(of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing)
             for row in range(rows):
                 if mode == LABELS:
                     labels_of(labels, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
@@ -221,18 +220,20 @@ def train_loop(rows, hidden, head, optimizer):
         step = sgd_step(rows.products.update)
     else:
         step = blockwise_step(FORMULAS[optimizer], rows.products)
-    loop = training(rows, HIDDEN[hidden], HEADS[head].losses, step, optimizer is not None)
+    loop = training(rows, HIDDEN[hidden], heads.LOSSES[head].losses, step, optimizer is not None)
     return _entry(loop, "train", rows, hidden, head, optimizer)
 
 
 @cache
 def infer_loop(row_format, hidden, head):
     """Return the loop that predicts, for a `formats.Format`, and names of hidden layers and head."""
-    loop = inference(row_format, HIDDEN[hidden], HEADS[head])
+    loop = inference(row_format, HIDDEN[hidden], heads.LOSSES[head])
     return _entry(loop, "infer", row_format.infer, hidden, head)
 
 
 def _entry(loop, kind, rows, hidden, head, optimizer=None):
-    names = [kind, rows.name] + [hidden, head] * ((hidden, head) != ("plain", "softmax")) + [optimizer] * bool(optimizer)
+    names = (
+        [kind, rows.name] + [hidden, head] * ((hidden, head) != ("plain", "softmax")) + [optimizer] * bool(optimizer)
+    )
     loop.__name__ = "_".join(names).replace(" ", "_")
     return entry(loop)

@@ -47,10 +47,7 @@ KERNELS_MAY = {"numpy", "numba", "llvmlite"}
 PACKAGE_MAY = {"numpy", "numba", "fastmlp"}
 PACKAGE_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY | {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 BENCH_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY_INSIDE_FUNCTIONS | {"jax", "torch"}
-# The one room that builds on scikit-learn's base classes.
-PACKAGE_MAY_IN_FILE = {
-    f"{name}.py": PACKAGE_MAY | {"sklearn"} for name in ("estimators", "estimator_base", "estimator_parameters")
-}
+ESTIMATORS_MAY = PACKAGE_MAY | {"sklearn"}  # they build on scikit-learn's base classes
 
 
 class Import(NamedTuple):
@@ -150,7 +147,7 @@ def test_kernels_import_only_from_earlier_files(path):
 
 @pytest.mark.parametrize("path", PACKAGE_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_package_keeps_heavy_imports_inside_functions(path):
-    at_top = PACKAGE_MAY_IN_FILE.get(path.name, PACKAGE_MAY)
+    at_top = ESTIMATORS_MAY if path.parent.name == "estimators" else PACKAGE_MAY
     inside = BENCH_MAY_INSIDE_FUNCTIONS if path.parent.name == "bench" else PACKAGE_MAY_INSIDE_FUNCTIONS
     wrong = [found for found in foreign(path) if found.package not in (at_top if found.top else inside)]
     assert wrong == []

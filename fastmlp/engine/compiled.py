@@ -25,7 +25,7 @@ from fastmlp.kernels.optimizers import coefficient_table
 from fastmlp.losses import Targets
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
-from fastmlp.validation.settings import check_finite
+from fastmlp.validation.inputs import check_finite
 
 __all__ = ["CompiledEngine"]
 
@@ -153,7 +153,10 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def _loop(self, kernels: RowKernels, optimizer: Optimizer | None) -> Callable[..., None]:
         loop: Callable[..., None] = epoch.train_loop(
-            kernels, self._hidden_in_training, self.settings.loss.kernel, None if optimizer is None else optimizer.formula
+            kernels,
+            self._hidden_in_training,
+            self.settings.loss.kernel,
+            None if optimizer is None else optimizer.formula,
         )
         return loop
 

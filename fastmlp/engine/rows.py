@@ -19,7 +19,7 @@ from fastmlp.kernels.formats.base import WIDTHS
 from fastmlp.kernels.formats.packed import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.formats.packed import buffers as packed_buffers
 from fastmlp.kernels.simd import VECTOR_BYTES
-from fastmlp.validation.settings import check_finite
+from fastmlp.validation.inputs import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 

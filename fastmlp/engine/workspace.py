@@ -196,7 +196,10 @@ class Workspace:
                 first["slot_stride"] = pitch * (first["n_in"] + 1) + _GAP  # one row of zeros, for odd features
                 first["private"] = self._reserve(first["slot_stride"] * (1 + (self.needs.slots or 0))) - column
                 if len(layers) > 1:
-                    first["delta"], first["delta_pitch"] = self._reserve(pitch * self.needs.chunk + _GAP) - column, pitch
+                    first["delta"], first["delta_pitch"] = (
+                        self._reserve(pitch * self.needs.chunk + _GAP) - column,
+                        pitch,
+                    )
 
     def _reserve_gradients(self) -> None:
         """Reserve a place for the gradient of everything that each thread owns, or of one block."""
@@ -209,7 +212,10 @@ class Workspace:
             for layer in layers:
                 pitch = (layer["end_column"] - layer["column"]) * lanes
                 start = self._reserve((layer["end_row"] - layer["row"] + 1) * pitch)  # the last row is the biases'
-                layer["gradient"], layer["gradient_pitch"] = start - layer["row"] * pitch - layer["column"] * lanes, pitch
+                layer["gradient"], layer["gradient_pitch"] = (
+                    start - layer["row"] * pitch - layer["column"] * lanes,
+                    pitch,
+                )
 
     def _reserve_squares(self) -> int:
         """Place the sums of squares; return how many there are, in whole cache lines."""

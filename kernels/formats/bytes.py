@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..jit import part
-from ..simd import Vector, Memory, lane_count, spread
+from ..simd import Memory, Vector, lane_count, spread
 from . import dense, packed
 from .base import Format, Rows, no_check
 

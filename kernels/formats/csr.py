@@ -18,7 +18,7 @@ from ..bits import ONE
 from ..jit import kernel, part
 from ..optimizers import accumulate, plain_sgd
 from ..random import random_word, row_key
-from ..simd import I64, Vector, Memory, formula, lane_count, maximum, prefetch_near, spread, store, unpack
+from ..simd import I64, Memory, Vector, formula, lane_count, maximum, prefetch_near, spread, store, unpack
 from ..simd import load as load_vector
 from ..structs import Csr, Matrix
 from ..tile import loop, loop_while, multiply_add, switch

@@ -187,9 +187,7 @@ def drop(out, starts, masks, x, words, indptr, order, at, n_rows, n_in, settings
 @part
 def load_dropout(ws, data, settings, at, n_rows, n_in, epoch):
     """Copy packed rows into the workspace, with dropout."""
-    drop(
-        ws.work, ws.inputs, ws.masks, data.x, data.indices, data.indptr, data.order, at, n_rows, n_in, settings, epoch
-    )
+    drop(ws.work, ws.inputs, ws.masks, data.x, data.indices, data.indptr, data.order, at, n_rows, n_in, settings, epoch)
 
 
 @part
@@ -316,9 +314,7 @@ def forward_word(typing_context, vectors, out, sums, x, row, n_rows, word, n_wor
                 mask, first = state
                 start = builder.add(sums_so_far.at, builder.mul(i, sums_so_far.pitch))
                 sums = [
-                    sums_so_far.buffer.vector_of_either(
-                        is_first, b.buffer, builder.add(b.at, j), builder.add(start, j)
-                    )
+                    sums_so_far.buffer.vector_of_either(is_first, b.buffer, builder.add(b.at, j), builder.add(start, j))
                     for j in across
                 ]
                 following = pairs_of(builder.select(builder.icmp_signed("<", i, last), builder.add(i, I64(1)), i))
@@ -397,9 +393,7 @@ def _feature_products(finish, skip_empty):
         is_first = builder.icmp_signed("==", row, I64(0))
 
         def rows_of(pair, group):
-            return masks_t.buffer.number(
-                builder.add(builder.add(masks_t.at, pair), builder.mul(group, masks_t.pitch))
-            )
+            return masks_t.buffer.number(builder.add(builder.add(masks_t.at, pair), builder.mul(group, masks_t.pitch)))
 
         def emit(width):
             across = [I64(j * vector_type.count) for j in range(width)]
