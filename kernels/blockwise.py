@@ -159,7 +159,7 @@ def updating_layer(products, apply_gradient):
 
     @kernel
     def update_layer(w, state, x, lists, delta, layer, n_rows, sums, schedule, step, keep, is_last):
-        """Walk through the blocks; ``keep`` is 1 if the batch has had chunks before, ``is_last`` says if none follow."""
+        """Walk through the blocks. ``keep`` is 0 for the first chunk of a batch; ``is_last`` says if it is the last."""
         lanes, l2, column = lane_count(w.buffer), schedule[step, L2], layer.column
         applies, stride = is_last and schedule[step, CLIP_NORM] == math.inf, column_stride(layer, lanes)
         prepare(x, lists, layer, n_rows)

@@ -216,10 +216,8 @@ def train_loop(rows, hidden, head, optimizer):
 
     Without a formula it is plain SGD.
     """
-    if optimizer is None:
-        step = sgd_step(rows.products.update)
-    else:
-        step = blockwise_step(FORMULAS[optimizer], rows.products)
+    products = rows.products
+    step = sgd_step(products.update) if optimizer is None else blockwise_step(FORMULAS[optimizer], products)
     loop = training(rows, HIDDEN[hidden], heads.LOSSES[head].losses, step, optimizer is not None)
     return _entry(loop, "train", rows, hidden, head, optimizer)
 
@@ -232,8 +230,6 @@ def infer_loop(row_format, hidden, head):
 
 
 def _entry(loop, kind, rows, hidden, head, optimizer=None):
-    names = (
-        [kind, rows.name] + [hidden, head] * ((hidden, head) != ("plain", "softmax")) + [optimizer] * bool(optimizer)
-    )
-    loop.__name__ = "_".join(names).replace(" ", "_")
+    names = [kind, rows.name, *(() if (hidden, head) == ("plain", "softmax") else (hidden, head)), optimizer]
+    loop.__name__ = "_".join(filter(None, names)).replace(" ", "_")
     return entry(loop)

@@ -71,7 +71,7 @@ def tile_product(rows_named, finish, prefetching=False):
     def codegen(context, builder, signature, args):
         rows, vectors, _, _, a_at, _, n, _, number, _ = args
         out, a, b, first = (unpack(context, builder, signature.args[i], args[i]) for i in (2, 3, 5, 7))
-        prefetch = unpack(context, builder, signature.args[9], args[9]) if prefetching else None
+        prefetch = unpack(context, builder, signature.args[9], args[9]) if prefetching else args[9]
         number = context.cast(builder, number, signature.args[8], out.buffer.dtype)
         number = Vector(builder, spread(builder, out.buffer.vector_type, number))
         lanes = out.buffer.vector_type.count

@@ -143,7 +143,7 @@ class CompiledEngine(Engine):  # noqa: D101
     def _row_kernels(self, rows: Rows) -> RowKernels:
         """Return how the training loop reads these rows."""
         row_format = FORMATS[rows.format]
-        if self.settings.input_noise:
+        if self.settings.input_noise and row_format.noise is not None:
             return row_format.noise
         return row_format.dropout if self.settings.dropout_rates[0] else row_format.train
 
@@ -152,12 +152,8 @@ class CompiledEngine(Engine):  # noqa: D101
         return None if optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2 else optimizer
 
     def _loop(self, kernels: RowKernels, optimizer: Optimizer | None) -> Callable[..., None]:
-        loop: Callable[..., None] = epoch.train_loop(
-            kernels,
-            self._hidden_in_training,
-            self.settings.loss.kernel,
-            None if optimizer is None else optimizer.formula,
-        )
+        formula, head = None if optimizer is None else optimizer.formula, self.settings.loss.kernel
+        loop: Callable[..., None] = epoch.train_loop(kernels, self._hidden_in_training, head, formula)
         return loop
 
     def _compile_training(self, kernels: RowKernels, rows: Rows, optimizer: Optimizer | None) -> None:

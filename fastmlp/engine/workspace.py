@@ -241,7 +241,7 @@ class Workspace:
             w, pitch, n_in, own_pitch = (int(first[name]) for name in ("w", "pitch", "n_in", "private_pitch"))
             if own_pitch:
                 column, end = (int(first[name]) * self._layout.lanes for name in ("column", "end_column"))
-                shared = [params] if state is None else [params, *state.reshape(self.needs.slots or 0, -1)]
+                shared = [params] if state is None else [params, *state.reshape(-1, self._layout.size)]
                 for k, flat in enumerate(shared):
                     start = int(first["private"]) + column + k * int(first["slot_stride"])
                     own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)

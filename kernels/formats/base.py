@@ -47,8 +47,8 @@ class Products:
     """What the first layer computes with loaded rows ``x`` of some kind. `lists` are those of the workspace."""
 
     forward: Part
-    """forward(out, x, w, b, layer, block, data, next_at): ``out = max(x @ w + b, floor)``. Rows ``order[next_at:]`` come
-    next, so they may be prefetched."""
+    """forward(out, x, w, b, layer, block, data, next_at): ``out = max(x @ w + b, floor)``. Rows ``order[next_at:]`` may
+    be prefetched: they come next."""
     update: Part
     """update(w, x, lists, delta, layer, n_rows, rate): ``w += rate * x.T @ delta``, of the weights the thread owns."""
     gradient: Part

@@ -27,7 +27,7 @@ from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
 from .packed import LINE_BYTES
 
 WIDEST = 8
-"""Vectors in a row of the widest tile. A row of weights is mostly one tile, because each tile reads all numbers anew."""
+"""Vectors in a row of the widest tile. Wide, because each tile reads all numbers of a row anew."""
 
 AHEAD = 24
 """Numbers or columns whose weights are prefetched before their turn: as many cache lines as a core can wait for."""
@@ -255,7 +255,7 @@ update_listed, sum_all = _column_products(plain_sgd, listed=True), _column_produ
 
 @part
 def prefetch_heads(lists, indices, p, end, layer):
-    """Prefetch where the lists of a row's columns begin, of those that the thread owns; return which numbers these are."""
+    """Prefetch where the lists of a row's own columns begin; return the range of the numbers in these columns."""
     while p < end and indices[p] < layer.row:
         p += 1
     first = p

@@ -226,7 +226,7 @@ def check(bad_row, ws, data, at, n_rows, n_in):
         bad_row[0] = at
 
 
-# Prefetch: memory is slower than the sums, so a row is fetched while another one is worked on --------------------------
+# Prefetch: memory is slower than the sums, so rows are fetched while others are worked on ------------------------------
 
 
 @part
@@ -557,7 +557,7 @@ def gradient(g, x, lists, delta, layer, n_rows, block, keep):
 
 
 def buffers(chunk, n_in, n_nonzeros):
-    """Return the sizes of the masks, of the transposed masks, and of the partial sums if rows come in several groups."""
+    """Return the sizes of masks, transposed masks, and partial sums if rows come in several groups."""
     n_words = -(-n_in // (PAIR * WORD))
     block = BLOCK_ROWS * BLOCK_VECTORS * VECTOR_BYTES
     partial_sums = max(SUMS_BYTES, block) if chunk > GROUPS * WORD else 0
