@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import refused
+from support.nets import refused
 
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, get_optimizer
 

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 import pytest
-from command_line import posix
-from nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
+from support.command_line import posix
+from support.nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
 

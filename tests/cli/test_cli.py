@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import QUICK, epoch_lines, last_accuracy, posix, run
-from nets import ROOT
+from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run
+from support.nets import ROOT
 
 import fastmlp
 from fastmlp import datasets

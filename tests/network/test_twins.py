@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from heads import ALL_ACTIVATIONS, HEADS, targets_for
-from nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, twins
 from scipy import sparse
+from support.losses import ALL_ACTIVATIONS, HEADS, targets_for
+from support.nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, twins
 
 from fastmlp import MLP
 from fastmlp.callbacks import EarlyStopping

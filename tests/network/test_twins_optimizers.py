@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from nets import DTYPES, AtEpochEnd, assert_bits, assert_close, data, parameters, snapshot, twins
 from scipy import sparse
+from support.nets import DTYPES, AtEpochEnd, assert_bits, assert_close, data, parameters, snapshot, twins
 
 from fastmlp import MLP, optimizers
 

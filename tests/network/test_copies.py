@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import assert_bits, both_kinds, data, parameters, snapshot
+from support.nets import assert_bits, both_kinds, data, parameters, snapshot
 
 from fastmlp import MLP
 

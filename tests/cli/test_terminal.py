@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from command_line import QUICK, epoch_lines, last_accuracy, posix, run, started
+from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run, started
 
 import fastmlp
 from fastmlp import datasets

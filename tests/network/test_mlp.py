@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from nets import (
+from scipy import sparse
+from support.nets import (
     ACTIVATIONS,
     DTYPES,
     LONG,
@@ -21,7 +22,6 @@ from nets import (
     snapshot,
     twins,
 )
-from scipy import sparse
 
 from fastmlp import MLP, reference
 from fastmlp.engine.rows import rows_in_place, rows_to_train
