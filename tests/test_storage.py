@@ -10,6 +10,8 @@ from support.nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
 
+pytestmark = pytest.mark.loops("plain SGD")
+
 
 @both_kinds
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -18,6 +18,8 @@ from fastmlp.cli import main
 from fastmlp.cli.presets import PRESETS
 from fastmlp.optimizers import SGD
 
+pytestmark = pytest.mark.loops("command line")
+
 
 def samples(output):
     """Rows of the samples: (row, label, predicted, confidence, whether it is marked as wrong)."""

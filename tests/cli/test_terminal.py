@@ -13,6 +13,8 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.cli import main
 
+pytestmark = pytest.mark.loops("command line")
+
 
 def read_terminal(process, terminal):
     """All that `process` writes to its pseudo-terminal until it ends."""

@@ -9,6 +9,8 @@ from support.nets import assert_bits, both_kinds, data, parameters, snapshot
 
 from fastmlp import MLP
 
+pytestmark = pytest.mark.loops("plain SGD")
+
 copies = pytest.mark.parametrize(
     "copied",
     [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy],

@@ -27,6 +27,8 @@ from fastmlp import MLP, reference
 from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.random import batch_generator, epoch_orders
 
+pytestmark = pytest.mark.loops("plain SGD")
+
 # --- the same numbers as the plain network ----------------------------------------------------------------------------
 
 

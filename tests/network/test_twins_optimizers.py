@@ -7,6 +7,8 @@ from support.nets import DTYPES, AtEpochEnd, assert_bits, assert_close, data, pa
 
 from fastmlp import MLP, optimizers
 
+pytestmark = pytest.mark.loops("steps")
+
 ADAM = optimizers.Adam(learning_rate=0.01, weight_decay=0.02)
 EVERYTHING = {"optimizer": ADAM, "clip_norm": 0.5, "clip_value": 0.05}
 NETS = ([4, 3], [5, 1, 2], [13, 17, 7], [70, 65, 33, 10], [7, 300, 5])
@@ -25,6 +27,7 @@ def fit(net, X, y, **arguments):
     return net.fit(X, y, **({"epochs": 3, "batch_size": 8} | arguments))
 
 
+@pytest.mark.main_dtype("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("steps", STEPS)
