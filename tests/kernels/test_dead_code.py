@@ -34,13 +34,11 @@ class Found(NamedTuple):
     ----------
     untraced : list of str
         Stores that could be deleted, each with its place.
-    n_stores : int
     callees : list of Dispatcher
         Kernels that it calls.
     """
 
     untraced: Any
-    n_stores: Any
     callees: Any
 
 
@@ -62,7 +60,6 @@ class TraceStores(AnalysisPass):
         _, safe = ir_utils.find_potential_aliases(func_ir.blocks, func_ir.arg_names, None, func_ir)
         state.cr = Found(
             [f"{store.loc}: {store}" for store in stores if store.target.name not in safe],
-            len(stores),
             [constant for constant in constants if isinstance(constant, Dispatcher)],
         )
         return False
