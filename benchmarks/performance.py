@@ -57,7 +57,7 @@ def count_phases(kind, layers, batch_size, n_threads, epochs):
     X, y, settings = rows(kind)
     net = fastmlp.MLP(layers, n_threads=n_threads, **settings)
     net.fit(X, y, epochs=1, batch_size=batch_size)
-    spaces = [space for idle in net._idle.values() for space in idle if len(space.notes) == n_threads]
+    spaces = [space for idle in net._engine._idle.values() for space in idle if len(space.notes) == n_threads]
     for space in spaces:
         for notes in space.notes:
             notes[-team.CLOCKS :] = 0

@@ -1,15 +1,15 @@
-"""Callbacks: objects that a fit calls while it runs.
+"""Callbacks: objects whose methods `fit` calls while it trains.
 
 A callback has any of these methods; `net` is the network and `fit` a `FitState`:
 
 - ``on_fit_begin(net, fit)`` before the first epoch;
-- ``on_step(net, fit)`` every few hundredths of a second while an epoch runs, not at every step; parameters may be those
-  of two neighbouring steps then, and what is written into them may be lost;
-- ``on_epoch_end(net, fit)`` when an epoch is finished and stands in ``fit.history``;
-- ``on_fit_end(net, fit)`` at the end, also when Ctrl-C or an error ended the fit, of all callbacks that have begun.
+- ``on_step(net, fit)`` a few dozen times per second during an epoch, not at every step. The parameters may then mix two
+  consecutive steps, and values written into them may be lost;
+- ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
+- ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
-A callback may end the fit, ``fit.stop = True``, and change the learning rate, ``fit.learning_rate_factor *= 0.5``, both
-from the next epoch on.
+A callback can end the fit with ``fit.stop = True`` and change the learning rate with ``fit.learning_rate_factor *=
+0.5``, both from the next epoch on.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.activations import Floats
 from fastmlp.history import Best, History, check_monitor, new_axes
-from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.storage import check_writable, save_npz
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_positive_int
-
-if TYPE_CHECKING:
-    from fastmlp.network import Network
 
 __all__ = [
     "CSVLog",
@@ -47,9 +45,23 @@ __all__ = [
     "gather_callbacks",
 ]
 
-_LINES = 20  # about so many lines say how a long fit goes where there is no terminal
+_LINES = 20  # about this many lines report a long fit if there is no terminal
 
 HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
+
+
+class Net(Protocol):
+    """What the callbacks below use of a network."""
+
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def weights(self) -> list[Floats]: ...
+    @property
+    def biases(self) -> list[Floats]: ...
+    def gradients(self, X: Any, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
 
 
 @dataclass
@@ -59,19 +71,19 @@ class FitState:
     Attributes
     ----------
     epochs, n_batches : int
-        Epochs asked for, and steps in each.
+        Epochs requested, and steps in each.
     epoch : int
-        Finished epochs; in `on_epoch_end` the epoch just finished is counted.
+        Finished epochs, in `on_epoch_end` including the current one.
     step : int
-        Finished steps in the present epoch; 0 again in `on_epoch_end`.
+        Finished steps of the current epoch; 0 in `on_epoch_end`.
     history : History
         Measurements of the finished epochs.
     measures : tuple of str
-        Names of what each epoch measures, as they will stand in the history.
+        Names of the measurements that the history will contain.
     stop : bool
-        Set it True to end the fit after this epoch.
+        Set it to True to end the fit after this epoch.
     learning_rate_factor : float
-        The learning rates of optimizer and schedule are multiplied by it, from the next epoch on.
+        Multiplies the learning rate, from the next epoch on.
     """
 
     epochs: int
@@ -88,12 +100,12 @@ class FitState:
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Check `callbacks` and return them as a list, with a `ProgressBar` in front when `progress` is True.
+    """Check `callbacks` and return them as a list, after a `ProgressBar` if `progress` is True.
 
     Raises
     ------
     TypeError
-        If `callbacks` is no list, or one of them has none of the methods of a callback, or one that cannot be called.
+        If `callbacks` is not a list, or one of them has none of the methods, or one that is not callable.
     """
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
@@ -119,21 +131,21 @@ def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitStat
 
 
 class ProgressBar:
-    """A bar on a terminal or in a notebook (tqdm, on stderr); elsewhere plain lines, one an epoch or some twenty."""
+    """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._said = 0
+        self._reported = 0
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
-        self._said = fit.epoch
+        self._reported = fit.epoch
         if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             from tqdm import tqdm
 
             total = fit.epochs * fit.n_batches
             self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}", unit="step", dynamic_ncols=True)
-            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # a terminal that does not know its size
+            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
                 self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
 
     def on_step(self, net: object, fit: FitState) -> None:
@@ -142,14 +154,14 @@ class ProgressBar:
             self._bar.update(fit.epoch * fit.n_batches + fit.step - self._bar.n)
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Say what the epoch has measured."""
+        """Show what the epoch has measured."""
         history = fit.history
         if self._bar is None:
             every = max(1, fit.epochs // _LINES)
             if fit.epoch % every == 0 or fit.epoch == fit.epochs:
-                self._say(fit)
+                self._report(fit)
             return
-        names = ("val_accuracy", "accuracy", "val_loss")  # one of them: as much as an 80-column terminal holds
+        names = ("val_accuracy", "accuracy", "val_loss")  # only one of them fits into 80 columns
         shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
         words = ", ".join(f"{name} {history[name][-1]:.4f}" for name in shown)
         self._bar.set_postfix_str(words, refresh=False)
@@ -157,43 +169,43 @@ class ProgressBar:
         self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
 
     def on_fit_end(self, net: object, fit: FitState) -> None:
-        """Leave the bar where it stands; say what the last epoch has measured, also of a fit that has ended early."""
+        """Close the bar, or report the last epoch unless that was done."""
         if self._bar is not None:
-            if fit.stop:  # the next epoch does not begin
+            if fit.stop:  # there is no next epoch
                 self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
             self._bar.close()
             self._bar = None
-        elif fit.epoch > self._said:
-            self._say(fit)
+        elif fit.epoch > self._reported:
+            self._report(fit)
 
-    def _say(self, fit: FitState) -> None:
-        self._said = fit.epoch
+    def _report(self, fit: FitState) -> None:
+        self._reported = fit.epoch
         if sys.stderr is not None:
             line = f"epoch {fit.epoch}/{fit.epochs}: {fit.history.last()}, {fit.history.seconds[-1]:.2f} s"
             print(line, file=sys.stderr)
 
 
 class EarlyStopping:
-    """End the fit when a measurement has not become better for some epochs, and take back the best parameters.
+    """End the fit when a measurement has stopped improving, and restore the best parameters.
 
     Parameters
     ----------
     monitor : str
-        What is watched: "loss", "val_loss", "val_accuracy", "val_..." of any metric.
+        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
     patience : int
-        Epochs in a row.
+        Epochs in a row without improvement.
     min_delta : float
-        Better is by more than this.
+        An improvement must exceed this.
     mode : {"auto", "min", "max"}
-        Whether small or large values are good; "auto" goes by the name.
+        Whether small or large values are good; "auto" decides by the name.
     restore_best : bool
-        However the fit ends, by Ctrl-C, too, the network then has the parameters of the best epoch. A later fit that is
-        to go on as if nothing had happened needs those of the last one, which `Checkpoint` writes.
+        Whether the network has the parameters of the best epoch in the end, even after Ctrl-C. To resume
+        bit-identically you need the parameters of the last epoch, which `Checkpoint` writes.
 
     Attributes
     ----------
     stopped : bool
-        Whether it has ended the fit.
+        Whether this callback ended the fit.
     """
 
     def __init__(
@@ -216,23 +228,23 @@ class EarlyStopping:
 
     @property
     def best_epoch(self) -> int:
-        """The best epoch so far, counted from 1; 0 before any was good."""
+        """The best epoch so far, counted from 1; 0 if there is none yet."""
         return self._best.epoch
 
-    def on_fit_begin(self, net: Network, fit: FitState) -> None:
+    def on_fit_begin(self, net: Net, fit: FitState) -> None:
         """Forget earlier fits."""
         self._forget()
         check_monitor(self.monitor, fit.measures)
 
-    def on_epoch_end(self, net: Network, fit: FitState) -> None:
-        """Keep the best parameters, or lose patience."""
+    def on_epoch_end(self, net: Net, fit: FitState) -> None:
+        """Copy the parameters if they are the best; stop after `patience` epochs."""
         if self._best.is_last(fit.history) and self.restore_best:
             self._parameters = [parameter.copy() for parameter in net.weights + net.biases]
         if fit.epoch - self.best_epoch >= self.patience:
             fit.stop = self.stopped = True
 
-    def on_fit_end(self, net: Network, fit: FitState) -> None:
-        """Take back the best parameters."""
+    def on_fit_end(self, net: Net, fit: FitState) -> None:
+        """Restore the best parameters."""
         for parameter, best in zip(net.weights + net.biases, self._parameters, strict=False):
             parameter[...] = best
         self._parameters = []
@@ -247,20 +259,21 @@ def _check_path(path: object) -> str:
 
 
 class Checkpoint:
-    """Write the network and all that a later fit needs to go on from here, whole or not at all.
+    """Save the network with its training state. A file is replaced as a whole or not at all.
 
-    ``MLP.load(path)`` reads it, and ``fit(..., resume=True)`` goes on.
+    ``MLP.load(path)`` reads it, and ``fit(..., resume=True)`` continues.
 
     Parameters
     ----------
     path : str or path
-        A file (.npz) that is written again and again; "{epoch}" in its name stands for the number of the epoch.
+        The .npz file. "{epoch}" in its name is replaced by the number of the epoch; without it, each save replaces the
+        one before.
     monitor : str or None
-        With the name of a measurement, e.g. "val_loss", only epochs that are the best so far are written.
+        A measurement such as "val_loss": save only epochs that are the best so far.
     every : int
-        Epochs from one file to the next. The last one counts, too; put callbacks that may end the fit before this one.
+        Save every so many epochs, and after the last one. List callbacks that may end the fit before this one.
     mode : {"auto", "min", "max"}
-        Whether small or large values are good; "auto" goes by the name.
+        Whether small or large values are good; "auto" decides by the name.
     """
 
     def __init__(
@@ -274,14 +287,14 @@ class Checkpoint:
     def _new_best(self) -> Best:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
-    def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """See that what it watches is measured, and the file can be written."""
+    def on_fit_begin(self, net: Net, fit: FitState) -> None:
+        """Check that the monitor exists and the file is writable."""
         self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
         check_writable(self._file(fit))
 
-    def on_epoch_end(self, net: Network, fit: FitState) -> None:
-        """Write."""
+    def on_epoch_end(self, net: Net, fit: FitState) -> None:
+        """Save, if it is time to."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
         if self.monitor is None or self._best.is_last(fit.history):
@@ -292,23 +305,23 @@ class Checkpoint:
 
 
 class CSVLog:
-    """Write what each epoch has measured into a table: a line for each, as soon as it is finished.
+    """Write a line to a CSV file after each epoch.
 
     Parameters
     ----------
     path : str or path
-        An older file is replaced. A fit that is resumed writes the epochs before, too.
+        An older file is replaced. A resumed fit writes the earlier epochs, too.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = _check_path(path)
 
-    def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """Make a file of the epochs before, or an empty one."""
+    def on_fit_begin(self, net: Net, fit: FitState) -> None:
+        """Write the earlier epochs, or an empty file."""
         self._write_all(fit.history.to_dict())
 
-    def on_epoch_end(self, net: Network, fit: FitState) -> None:
-        """Write a line; all lines, with the names of the columns, where these are new."""
+    def on_epoch_end(self, net: Net, fit: FitState) -> None:
+        """Append a line, or write the file anew if there are new columns."""
         measured = fit.history.to_dict()
         if list(measured) == self._columns:
             self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
@@ -327,40 +340,40 @@ class CSVLog:
 
 
 class TimeLimit:
-    """Begin no epoch that would end, at the mean pace so far, when `seconds` are over; one is always finished."""
+    """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = check_number("seconds", seconds, zero=False)
 
-    def on_fit_begin(self, net: Network, fit: FitState) -> None:
-        """Take the time."""
+    def on_fit_begin(self, net: Net, fit: FitState) -> None:
+        """Start the clock."""
         self._start, self._before = time.perf_counter(), fit.epoch
 
-    def on_epoch_end(self, net: Network, fit: FitState) -> None:
-        """Look at the clock."""
+    def on_epoch_end(self, net: Net, fit: FitState) -> None:
+        """Stop if another epoch would take too long."""
         epochs, elapsed = fit.epoch - self._before, time.perf_counter() - self._start
         if elapsed * (epochs + 1) / epochs > self.seconds:
             fit.stop = True
 
 
 class LearningRateFinder:
-    """Try learning rates from low to high on a copy of a network, and suggest one (Smith, 2017).
+    """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
 
-    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``. It is no callback, but is used before a fit.
+    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``. This is not a callback; use it before `fit`.
 
     Parameters
     ----------
     low, high : float
-        The first learning rate and the last.
+        First and last learning rate.
     steps : int
-        Each has a learning rate that is larger than the last by the same factor. They end where the loss explodes.
+        Number of steps. Rates grow by the same factor from step to step. The search ends early if the loss explodes.
 
     Attributes
     ----------
     rates, losses, smooth_losses : (k,) float64 arrays
-        The learning rate of each step, the loss of its batch before it, and a running mean of the losses.
+        Learning rate of each step, loss of its batch before the step, and a running mean of the losses.
     suggestion : float
-        Where the running mean falls fastest.
+        The rate at which the running mean falls fastest.
     """
 
     def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> None:
@@ -370,35 +383,36 @@ class LearningRateFinder:
         self.steps = check_int("steps", steps, 10)
 
     def find(
-        self, net: Network, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+        self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
     ) -> float:
-        """Return the suggestion for these rows; `net` stays as it is. Dropout and noise are left out.
+        """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
 
         Raises
         ------
         ValueError
-            If the loss falls at none of the learning rates.
+            If the loss does not fall at any of the learning rates.
         """
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases
-        memory = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
-        for slots in memory:
-            chosen.start(slots)
+        states = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
+        for state in states:
+            chosen.start(state)
         X, y = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
         n_rows = min(check_positive_int("batch_size", batch_size), len(y))
         order = np.random.default_rng(net.seed).permutation(len(y))
         batches = np.resize(order, (self.steps, n_rows))
         rates = np.geomspace(self.low, self.high, self.steps)
+        coefficients = chosen.coefficients(np.arange(self.steps) + 1, rates)
         losses: list[float] = []
-        with np.errstate(over="ignore", invalid="ignore"):  # an explosion is what the last steps are for
-            for rows, numbers in zip(batches, chosen.coefficients(np.arange(self.steps) + 1, rates), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):  # the last steps are expected to explode
+            for step, rows in enumerate(batches):
                 loss, dw, db = twin.gradients(X[rows], y[rows])
                 if not loss < 4 * (losses[0] if losses else math.inf):
                     break
                 losses.append(loss)
-                for parameter, gradient, slots in zip(parameters, dw + db, memory, strict=True):
-                    chosen.update(parameter, gradient, slots, numbers)
+                for parameter, gradient, state in zip(parameters, dw + db, states, strict=True):
+                    chosen.update(parameter, gradient, state, at_step(coefficients, step))
         if not losses:
             raise ValueError("the loss is nan or infinite before the first step")
         self.rates, self.losses = rates[: len(losses)], np.array(losses)
@@ -411,7 +425,7 @@ class LearningRateFinder:
         return self.suggestion
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the learning rates into `ax`, Axes of matplotlib, or new ones; return them."""
+        """Plot the losses over the learning rates into `ax`, or new Axes of matplotlib, and return it."""
         if not hasattr(self, "suggestion"):
             raise ValueError("nothing has been found yet; call find(net, X, y) first")
         ax = new_axes(1)[0] if ax is None else ax
@@ -425,8 +439,8 @@ class LearningRateFinder:
 
 
 def _running_mean(values: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.float64]:
-    """Return means with the neighbours on both sides, weighted by a bell curve of this width."""
-    places = np.arange(len(values))
-    weights = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    """Return averages over neighbours on both sides, with Gaussian weights of this width."""
+    positions = np.arange(len(values))
+    weights = np.exp(-0.5 * ((positions[:, None] - positions) / width) ** 2)
     means: npt.NDArray[np.float64] = weights @ values / weights.sum(axis=1)
     return means

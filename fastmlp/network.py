@@ -1,72 +1,252 @@
-"""`Network`: what a network does to learn, however it computes."""
+"""`Network`, the base class of `fastmlp.MLP` and `fastmlp.reference.MLP`: everything but the computation itself."""
 
 from __future__ import annotations
 
 import copy
+import os
+import threading
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.activations import Floats
+from fastmlp import checkpoint, storage
+from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
+from fastmlp.checkpoint import DEFAULTS, MAIN
+from fastmlp.engine.base import Engine, Settings, Views
 from fastmlp.history import History
-from fastmlp.losses import Targets
-from fastmlp.metrics import Metric, check_metrics
-from fastmlp.model import Model
+from fastmlp.losses import LOSSES, Targets
+from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.optimizers import Optimizer, get_optimizer
-from fastmlp.random import held_out
+from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
-from fastmlp.training import Clipping, Descent, Fit, Outcome, Progress
-from fastmlp.validation.settings import check_bool, check_number, check_positive_int
-from fastmlp.validation.targets import check_class_weight, check_sample_weight
+from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
+from fastmlp.validation.inputs import check_X
+from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
+from fastmlp.validation.settings import (
+    check_activation,
+    check_bool,
+    check_choice,
+    check_dropout,
+    check_dtype,
+    check_float32,
+    check_input_scale,
+    check_int,
+    check_layers,
+    check_n_threads,
+    check_number,
+    check_seed,
+)
 
 __all__ = ["Network"]
 
+FIRST_LAYERS = ("auto", "dense", "sparse")
+DTYPES = ("float32", "float64")
 
-class Network(Model):  # noqa: D101
-    __doc__ = Model.__doc__
+_FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # the engine relies on them
+_OWN = ("_engine", "_loss", "_lock")  # attributes that a copy makes anew
 
-    # --- what each kind of network computes in its own way ------------------------------------------------------------
 
-    @abstractmethod
-    def _train(
+class Network(ABC):
+    """Multilayer perceptron for classes, labels or numbers, trained by minibatch gradient descent.
+
+    Shapes: `n` rows, `I` inputs and `O` outputs of a layer, `C` outputs of the last layer.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Layer sizes, inputs first, e.g. ``[784, 128, 10]``.
+    activation : str or sequence of str
+        Of all hidden layers, or of each: "relu", "leaky_relu" (slope 0.01), "elu", "gelu" (with tanh), "silu", "tanh",
+        "logistic" or "identity".
+    output : {"softmax", "logistic", "identity", "exp"}
+        "softmax": classes, with cross-entropy. "logistic": yes or no for each output, with binary cross-entropy; two
+        classes in one output, or multilabel. "identity": numbers, with squared error. "exp": means of counts, with half
+        the Poisson deviance. The loss is the mean over rows and, except for softmax, over outputs.
+    init : {"he", "xavier", "normal"}
+        The first weights are normal with standard deviation sqrt(2 / I), sqrt(2 / (I + O)) or 0.01; biases are zero.
+    seed : int or None
+        Fixes everything random: first weights, order of the rows, dropout, noise, validation rows. None draws afresh.
+    n_threads : int or None
+        Threads for training and prediction. None uses the cores available to this process, or one thread if a step is
+        too small to share. Results are bit-identical for any number.
+    dtype : {"float32", "float64"}
+        Of parameters and all computation.
+    first_layer : {"auto", "dense", "sparse"}
+        Whether to skip multiplications by zeros in X; "auto" decides from X. Results are bit-identical. Zeros of a CSR
+        matrix are always skipped.
+    input_scale : float
+        X is multiplied by it, e.g. ``1 / 255`` for pixels from 0 to 255. Bytes are scaled as they are read.
+    label_smoothing : float in [0, 1)
+        For a softmax: the target becomes (1 - s) one-hot + s / C.
+    l2 : float
+        Adds ``l2 / 2 * sum(W**2)`` over all weights, but not biases, to the training loss.
+    dropout : float in [0, 1) or sequence of float
+        Fraction of the units of all hidden layers, or of each, that a step drops at random; the others are multiplied
+        by 1 / (1 - dropout). Only `fit` and `train_batch` use this setting and the next two.
+    input_dropout : float in [0, 1)
+        The same for the inputs.
+    input_noise : float
+        Standard deviation of normal noise added to every input, after `input_scale`.
+
+    Attributes
+    ----------
+    layers, activation, output, init, seed, dtype, first_layer, input_scale, label_smoothing, l2, dropout, \
+input_dropout, input_noise
+        As given; read-only.
+    activations : tuple of str
+        Of each hidden layer.
+    dropout_rates : tuple of float
+        Of the inputs of each layer.
+    n_threads : int or None
+        As given; may be changed.
+    weights, biases : list of (I, O) arrays, list of (O,) arrays
+        Views, one per layer: writing into them changes the network.
+    history : History
+        Of the last fit.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, datasets
+    >>> X_train, y_train, X_test, y_test = datasets.load_mnist()
+    >>> net = MLP([784, 128, 10], seed=0)
+    >>> history = net.fit(X_train, y_train, epochs=10, batch_size=64, learning_rate=0.1)
+    >>> net.score(X_test, y_test)
+    0.9779
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+    """
+
+    _engine_class: ClassVar[type[Engine]]
+
+    def __init__(
         self,
-        outcome: Outcome,
-        data: Any,
-        y: Targets,
-        orders: npt.NDArray[np.int64],
-        batch_size: int,
-        descent: Descent,
-        on_step: Callable[[int], bool] | None = None,
+        layers: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        init: str = "he",
+        seed: int | None = 0,
+        n_threads: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+        first_layer: str = "auto",
+        input_scale: float = 1.0,
+        label_smoothing: float = 0.0,
+        l2: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
     ) -> None:
-        """Train on the rows of what `_prepare` has returned, in each of the `orders` (n_epochs, n).
+        self.layers: Final = check_layers(layers)
+        n_hidden = len(self.layers) - 2
+        self.activation: Final = check_activation(activation, n_hidden, tuple(ACTIVATIONS))
+        self.output: Final = check_choice(
+            "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
+        )
+        self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
+        self.seed: Final = check_seed(seed)
+        n_threads = check_n_threads(n_threads)
+        self.dtype: Final = check_dtype(dtype, DTYPES)
+        self.first_layer: Final = check_choice("first_layer", first_layer, FIRST_LAYERS)
+        self.input_scale: Final = check_input_scale(input_scale, self.dtype)
+        self.label_smoothing: Final = check_number("label_smoothing", label_smoothing, below=1)
+        if self.label_smoothing and self.output != "softmax":
+            raise ValueError(f"label_smoothing is for output='softmax', not {self.output!r}")
+        self.l2: Final = check_float32("l2", l2)
+        self.dropout: Final = check_dropout(dropout, n_hidden)
+        self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
+        self.input_noise: Final = check_float32("input_noise", input_noise)
+        self.history = History()
+        self._random = RandomStreams.from_seed(self.seed)
+        self._training_state: TrainingState | None = None
+        given = vars(self).pop("_given", None)
+        self._make_engine(n_threads)
+        self._fill(*(given or initial_parameters(self.layers, self.init, self.seed)))
 
-        `outcome` says how far it came, also where something is raised. Now and then ``on_step(finished steps)`` is
-        asked whether to go on.
-        """
+    @classmethod
+    def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
+        """Return a network with copies of these parameters. Drawing them first would be slow for a large network."""
+        net = cls.__new__(cls)
+        vars(net)["_given"] = weights, biases
+        cls.__init__(net, **settings)
+        return net
 
-    @abstractmethod
-    def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
-        """Return the mean loss with the penalty, and the gradients of weights and biases."""
+    def _make_engine(self, n_threads: int | None) -> None:
+        """Make the parts that no two networks share."""
+        n_hidden = len(self.layers) - 2
+        dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
+        self._lock = threading.Lock()  # held while training
+        self._loss = LOSSES[self.output](self.layers[-1], self.label_smoothing)
+        settings = Settings(
+            layers=self.layers,
+            activations=per_layer(self.activation, n_hidden),
+            loss=self._loss,
+            dtype=self.dtype,
+            first_layer=self.first_layer,
+            input_scale=self.input_scale,
+            l2=self.l2,
+            dropout_rates=(self.input_dropout, *dropout),
+            input_noise=self.input_noise,
+        )
+        self._engine = self._engine_class(settings, n_threads)
 
-    def _prepare(self, X: Any, first_layer: str, optimizer: Optimizer, clipping: Clipping) -> Any:
-        """Return X as `_train` takes it, for steps of this kind."""
-        return X
+    def _fill(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
+        for own, given in zip(self._engine.parameters, [*weights, *biases], strict=True):
+            own[...] = given
 
-    def _prepare_inference(self, X: Any) -> Any:
-        """Return a checked X as it is best looked at many times, and do what takes long the first time."""
-        return X
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and "_engine" in vars(self):
+            raise AttributeError(f"{name} cannot be changed; make a new network")
+        super().__setattr__(name, value)
 
-    def _epochs_at_once(self, X: Any, n_batches: int) -> int:
-        """Return how many epochs may go into one call of `_train` when nobody looks in between; X is as it takes it."""
-        return 1
+    def __repr__(self) -> str:
+        settings = self._settings()
+        changed = {name: settings[name] for name, value in DEFAULTS.items() if settings[name] != value}
+        shown = {name: settings[name] for name in MAIN[1:]} | changed
+        return f"MLP({list(self.layers)}, {', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
-    # --- the face -----------------------------------------------------------------------------------------------------
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*MAIN, *DEFAULTS)}
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Activation of each hidden layer."""
+        return self._engine.settings.activations
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """Dropout of the inputs of each layer."""
+        return self._engine.settings.dropout_rates
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads for training and prediction; None chooses."""
+        return self._engine.n_threads
+
+    @n_threads.setter
+    def n_threads(self, n_threads: int | None) -> None:
+        self._engine.n_threads = check_n_threads(n_threads)
+
+    @property
+    def weights(self) -> list[Floats]:
+        """Weights (I, O) of each layer; writing into them changes the network."""
+        return Views(self._engine.weights)
+
+    @property
+    def biases(self) -> list[Floats]:
+        """Biases (O,) of each layer; writing into them changes the network."""
+        return Views(self._engine.biases)
+
+    # --- training -----------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -90,44 +270,43 @@ class Network(Model):  # noqa: D101
         callbacks: Iterable[object] = (),
         resume: bool = False,
     ) -> History:
-        """Train from the present parameters.
+        """Train, starting from the present parameters.
 
         Parameters
         ----------
         X : (n, I) array_like or sparse matrix of SciPy
-            Finite numbers. Numbers of the network's dtype, bytes (uint8) and CSR matrices are read in place; others are
-            converted once. Zeros make it faster; where they are many, a copy without them is made.
+            Finite numbers. Arrays of the network's dtype or uint8 and CSR matrices are read in place; others are
+            converted once. If X has many zeros, training makes a copy without them, which is faster.
         y : (n,) or (n, C) array_like
-            Classes from 0 on, or one-hot rows; of logistic outputs 0 and 1; numbers.
+            Classes from 0 on, or one-hot rows; 0 and 1 for logistic outputs; numbers.
         epochs : int
             Passes over the rows.
         batch_size : int
-            Rows a step; the last batch of an epoch may be smaller.
+            Rows per step; the last batch of an epoch may be smaller.
         learning_rate : float or None
-            That of the optimizer, where it is given by name; None is its default, for "sgd" 0.1.
+            For an optimizer given by name; None is its default, 0.1 for "sgd".
         optimizer : str, Optimizer or None
-            What a step makes of the gradient: "sgd" (which None is), "momentum", "nesterov", "adam", "adamw",
-            "rmsprop", "adagrad", or an object of `fastmlp.optimizers`. Plain SGD touches those weights alone whose
-            features a batch of a CSR matrix has; every other one, weight decay, `l2` and the clips pass through all
-            weights and their memory in each step.
+            "sgd" (as None), "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", or an object of
+            `fastmlp.optimizers`. For a CSR matrix, plain SGD updates only the weights of features that occur in the
+            batch. All other optimizers, weight decay, `l2` and clipping pass over all weights and their state in every
+            step.
         schedule : str, Schedule, callable or None
-            How the learning rate changes from step to step, see `fastmlp.schedules`; a callable is given the step,
-            counted from 0, and returns a factor.
+            How the learning rate changes, see `fastmlp.schedules`. A callable gets the step, counted from 0, and
+            returns a factor.
         sample_weight : (n,) array_like or None
-            Weight of each row's loss, 0 or more. The loss of a batch is divided by the sum of its weights; a batch
-            whose weights are all 0 takes no step.
+            Weight of each row's loss, 0 or more. The loss of a batch is divided by the sum of its weights. A batch
+            whose weights are all 0 changes nothing.
         class_weight : "balanced", mapping, (C,) array_like or None
-            Weight of each class, times the sample's; "balanced" makes the sums of all classes equal.
+            Weight of each class; it multiplies the sample weights. "balanced" gives all classes the same total weight.
         clip_norm, clip_value : float or None
-            Bound of the 2-norm of the gradient of all parameters together; bound of each of its numbers, which is
-            applied first.
+            Maximum of the 2-norm of the whole gradient; maximum of each of its numbers, which is applied first.
         validation_data : pair (X, y) or None
             Evaluated after each epoch.
         validation_fraction : float or None
-            Part of the rows, of each class alike, that is set aside as validation data: the same rows by each fit of
-            this network to rows of these classes. The others are copied.
+            Fraction of the rows of each class to use as validation data in place of training. Every fit of this network
+            to the same classes selects the same rows. The others are copied.
         metrics : iterable of str or callables
-            What else is measured on the validation data, see `fastmlp.metrics`.
+            Further measurements on the validation data, see `fastmlp.metrics`.
         shuffle : bool
             Draw a new order of the rows for each epoch.
         progress : bool
@@ -135,68 +314,84 @@ class Network(Model):  # noqa: D101
         callbacks : iterable of objects
             See `fastmlp.callbacks`.
         resume : bool
-            Go on where the last fit stopped, up to `epochs` in all: with the optimizer's memory, and at the place of
-            the schedule, which is to be passed again. If the other arguments are the same, so are the bits of a fit
-            that was never stopped.
+            Continue where the last fit stopped, up to `epochs` in total, with the state of the optimizer and the
+            schedule; pass the same schedule again. If the other arguments are the same, the result is bit-identical to
+            a fit that was never interrupted.
 
         Returns
         -------
         History
-            Loss and accuracy of each epoch. Ctrl-C warns and returns the finished epochs; the steps of the unfinished
-            epoch stay in the parameters. Before training begins, while kernels are compiled, it is a KeyboardInterrupt
-            as everywhere, and the network is as before.
+            Loss and accuracy of each epoch. Ctrl-C stops training with a warning and returns the finished epochs; the
+            parameters keep the steps of the unfinished epoch. While kernels are compiled before the first step, Ctrl-C
+            raises KeyboardInterrupt and leaves the network unchanged.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network is as before.
+            If an argument is wrong. The network is unchanged.
         FloatingPointError
-            If a loss is nan or infinite; that step is not taken.
+            If a loss is nan or infinite. That step is not taken.
         RuntimeError
-            If the network is being trained already, by another thread or by the fit that calls this callback.
+            If the network is already being trained, by another thread or by the fit that runs this callback.
         """
-        epochs, batch_size = check_positive_int("epochs", epochs), check_positive_int("batch_size", batch_size)
+        epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
-        clipping, measures = _check_clipping(clip_norm, clip_value), check_metrics(metrics, self._head)
-        hooks = gather_callbacks(callbacks, progress)
-        plan = get_schedule(schedule)
-        X_, y_ = self._check_data(X, y, finite=validation_fraction is not None or not self._looks_itself)
+        clipping, metrics_ = check_clipping(clip_norm, clip_value), check_metrics(metrics, self._loss)
+        callbacks = gather_callbacks(callbacks, progress)
+        schedule = get_schedule(schedule)
+        finite = validation_fraction is not None or not self._engine.checks_finite
+        X_, y_ = self._check_data(X, y, finite=finite)
         weights = check_sample_weight(sample_weight, len(y_))
-        validation = self._check_validation(validation_data)
+        validation = None
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+                raise TypeError("validation_data must be a pair (X, y)")
+            validation = self._check_data(*validation_data, "validation ")
         if validation_fraction is not None:
             if validation is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
-            X_, y_, weights, validation = self._set_aside(X_, y_, weights, validation_fraction)
-        row_weights = self._row_weights(y_, weights, class_weight)
-        if measures and validation is None:
+            mask = validation_rows(y_, self._loss, validation_fraction, self._random.seed)
+            validation = X_[mask], y_[mask]
+            X_, y_, weights = X_[~mask], y_[~mask], None if weights is None else weights[~mask]
+        row_weights_ = row_weights(weights, class_weight, y_, self._loss, self.dtype)
+        if metrics_ and validation is None:
             raise ValueError("metrics are measured on validation data; give validation_data or validation_fraction")
-        fit = Fit(
+        if not resume:
+            state = TrainingState.new(get_optimizer(optimizer, learning_rate), self._engine, type(schedule).__name__)
+            history = History()
+        elif self._training_state is None:
+            raise ValueError("resume=True needs a fit to go on from, but this network has not been trained")
+        else:
+            state = self._training_state.resumed(optimizer, learning_rate, schedule)
+            history = replace(copy.deepcopy(self.history), interrupted=False)
+        trainer = Trainer(
+            engine=self._engine,
             net=self,
-            hooks=hooks,
-            progress=self._course(optimizer, learning_rate, plan, resume),
-            schedule=plan,
+            callbacks=callbacks,
+            schedule=schedule,
+            state=state,
+            random=self._random,
             X=X_,
             y=y_,
-            row_weights=row_weights,
+            row_weights=row_weights_,
             clipping=clipping,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
             validation=validation,
-            metrics=measures,
+            metrics=metrics_,
+            history=history,
         )
-        state = fit.state
-        if resume:
-            state.history = replace(copy.deepcopy(self.history), interrupted=False)
-        fit.run()
-        if state.history.interrupted:
-            where = f"after epoch {state.epoch} of {epochs}"
-            if state.step:
-                where = f"in epoch {state.epoch + 1} of {epochs}, after step {state.step} of {state.n_batches}"
+        self._run(trainer)
+        if history.interrupted:
+            fit = trainer.fit
+            where = f"after epoch {fit.epoch} of {epochs}"
+            if fit.step:
+                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
             warnings.warn(
                 f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
             )
-        return state.history
+        return history
 
     def train_batch(
         self,
@@ -211,100 +406,184 @@ class Network(Model):  # noqa: D101
     ) -> float:
         """Take one step on these rows, in their order, and return their mean loss before it.
 
-        The arguments are those of `fit`. An optimizer goes on with the memory of the last step, of `fit` or here, if
-        that was of the same kind.
+        The arguments are those of `fit`. The optimizer continues with the state of the last step, of `fit` or
+        `train_batch`, if that was of the same kind.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network is as before.
+            If an argument is wrong. The network is unchanged.
         FloatingPointError
-            If the loss is nan or infinite; the step is not taken.
+            If the loss is nan or infinite. The step is not taken.
         RuntimeError
-            If the network is being trained already.
+            If the network is already being trained.
         """
         X_, y_ = self._check_data(X, y)
-        row_weights = self._row_weights(y_, check_sample_weight(sample_weight, len(y_)), None)
-        clipping = _check_clipping(clip_norm, clip_value)
-        chosen = get_optimizer(optimizer, learning_rate)
-        outcome, order = Outcome.of(1), np.arange(len(y_))[None, :]
+        weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
+        clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
         with self._training():
-            progress = self._progress
-            if progress is None or not progress.fits(chosen):
-                progress = Progress.begin(chosen, self._memory(chosen.slots))
-            rates = np.array([chosen.learning_rate])
-            coefficients = chosen.coefficients(np.array([progress.steps + 1]), rates)
-            descent = Descent(chosen, progress.memory, rates, coefficients, row_weights, clipping, self._passes)
-            self._train(outcome, self._prepare(X_, "dense", chosen, clipping), y_, order, len(y_), descent)
-            if outcome.bad_loss is not None:
-                raise FloatingPointError(f"loss is {outcome.bad_loss}; lower learning_rate")
-            self._progress = replace(progress, optimizer=chosen, steps=progress.steps + 1)
-            self._passes += 1
-        return float(outcome.mean_losses(y_, row_weights, 1)[0])
+            self._training_state, loss = train_batch(
+                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
+            )
+        return loss
 
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
     ) -> tuple[float, list[Floats], list[Floats]]:
-        """Return the mean loss of these rows, with the penalty, and its gradients, dW (I, O) and db (O,) of each layer.
+        """Return the mean loss plus the l2 penalty, and its gradients: lists of dW (I, O) and db (O,).
 
-        Nothing is left out or added at random.
+        There is no dropout and no noise.
         """
         X_, y_ = self._check_data(X, y)
-        return self._gradients(X_, y_, self._row_weights(y_, check_sample_weight(sample_weight, len(y_)), None))
+        weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
+        return self._engine.gradients(X_, y_, weights)
 
-    # --- what a fit is given ------------------------------------------------------------------------------------------
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Refuse to be trained by anybody else meanwhile."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this network is being trained already")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
-    def _course(self, optimizer: object, learning_rate: object, schedule: Schedule, resume: bool) -> Progress:
-        """Return the progress that a fit begins with."""
-        if not resume:
-            chosen = get_optimizer(optimizer, learning_rate)
-            return Progress.begin(chosen, self._memory(chosen.slots), type(schedule).__name__)
-        if self._progress is None:
-            raise ValueError("resume=True needs a fit to go on from, but this network has not been trained")
-        return self._progress.go_on(optimizer, learning_rate, schedule)
+    def _run(self, trainer: Trainer) -> None:
+        """Train; from the first callback on the network has the new history and training state."""
+        with self._training():
+            trainer.prepare()
+            before = self.history, self._training_state
+            self.history, self._training_state = trainer.history, trainer.state
+            try:
+                trainer.run()
+            except Exception:
+                if not trainer.begun:  # a callback refused to begin
+                    self.history, self._training_state = before
+                raise
 
-    def _check_validation(self, validation_data: object) -> tuple[Any, Targets] | None:
-        if validation_data is None:
-            return None
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise TypeError("validation_data must be a pair (X, y)")
-        X, y = validation_data
-        return self._check_data(X, y, "validation ")
+    # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def _row_weights(self, y: Targets, weights: Floats | None, class_weight: object) -> Floats | None:
-        """Return the weight of each row, its own times that of its class, or None where all are 1."""
-        classes = self._head.as_handed_in(y)
-        of_classes = check_class_weight(class_weight, classes, self._head.n_classes)
-        if of_classes is not None:
-            weights = of_classes[classes] * (1 if weights is None else weights)
-        if weights is None:
-            return None
-        with np.errstate(over="ignore", under="ignore"):
-            row_weights = weights.astype(self.dtype)
-            total = row_weights.sum(dtype=np.float64)
-        if not 0 < total < np.inf:
-            advice = "make them smaller" if total else "some must be more than 0"
-            raise ValueError(f"the weights of all rows add up to {total}; {advice}")
-        return row_weights
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of each class or label, (n, C); for one logistic output those of no and yes, (n, 2).
 
-    def _set_aside(
-        self, X: Any, y: Targets, weights: Floats | None, fraction: object
-    ) -> tuple[Any, Targets, Floats | None, tuple[Any, Targets]]:
-        """Return X, y and weights of the rows to train on, and the rows set aside."""
-        fraction = check_number("validation_fraction", fraction, below=1, zero=False)
-        groups = self._head.as_handed_in(y) if self._head.n_classes else np.zeros(len(y), np.int32)
-        aside = held_out(groups, fraction, self._regularization_seed)
-        if not aside.any():
-            raise ValueError(f"validation_fraction={fraction} sets no row aside: y has one row of each class")
-        kept = ~aside
-        return X[kept], y[kept], None if weights is None else weights[kept], (X[aside], y[aside])
+        Raises
+        ------
+        TypeError
+            If the outputs are numbers, or X does not hold real numbers.
+        """
+        if not self._loss.classifies:
+            raise TypeError(f"a network with output={self.output!r} has no probabilities; use predict")
+        return self._engine.predict_proba(self._check_X(X))
 
-    def _measures(self, validated: bool, metrics: Iterable[str]) -> tuple[str, ...]:
-        """Return the names in the history of all that a fit measures."""
-        names = ["loss", "accuracy"] if self._head.classifies else ["loss"]
-        return (*names, *(f"val_{name}" for name in [*names, *metrics] if validated))
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return a prediction for each row, in the form of y.
 
+        Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1 for each label, (n, C), or (n,)
+        for one output. Numbers: (n, C), or (n,) for one output.
+        """
+        return self._engine.predict(self._check_X(X))
 
-def _check_clipping(clip_norm: object, clip_value: object) -> Clipping:
-    given = {"clip_norm": clip_norm, "clip_value": clip_value}
-    return Clipping(*(None if v is None else check_number(name, v, zero=False) for name, v in given.items()))
+    def score(self, X: Any, y: npt.ArrayLike) -> float:
+        """Return the fraction of rows predicted right, with all their labels; R² for numbers."""
+        X_, y_ = self._check_data(X, y, finite=not self._engine.checks_finite)
+        if self._loss.classifies:
+            return measure(self._engine, X_, y_)["accuracy"]
+        return r2(self._loss.decode(y_), self._engine.predict(X_))
+
+    def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
+        """Return the mean loss and, unless outputs are numbers, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
+        return measure(self._engine, *self._check_data(X, y, finite=not self._engine.checks_finite))
+
+    def _check_X(self, X: Any) -> Any:
+        finite = not self._engine.checks_finite
+        return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
+
+    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
+        """Return rows and targets; `what` is a prefix of their names in messages."""
+        X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
+        numbers = X_ if isinstance(X_, np.ndarray) else X_.data
+        if any(np.may_share_memory(numbers, parameter) for parameter in self._engine.parameters):
+            X_ = X_.copy()  # training would change the parameters while it reads them
+        return X_, self._loss.check_y(y, X_.shape[0], self.dtype, f"{what}y")
+
+    # --- copies and files ---------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything to copy, including a user's attributes; parameters and training state are copied here."""
+        state = {name: value for name, value in vars(self).items() if name not in _OWN}
+        for name in ("history", "_random", "_training_state"):
+            state[name] = copy.deepcopy(state[name])
+        weights, biases = ([parameter.copy() for parameter in of_all] for of_all in (self.weights, self.biases))
+        return state | {"n_threads": self.n_threads, "weights": weights, "biases": biases}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = checkpoint.upgraded(state)
+        n_threads, weights, biases = (state.pop(name) for name in ("n_threads", "weights", "biases"))
+        vars(self).update(state)
+        self._make_engine(n_threads)
+        self._fill(weights, biases)
+        if self._training_state is not None:
+            self._training_state = self._training_state.copied_into(self._engine)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a network is made of, as arrays, numbers and strings, all of them copies.
+
+        Settings, parameters, optimizer with its state, schedule state, random state and history. After
+        `load_state_dict`, in another process or later, ``fit(..., resume=True)`` continues bit-identically.
+        """
+        return self._parameters_dict() | checkpoint.training_dict(self.history, self._random, self._training_state)
+
+    def _parameters_dict(self) -> dict[str, Any]:
+        return checkpoint.parameters_dict(self._settings(), self._engine.weights, self._engine.biases)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not such a dict, is damaged, or belongs to a network with other settings. The network is unchanged.
+        RuntimeError
+            If the network is being trained.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
+        with self._training():
+            saved = checkpoint.read(state_dict, "the state")
+            checkpoint.check_same_settings(saved, self._settings(), "the state")
+            self._restore(saved)
+
+    def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
+        """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
+
+        With ``training=True`` the whole `state_dict` is written. The number of threads is never saved.
+        """
+        storage.save_npz(path, **(self.state_dict() if training else self._parameters_dict()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the network that `save` wrote to `path`, with its training state if that was saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged or does not hold a network.
+        """
+        source = os.fspath(path)
+        saved = checkpoint.read(storage.load_npz(path), source)
+        try:
+            net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source} is damaged: {error}") from error
+        net._restore(saved)
+        return net
+
+    def _restore(self, saved: checkpoint.Saved) -> None:
+        state = saved.training_state
+        adopted = None if state is None else state.copied_into(self._engine)
+        self._fill(saved.weights, saved.biases)
+        self.history, self._training_state = saved.history, adopted
+        if saved.random is not None:
+            self._random = saved.random

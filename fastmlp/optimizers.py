@@ -1,16 +1,19 @@
-"""Optimizers: what a step does with a gradient, with the names and formulas of PyTorch.
+"""Optimizers: how a step changes the parameters, with the names and formulas of PyTorch.
 
-``net.fit(X, y, optimizer=Adam(learning_rate=1e-3))``; a name, ``optimizer="adam"``, takes the defaults. An optimizer
-itself remembers nothing: who trains keeps its memory, `slots` arrays as large as the parameters.
+``net.fit(X, y, optimizer=Adam(learning_rate=1e-3))``; a name, ``optimizer="adam"``, stands for the defaults. An
+optimizer holds settings only. Whoever trains keeps its state: `slots` arrays in the shape of each parameter.
 
-In the formulas `w` is a parameter, `g` its gradient, and `t` counts steps from 1. `weight_decay` holds for weights and
-biases alike, as in PyTorch; a network's `l2` holds for weights alone.
+In the formulas `w` is a parameter, `g` its gradient, and `t` counts steps from 1. `weight_decay` applies to weights and
+biases, as in PyTorch; a network's `l2` applies to weights only.
+
+To add an optimizer, write its class here and add it to `OPTIMIZERS`. `kernels/optimizers.py` has the same formula for
+the kernels; the names of its keyword arguments are those of the coefficients here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -26,10 +29,12 @@ from fastmlp.validation.settings import (
     is_list,
 )
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get_optimizer"]
+__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "at_step", "get_optimizer"]
 
 Floats: TypeAlias = npt.NDArray[Any]  # float32 or float64
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Coefficients: TypeAlias = dict[str, Doubles]
+"""What a formula takes in each of some steps, by name: (n_steps,) arrays."""
 
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -38,7 +43,7 @@ def _check_eps(value: object) -> float:
     check_number("eps", value, zero=False)
     eps = check_float32("eps", value)
     if eps < _TINY:
-        raise ValueError(f"eps must be at least {_TINY:g}, the least that float32 holds, not {eps}")
+        raise ValueError(f"eps must be at least {_TINY:g}, the smallest normal float32 number, not {eps}")
     return eps
 
 
@@ -46,19 +51,21 @@ def _decayed(gradient: Floats, parameter: Floats, weight_decay: float) -> Floats
     return gradient + weight_decay * parameter if weight_decay else gradient
 
 
-def _table(first: Doubles, *others: Doubles | float) -> Doubles:
-    """Return columns (k,) as an array (k, m); a single number is the same in all rows."""
-    table = np.empty((len(first), 1 + len(others)))
-    for column, numbers in zip(table.T, (first, *others), strict=True):
-        column[:] = numbers
-    return table
+def _of_steps(n_steps: int, **coefficients: Doubles | float) -> Coefficients:
+    """Return coefficients as arrays; a single number is the same in all steps."""
+    return {name: np.array(np.broadcast_to(value, n_steps), np.float64) for name, value in coefficients.items()}
+
+
+def at_step(coefficients: Mapping[str, Doubles], step: int) -> dict[str, float]:
+    """Return the coefficients of one of the steps, counted from 0, as `Optimizer.update` takes them."""
+    return {name: float(values[step]) for name, values in coefficients.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """What a step does with the gradient of each parameter.
+    """How a step changes each parameter, given its gradient.
 
-    One of one's own trains `fastmlp.reference.MLP`; `fastmlp.MLP` has kernels for those of this module alone.
+    `fastmlp.reference.MLP` trains with any subclass; `fastmlp.MLP` has kernels only for those of this module.
 
     Attributes
     ----------
@@ -75,43 +82,59 @@ class Optimizer(ABC):
         self._set(learning_rate=check_learning_rate(self.learning_rate))
 
     def _set(self, **checked: object) -> None:
-        """Put checked values in place of those that were handed in."""
+        """Replace settings by their checked values."""
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     def _check(self, *names: str) -> None:
         self._set(**{name: check_float32(name, getattr(self, name)) for name in names})
 
-    def _check_parts(self, *names: str) -> None:
+    def _check_below_one(self, *names: str) -> None:
         self._set(**{name: check_number(name, getattr(self, name), below=1) for name in names})
 
     @property
     def formula(self) -> str:
-        """Name of what `update` computes; some settings leave a part of it out."""
+        """Name of the formula in `fastmlp.kernels.optimizers` that computes what `update` does with these settings."""
         return self.name
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether a step is ``w -= rate * g`` and nothing else: SGD without momentum and weight decay."""
+        return False
 
     @property
     @abstractmethod
     def slots(self) -> int:
-        """Arrays of memory for each parameter."""
+        """Number of state arrays of each parameter."""
 
     @abstractmethod
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """Return the numbers (k, m) that `update` takes in the `steps` (k,), counted from 1, of learning `rates` (k,).
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return what the formula takes in each step, by the names of its keyword arguments.
 
-        Its own docstring names the m columns of each optimizer.
+        Parameters
+        ----------
+        steps : (n_steps,) int64 array
+            Counted from 1.
+        rates : (n_steps,) float64 array
+            Learning rate of each of these steps.
+
+        Returns
+        -------
+        coefficients : dict of str to (n_steps,) float64 arrays
         """
 
-    def start(self, memory: Sequence[Floats]) -> None:
-        """Fill the memory of one parameter, `slots` arrays, before the first step."""
-        for slot in memory:
+    def start(self, state: Sequence[Floats]) -> None:
+        """Fill the state of one parameter, `slots` arrays, before the first step."""
+        for slot in state:
             slot[...] = 0
 
     @abstractmethod
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
-        """Change one parameter and its memory in place, element by element; `coefficients` (m,) are those of the step.
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
+        """Change one parameter and its state in place, element by element; `gradient` stays as it is.
 
-        Nothing is written into `gradient`.
+        `coefficients` are those of the step: see `at_step`.
         """
 
 
@@ -119,8 +142,8 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
 
-    With momentum it remembers as much again as the parameters. Plain, without weight decay and `l2`, a step on CSR rows
-    costs what their numbers cost; all else passes over all weights, as every other optimizer does.
+    Its state is as large as the parameters with momentum, else empty. A step of plain SGD on CSR rows costs as much as
+    their nonzeros; with momentum, `weight_decay` or `l2` it passes over all weights, as every other optimizer does.
 
     Parameters
     ----------
@@ -129,7 +152,7 @@ class SGD(Optimizer):
     nesterov : bool
         ``w -= rate * (g + momentum * v)``; needs momentum.
     weight_decay : float
-        ``g += weight_decay * w`` comes first.
+        ``g += weight_decay * w`` is applied first.
     """
 
     learning_rate: float = 0.1
@@ -140,7 +163,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_parts("momentum")
+        self._check_below_one("momentum")
         self._check("weight_decay")
         self._set(nesterov=check_bool("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
@@ -156,29 +179,37 @@ class SGD(Optimizer):
         """The velocity v, with momentum."""
         return int(self.momentum > 0)
 
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """Rate, weight decay, momentum."""
-        return _table(rates, self.weight_decay, self.momentum)
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether a step is ``w -= rate * g`` and nothing else."""
+        return type(self) is SGD and not self.momentum and not self.weight_decay
 
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return rate and weight_decay, and momentum if there is one."""
+        momentum = {"momentum": self.momentum} if self.momentum else {}
+        return _of_steps(len(steps), rate=rates, weight_decay=self.weight_decay, **momentum)
+
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
         """Take one step."""
-        rate, weight_decay, momentum = coefficients.tolist()
-        g = _decayed(gradient, parameter, weight_decay)
+        c, g = coefficients, _decayed(gradient, parameter, coefficients["weight_decay"])
         if self.momentum:
-            (v,) = memory
-            v[...] = momentum * v + g
-            g = g + momentum * v if self.nesterov else v
-        parameter -= rate * g
+            (v,) = state
+            v[...] = c["momentum"] * v + g
+            g = g + c["momentum"] * v if self.nesterov else v
+        parameter -= c["rate"] * g
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
-    """Adam of Kingma and Ba (2015), from running means of g and of its square.
+    """Adam (Kingma and Ba, 2015), from running means of g and of its square.
 
-    ``m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g*g``, both corrected for their start from zero;
-    ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``.
+    ``m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g*g``;
+    ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``, where the powers of beta1 and beta2 correct
+    the bias of means that start from zero.
 
-    It remembers twice as much as the parameters, and each step passes over all of them, also on CSR rows.
+    Its state is twice as large as the parameters. Each step passes over all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -186,10 +217,10 @@ class Adam(Optimizer):
     betas : pair of float in [0, 1)
     eps : float
     weight_decay : float
-        ``g += weight_decay * w`` comes first.
+        ``g += weight_decay * w`` is applied first.
     eps_hat : bool
-        Whether eps is the one of the paper's faster form, as in scikit-learn and TensorFlow, where v is corrected
-        apart from it: ``w -= rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
+        Whether eps is the "epsilon hat" of the paper's faster form, as in scikit-learn and TensorFlow:
+        ``w -= rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
     """
 
     learning_rate: float = 1e-3
@@ -212,31 +243,39 @@ class Adam(Optimizer):
         """The means m and v."""
         return 2
 
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """Rate and eps with the corrections for the start in them, weight decay, beta1, 1 - beta1, beta2, 1 - beta2.
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return rate, eps, weight_decay, the betas and their complements.
 
-        ``rate * sqrt(1 - beta2**t) / (1 - beta1**t)`` and ``eps * sqrt(1 - beta2**t)`` leave
-        ``w -= rate * m / (sqrt(v) + eps)`` of the step. With `eps_hat` it is eps itself.
+        The bias corrections are part of two of them: with ``rate * sqrt(1 - beta2**t) / (1 - beta1**t)`` and
+        ``eps * sqrt(1 - beta2**t)`` the step is ``w -= rate * m / (sqrt(v) + eps)``. With `eps_hat` eps stays itself.
         """
         beta1, beta2 = self.betas
         root = np.sqrt(1 - beta2**steps)
-        rate = rates * root / (1 - beta1**steps)
-        eps = self.eps if self.eps_hat else self.eps * root
-        return _table(rate, eps, self.weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
+        return _of_steps(
+            len(steps),
+            rate=rates * root / (1 - beta1**steps),
+            eps=self.eps if self.eps_hat else self.eps * root,
+            weight_decay=self.weight_decay,
+            beta1=beta1,
+            one_minus_beta1=1 - beta1,
+            beta2=beta2,
+            one_minus_beta2=1 - beta2,
+        )
 
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
         """Take one step."""
-        rate, eps, weight_decay, old1, new1, old2, new2 = coefficients.tolist()
-        m, v = memory
-        g = _decayed(gradient, parameter, weight_decay)
-        m[...] = old1 * m + new1 * g
-        v[...] = old2 * v + new2 * g * g
-        parameter -= rate * m / (np.sqrt(v) + eps)
+        m, v = state
+        c, g = coefficients, _decayed(gradient, parameter, coefficients["weight_decay"])
+        m[...] = c["beta1"] * m + c["one_minus_beta1"] * g
+        v[...] = c["beta2"] * v + c["one_minus_beta2"] * g * g
+        parameter -= c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w -= rate * weight_decay * w`` comes first.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w -= rate * weight_decay * w`` besides.
 
     Parameters
     ----------
@@ -250,28 +289,29 @@ class AdamW(Adam):
     weight_decay: float = 0.01
     name: ClassVar[str] = "adamw"
 
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """As those of Adam, but in place of the weight decay its product with the learning rate."""
-        table = super().coefficients(steps, rates)
-        table[:, 2] *= rates
-        return table
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return those of Adam, with ``decay = rate * weight_decay`` in place of weight_decay."""
+        coefficients = super().coefficients(steps, rates)
+        coefficients["decay"] = coefficients.pop("weight_decay") * rates
+        return coefficients
 
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
         """Take one step."""
-        rate, eps, decay, old1, new1, old2, new2 = coefficients.tolist()
-        m, v = memory
-        m[...] = old1 * m + new1 * gradient
-        v[...] = old2 * v + new2 * gradient * gradient
-        parameter -= decay * parameter + rate * m / (np.sqrt(v) + eps)
+        (m, v), c, g = state, coefficients, gradient
+        m[...] = c["beta1"] * m + c["one_minus_beta1"] * g
+        v[...] = c["beta2"] * v + c["one_minus_beta2"] * g * g
+        parameter -= c["decay"] * parameter + c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RMSprop(Optimizer):
-    """RMSprop of Hinton's lecture (2012), from a running mean of g*g.
+    """RMSprop (Hinton's lectures, 2012), from a running mean of g*g.
 
     ``v = alpha * v + (1 - alpha) * g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    It remembers one to three times as much as the parameters, and each step passes over all of them, also on CSR rows.
+    Its state is one to three times as large as the parameters. Each step passes over all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -279,11 +319,11 @@ class RMSprop(Optimizer):
     alpha : float in [0, 1)
     eps : float
     weight_decay : float
-        ``g += weight_decay * w`` comes first.
+        ``g += weight_decay * w`` is applied first.
     momentum : float in [0, 1)
         ``u = momentum * u + g / (sqrt(v) + eps); w -= rate * u``.
     centered : bool
-        ``v - m*m``, an estimate of the variance, in place of v, where ``m = alpha * m + (1 - alpha) * g``.
+        Use ``v - m*m``, an estimate of the variance, in place of v, with ``m = alpha * m + (1 - alpha) * g``.
     """
 
     learning_rate: float = 0.01
@@ -296,7 +336,7 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_parts("alpha", "momentum")
+        self._check_below_one("alpha", "momentum")
         self._check("weight_decay")
         self._set(eps=_check_eps(self.eps))
         self._set(centered=check_bool("centered", self.centered))
@@ -308,37 +348,46 @@ class RMSprop(Optimizer):
 
     @property
     def slots(self) -> int:
-        """The mean v; m when centered; u with momentum; in this order."""
+        """In this order: the mean v; m if centered; u with momentum."""
         return 1 + self.centered + (self.momentum > 0)
 
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """Rate, eps, weight decay, alpha, 1 - alpha, momentum."""
-        return _table(rates, self.eps, self.weight_decay, self.alpha, 1 - self.alpha, self.momentum)
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return rate, eps, weight_decay, alpha and its complement, and momentum if there is one."""
+        return _of_steps(
+            len(steps),
+            rate=rates,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            alpha=self.alpha,
+            one_minus_alpha=1 - self.alpha,
+            **({"momentum": self.momentum} if self.momentum else {}),
+        )
 
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
         """Take one step."""
-        rate, eps, weight_decay, old, new, momentum = coefficients.tolist()
-        v, *others = memory
-        g = _decayed(gradient, parameter, weight_decay)
-        v[...] = old * v + new * g * g
+        v, *others = state
+        c, g = coefficients, _decayed(gradient, parameter, coefficients["weight_decay"])
+        v[...] = c["alpha"] * v + c["one_minus_alpha"] * g * g
         variance = v
         if self.centered:
             m = others[0]
-            m[...] = old * m + new * g
-            variance = np.maximum(v - m * m, 0)  # rounding may take it below
-        step = g / (np.sqrt(variance) + eps)
+            m[...] = c["alpha"] * m + c["one_minus_alpha"] * g
+            variance = np.maximum(v - m * m, 0)  # rounding errors may make it negative
+        step = g / (np.sqrt(variance) + c["eps"])
         if self.momentum:
             u = others[-1]
-            u[...] = momentum * u + step
+            u[...] = c["momentum"] * u + step
             step = u
-        parameter -= rate * step
+        parameter -= c["rate"] * step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
-    """Adagrad of Duchi, Hazan and Singer (2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
+    """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    It remembers as much again as the parameters, and each step passes over all of them, also on CSR rows.
+    Its state is as large as the parameters. Each step passes over all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -346,9 +395,9 @@ class Adagrad(Optimizer):
     lr_decay : float
         ``rate = learning_rate / (1 + (t - 1) * lr_decay)``.
     weight_decay : float
-        ``g += weight_decay * w`` comes first.
+        ``g += weight_decay * w`` is applied first.
     initial_accumulator_value : float
-        What v starts from.
+        Initial value of v.
     eps : float
     """
 
@@ -369,24 +418,26 @@ class Adagrad(Optimizer):
         """The sum v."""
         return 1
 
-    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Doubles:
-        """Rate, eps, weight decay."""
-        return _table(rates / (1 + (steps - 1) * self.lr_decay), self.eps, self.weight_decay)
+    def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
+        """Return rate, eps and weight_decay."""
+        rate = rates / (1 + (steps - 1) * self.lr_decay)
+        return _of_steps(len(steps), rate=rate, eps=self.eps, weight_decay=self.weight_decay)
 
-    def start(self, memory: Sequence[Floats]) -> None:
+    def start(self, state: Sequence[Floats]) -> None:
         """Fill v with `initial_accumulator_value`."""
-        memory[0][...] = self.initial_accumulator_value
+        state[0][...] = self.initial_accumulator_value
 
-    def update(self, parameter: Floats, gradient: Floats, memory: Sequence[Floats], coefficients: Doubles) -> None:
+    def update(
+        self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
+    ) -> None:
         """Take one step."""
-        rate, eps, weight_decay = coefficients.tolist()
-        (v,) = memory
-        g = _decayed(gradient, parameter, weight_decay)
+        (v,), c = state, coefficients
+        g = _decayed(gradient, parameter, c["weight_decay"])
         v += g * g
-        parameter -= rate * g / (np.sqrt(v) + eps)
+        parameter -= c["rate"] * g / (np.sqrt(v) + c["eps"])
 
 
-_NAMES: dict[str, Optimizer] = {
+OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.9),
     "nesterov": SGD(momentum=0.9, nesterov=True),
@@ -395,6 +446,7 @@ _NAMES: dict[str, Optimizer] = {
     "rmsprop": RMSprop(),
     "adagrad": Adagrad(),
 }
+"""What each name stands for."""
 
 
 def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Optimizer:
@@ -403,15 +455,15 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
     Parameters
     ----------
     optimizer : str, Optimizer or None
-        A name stands for the defaults: sgd, momentum (0.9), nesterov (momentum 0.9), adam, adamw, rmsprop, adagrad.
-        None is sgd.
+        A name of `OPTIMIZERS` stands for the defaults; "momentum" and "nesterov" are SGD with momentum 0.9. None is
+        "sgd".
     learning_rate : float or None
-        In place of the default of a name.
+        Replaces the default of a name.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such optimizer, the learning rate is none, or it is given together with an object that has one.
+        If there is no such optimizer, or the learning rate is invalid or given beside an optimizer that has one.
     """
     if isinstance(optimizer, Optimizer):
         if learning_rate is not None:
@@ -424,5 +476,5 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
         raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an object of it: {optimizer.__name__}()")
     if not (optimizer is None or isinstance(optimizer, str)):
         raise TypeError(f"optimizer must be a name or an object of fastmlp.optimizers, not {optimizer!r}")
-    named = _NAMES[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(_NAMES))]
+    named = OPTIMIZERS[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(OPTIMIZERS))]
     return named if learning_rate is None else replace(named, learning_rate=check_learning_rate(learning_rate))

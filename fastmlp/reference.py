@@ -1,6 +1,6 @@
-"""The same network in plain NumPy, as a textbook writes it: what the kernels are compared with.
+"""The network in plain NumPy, as a textbook writes it. Tests compare the kernels with it.
 
-Dimensions: `B` rows of a batch, `I` fan-in, `O` fan-out, `C` classes, `L` layers.
+Dimensions: `B` rows of a batch, `I` fan-in, `O` fan-out, `C` classes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats, logistic, per_layer, relu
-from fastmlp.losses import Head, Softmax, Targets, cross_entropy, softmax
+from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.losses import Loss, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
+from fastmlp.optimizers import at_step
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
-from fastmlp.training import Clipping, Descent, Outcome
 
 __all__ = ["MLP", "backward", "clip", "cross_entropy", "forward", "logistic", "relu", "softmax"]
 
 _SECONDS_PER_HOOK = 0.05
-_PREDICT_ROWS = 4096  # rows predicted together, so that memory does not grow with X
+_PREDICT_ROWS = 4096  # predicted at a time, so that memory does not grow with X
 
 Masks: TypeAlias = Sequence[Floats | None]
-"""Factors (B, I) of the inputs of each layer, 0 or 1 / (1 - dropout); None where nothing is left out."""
+"""Dropout masks: for each layer the factors (B, I) of its inputs, 0 or 1 / (1 - dropout), or None without dropout."""
 
-_quiet = np.errstate(over="ignore", invalid="ignore")  # a network that diverges shows it by its loss
+_quiet = np.errstate(over="ignore", invalid="ignore")  # a network that diverges reports it through its loss
 
 
 # --- the mathematics --------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def forward(
     activation: str | Sequence[str],
     masks: Masks | None = None,
 ) -> list[Floats]:
-    """Return the input (B, I) and the sums z (B, O) of each layer, in that order; the last are the outputs."""
+    """Return [x, z of the first layer, ..., z of the last], where z (B, O) are the sums before the activation."""
     sums = [x]
     for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
         sums.append(_inputs(sums, layer, len(weights), activation, masks) @ w + b)
@@ -51,7 +52,7 @@ def forward(
 def _inputs(
     sums: Sequence[Floats], layer: int, n_layers: int, activation: str | Sequence[str], masks: Masks | None
 ) -> Floats:
-    """Return the inputs (B, I) of a layer, from the sums of the layer before."""
+    """Return the inputs (B, I) of a layer: activation and dropout of the sums before it."""
     h = sums[layer]
     if layer > 0:
         h = ACTIVATIONS[per_layer(activation, n_layers - 1)[layer - 1]].value(h)
@@ -64,23 +65,24 @@ def backward(
     y: Targets,
     weights: Sequence[Floats],
     activation: str | Sequence[str],
-    head: Head | None = None,
+    head: Loss | None = None,
     row_weights: Floats | None = None,
     masks: Masks | None = None,
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return the gradients of the mean loss: one dW (I, O) and one db (O,) for each layer.
+    """Return the gradients of the mean loss, dW (I, O) and db (O,) of each layer.
 
     Parameters
     ----------
     sums : list of arrays
-        What `forward` has returned.
-    y : (B,) int32 array of classes, or what else the head takes
-    head : Head or None
-        None is a softmax.
+        The result of `forward`.
+    y : array
+        Targets as the head takes them; for a softmax (B,) int32 classes.
+    weights, activation, masks
+        As passed to `forward`.
+    head : Loss or None
+        What the outputs mean; None is a softmax with cross-entropy.
     row_weights : (B,) array or None
-        Of each row's loss.
-    masks : list of arrays or None
-        Those of `forward`.
+        Weight of each row's loss.
     """
     dw: list[Floats] = []
     db: list[Floats] = []
@@ -102,7 +104,7 @@ def backward(
 
 
 def clip(gradients: Sequence[Floats], clipping: Clipping) -> None:
-    """Bound the gradients in place: each number, then the 2-norm of all of them, as PyTorch does."""
+    """Clip the gradients in place, as PyTorch does: each number first, then the 2-norm of all of them."""
     if clipping.value is not None:
         for g in gradients:
             np.clip(g, -clipping.value, clipping.value, out=g)
@@ -119,115 +121,136 @@ def _sum_of_squares(arrays: Sequence[Floats]) -> float:
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
-class MLP(Network):
-    """The network of `fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
+class NumPyEngine(Engine):
+    """Computes with the functions above.
 
-    Numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken. `n_threads` and
-    `first_layer` are ignored: NumPy's BLAS has threads of its own, and computes with every zero.
+    It ignores `n_threads` and `first_layer`: NumPy's BLAS has its own threads and multiplies by every zero.
     """
 
-    def _allocate(self) -> tuple[list[Floats], list[Floats]]:
-        shapes = list(itertools.pairwise(self.layers))
-        return [np.zeros(shape, self.dtype) for shape in shapes], [np.zeros(o, self.dtype) for _, o in shapes]
+    def __init__(self, settings: Settings, n_threads: int | None) -> None:
+        super().__init__(settings, n_threads)
+        shapes = list(itertools.pairwise(settings.layers))
+        self.weights = [np.zeros(shape, settings.dtype) for shape in shapes]
+        self.biases = [np.zeros(fan_out, settings.dtype) for _, fan_out in shapes]
 
     @_quiet
-    def _train(
+    def train(
         self,
-        outcome: Outcome,
-        data: Any,
+        totals: EpochTotals,
+        rows: Any,
         y: Targets,
-        orders: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64],
         batch_size: int,
-        descent: Descent,
+        plan: StepPlan,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        last_look = time.perf_counter()
-        for epoch, order in enumerate(orders):
-            for start in range(0, len(order), batch_size):
-                if not self._step(outcome, data, y, order[start : start + batch_size], epoch, descent):
+        """Take one step for each batch of each epoch."""
+        last_call = time.perf_counter()
+        for epoch, permutation in enumerate(order):
+            for start in range(0, len(permutation), batch_size):
+                if not self._step(totals, rows, y, permutation[start : start + batch_size], epoch, plan):
                     return
-                if on_step is not None and time.perf_counter() - last_look > _SECONDS_PER_HOOK:
-                    last_look = time.perf_counter()
-                    if not on_step(outcome.steps):
+                if on_step is not None and time.perf_counter() - last_call > _SECONDS_PER_HOOK:
+                    last_call = time.perf_counter()
+                    if not on_step(totals.steps):
                         return
 
     def _step(
-        self, outcome: Outcome, data: Any, y: Targets, rows: npt.NDArray[np.int64], epoch: int, descent: Descent
+        self, totals: EpochTotals, rows: Any, y: Targets, batch: npt.NDArray[np.int64], epoch: int, plan: StepPlan
     ) -> bool:
-        """Take one step, unless its loss is not finite; return whether it was."""
-        x, masks = self._disturbed(self._numbers(data[rows]), rows, descent.epoch + epoch)
-        weights = None if descent.row_weights is None else descent.row_weights[rows]
-        sums = forward(x, self._weights, self._biases, self.activation, masks)
-        losses = self._head.losses(sums[-1], y[rows])
+        """Take one step unless its loss is not finite; return whether it was taken."""
+        loss_of = self.settings.loss
+        x, masks = self._perturbed(self._numbers(rows[batch]), batch, plan.seed, plan.epoch + epoch)
+        weights = None if plan.row_weights is None else plan.row_weights[batch]
+        sums = forward(x, self.weights, self.biases, self.settings.activations, masks)
+        losses = loss_of.losses(sums[-1], y[batch])
         loss = float((losses if weights is None else weights * losses).sum(dtype=np.float64))
-        l2 = self.l2 if descent.l2 is None else float(descent.l2[outcome.steps])
+        l2 = self.settings.l2 if plan.l2 is None else float(plan.l2[totals.steps])
         penalty = self._penalty(l2)
         if not math.isfinite(loss + penalty):
-            outcome.bad_loss = loss + penalty
+            totals.bad_loss = loss + penalty
             return False
         if weights is None or weights.any():
-            dw, db = self._backward(sums, y[rows], weights, l2, masks)
-            clip(dw + db, descent.clipping)
-            coefficients = descent.coefficients[outcome.steps]
-            for parameter, gradient, memory in zip(self._weights + self._biases, dw + db, descent.memory, strict=True):
-                descent.optimizer.update(parameter, gradient, memory, coefficients)
-            outcome.penalties[epoch] += penalty
-        outcome.losses[epoch] += loss
-        outcome.hits[epoch] += np.count_nonzero(self._head.hits(sums[-1], y[rows]))
-        outcome.steps += 1
+            dw, db = self._backward(sums, y[batch], weights, l2, masks)
+            clip(dw + db, plan.clipping)
+            coefficients = at_step(plan.coefficients, totals.steps)
+            for parameter, gradient, state in zip(self.parameters, dw + db, plan.state, strict=True):
+                plan.optimizer.update(parameter, gradient, state, coefficients)
+            totals.penalties[epoch] += penalty
+        totals.losses[epoch] += loss
+        totals.correct[epoch] += np.count_nonzero(loss_of.correct(sums[-1], y[batch]))
+        totals.steps += 1
         return True
 
-    def _disturbed(self, x: Floats, rows: npt.NDArray[np.int64], epoch: int) -> tuple[Floats, list[Floats | None]]:
-        """Return the inputs with noise, and the masks of dropout, for these rows of X in this epoch."""
-        seed = self._regularization_seed
-        if self.input_noise:
-            noise = self.input_noise * normal_noise(row_keys(seed, epoch, rows, NOISE_LAYER), x.shape[1])
-            x = x + noise.astype(self.dtype)
+    def _perturbed(
+        self, x: Floats, rows: npt.NDArray[np.int64], seed: int, epoch: int
+    ) -> tuple[Floats, list[Floats | None]]:
+        """Return the inputs with noise, and the dropout masks, for these rows of X in this epoch."""
+        settings = self.settings
+        if settings.input_noise:
+            noise = settings.input_noise * normal_noise(row_keys(seed, epoch, rows, NOISE_LAYER), x.shape[1])
+            x = x + noise.astype(settings.dtype)
         masks: list[Floats | None] = []
-        for layer, (n_units, rate) in enumerate(zip(self.layers[:-1], self.dropout_rates, strict=True)):
-            scale = np.dtype(self.dtype).type(1 / (1 - rate))
+        for layer, (n_units, rate) in enumerate(zip(settings.layers[:-1], settings.dropout_rates, strict=True)):
+            scale = np.dtype(settings.dtype).type(1 / (1 - rate))
             masks.append(kept(row_keys(seed, epoch, rows, layer), n_units, rate) * scale if rate else None)
         return x, masks
 
     def _penalty(self, l2: float) -> float:
         """Return l2 / 2 times the sum of the squares of all weights."""
-        return l2 / 2 * _sum_of_squares(self._weights) if l2 else 0.0
+        return l2 / 2 * _sum_of_squares(self.weights) if l2 else 0.0
 
     def _backward(
         self, sums: list[Floats], y: Targets, row_weights: Floats | None, l2: float, masks: Masks | None = None
     ) -> tuple[list[Floats], list[Floats]]:
-        """Return the gradients of the mean loss and the penalty."""
-        dw, db = backward(sums, y, self._weights, self.activation, self._head, row_weights, masks)
+        """Return the gradients of the mean loss plus the penalty."""
+        settings = self.settings
+        dw, db = backward(sums, y, self.weights, settings.activations, settings.loss, row_weights, masks)
         if l2:
-            for g, w in zip(dw, self._weights, strict=True):
+            for g, w in zip(dw, self.weights, strict=True):
                 g += l2 * w
         return dw, db
 
     @_quiet
-    def _gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
-        sums = forward(self._numbers(X), self._weights, self._biases, self.activation)
-        loss = np.average(self._head.losses(sums[-1], y).astype(np.float64), weights=row_weights)
-        return float(loss) + self._penalty(self.l2), *self._backward(sums, y, row_weights, self.l2)
+    def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
+        """Backpropagate through all rows at once."""
+        settings = self.settings
+        sums = forward(self._numbers(X), self.weights, self.biases, settings.activations)
+        loss = np.average(settings.loss.losses(sums[-1], y).astype(np.float64), weights=row_weights)
+        return float(loss) + self._penalty(settings.l2), *self._backward(sums, y, row_weights, settings.l2)
 
     @_quiet
-    def _losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the loss of each row, and whether it is predicted right."""
         outputs = self._outputs(X)
-        return self._head.losses(outputs, y), self._head.hits(outputs, y)
+        return self.settings.loss.losses(outputs, y), self.settings.loss.correct(outputs, y)
 
     @_quiet
-    def _probabilities(self, X: Any) -> Floats:
-        return self._head.probabilities(self._outputs(X))
+    def predict_proba(self, X: Any) -> Floats:
+        """Return probabilities."""
+        return self.settings.loss.probabilities(self._outputs(X))
 
     @_quiet
-    def _predicted(self, X: Any) -> npt.NDArray[Any]:
-        return self._head.predicted(self._outputs(X))
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return predictions in the form of y."""
+        return self.settings.loss.predicted(self._outputs(X))
 
     def _outputs(self, X: Any) -> Floats:
         """Return the outputs (n, C) of all rows."""
         blocks = (self._numbers(X[i : i + _PREDICT_ROWS]) for i in range(0, X.shape[0], _PREDICT_ROWS))
-        return np.concatenate([forward(x, self._weights, self._biases, self.activation)[-1] for x in blocks])
+        return np.concatenate([forward(x, self.weights, self.biases, self.settings.activations)[-1] for x in blocks])
 
     def _numbers(self, X: Any) -> Floats:
-        """Return rows of a checked X as numbers: bytes scaled, CSR rows with their zeros."""
+        """Return checked rows as floats: bytes are scaled, CSR rows become dense."""
         dense: npt.NDArray[Any] = X if isinstance(X, np.ndarray) else X.toarray()
-        return dense if dense.dtype == self.dtype else dense * np.dtype(self.dtype).type(self.input_scale)
+        dtype = np.dtype(self.settings.dtype)
+        return dense if dense.dtype == dtype else dense * dtype.type(self.settings.input_scale)
+
+
+class MLP(Network):
+    """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
+
+    Its numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken.
+    """
+
+    _engine_class = NumPyEngine

@@ -1,8 +1,11 @@
-"""Activations: each says its value and its slope, formulas of ``z``, side by side; and dropout, which follows them.
+"""Activations: the value of each and its slope, formulas of ``z``; and dropout, which is applied after them.
 
-ReLU and the identity are bounds, ``h = max(z, floor)``, which end the tile of a forward pass in its registers; whether
-the slope of ReLU is 1 or 0 is seen from ``h``. The others go over the rows that a product has left in the cache, and
-leave their slope beside their value, for the way back: the two have their exponential in common.
+ReLU and the identity are bounds, ``h = max(z, floor)``, which the tile of a forward pass applies in registers. The
+slope of ReLU follows from ``h``. The other activations go over the rows that a product has left in the cache. They
+store the slope with the value, for the backward pass: the two share an exponential.
+
+`fastmlp/activations.py` has the same names in NumPy. To add an activation, write its formula and list it in
+`ACTIVATIONS` in both files.
 """
 
 import math
@@ -10,93 +13,101 @@ import math
 from numba import types
 from numba.extending import intrinsic
 
-from .functions import exp, expm1, logistic, polynomial, tanh
+from . import vmath
 from .jit import kernel, part
 from .random import kept, row_key
-from .simd import I64, Memory, formula, lane_count, load, maximum, minimum, store, where
+from .simd import I64, formula, lane_count, load, maximum, minimum, store, unpack, where
 from .tile import loop, switch
+from .vmath import polynomial
 
 inf = math.inf
 
-IDENTITY, RELU, LEAKY_RELU, ELU, GELU, SILU, TANH, LOGISTIC = range(8)
-CODES = {
-    "identity": IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "silu": SILU, "tanh": TANH,
-    "logistic": LOGISTIC,
-}  # fmt: skip
-
 LEAK = 0.01
 GELU_SCALE, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
-GELU_FAR = 25.0  # beyond it the probability is 0 or 1 in every dtype, and z**2 stays far from overflow
+GELU_FAR = 25.0  # beyond it p is 0 or 1 in every dtype; z**2 of larger z could overflow
+
+
+def relu(z):
+    """Return ``max(z, 0)``."""
+    return maximum(0.0, z), where(z > 0.0, z.of(1), 0.0)
 
 
 def leaky_relu(z):
-    """Give ``z``, where it is negative times ``LEAK``."""
+    """Return ``z``, times `LEAK` where it is negative."""
     return where(z > 0.0, z, z * LEAK), where(z > 0.0, z.of(1), LEAK)
 
 
 def elu(z):
-    """Give ``z``, where it is negative ``e**z - 1``."""
+    """Return ``z``, and ``e**z - 1`` where it is negative (Clevert et al., 2016)."""
     below = minimum(0.0, z)
-    return where(z > 0.0, z, expm1(below)), exp(below)
+    return where(z > 0.0, z, vmath.expm1(below)), vmath.exp(below)
 
 
 def gelu(z):
-    """Give ``z p(z)``; ``p = (1 + tanh(u)) / 2 = logistic(2 u)`` with ``u = sqrt(2 / pi) (z + 0.044715 z**3)``."""
+    """Return ``z p`` with ``p = (1 + tanh(u)) / 2 = logistic(2 u)``, ``u = sqrt(2 / pi) (z + 0.044715 z**3)``.
+
+    This approximates the GELU of Hendrycks and Gimpel (2016).
+    """
     near = minimum(GELU_FAR, maximum(-GELU_FAR, z))
     square = near * near
-    p = logistic(near * polynomial(square, [2 * GELU_SCALE, 2 * GELU_SCALE * GELU_CUBE]))
+    p = vmath.logistic(near * polynomial(square, [2 * GELU_SCALE, 2 * GELU_SCALE * GELU_CUBE]))
     slope_of_2u = polynomial(square, [2 * GELU_SCALE, 6 * GELU_SCALE * GELU_CUBE])
     return z * p, p + near * p * (1.0 - p) * slope_of_2u
 
 
 def silu(z):
-    """Give ``z logistic(z)``."""
-    p = logistic(z)
+    """Return ``z logistic(z)`` (Elfwing et al., 2018)."""
+    p = vmath.logistic(z)
     return z * p, p * (1.0 + z * (1.0 - p))
 
 
-def tanh_and_slope(z):
-    """Give the hyperbolic tangent."""
-    h = tanh(z)
+def tanh(z):
+    """Return the hyperbolic tangent."""
+    h = vmath.tanh(z)
     return h, 1.0 - h * h
 
 
-def logistic_and_slope(z):
-    """Give ``1 / (1 + e**-z)``."""
-    h = logistic(z)
+def logistic(z):
+    """Return ``1 / (1 + e**-z)``."""
+    h = vmath.logistic(z)
     return h, h * (1.0 - h)
 
 
-SLOPED = {
-    IDENTITY: lambda z: (z, z.of(1)),  # where something follows that has a slope, as dropout
-    LEAKY_RELU: leaky_relu,
-    ELU: elu,
-    GELU: gelu,
-    SILU: silu,
-    TANH: tanh_and_slope,
-    LOGISTIC: logistic_and_slope,
-}
-"""Activations that leave their slope: ``z`` -> value and slope."""
+def identity(z):
+    """Return ``z``."""
+    return z, z.of(1)
+
+
+ACTIVATIONS = {f.__name__: f for f in (relu, leaky_relu, elu, gelu, silu, tanh, logistic, identity)}
+"""Formulas ``z -> (value, slope)`` by name. Kernels know an activation by its place in this list."""
+
+CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+RELU = CODES["relu"]
+
+
+def stores_slope(name, dropout):
+    """Return whether an activation stores slopes: not ReLU, nor the identity, unless dropout follows it."""
+    return name != "relu" and (name != "identity" or dropout)
 
 
 @part
-def floor_of(kind):
-    """Give the bound that the forward tile applies: 0 for ReLU, none for the others."""
-    return 0.0 if kind == RELU else -inf
+def floor_of(activation):
+    """Return the bound that the forward tile applies: 0 for ReLU, minus infinity for the others."""
+    return 0.0 if activation == RELU else -inf
 
 
 @intrinsic
-def activate_rows(typing_context, kind, h, h_at, slope_at, pitch, first_row, last_row, column, last_column):
-    """Turn products ``z`` into values of an activation, in place, and leave its slopes at ``slope_at``  # (B, O)."""
+def activate_rows(typing_context, activation, h, slope_at, block):
+    """Replace products ``z`` by values of an activation, and store its slopes at `slope_at`, of the same pitch."""
 
     def codegen(context, builder, signature, args):
-        kind, _, h_at, slope_at, pitch, first_row, last_row, column, last_column = args
-        h = Memory(context, builder, signature.args[1], args[1])
-        lanes = I64(h.vector_type.count)
+        h, h_at, pitch = unpack(context, builder, signature.args[1], args[1])
+        row, end_row, column, end_column = unpack(context, builder, signature.args[3], args[3])
+        slope_at, lanes = args[2], I64(h.vector_type.count)
 
         def emit(function):
             def each_row(i, _):
-                start = builder.add(builder.mul(builder.add(first_row, i), pitch), builder.mul(column, lanes))
+                start = builder.add(builder.mul(builder.add(row, i), pitch), builder.mul(column, lanes))
 
                 def each_vector(j, _):
                     at = builder.add(start, builder.mul(j, lanes))
@@ -106,61 +117,56 @@ def activate_rows(typing_context, kind, h, h_at, slope_at, pitch, first_row, las
                     h.put(slope_place, slope)
                     return []
 
-                return loop(builder, builder.sub(last_column, column), [], each_vector)
+                return loop(builder, builder.sub(end_column, column), [], each_vector)
 
-            loop(builder, builder.sub(last_row, first_row), [], each_row)
+            loop(builder, builder.sub(end_row, row), [], each_row)
 
-        switch(builder, kind, {code: lambda function=function: emit(function) for code, function in SLOPED.items()})
+        cases = {CODES[name]: lambda f=f: emit(f) for name, f in ACTIVATIONS.items() if stores_slope(name, True)}
+        switch(builder, args[0], cases)
         return context.get_dummy_value()
 
-    i64 = types.int64
-    return types.void(i64, h, i64, i64, i64, i64, i64, i64, i64), codegen
+    return types.void(types.int64, h, types.int64, block), codegen
 
 
 product = formula(lambda a, b: a * b)
-relu_gradient = formula(lambda h, g, factor: where(h > 0.0, g * factor, 0.0))
+relu_gradient = formula(lambda h, g, scale: where(h > 0.0, g * scale, 0.0))
 
 
 @kernel
-def activate(
-    h, h_at, slope_at, pitch, first_row, last_row, column, last_column, kind,
-    notes, rows_at, threshold, factor, seed, epoch, layer,
-):  # fmt: skip
-    """Apply to products in place what their tile has not applied: an activation that has a slope, then dropout.
+def activate(h, slope_at, block, activation, sources, seed, epoch, layer, drop_below, scale):
+    """Apply in place what the tile has not applied to products: an activation that stores its slope, then dropout.
 
-    Where a slope is left, ``slope_at`` is not 0, it is that of both. Where a unit is not kept both are 0, else they are
-    multiplied by ``factor``; nothing is dropped where ``threshold`` is 0  # (B, O).
+    If `slope_at` is not 0, the slopes of both together are stored there. Dropout keys its random bits by the rows of X,
+    ``sources[row]``; it sets a unit to 0 if they are below `drop_below`, and multiplies it by `scale` if not.
     """
     if slope_at:
-        activate_rows(kind, h, h_at, slope_at, pitch, first_row, last_row, column, last_column)
-    if threshold:
-        lanes = lane_count(h)
-        for row in range(first_row, last_row):
-            key = row_key(seed, epoch, notes[rows_at + row], layer)
-            for unit in range(column * lanes, last_column * lanes, lanes):
-                at = row * pitch + unit
-                store(h, h_at + at, kept(load(h, h_at + at), key, unit, threshold, factor))
+        activate_rows(activation, h, slope_at, block)
+    if drop_below:
+        lanes = lane_count(h.buffer)
+        for row in range(block.row, block.end_row):
+            key = row_key(seed, epoch, sources[row], layer)
+            for unit in range(block.column * lanes, block.end_column * lanes, lanes):
+                at = row * h.pitch + unit
+                store(h.buffer, h.at + at, kept(load(h.buffer, h.at + at), key, unit, drop_below, scale))
                 if slope_at:
-                    store(h, slope_at + at, kept(load(h, slope_at + at), key, unit, threshold, factor))
+                    store(h.buffer, slope_at + at, kept(load(h.buffer, slope_at + at), key, unit, drop_below, scale))
 
 
 @part
-def relu_gradients(
-    delta, delta_at, delta_pitch, h, h_at, pitch, first_row, last_row, column, last_column, factor
-):  # fmt: skip
-    """Compute ``delta *= factor`` where ``h > 0``, else 0  # (B, O)."""
-    lanes = lane_count(h)
-    for row in range(first_row, last_row):
-        for o in range(column * lanes, last_column * lanes, lanes):
-            at = delta_at + row * delta_pitch + o
-            store(delta, at, relu_gradient(load(h, h_at + row * pitch + o), load(delta, at), factor))
+def relu_gradient_rows(delta, h, block, scale):
+    """Compute ``delta *= scale`` where ``h > 0``, else 0  # (B, O)."""
+    lanes = lane_count(h.buffer)
+    for row in range(block.row, block.end_row):
+        for o in range(block.column * lanes, block.end_column * lanes, lanes):
+            at, value = delta.at + row * delta.pitch + o, load(h.buffer, h.at + row * h.pitch + o)
+            store(delta.buffer, at, relu_gradient(value, load(delta.buffer, at), scale))
 
 
 @part
-def multiply_rows(delta, delta_at, delta_pitch, slopes, slope_at, pitch, first_row, last_row, column, last_column):
+def multiply_rows(delta, slopes, block):
     """Compute ``delta *= slopes``  # (B, O)."""
-    lanes = lane_count(delta)
-    for row in range(first_row, last_row):
-        for o in range(column * lanes, last_column * lanes, lanes):
-            at = delta_at + row * delta_pitch + o
-            store(delta, at, product(load(slopes, slope_at + row * pitch + o), load(delta, at)))
+    lanes = lane_count(delta.buffer)
+    for row in range(block.row, block.end_row):
+        for o in range(block.column * lanes, block.end_column * lanes, lanes):
+            at, slope = delta.at + row * delta.pitch + o, load(slopes.buffer, slopes.at + row * slopes.pitch + o)
+            store(delta.buffer, at, product(slope, load(delta.buffer, at)))

@@ -1,247 +1,239 @@
 """Whole epochs in one call: the minibatch loop, and the loop that predicts.
 
-The threads of a team run :func:`train` together. In the forward pass wide layers are divided by columns, so that each
-core keeps its columns of the weights in its own cache, from their update to their next use; narrow ones by rows of the
-batch, as is the loss. Deltas are divided like the forward pass of their layer, updates too, but those of narrow layers
-by rows of the weights.
+The threads of a team run :func:`train` together. Wide layers are divided by columns in the forward pass, so that each
+core keeps its columns of the weights in its own cache from their update to their next use. Narrow layers, and the loss,
+are divided by rows of the batch. Deltas are divided as the forward pass of their layer is, and so are updates, except
+that the weights of narrow layers are divided by rows.
 """
 
 import math
 from functools import cache
 
-from .disturb import drop_csr
-from .first_layer import FORMS, INFER_ROWS, TRAIN_ROWS
+from . import losses as heads
+from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
-from .layers import HIDDEN, transpose_pass
-from .losses import HEADS
-from .optimizers import FORMULAS
-from .rows import fetch_targets
-from .simd import peek
-from .steps import penalty_of, plain_step, step_of, sum_weights
-from .tables import (
+from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
+from .optimizers import FORMULAS, L2
+from .sgd import sgd_step
+from .simd import peek, prefetch
+from .structs import (
     ACCUMULATE,
     AGREED,
-    DROPOUT,
-    EPOCH,
     LABELS,
     LOSSES,
-    MEET,
-    N_IN,
-    N_OUT,
-    NOISE,
     NOT_FINITE,
     NUMBERS,
-    OWN,
-    OWN_PITCH,
-    PITCH,
     RESULT,
-    SEED,
-    SMOOTHING,
     STEPS,
     STOP,
     STOPPED,
-    H,
-    W,
+    Data,
+    Matrix,
+    Parameters,
+    RowLosses,
+    Team,
+    Totals,
+    Workspace,
 )
-from .team import BACKWARD, FIRST_FORWARD, FORWARD, LOSS, OUTSIDE, TAKE, TRANSPOSE, cycles, lap, meet
+from .team import BACKWARD, CYCLES, FIRST_FORWARD, FORWARD, LOAD, LOSS, OUTSIDE, TRANSPOSE, barrier, cycles, profile
 
 
-def training(name, first_layer, hidden, losses, take_step, sums_weights):
-    """Build the minibatch loop around what it is to do.
+def training(rows, hidden, losses, take_step, has_penalty):
+    """Build the minibatch loop.
 
     Parameters
     ----------
-    name : str
-    first_layer : triple of parts
-        How the first layer takes its rows, how they are disturbed, and its forward product.
+    rows : formats.Rows
     hidden : triple of parts
-        What :func:`hidden_layers` gives.
+        What :func:`.layers.hidden_layers` returns.
     losses : part
         Losses of some rows.
     take_step : part
-        What changes the parameters, and meets.
-    sums_weights : bool
-        Whether that can leave sums of the squares of weights, for a penalty.
+        Changes the parameters, and ends with a barrier.
+    has_penalty : bool
+        Whether take_step can leave the sums of squares of the weights, for a penalty.
     """
-    take_rows, disturb, first_forward = first_layer
-    apart = disturb is drop_csr  # what is left of the rows lies in arrays of its own
+    load, view, first_forward = rows.load, rows.view, rows.products.forward
     finish_layer, forward_pass, backward_pass = hidden
 
     def train(
-        params, gradient, memory, work, notes, marks, links, taken, features, sums, epoch_loss, epoch_hits,
-        epoch_penalty, row_loss, row_hit, control, meetings, x, starts, index, targets, row_weights, orders,
-        coefficients, plan, settings, n_rows, batch_size, chunk, n_epochs, scale, mode, rank, size,
+        params, gradient, state, work, inputs, deltas, sources, ends, masks, clocks, lists, kept, kept_indices, sums,
+        epoch_loss, epoch_correct, epoch_penalty, row_loss, row_correct, sync, control,
+        x, indptr, indices, targets, row_weights, order, schedule, layers, settings,
+        n_rows, batch_size, n_epochs, mode, rank, size,
     ):  # fmt: skip
-        began, last = cycles(), len(plan) - 1
-        z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
-        rows_at, ends_at = 2 * len(plan) * chunk, (2 * len(plan) + 1) * chunk
-        weights, w, w_pitch = params, plan[0, W], plan[0, PITCH]
-        if plan[0, OWN_PITCH]:
-            weights, w, w_pitch = work, plan[0, OWN], plan[0, OWN_PITCH]
-        x_, index_ = (taken, features) if apart else (x, index)
+        began, p, team = cycles(), Parameters(params, gradient, state), Team(sync, control, rank, size)
+        ws = Workspace(work, inputs, deltas, sources, ends, masks, clocks, lists, kept, kept_indices, sums)
+        totals, of_rows = Totals(epoch_loss, epoch_correct, epoch_penalty), RowLosses(row_loss, row_correct)
+        data, s = Data(x, indptr, indices, targets, row_weights, order), settings[0]
+        first, last = layers[0], layers[len(layers) - 1]
+        first_w = Matrix(params, first.w, first.pitch)
+        if first.private_pitch:
+            first_w = Matrix(work, first.private, first.private_pitch)
+        first_b, outputs, batch_x = Matrix(params, first.b, 0), outputs_of(last, ws), view(ws, data)
         step, penalty = 0, 0.0
-        if sums_weights and n_epochs > 0:
-            sum_weights(sums, plan, weights, w, w_pitch, params, coefficients)
-            meet(meetings, size)
-        lap(notes, OUTSIDE)
+        if has_penalty and n_epochs > 0:
+            if schedule[0, L2] > 0.0:
+                sum_weights(first_w, first, sums)
+                for i in range(1, len(layers)):
+                    sum_weights(Matrix(params, layers[i].w, layers[i].pitch), layers[i], sums)
+            barrier(sync, size)
+        profile(clocks, OUTSIDE)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
                 end = min(start + batch_size, n_rows)
-                loss, hits = 0.0, 0
-                weight = weigh(row_weights, orders, epoch * n_rows + start, end - start)
-                share = 1.0 / weight if weight > 0.0 else 0.0
-                if sums_weights:  # before anybody can have changed them: the threads meet in between
-                    penalty = penalty_of(sums, coefficients, step)
-                transpose_pass(work, plan, params)
-                if not plan[0, MEET]:  # or else the threads meet before they use what is transposed
-                    meet(meetings, size)
-                lap(notes, TRANSPOSE)
-                for first in range(start, end, chunk):
-                    rows = min(chunk, end - first)
+                loss, correct = 0.0, 0
+                weight = weight_of_batch(data, epoch * n_rows + start, end - start)
+                inv_weight = 1.0 / weight if weight > 0.0 else 0.0
+                if has_penalty:  # no thread can have changed the sums yet: there is a barrier in between
+                    penalty = penalty_of(sums, schedule, step)
+                transpose_pass(params, ws, layers)
+                if not first.barrier:  # else the threads wait before they use what is transposed
+                    barrier(sync, size)
+                profile(clocks, TRANSPOSE)
+                for chunk in range(start, end, s.chunk):
+                    rows = min(s.chunk, end - chunk)
                     row, end_row = rows * rank // size, rows * (rank + 1) // size
-                    at = epoch * n_rows + first
-                    note_rows(notes, plan, orders, at, rows, chunk)
-                    fetch_targets(targets, n_rows, orders, at + row, end_row - row)
-                    take_rows(notes, marks, work, x, starts, index, orders, at, rows, plan[0, N_IN], ends_at, scale)
-                    disturb(
-                        notes, marks, work, x, starts, index, taken, features, orders, at, rows, plan[0, N_IN], ends_at,
-                        int(settings[SEED]), int(settings[EPOCH]) + epoch, settings[NOISE], int(settings[DROPOUT]),
-                        settings[DROPOUT + 1],
-                    )  # fmt: skip
-                    lap(notes, TAKE)
-                    first_forward(
-                        work, plan, params, weights, w, w_pitch, x_, starts, index_, marks, notes, chunk, orders, at,
-                        rows, row, end_row,
-                    )  # fmt: skip
-                    finish_layer(work, plan, 0, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
-                    lap(notes, FIRST_FORWARD)
-                    forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
-                    lap(notes, FORWARD)
+                    at, pass_ = epoch * n_rows + chunk, s.epoch + epoch
+                    note_sources(ws, order, at, rows)
+                    prefetch_targets(data, n_rows, at + row, end_row - row)
+                    load(ws, data, s, at, rows, first.n_in, pass_)
+                    profile(clocks, LOAD)
+                    block = forward_block(first, rows, row, end_row)
+                    first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
+                    finish_layer(ws, layers, 0, block, s, pass_, team)
+                    profile(clocks, FIRST_FORWARD)
+                    forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
+                    profile(clocks, FORWARD)
                     losses(
-                        row_loss, row_hit, 0, work, z, pitch, n_out, targets, row_weights, notes, rows_at, row, end_row,
-                        share, settings[SMOOTHING],
+                        of_rows, 0, outputs, last.n_out, targets, row_weights, sources, row, end_row, inv_weight,
+                        s.label_smoothing,
                     )  # fmt: skip
-                    lap(notes, LOSS)
+                    profile(clocks, LOSS)
                     if rank == 0:
                         control[AGREED] = peek(control, STOP)
-                    backward_pass(work, plan, notes, settings, chunk, rows, row, end_row, meetings, size)
+                    backward_pass(ws, layers, s, rows, row, end_row, team)
                     for i in range(rows):
                         loss += row_loss[i]
-                        hits += row_hit[i]
-                    lap(notes, BACKWARD)
+                        correct += row_correct[i]
+                    profile(clocks, BACKWARD)
                     if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                         if rank == 0:
                             control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
-                            epoch_loss[epoch] += loss
-                            epoch_penalty[epoch] += penalty
+                            totals.loss[epoch] += loss
+                            totals.penalty[epoch] += penalty
                         return
                     if weight > 0.0:
                         take_step(
-                            params, gradient, memory, weights, w, w_pitch, work, plan, x_, index_, marks, links, notes,
-                            sums, rows, chunk, coefficients, step, first > start, first + rows == end, mode, meetings,
-                            rank, size,
+                            p, first_w, ws, layers, batch_x, rows, schedule, step, chunk == start, chunk + rows == end,
+                            mode, team,
                         )  # fmt: skip
                     else:
-                        meet(meetings, size)
+                        barrier(sync, size)
                 step += 1
                 if rank == 0:
-                    epoch_loss[epoch] += loss
-                    epoch_hits[epoch] += hits
+                    totals.loss[epoch] += loss
+                    totals.correct[epoch] += correct
                     if weight > 0.0:
-                        epoch_penalty[epoch] += penalty
+                        totals.penalty[epoch] += penalty
                     control[STEPS] += 1
         if rank == 0:
-            meetings[3] = cycles() - began
+            sync[CYCLES] = cycles() - began
 
-    train.__name__ = name
-    return entry(train)
+    return train
 
 
-def inference(name, first_layer, hidden, head):
-    """Build the loop that predicts around what the first layer does."""
-    look, take_rows, first_forward = first_layer
-    finish_layer, forward_pass, _ = hidden
+def inference(row_format, hidden, head):
+    """Build the loop that predicts."""
+    load, view, first_forward = row_format.infer.load, row_format.infer.view, row_format.infer.products.forward
+    check, (finish_layer, forward_pass, _) = row_format.check, hidden
     losses, numbers_of, labels_of = head
 
     def infer(
-        numbers, predicted, row_loss, row_hit, bad_row, work, notes, marks,
-        x, starts, index, targets, row_weights, orders, params, plan, settings, meetings,
-        first_row, last_row, chunk, scale, mode,
+        numbers, labels, row_loss, row_correct, bad_row, work, inputs, deltas, sources, ends, masks, clocks, sync,
+        x, indptr, indices, targets, row_weights, order, params, layers, settings, first_row, end_row, mode,
     ):  # fmt: skip
-        last, rows_at, ends_at = len(plan) - 1, 2 * len(plan) * chunk, (2 * len(plan) + 1) * chunk
-        z, pitch, n_out = plan[last, H], plan[last, PITCH], plan[last, N_OUT]
-        for first in range(first_row, last_row, chunk):
-            rows = min(chunk, last_row - first)
-            take_rows(notes, marks, work, x, starts, index, orders, first, rows, plan[0, N_IN], ends_at, scale)
-            look(bad_row, x, work, notes, marks, starts, first, rows, plan[0, N_IN])
-            first_forward(
-                work, plan, params, params, plan[0, W], plan[0, PITCH], x, starts, index, marks, notes, chunk, orders,
-                first, rows, 0, rows,
-            )  # fmt: skip
-            finish_layer(work, plan, 0, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
-            forward_pass(work, plan, params, notes, settings, 0, chunk, rows, 0, rows, meetings, 1)
+        data, ws = (
+            Data(x, indptr, indices, targets, row_weights, order),
+            Workspace(work, inputs, deltas, sources, ends, masks, clocks),
+        )
+        team, of_rows, s = Team(sync, sync, 0, 1), RowLosses(row_loss, row_correct), settings[0]
+        first, last = layers[0], layers[len(layers) - 1]
+        first_w, first_b = Matrix(params, first.w, first.pitch), Matrix(params, first.b, 0)
+        outputs, batch_x = outputs_of(last, ws), view(ws, data)
+        for at in range(first_row, end_row, s.chunk):
+            rows = min(s.chunk, end_row - at)
+            load(ws, data, s, at, rows, first.n_in, 0)
+            check(bad_row, ws, data, at, rows, first.n_in)
+            block = forward_block(first, rows, 0, rows)
+            first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
+            finish_layer(ws, layers, 0, block, s, 0, team)
+            forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
             if mode == LOSSES:
-                note_rows(notes, plan, orders, first, rows, chunk)
-                losses(
-                    row_loss, row_hit, first, work, z, pitch, n_out, targets, row_weights, notes, rows_at, 0, rows, 1.0,
-                    settings[SMOOTHING],
-                )  # fmt: skip
+                note_sources(ws, order, at, rows)
+                losses(of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing)
             for row in range(rows):
                 if mode == LABELS:
-                    labels_of(predicted, first + row, work, z + row * pitch, n_out)
+                    labels_of(labels, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
                 elif mode == NUMBERS:
-                    numbers_of(numbers, first + row, work, z + row * pitch, n_out)
+                    numbers_of(numbers, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
 
-    infer.__name__ = name
-    return entry(infer)
+    return infer
 
 
 @part
-def note_rows(notes, plan, orders, at, rows, chunk):
+def note_sources(ws, order, at, n_rows):
     """Note which rows of X those of a chunk are."""
-    rows_at = 2 * len(plan) * chunk
-    for row in range(rows):
-        notes[rows_at + row] = orders[at + row]
+    for row in range(n_rows):
+        ws.sources[row] = order[at + row]
 
 
 @part
-def weigh(row_weights, orders, at, rows):
-    """Give the sum of the weights of the rows of a batch; where there are none, each has 1."""
-    if len(row_weights) == 0:
-        return float(rows)
+def weight_of_batch(data, at, n_rows):
+    """Return the sum of the weights of the rows of a batch."""
+    if len(data.row_weights) == 0:
+        return float(n_rows)
     total = 0.0
-    for i in range(at, at + rows):
-        total += row_weights[orders[i]]
+    for i in range(at, at + n_rows):
+        total += data.row_weights[data.order[i]]
     return total
 
 
-# The loops -----------------------------------------------------------------------------------------------------------
+@part
+def prefetch_targets(data, n_rows, at, n_targets):
+    """Prefetch the targets of some rows, which may be anywhere."""
+    each = len(data.targets) // n_rows
+    for i in range(at, at + n_targets):
+        prefetch(data.targets, data.order[i] * each)
+
+
+# The loops, compiled at their first call -----------------------------------------------------------------------------
 
 
 @cache
 def train_loop(rows, hidden, head, optimizer):
-    """Give the minibatch loop of a kind of rows, hidden layers, head and optimizer; None is plain SGD.
+    """Return the minibatch loop for these `formats.Rows`, and names of hidden layers, head and optimizer's formula.
 
-    It is compiled at its first call.
+    Without a formula it is plain SGD.
     """
-    *first_layer, form, in_place = TRAIN_ROWS[rows]
-    update_of, learning = FORMS[form]
-    step = plain_step(update_of(in_place)) if optimizer is None else step_of(FORMULAS[optimizer], learning, in_place)
-    name = _name("train", rows, hidden, head, optimizer)
-    return training(name, first_layer, HIDDEN[hidden], HEADS[head].losses, step, optimizer is not None)
+    if optimizer is None:
+        step = sgd_step(rows.products.update)
+    else:
+        step = blockwise_step(FORMULAS[optimizer], rows.products)
+    loop = training(rows, HIDDEN[hidden], heads.LOSSES[head].losses, step, optimizer is not None)
+    return _entry(loop, "train", rows, hidden, head, optimizer)
 
 
 @cache
-def infer_loop(rows, hidden, head):
-    """Give the loop that predicts, of a kind of rows, hidden layers and head; it is compiled at its first call."""
-    return inference(_name("infer", rows, hidden, head), INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])
+def infer_loop(row_format, hidden, head):
+    """Return the loop that predicts, for a `formats.Format`, and names of hidden layers and head."""
+    loop = inference(row_format, HIDDEN[hidden], heads.LOSSES[head])
+    return _entry(loop, "infer", row_format.infer, hidden, head)
 
 
-def _name(what, rows, hidden, head, optimizer=None):
-    parts = [
-        what,
-        rows,
-        *(hidden, head) * (hidden != "plain" or head != "softmax"),
-        *([optimizer] if optimizer else []),
-    ]
-    return "_".join(parts).replace(" ", "_")
+def _entry(loop, kind, rows, hidden, head, optimizer=None):
+    names = (
+        [kind, rows.name] + [hidden, head] * ((hidden, head) != ("plain", "softmax")) + [optimizer] * bool(optimizer)
+    )
+    loop.__name__ = "_".join(names).replace(" ", "_")
+    return entry(loop)

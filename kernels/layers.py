@@ -1,133 +1,112 @@
-"""What a step does above the first layer: the other layers on both ways."""
+"""The layers above the first, forward and backward, and the end of every layer: activation, dropout, barrier."""
 
 import math
 
-from .activations import RELU, activate, floor_of, multiply_rows, relu_gradients
-from .dense import forward, transpose
+from .activations import RELU, activate, floor_of, multiply_rows, relu_gradient_rows
 from .jit import part
-from .tables import (
-    BY_COLUMNS,
-    COLUMN,
-    D_PITCH,
-    DROPOUT,
-    END_COLUMN,
-    END_IN,
-    EPOCH,
-    IN,
-    KIND,
-    MEET,
-    MEET_BACK,
-    N_IN,
-    N_OUT,
-    PITCH,
-    SEED,
-    SLOPE,
-    B,
-    D,
-    H,
-    T,
-    W,
-)
-from .team import meet
+from .matmul import forward, transpose
+from .structs import Block, Gathered, Matrix, deltas_of, inputs_of, owned
+from .team import barrier
 
 
 @part
-def finish_nothing(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
-    """Leave outputs as the tile has left them: an identity or ReLU, all units kept."""
+def outputs_of(layer, ws):
+    """Return a layer's outputs (chunk, O)."""
+    return Matrix(ws.work, layer.out, layer.pitch)
 
 
 @part
-def finish_outputs(work, plan, layer, notes, settings, epoch, chunk, row, end_row):
-    """Apply to products what their tile has not applied: an activation that has a slope, and dropout."""
-    threshold, factor = DROPOUT + 2 * (layer + 1), DROPOUT + 2 * (layer + 1) + 1
+def forward_block(layer, n_rows, first_row, end_row):
+    """Return the outputs of a layer that this thread computes: some columns of all rows, or its rows."""
+    if layer.by_columns:
+        return Block(0, n_rows, layer.column, layer.end_column)
+    return Block(first_row, end_row, layer.column, layer.end_column)
+
+
+@part
+def no_activation(ws, layers, i, block, settings, epoch):
+    """Leave products as they are: identity or ReLU, which the tile has applied, and no dropout."""
+
+
+@part
+def apply_activation(ws, layers, i, block, settings, epoch):
+    """Apply to products what their tile has not applied: an activation other than ReLU, and dropout."""
+    layer = layers[i]
     activate(
-        work, plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH], row, end_row, plan[layer, COLUMN],
-        plan[layer, END_COLUMN], plan[layer, KIND], notes, 2 * len(plan) * chunk, int(settings[threshold]),
-        settings[factor], int(settings[SEED]), int(settings[EPOCH]) + epoch, layer + 1,
+        outputs_of(layer, ws), layer.slope, block, layer.activation, ws.sources, settings.seed, epoch, i + 1,
+        layer.drop_below, layer.scale_kept,
     )  # fmt: skip
 
 
 @part
-def go_back(work, plan, layer, settings, row, end_row):
-    """Multiply deltas by the slope of ReLU, where it is one."""
-    if plan[layer, KIND] == RELU:
-        relu_gradients(
-            work, plan[layer, D], plan[layer, D_PITCH], work, plan[layer, H], plan[layer, PITCH], row, end_row,
-            plan[layer, COLUMN], plan[layer, END_COLUMN], 1.0,
-        )  # fmt: skip
+def apply_relu_slope(ws, layer, block):
+    """Multiply deltas by the slope of ReLU, which is seen from the outputs."""
+    if layer.activation == RELU:
+        relu_gradient_rows(deltas_of(layer, ws), outputs_of(layer, ws), block, 1.0)
 
 
 @part
-def go_back_by_slopes(work, plan, layer, settings, row, end_row):
-    """Multiply deltas by the slopes of an activation and of dropout."""
-    d, d_pitch, h, slope, pitch = (
-        plan[layer, D], plan[layer, D_PITCH], plan[layer, H], plan[layer, SLOPE], plan[layer, PITCH],
-    )  # fmt: skip
-    column, end_column = plan[layer, COLUMN], plan[layer, END_COLUMN]
-    if slope:
-        multiply_rows(work, d, d_pitch, work, slope, pitch, row, end_row, column, end_column)
-    elif plan[layer, KIND] == RELU:
-        factor = settings[DROPOUT + 2 * (layer + 1) + 1]
-        relu_gradients(work, d, d_pitch, work, h, pitch, row, end_row, column, end_column, factor)
+def apply_slope(ws, layer, block):
+    """Multiply deltas by the slopes of the activation and of dropout."""
+    if layer.slope:
+        multiply_rows(deltas_of(layer, ws), Matrix(ws.work, layer.slope, layer.pitch), block)
+    elif layer.activation == RELU:
+        relu_gradient_rows(deltas_of(layer, ws), outputs_of(layer, ws), block, layer.scale_kept)
 
 
-def hidden_layers(finish, go_back):
-    """Build what all layers do after the first, and the end of the first, around what ends a product on both ways."""
+def hidden_layers(activation, slope):
+    """Build the end of a layer, and the passes through the layers above the first."""
 
     @part
-    def finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
-        """Apply what the products of a layer have not applied, and meet where others need its outputs."""
-        row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-        finish(work, plan, layer, notes, settings, epoch, chunk, row, end_row)
-        if plan[layer, MEET]:
-            meet(meetings, size)
+    def finish_layer(ws, layers, i, block, settings, epoch, team):
+        """Apply the activation, and wait if other threads need the outputs."""
+        activation(ws, layers, i, block, settings, epoch)
+        if layers[i].barrier:
+            barrier(team.sync, team.size)
 
     @part
-    def forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size):
-        """Compute the outputs of all layers after the first, the last one's for the thread's own rows at least."""
-        for layer in range(1, len(plan)):
-            row, end_row = (0, rows) if plan[layer, BY_COLUMNS] else (first_row, last_row)
-            h, w, b, n_in, pitch = plan[layer, H], plan[layer, W], plan[layer, B], plan[layer, N_IN], plan[layer, PITCH]
-            column, end_column, floor = plan[layer, COLUMN], plan[layer, END_COLUMN], floor_of(plan[layer, KIND])
-            at = layer * chunk
+    def forward_pass(params, ws, layers, settings, epoch, n_rows, first_row, end_row, team):
+        """Compute the outputs of all layers above the first."""
+        for i in range(1, len(layers)):
+            layer = layers[i]
+            block = forward_block(layer, n_rows, first_row, end_row)
             forward(
-                work, h, work, notes, at, params, w, pitch, params, b, n_in, pitch, row, end_row, column, end_column,
-                floor, work, notes, 0, 1,
+                outputs_of(layer, ws), inputs_of(ws, layers, i),
+                Matrix(params, layer.w, layer.pitch), Matrix(params, layer.b, 0), layer.n_in, block,
+                floor_of(layer.activation), 0,
             )  # fmt: skip
-            finish_layer(work, plan, layer, notes, settings, epoch, chunk, rows, first_row, last_row, meetings, size)
+            finish_layer(ws, layers, i, block, settings, epoch, team)
 
     @part
-    def backward_pass(work, plan, notes, settings, chunk, rows, first_row, last_row, meetings, size):
-        """Compute the deltas of all layers below the last; the threads meet at least once."""
-        for layer in range(len(plan) - 1, 0, -1):
-            if plan[layer, MEET_BACK]:
-                meet(meetings, size)
-            below, at = layer - 1, (len(plan) + layer) * chunk
-            row, end_row = (0, rows) if plan[below, BY_COLUMNS] else (first_row, last_row)
-            d, d_pitch, t, pitch = plan[below, D], plan[below, D_PITCH], plan[layer, T], plan[below, PITCH]
-            n_out, column, end_column = plan[layer, N_OUT], plan[below, COLUMN], plan[below, END_COLUMN]
+    def backward_pass(ws, layers, settings, n_rows, first_row, end_row, team):
+        """Compute the deltas of all layers below the last. The threads wait for each other at least once."""
+        for i in range(len(layers) - 1, 0, -1):
+            layer, below = layers[i], layers[i - 1]
+            if layer.barrier_back:
+                barrier(team.sync, team.size)
+            block = forward_block(below, n_rows, first_row, end_row)
             forward(
-                work, d, work, notes, at, work, t, pitch, work, 0, n_out, d_pitch, row, end_row, column, end_column,
-                -math.inf, work, notes, 0, 1,
+                deltas_of(below, ws), Gathered(ws.work, ws.deltas, i * settings.chunk),
+                Matrix(ws.work, layer.w_t, below.pitch), Matrix(ws.work, 0, 0), layer.n_out, block, -math.inf, 0,
             )  # fmt: skip
-            go_back(work, plan, below, settings, row, end_row)
-        if plan[0, MEET_BACK]:
-            meet(meetings, size)
+            slope(ws, below, block)
+        if layers[0].barrier_back:
+            barrier(team.sync, team.size)
 
     return finish_layer, forward_pass, backward_pass
 
 
 HIDDEN = {
-    "plain": hidden_layers(finish_nothing, go_back),
-    "sloped": hidden_layers(finish_outputs, go_back_by_slopes),
+    "plain": hidden_layers(no_activation, apply_relu_slope),
+    "sloped": hidden_layers(apply_activation, apply_slope),
 }
-"""What hidden layers do: those that have ReLU, or none, and keep all units; and all others."""
+"""Hidden layers with ReLU or identity and without dropout; all others."""
 
 
 @part
-def transpose_pass(work, plan, params):
+def transpose_pass(params, ws, layers):
     """Copy the weights above the first layer that the thread owns, transposed."""
-    for layer in range(1, len(plan)):
-        t, t_pitch, w, pitch = plan[layer, T], plan[layer - 1, PITCH], plan[layer, W], plan[layer, PITCH]
-        i, end, column, end_column = plan[layer, IN], plan[layer, END_IN], plan[layer, COLUMN], plan[layer, END_COLUMN]
-        transpose(work, t, t_pitch, params, w, pitch, i, end, column, end_column)
+    for i in range(1, len(layers)):
+        layer = layers[i]
+        out = Matrix(ws.work, layer.w_t, layers[i - 1].pitch)
+        transpose(out, Matrix(params, layer.w, layer.pitch), owned(layer))

@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .functions import log, turn
 from .jit import part
-from .simd import I32, I64, VECTOR_BYTES, Lanes, _splat, spread, sqrt
+from .simd import I32, I64, VECTOR_BYTES, Vector, _splat, spread, sqrt
+from .vmath import log, turn
 
 GOLDEN = 0x9E3779B9
 """2**32 over the golden ratio."""
@@ -104,7 +104,7 @@ def noisy(typing_context, vector, key, unit, size):
 
         def uniform(first):
             words = _random_words(builder, key, unit, range(first, vector.count, 2))
-            return (Lanes(builder, builder.uitofp(words, doubles)) + 0.5) * 2.0**-32
+            return (Vector(builder, builder.uitofp(words, doubles)) + 0.5) * 2.0**-32
 
         radius = sqrt(-2.0 * log(uniform(0)))
         cosine, sine = turn(uniform(1))

@@ -1,6 +1,6 @@
 """Vectors of one register: the Numba type, loads and stores, and formulas of whole vectors.
 
-A formula is a plain Python function of :class:`Lanes`, which builds one LLVM instruction an operator while Numba
+A formula is a plain Python function of :class:`Vector`, which builds one LLVM instruction an operator while Numba
 compiles the kernel that uses it: :func:`formula` makes it callable from kernels, and the register tile takes formulas
 as they are. Nothing of it is left when a kernel runs.
 """
@@ -48,7 +48,7 @@ class _VectorModel(models.PrimitiveModel):
 # What formulas are made of ------------------------------------------------------------------------------------------
 
 
-class Lanes:
+class Vector:
     """A vector in a formula: arithmetic on it, with vectors or plain numbers, is written as on numbers."""
 
     def __init__(self, builder, value):
@@ -67,13 +67,13 @@ class Lanes:
 
     def of(self, number):
         """Give a vector of the same type with ``number`` in every lane."""
-        if isinstance(number, Lanes):
+        if isinstance(number, Vector):
             return number
-        return Lanes(self.builder, ir.Constant(self.value.type, [float(number)] * self.count))
+        return Vector(self.builder, ir.Constant(self.value.type, [float(number)] * self.count))
 
     def _with(self, instruction, other, *, swapped=False):
         left, right = (self.of(other), self) if swapped else (self, self.of(other))
-        return Lanes(self.builder, getattr(self.builder, instruction)(left.value, right.value))
+        return Vector(self.builder, getattr(self.builder, instruction)(left.value, right.value))
 
     def __add__(self, other):
         return self._with("fadd", other)
@@ -94,15 +94,15 @@ class Lanes:
         return self._with("fdiv", other, swapped=True)
 
     def __neg__(self):
-        return Lanes(self.builder, self.builder.fneg(self.value))
+        return Vector(self.builder, self.builder.fneg(self.value))
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __gt__(self, other):
-        return Lanes(self.builder, self.builder.fcmp_ordered(">", self.value, self.of(other).value))
+        return Vector(self.builder, self.builder.fcmp_ordered(">", self.value, self.of(other).value))
 
     def __eq__(self, other):
-        return Lanes(self.builder, self.builder.fcmp_ordered("==", self.value, self.of(other).value))
+        return Vector(self.builder, self.builder.fcmp_ordered("==", self.value, self.of(other).value))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -113,13 +113,13 @@ def fma(a, b, c):
     # llvmlite's declare_intrinsic refuses vector types, so the overload is named by hand.
     name = f"llvm.fma.v{kind.count}f{a.bits}"
     function = cgutils.get_or_insert_function(a.builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return Lanes(a.builder, a.builder.call(function, [a.of(v).value for v in (a, b, c)]))
+    return Vector(a.builder, a.builder.call(function, [a.of(v).value for v in (a, b, c)]))
 
 
 def where(mask, a, b):
     """Give ``a`` in the lanes of the mask and ``b`` in the others."""
-    vector = a if isinstance(a, Lanes) else b
-    return Lanes(mask.builder, mask.builder.select(mask.value, vector.of(a).value, vector.of(b).value))
+    vector = a if isinstance(a, Vector) else b
+    return Vector(mask.builder, mask.builder.select(mask.value, vector.of(a).value, vector.of(b).value))
 
 
 def sqrt(x):
@@ -128,18 +128,18 @@ def sqrt(x):
     function = cgutils.get_or_insert_function(
         x.builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f{x.bits}"
     )
-    return Lanes(x.builder, x.builder.call(function, [x.value]))
+    return Vector(x.builder, x.builder.call(function, [x.value]))
 
 
 def maximum(bound, v):
     """Give the larger of both; a NaN in ``v`` stays one."""
-    vector = bound if isinstance(bound, Lanes) else v
+    vector = bound if isinstance(bound, Vector) else v
     return where(vector.of(bound) > v, bound, v)
 
 
 def minimum(bound, v):
     """Give the smaller of both; a NaN in ``v`` stays one."""
-    vector = bound if isinstance(bound, Lanes) else v
+    vector = bound if isinstance(bound, Vector) else v
     return where(v > bound, vector.of(bound), v)
 
 
@@ -157,7 +157,7 @@ def formula(function):
 
         def codegen(context, builder, signature, values):
             operands = [
-                Lanes(builder, v if isinstance(t, VectorType) else _splat(context, builder, vector, t, v))
+                Vector(builder, v if isinstance(t, VectorType) else _splat(context, builder, vector, t, v))
                 for t, v in zip(signature.args, values, strict=True)
             ]
             return function(*operands).value
@@ -222,11 +222,11 @@ class Memory:
 
     def everywhere(self, at):
         """Emit the load of one element into every lane of a vector."""
-        return Lanes(self.builder, spread(self.builder, self.vector_type, self.number(at)))
+        return Vector(self.builder, spread(self.builder, self.vector_type, self.number(at)))
 
     def vector(self, at):
         """Emit the load of one vector."""
-        return Lanes(self.builder, self.builder.load(self._vector_address(at), align=self.align))
+        return Vector(self.builder, self.builder.load(self._vector_address(at), align=self.align))
 
     def vector_of_either(self, condition, other, other_at, at):
         """Emit the load of a vector of ``other`` where the condition holds, else of this array."""
@@ -236,6 +236,19 @@ class Memory:
     def put(self, at, vector):
         """Emit the store of one vector."""
         self.builder.store(vector.value, self._vector_address(at), align=self.align)
+
+
+def unpack(context, builder, kind, value):
+    """Return a named tuple in the code of an intrinsic, with its arrays as :class:`Memory`."""
+    fields = []
+    for i, field in enumerate(kind.types):
+        part = builder.extract_value(value, i)
+        if isinstance(field, types.Array):
+            part = Memory(context, builder, field, part)
+        elif isinstance(field, types.Integer):
+            part = context.cast(builder, part, field, types.int64)
+        fields.append(part)
+    return kind.instance_class(*fields)
 
 
 def spread(builder, vector_type, number):
@@ -320,7 +333,7 @@ def store(typing_context, array, at, value):
     """Write a vector to ``array[at:]``."""
 
     def codegen(context, builder, signature, args):
-        Memory(context, builder, array, args[0]).put(args[1], Lanes(builder, args[2]))
+        Memory(context, builder, array, args[0]).put(args[1], Vector(builder, args[2]))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), codegen
@@ -343,7 +356,7 @@ def fold(combine, v):
     while width > 1:
         width //= 2
         mask = ir.Constant(ir.VectorType(I32, v.count), [(i + width) % v.count for i in range(v.count)])
-        v = combine(v, Lanes(v.builder, v.builder.shuffle_vector(v.value, v.value, mask)))
+        v = combine(v, Vector(v.builder, v.builder.shuffle_vector(v.value, v.value, mask)))
     return v.builder.extract_element(v.value, I32(0))
 
 
@@ -352,7 +365,7 @@ def reduce_add(typing_context, vector):
     """Give the sum of all lanes, by halves."""
 
     def codegen(context, builder, signature, args):
-        return fold(lambda a, b: a + b, Lanes(builder, args[0]))
+        return fold(lambda a, b: a + b, Vector(builder, args[0]))
 
     return vector.dtype(vector), codegen
 
@@ -398,7 +411,7 @@ def transpose_square(typing_context, out, out_at, out_pitch, source, source_at, 
             half //= 2
         out_memory = Memory(context, builder, out, args[0])
         for i, row in enumerate(rows):
-            out_memory.put(step(builder, args[1], i, args[2]), Lanes(builder, row))
+            out_memory.put(step(builder, args[1], i, args[2]), Vector(builder, row))
         return context.get_dummy_value()
 
     i64 = types.int64

@@ -12,10 +12,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .functions import exp, log
 from .jit import part
-from .simd import I32, I64, Lanes, Memory, VectorType, first_mask, fold, maximum, spread, step, where
+from .simd import I32, I64, Memory, Vector, VectorType, first_mask, fold, maximum, spread, step, where
 from .tile import loop
+from .vmath import exp, log
 
 # What is emitted for one row as for many -----------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ def _fold_rows(combine, rows):
         low = [i for i in range(2 * count) if not i & width]
         halves = [ir.Constant(ir.VectorType(I32, count), [i + high for i in low]) for high in (0, width)]
         rows = [
-            combine(*(Lanes(builder, builder.shuffle_vector(a.value, b.value, half)) for half in halves))
+            combine(*(Vector(builder, builder.shuffle_vector(a.value, b.value, half)) for half in halves))
             for a, b in zip(rows[::2], rows[1::2], strict=True)
         ]
     return rows[0]
@@ -37,7 +37,7 @@ def _fold_rows(combine, rows):
 def _everywhere(vector, i):
     """Emit a vector with lane ``i`` in every lane."""
     mask = ir.Constant(ir.VectorType(I32, vector.count), [i] * vector.count)
-    return Lanes(vector.builder, vector.builder.shuffle_vector(vector.value, vector.value, mask))
+    return Vector(vector.builder, vector.builder.shuffle_vector(vector.value, vector.value, mask))
 
 
 class _Rows:
@@ -47,11 +47,11 @@ class _Rows:
         self.builder, self.memory = builder, Memory(context, builder, array_type, array)
         self.at, self.pitch, self.n_out = at, pitch, n_out
         self.count = self.memory.vector_type.count
-        self.low = Lanes(builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
+        self.low = Vector(builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
 
     def vector(self, number):
         """Emit a vector with ``number`` in every lane."""
-        return Lanes(self.builder, spread(self.builder, self.memory.vector_type, number))
+        return Vector(self.builder, spread(self.builder, self.memory.vector_type, number))
 
     def each(self, values, body):
         """Emit ``values[i] = body(i, place, inside, values[i])`` for each vector of each of the rows.
@@ -63,14 +63,14 @@ class _Rows:
             o = self.builder.mul(k, I64(self.count))
             inside = first_mask(self.builder, self.builder.sub(self.n_out, o), self.count)
             places = [step(self.builder, self.builder.add(self.at, o), i, self.pitch) for i in range(len(values))]
-            return [body(i, p, inside, Lanes(self.builder, values[i])).value for i, p in enumerate(places)]
+            return [body(i, p, inside, Vector(self.builder, values[i])).value for i, p in enumerate(places)]
 
         n_blocks = self.builder.sdiv(self.builder.add(self.n_out, I64(self.count - 1)), I64(self.count))
-        return [Lanes(self.builder, v) for v in loop(self.builder, n_blocks, [v.value for v in values], block)]
+        return [Vector(self.builder, v) for v in loop(self.builder, n_blocks, [v.value for v in values], block)]
 
     def outputs(self, place, inside):
         """Emit the load of a vector, minus infinity where it has no outputs."""
-        return Lanes(self.builder, self.builder.select(inside, self.memory.vector(place).value, self.low.value))
+        return Vector(self.builder, self.builder.select(inside, self.memory.vector(place).value, self.low.value))
 
     def largest(self, n_rows):
         """Emit the largest outputs of each row in each lane."""
@@ -169,7 +169,7 @@ def log_of(typing_context, number):
 
     def codegen(context, builder, signature, args):
         vector = spread(builder, context.get_value_type(VectorType(types.float64)), args[0])
-        return builder.extract_element(_log(Lanes(builder, vector)).value, I32(0))
+        return builder.extract_element(_log(Vector(builder, vector)).value, I32(0))
 
     return types.float64(types.float64), codegen
 
@@ -205,7 +205,7 @@ def softmax_of_rows(typing_context, z, at, pitch, n_out, largest, weights):
     """Turn each of the rows into its weight times its probabilities in place; give their sums of exponentials."""
 
     def codegen(context, builder, signature, args):
-        rows, tops, weights = _Rows(context, builder, z, *args[:4]), *(Lanes(builder, v) for v in args[4:])
+        rows, tops, weights = _Rows(context, builder, z, *args[:4]), *(Vector(builder, v) for v in args[4:])
         norms = _fold_rows(add, rows.exponentials([_everywhere(tops, i) for i in range(rows.count)]))
         rows.scale(*([_everywhere(v, i) for i in range(rows.count)] for v in (1.0 / norms, weights)))
         return norms.value
@@ -224,7 +224,7 @@ def add_logs(typing_context, out, at, norms):
         for first in range(0, norms.count, wide.count):
             part_of = ir.Constant(ir.VectorType(I32, wide.count), list(range(first, first + wide.count)))
             some = builder.shuffle_vector(values, values, part_of)
-            some = Lanes(builder, some if some.type == wide else builder.fpext(some, wide))
+            some = Vector(builder, some if some.type == wide else builder.fpext(some, wide))
             place = builder.add(args[1], I64(first))
             memory.put(place, _log(some) + memory.vector(place))
         return context.get_dummy_value()

@@ -1,10 +1,7 @@
-"""Threads that train together: who owns which outputs, and the barrier at which they meet.
+"""Threads that train together: the barrier at which they wait for each other, and a profile of where time goes.
 
-A team is ``size`` threads that run the same kernel, each with its own ``rank``. Outputs are divided, sums never: so no
-bit depends on the size of the team. ``meetings[0]`` is a counter that only grows; a thread that reaches its ``n``-th
-barrier adds one to it and waits until it is ``n * size``. Where ``meetings[1]`` is set nobody waits any more: a thread
-of the team has failed. ``meetings[2]`` sums up long waits, in cycles, and ``meetings[3]`` says how many
-cycles all took: where they are many, other programs use the cores.
+A team is ``size`` threads that run the same kernel, each with its own ``rank``. Outputs are divided between them, sums
+never: so no bit depends on the size of the team.
 """
 
 from llvmlite import ir
@@ -15,16 +12,21 @@ from numba.extending import intrinsic
 from .jit import PROFILED, kernel, part
 from .simd import I64, Memory, peek
 
+ARRIVED, FAILED, WAITED, CYCLES = range(4)
+"""Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
+FAILED is set, nobody waits any more, because a thread of the team has failed. WAITED sums up long waits, in cycles, and
+CYCLES is the length of the call: if the team waits for a large part of it, other programs use its cores."""
+
 SPINS = 400
-"""Turns of the waiting loop, some 5 microseconds, after which a thread lets others have its core at every turn."""
+"""Turns of the waiting loop, about 5 microseconds, after which a thread yields its core at every turn."""
 
 LONG_WAIT = 200_000
-"""Cycles of a wait that tells of other programs that use the cores: some 60 microseconds."""
+"""Cycles, about 60 microseconds: a wait this long means that other programs use the cores."""
 
 PHASES = (
     "outside",
     "transpose",
-    "take",
+    "load",
     "first forward",
     "forward",
     "loss",
@@ -33,27 +35,27 @@ PHASES = (
     "update",
     "wait",
 )
-OUTSIDE, TRANSPOSE, TAKE, FIRST_FORWARD, FORWARD, LOSS, BACKWARD, FIRST_UPDATE, UPDATE, WAIT = range(len(PHASES))
-"""What a step consists of. What a thread waits for within a phase counts as a part of it."""
+OUTSIDE, TRANSPOSE, LOAD, FIRST_FORWARD, FORWARD, LOSS, BACKWARD, FIRST_UPDATE, UPDATE, WAIT = range(len(PHASES))
+"""Phases of a step. Waiting within a phase counts as part of it."""
 
 CLOCKS = len(PHASES) + 1
-"""Places at the end of ``notes`` where the profiled build counts: the cycles of each phase, and when the last ended."""
+"""Places in ``clocks``: the cycles of each phase, and when the last one ended."""
 
 
 @intrinsic
-def arrive(typing_context, meetings):
-    """Add one to ``meetings[0]``, seen by all threads at once; give what it was before."""
+def add_one(typing_context, array, at):
+    """Add one to an element, visible to all threads at once; return what it was before."""
 
     def codegen(context, builder, signature, args):
-        address = Memory(context, builder, meetings, args[0]).address(I64(0))
+        address = Memory(context, builder, array, args[0]).address(args[1])
         return builder.atomic_rmw("add", address, I64(1), "seq_cst")
 
-    return types.int64(meetings), codegen
+    return types.int64(array, types.int64), codegen
 
 
 @intrinsic
 def pause(typing_context):
-    """Tell the core that it runs a waiting loop."""
+    """Tell the core that this is a waiting loop."""
 
     def codegen(context, builder, signature, args):
         if "x86" in builder.module.triple:
@@ -66,7 +68,7 @@ def pause(typing_context):
 
 @intrinsic
 def cycles(typing_context):
-    """Give the count of a clock of the processor; 0 where a program may not read one."""
+    """Return the processor's time stamp counter; 0 where a program may not read one."""
 
     def codegen(context, builder, signature, args):
         if "x86" not in builder.module.triple:
@@ -79,7 +81,7 @@ def cycles(typing_context):
 
 @intrinsic
 def yield_core(typing_context):
-    """Let another thread of the system run."""
+    """Let another thread of the system run on this core."""
 
     def codegen(context, builder, signature, args):
         name = "SwitchToThread" if "windows" in builder.module.triple else "sched_yield"
@@ -91,13 +93,13 @@ def yield_core(typing_context):
 
 
 @kernel
-def meet(meetings, size):
-    """Wait until all threads of the team are here: the barrier."""
+def barrier(sync, size):
+    """Wait until all threads of the team are here."""
     if size == 1:
         return
-    goal = arrive(meetings) // size * size + size
+    goal = add_one(sync, ARRIVED) // size * size + size
     start, spins = cycles(), 0
-    while peek(meetings, 0) < goal and not peek(meetings, 1):
+    while peek(sync, ARRIVED) < goal and not peek(sync, FAILED):
         spins += 1
         if spins < SPINS:
             pause()
@@ -105,13 +107,13 @@ def meet(meetings, size):
             yield_core()
     waited = cycles() - start
     if waited > LONG_WAIT:
-        meetings[2] += waited  # only a hint, so one may be missed
+        sync[WAITED] += waited  # only a hint: an update lost in a race does no harm
 
 
 @part
-def lap(notes, phase):
-    """Count, in the profiled build, the cycles since the last lap as those of a phase."""
+def profile(clocks, phase):
+    """Add, in the profiled build, the cycles since the last call to those of a phase."""
     if PROFILED:
-        now, end = cycles(), len(notes)
-        notes[end - CLOCKS + phase] += now - notes[end - 1]
-        notes[end - 1] = now
+        now, last = cycles(), CLOCKS - 1
+        clocks[phase] += now - clocks[last]
+        clocks[last] = now

@@ -35,7 +35,7 @@ def blobs():
 )  # fmt: skip
 def test_finder(blobs, optimizer, low, high):
     net = reference.MLP([6, 16, 3])
-    before, state = snapshot(net), net._generator.bit_generator.state
+    before, state = snapshot(net), net._random.generator.bit_generator.state
     finder = LearningRateFinder()
     rate = finder.find(net, *blobs, optimizer=optimizer)
     assert low < rate < high
@@ -44,7 +44,7 @@ def test_finder(blobs, optimizer, low, high):
     assert len(finder.rates) == len(finder.losses) == len(finder.smooth_losses) <= 100
     assert finder.find(net, *blobs, optimizer=optimizer) == rate
     assert_bits(net, before)
-    assert net._generator.bit_generator.state == state
+    assert net._random.generator.bit_generator.state == state
     history = net.fit(*blobs, epochs=10, learning_rate=rate, optimizer=optimizer)
     assert history.accuracy[-1] > 0.8
 

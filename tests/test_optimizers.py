@@ -1,4 +1,4 @@
-"""Optimizers: their settings, names, tables of coefficients and first steps; tests/peers/ has PyTorch's numbers."""
+"""Optimizers: their settings, names, coefficients and first steps; tests/peers/ has PyTorch's numbers."""
 
 import copy
 import dataclasses
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from support.nets import refused
 
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, get_optimizer
+from fastmlp.kernels.optimizers import FORMULAS as KERNEL_FORMULAS
+from fastmlp.kernels.optimizers import coefficient_names
+from fastmlp.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, at_step, get_optimizer
 
-FORMULAS = {  # name of the formula, arrays of memory
+FORMULAS = {  # name of the formula, state arrays
     SGD(): ("sgd", 0),
     SGD(weight_decay=0.1): ("sgd", 0),
     SGD(momentum=0.9): ("momentum", 1),
@@ -29,18 +31,18 @@ FORMULAS = {  # name of the formula, arrays of memory
 ALL = list(FORMULAS)
 
 
-def memory_of(optimizer, parameter):
-    memory = [np.full_like(parameter, np.nan) for _ in range(optimizer.slots)]
-    optimizer.start(memory)
-    return memory
+def state_of(optimizer, parameter):
+    state = [np.full_like(parameter, np.nan) for _ in range(optimizer.slots)]
+    optimizer.start(state)
+    return state
 
 
-def take_steps(optimizer, parameter, gradients, memory=None):
-    memory = memory_of(optimizer, parameter) if memory is None else memory
-    table = optimizer.coefficients(np.arange(1, len(gradients) + 1), np.full(len(gradients), optimizer.learning_rate))
-    for gradient, row in zip(gradients, table, strict=True):
-        optimizer.update(parameter, gradient, memory, row)
-    return memory
+def take_steps(optimizer, parameter, gradients, rates=None):
+    state = state_of(optimizer, parameter)
+    rates = np.full(len(gradients), optimizer.learning_rate) if rates is None else rates
+    coefficients = optimizer.coefficients(np.arange(1, len(gradients) + 1), rates)
+    for step, gradient in enumerate(gradients):
+        optimizer.update(parameter, gradient, state, at_step(coefficients, step))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -74,8 +76,18 @@ def test_name_and_settings_make_it_again(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ALL, ids=str)
-def test_formula_and_memory(optimizer):
+def test_formula_and_state(optimizer):
     assert (optimizer.formula, optimizer.slots) == FORMULAS[optimizer]
+    names = optimizer.coefficients(np.array([1]), np.array([0.1])).keys()
+    assert names == set(coefficient_names(KERNEL_FORMULAS[optimizer.formula]))
+
+
+def test_which_optimizer_is_plain_sgd():
+    class Other(SGD):
+        pass
+
+    assert [o for o in [*ALL, *OPTIMIZERS.values(), Other()] if o.is_plain_sgd] == [SGD(), SGD()]
+    assert SGD(learning_rate=3.0).is_plain_sgd
 
 
 @pytest.mark.parametrize(
@@ -113,7 +125,8 @@ def test_wrong_optimizers(arguments, error, message):
           for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)),
         (Adam, {"eps": 1e39}, ValueError, "eps 1e+39 is too large: float32 makes it inf"),
         (Adagrad, {"initial_accumulator_value": 1e39}, ValueError, "initial_accumulator_value 1e+39 is too large"),
-        (Adam, {"eps": 1e-40}, ValueError, "eps must be at least 1.17549e-38, the least that float32 holds, not 1e-40"),
+        (Adam, {"eps": 1e-40}, ValueError, "eps must be at least 1.17549e-38, the smallest normal float32 number, "
+         "not 1e-40"),
         (SGD, {"momentum": 1}, ValueError, "momentum must be 0 or more and below 1, not 1"),
         (SGD, {"momentum": "0.9"}, TypeError, "momentum must be a number, not '0.9'"),
         (SGD, {"momentum": True}, TypeError, "momentum must be a number, not True"),
@@ -147,19 +160,19 @@ def test_settings_are_plain_numbers_that_cannot_be_changed():
 
 
 @pytest.mark.parametrize("optimizer", ALL, ids=str)
-def test_a_table_is_the_same_in_pieces(optimizer):
+def test_coefficients_are_the_same_in_pieces(optimizer):
     rates = optimizer.learning_rate * np.random.default_rng(0).random(10)
-    table = optimizer.coefficients(np.arange(1, 11), rates)
-    assert table.dtype == np.float64
-    assert table.flags.c_contiguous
+    whole = optimizer.coefficients(np.arange(1, 11), rates)
     pieces = [optimizer.coefficients(np.arange(first, first + 5), rates[first - 1 : first + 4]) for first in (1, 6)]
-    np.testing.assert_array_equal(table, np.concatenate(pieces))
+    for name, values in whole.items():
+        assert values.dtype == np.float64
+        np.testing.assert_array_equal(values, np.concatenate([piece[name] for piece in pieces]))
 
 
 @pytest.mark.parametrize("optimizer", ALL, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_elements_do_not_meet(optimizer, dtype):
-    """A parameter's elements get the same bits alone, in any shape, and the memory of one step is all that counts."""
+    """A parameter's elements get the same bits alone, in any shape, and a step depends on nothing but its state."""
     generator = np.random.default_rng(0)
     w, gradients = generator.standard_normal((2, 6)).astype(dtype), generator.standard_normal((7, 2, 6)).astype(dtype)
     whole = w.copy()
@@ -182,9 +195,8 @@ def test_nothing_moves_where_gradient_and_weight_are_zero(optimizer):
 
 @pytest.mark.parametrize("optimizer", ALL, ids=str)
 def test_a_learning_rate_of_zero_moves_nothing(optimizer):
-    w, memory = np.ones(3), memory_of(optimizer, np.ones(3))
-    for row in optimizer.coefficients(np.arange(1, 5), np.zeros(4)):
-        optimizer.update(w, np.full(3, 2.0), memory, row)
+    w = np.ones(3)
+    take_steps(optimizer, w, np.full((4, 3), 2.0), np.zeros(4))
     np.testing.assert_array_equal(w, 1)
 
 
@@ -192,13 +204,14 @@ def test_a_learning_rate_of_zero_moves_nothing(optimizer):
 def test_finds_the_lowest_place_of_a_bowl(optimizer):
     optimizer = dataclasses.replace(optimizer, learning_rate=0.05, weight_decay=0.0)
     w, curvature = np.array([3.0, -2.0, 0.5]), np.array([0.5, 1.0, 2.0])
-    memory = memory_of(optimizer, w)
+    state = state_of(optimizer, w)
     rates = optimizer.learning_rate * np.linspace(1, 0, 2000)  # RMSprop's steps stay as large as the rate
     if optimizer.name == "adagrad":
         rates = np.full(2000, 0.5)
         optimizer = dataclasses.replace(optimizer, lr_decay=0.0)
-    for row in optimizer.coefficients(np.arange(1, 2001), rates):
-        optimizer.update(w, curvature * w, memory, row)
+    coefficients = optimizer.coefficients(np.arange(1, 2001), rates)
+    for step in range(2000):
+        optimizer.update(w, curvature * w, state, at_step(coefficients, step))
     assert np.abs(w).max() < 1e-3
 
 
@@ -238,10 +251,10 @@ def test_an_optimizer_of_ones_own():
         slots = 0
 
         def coefficients(self, steps, rates):
-            return rates[:, None]
+            return {"rate": rates}
 
-        def update(self, parameter, gradient, memory, coefficients):
-            parameter -= coefficients[0] * np.sign(gradient)
+        def update(self, parameter, gradient, state, coefficients):
+            parameter -= coefficients["rate"] * np.sign(gradient)
 
     optimizer = get_optimizer(SignSGD())
     w = np.ones(2)
@@ -254,6 +267,7 @@ def test_an_optimizer_of_ones_own():
 def test_eps_hat_is_not_corrected_for_the_start(kind):
     rates, steps = np.full(3, 0.1), np.arange(1, 4)
     plain, hat = (kind(eps=0.01, eps_hat=eps_hat).coefficients(steps, rates) for eps_hat in (False, True))
-    np.testing.assert_array_equal(hat[:, 1], 0.01)
-    np.testing.assert_allclose(plain[:, 1], 0.01 * np.sqrt(1 - 0.999**steps))
-    np.testing.assert_array_equal(np.delete(hat, 1, axis=1), np.delete(plain, 1, axis=1))
+    np.testing.assert_array_equal(hat.pop("eps"), 0.01)
+    np.testing.assert_allclose(plain.pop("eps"), 0.01 * np.sqrt(1 - 0.999**steps))
+    for name, values in hat.items():
+        np.testing.assert_array_equal(values, plain[name])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.random import INITS, batch_generator, epoch_orders, initial_parameters
+from fastmlp.random import INITS, batch_generator, initial_parameters, permutations
 
 
 @pytest.mark.parametrize(("init", "std"), [("he", (2 / 300) ** 0.5), ("xavier", (2 / 500) ** 0.5), ("normal", 0.01)])
@@ -28,7 +28,7 @@ def test_same_seed_same_bits(init):
 def test_no_seed_draws_afresh():
     first, second = (initial_parameters([5, 4], "he", None)[0][0] for _ in range(2))
     assert not np.array_equal(first, second)
-    orders = [epoch_orders(batch_generator(None), 1, 50, shuffle=True) for _ in range(2)]
+    orders = [permutations(batch_generator(None), 1, 50, shuffle=True) for _ in range(2)]
     assert not np.array_equal(*orders)
 
 
@@ -43,7 +43,7 @@ def test_unknown_init():
 
 
 def test_every_order_is_a_new_permutation():
-    orders = epoch_orders(batch_generator(0), 3, 20, shuffle=True)
+    orders = permutations(batch_generator(0), 3, 20, shuffle=True)
     assert orders.dtype == np.int64
     assert orders.flags.c_contiguous
     np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(20), (3, 1)))
@@ -52,13 +52,13 @@ def test_every_order_is_a_new_permutation():
 
 def test_orders_do_not_depend_on_how_epochs_are_grouped():
     one, many = batch_generator(3), batch_generator(3)
-    together = epoch_orders(one, 5, 17, shuffle=True)
-    apart = np.concatenate([epoch_orders(many, n, 17, shuffle=True) for n in (1, 3, 1)])
+    together = permutations(one, 5, 17, shuffle=True)
+    apart = np.concatenate([permutations(many, n, 17, shuffle=True) for n in (1, 3, 1)])
     np.testing.assert_array_equal(together, apart)
 
 
 def test_without_shuffle_nothing_is_drawn():
     generator = batch_generator(0)
-    orders = epoch_orders(generator, 2, 4, shuffle=False)
+    orders = permutations(generator, 2, 4, shuffle=False)
     np.testing.assert_array_equal(orders, [[0, 1, 2, 3], [0, 1, 2, 3]])
     assert generator.bit_generator.state == batch_generator(0).bit_generator.state

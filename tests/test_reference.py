@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPClassifier
 from support import nets
 from support.nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 
-from fastmlp.random import batch_generator, epoch_orders, initial_parameters
+from fastmlp.random import batch_generator, initial_parameters, permutations
 from fastmlp.reference import MLP, backward, cross_entropy, forward, logistic, relu, softmax
 
 data = functools.partial(nets.data, dtype="float64")
@@ -190,7 +190,7 @@ def test_fit_takes_the_steps_of_the_shared_orders():
     X, y = data(21)
     net, by_steps = MLP([4, 8, 3], seed=5), MLP([4, 8, 3], seed=5)
     history = net.fit(X, y, epochs=2, batch_size=8, learning_rate=0.2)
-    for epoch, order in enumerate(epoch_orders(batch_generator(5), 2, 21, shuffle=True)):
+    for epoch, order in enumerate(permutations(batch_generator(5), 2, 21, shuffle=True)):
         losses, right = [], 0
         for rows in (order[:8], order[8:16], order[16:]):
             right += by_steps.score(X[rows], y[rows]) * len(rows)

@@ -94,7 +94,7 @@ def test_wrong_schedules(given, error, message):
 def test_examples_in_messages_are_right():
     from fastmlp import schedules
 
-    for example in schedules._WITH_SETTINGS.values():
+    for example in schedules._NEED_SETTINGS.values():
         assert isinstance(eval(example, vars(schedules)), Schedule)
 
 

@@ -109,7 +109,7 @@ def test_load_of_a_damaged_file(tmp_path):
     [
         ({"weights_0": None}, "is incomplete: it has no 'weights_0'"),
         ({"layers": None}, "is incomplete: it has no 'layers'"),
-        ({"layers": np.array([4, 5])}, "has parameters that do not fit its layers [4, 5]"),
+        ({"layers": np.array([4, 5])}, "is damaged: its parameters do not fit its layers [4, 5]"),
         ({"format": np.array("fastmlp 99")}, "holds no network saved by fastmlp"),
         ({"activation": np.array("tan")}, "is damaged: activation must be one of"),
         ({"layers": np.array([4.0, 3.0])}, "is damaged: its layers are [4.0, 3.0]"),

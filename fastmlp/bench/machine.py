@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmlp.engine.layout import aligned_zeros
 from fastmlp.engine.threads import available_threads, run_together
-from fastmlp.kernels import limits
+from fastmlp.kernels import roofline
 from fastmlp.kernels.simd import VECTOR_BYTES, lanes
 from fastmlp.kernels.tile import TALLEST, VECTORS
 
@@ -39,7 +39,7 @@ def fma_peak(dtype: str = "float32", n_threads: int = 1, repeats: int = 5) -> fl
     a, b = aligned_zeros(_TERMS, dtype), aligned_zeros(width, dtype)
     a[:], b[:] = 1 / _TERMS, 1.0
     starts = np.zeros(TALLEST, np.int64)
-    seconds = _best(n_threads, repeats, lambda rank: limits.multiply_add(outs[rank], a, starts, b, _TERMS))
+    seconds = _best(n_threads, repeats, lambda rank: roofline.multiply_add(outs[rank], a, starts, b, _TERMS))
     for out in outs:
         if not abs(out[0] - 2.0) < 0.1:  # 1 to begin with, and a million times 1e-6: the work was done
             raise ArithmeticError(f"the multiply-adds came to {out[0]}, not to 2")
@@ -48,7 +48,7 @@ def fma_peak(dtype: str = "float32", n_threads: int = 1, repeats: int = 5) -> fl
 
 def read_bandwidth(n_threads: int = 1, repeats: int = 5) -> float:
     """Return the bytes per second that cores read from memory, the best of some runs."""
-    step = limits.UNROLLED * lanes(np.dtype("float32")) * n_threads
+    step = roofline.UNROLLED * lanes(np.dtype("float32")) * n_threads
     n = _MEGABYTES * 2**20 // 4 // step * step
     x = aligned_zeros(n, "float32")
     x[:] = 1 / 64
@@ -56,7 +56,7 @@ def read_bandwidth(n_threads: int = 1, repeats: int = 5) -> float:
 
     def read(rank: int) -> None:
         outs[rank][:] = 0
-        limits.read_all(outs[rank], x, n * rank // n_threads, n * (rank + 1) // n_threads)
+        roofline.read_all(outs[rank], x, n * rank // n_threads, n * (rank + 1) // n_threads)
 
     seconds = _best(n_threads, repeats, read)
     total = sum(float(out.sum(dtype=np.float64)) for out in outs)

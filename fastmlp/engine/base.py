@@ -17,7 +17,7 @@ from fastmlp.activations import Floats
 from fastmlp.losses import Loss, Targets
 from fastmlp.optimizers import Optimizer
 
-__all__ = ["Clipping", "Engine", "EpochTotals", "Settings", "StepPlan"]
+__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "Views"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Clipping(NamedTuple):
     value: float | None = None
 
 
+NO_CLIPPING = Clipping()
+
+
 @dataclass
 class StepPlan:
     """How the gradients of the steps to come change the parameters.
@@ -84,7 +87,7 @@ class StepPlan:
     rates: npt.NDArray[np.float64]
     coefficients: dict[str, npt.NDArray[np.float64]]
     row_weights: Floats | None = None
-    clipping: Clipping = Clipping()
+    clipping: Clipping = NO_CLIPPING
     seed: int = 0
     epoch: int = 0
     l2: npt.NDArray[np.float64] | None = None
@@ -125,6 +128,14 @@ class EpochTotals:
         return self.losses / total + self.penalties / n_batches
 
 
+class Views(list[Floats]):
+    """A list of views into a network's parameters: assigning to an item writes into the network."""
+
+    def __setitem__(self, i: Any, values: Any) -> None:
+        """Write `values` into the view, as ``views[i][...] = values`` does."""
+        self[i][...] = values
+
+
 class Engine(ABC):
     """Parameters of a network, and everything that is computed with them.
 
@@ -133,26 +144,31 @@ class Engine(ABC):
 
     Attributes
     ----------
-    weights, biases : list of (I, O) arrays, list of (O,) arrays
-        Of each layer; views of the memory that the engine works on.
+    settings : Settings
     n_threads : int or None
         May be changed between calls.
+    weights, biases : list of (I, O) arrays, list of (O,) arrays
+        Of each layer; views of the memory that the engine works on. All zero in a new engine.
     """
 
     weights: list[Floats]
     biases: list[Floats]
-    n_threads: int | None
 
     checks_finite = False
     """Whether training and predictions refuse numbers that are not finite, so that nobody needs to check before."""
 
-    @abstractmethod
     def __init__(self, settings: Settings, n_threads: int | None) -> None:
-        """Allocate parameters, all zero."""
+        self.settings = settings
+        self.n_threads = n_threads
+
+    @property
+    def parameters(self) -> list[Floats]:
+        """All weights, then all biases."""
+        return self.weights + self.biases
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""
-        return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self.weights + self.biases]
+        return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self.parameters]
 
     def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> Any:
         """Return X as `train` takes it, and do what takes long the first time, such as compiling.
@@ -188,7 +204,7 @@ class Engine(ABC):
 
     @abstractmethod
     def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
-        """Return the mean loss plus penalty, and the gradients of weights and biases; nothing is dropped or perturbed."""
+        """Return the mean loss plus penalty, and the gradients of weights and biases, without dropout and noise."""
 
     @abstractmethod
     def losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

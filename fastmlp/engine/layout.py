@@ -1,4 +1,4 @@
-"""Where parameters lie: one flat buffer, aligned, whose views are the weights and biases."""
+"""Where parameters are: in one flat, aligned buffer. Weights and biases are views of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.kernels import rows, simd
+from fastmlp.kernels import simd
 
-__all__ = ["LINE", "Layout", "aligned_zeros", "as_kernel_input", "n_words"]
+__all__ = ["LINE", "Layout", "aligned_zeros", "as_kernel_input"]
 
 LINE = 64
 """Bytes in a cache line, and in the widest vector."""
@@ -28,10 +28,10 @@ def aligned_zeros(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def as_kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a flat view of a C-contiguous array, of the type that the kernels are compiled for.
+    """Return a flat view of a C-contiguous array, of the type that kernels are compiled for.
 
-    Numba compiles a function once more for arrays that cannot be written. Kernels never write to their input, so a
-    read-only one is shown to them as a writable one.
+    Numba compiles a function once more for read-only arrays. Kernels never write to their input, so a read-only array
+    is passed as a writable one.
     """
     if array.flags.writeable:
         return array.reshape(-1)
@@ -40,7 +40,7 @@ def as_kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 class _Interface:
     def __init__(self, array: npt.NDArray[Any]) -> None:
-        self._array = array  # keeps the memory alive: NumPy holds on to the object that has the interface
+        self._array = array  # keeps the memory alive: NumPy holds a reference to this object
         self.__array_interface__ = {
             "data": (array.ctypes.data, False),
             "shape": (array.size,),
@@ -49,17 +49,12 @@ class _Interface:
         }
 
 
-def n_words(n_features: int) -> int:
-    """Return how many words the marks of a row take."""
-    return -(-n_features // (rows.PAIR * rows.WORD))
-
-
 class Layout:
-    """The places of all weights and biases in one flat buffer.
+    """Where the weights and biases of each layer are in one flat buffer.
 
-    Weights (I, O) are stored row by row. Rows start at whole vectors and there are whole squares of vectors of them;
-    what is added holds zeros, and stays so. Rows of four cache lines and more take an odd number of lines: at even
-    distances they would share a few sets of the cache, and push each other out.
+    Weights (I, O) are stored row by row. Rows are padded with zeros to whole vectors, and their number to whole squares
+    of vectors. Rows of four and more cache lines take an odd number of lines: at even distances they would share few
+    sets of the cache and evict each other.
 
     Attributes
     ----------

@@ -1,88 +1,94 @@
-"""The rows of X as the kernels read them: in place, or made small once where that is faster.
+"""The rows of X as the kernels read them: in place, or packed once if that makes training faster.
 
-There are these kinds, each with kernels of its own in `fastmlp.kernels.first_layer`: "dense" numbers, read in place;
-"sparse" ones, read in place too, whose zeros are looked for batch by batch; "packed" ones, copied once without their
-zeros; "bytes" and "sparse bytes", which are scaled as they are read; and "csr".
+The formats are those of `fastmlp.kernels.formats`. Rows of numbers with many zeros have the format "packed". If they
+have not been packed, predictions pack them batch by batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.engine.layout import as_kernel_input, n_words
+from fastmlp.engine.layout import as_kernel_input
 from fastmlp.engine.threads import run_together
-from fastmlp.kernels.rows import PAIR, WORD_BYTES, pack_rows
+from fastmlp.kernels.formats.base import WIDTHS
+from fastmlp.kernels.formats.packed import PAIR, WORD_BYTES, pack_rows
+from fastmlp.kernels.formats.packed import buffers as packed_buffers
 from fastmlp.kernels.simd import VECTOR_BYTES
-from fastmlp.kernels.sparse import WIDTHS
-from fastmlp.validation.settings import check_finite
+from fastmlp.validation.inputs import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
-_LOOKED_AT = 128  # rows from all over X, from which its zeros are guessed
+_SAMPLED = 128  # rows from all over X, from which the number of zeros is estimated
 _FEW_ROWS = 6
 
 _MOST_KEPT = 2**28  # bytes
-_kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody has any more, at most one
+_kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody uses any more, at most one
 
-_NO_STARTS, _NO_INDEX = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+_NO_INDPTR, _NO_INDICES = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
 
 @dataclass
 class Rows:
-    """A checked X as the kernels of its kind take it.
+    """A checked X as the kernels of its format take it.
 
     Attributes
     ----------
-    kind : str
+    format : str
+        A key of `fastmlp.kernels.formats.FORMATS`.
     n_rows, n_features : int
     x : (k,) array
         The numbers, or bytes.
-    starts : (n_rows + 1,) int64 array
-        Where each CSR row starts in `x`, or each packed row in `index`.
-    index : (k,) uint64 or int32 array
-        `x` of packed rows seen as words, for each row begins with a bit for each pair of features that is not zero; the
-        features of the numbers of CSR rows.
+    indptr : (n_rows + 1,) int64 array
+        Where each CSR row starts in `x`, or each packed row in `indices`; empty for other rows.
+    indices : (k,) uint64 or int32 array
+        `x` of packed rows, seen as words; the features of the numbers of CSR rows.
     """
 
-    kind: str
+    format: str
     n_rows: int
     n_features: int
     x: npt.NDArray[Any]
-    starts: npt.NDArray[np.int64]
-    index: npt.NDArray[Any]
+    indptr: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_INDPTR)
+    indices: npt.NDArray[Any] = field(default_factory=lambda: _NO_INDICES)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and features, as those of X."""
         return self.n_rows, self.n_features
 
-    def most_numbers(self, n_rows: int) -> int:
-        """Return how many numbers any `n_rows` of the CSR rows have, at most; 0 for other kinds."""
-        if self.kind != "csr":
+    @property
+    def is_packed(self) -> bool:
+        """Whether the rows have been packed."""
+        return self.format == "packed" and len(self.indptr) > 0
+
+    def most_nonzeros(self, n_rows: int) -> int:
+        """Return how many numbers any `n_rows` of the CSR rows have at most; 0 for other formats."""
+        if self.format != "csr":
             return 0
-        counts = np.diff(self.starts)
+        counts = np.diff(self.indptr)
         return int(counts.sum() if n_rows >= len(counts) else np.partition(counts, -n_rows)[-n_rows:].sum())
 
 
 def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
-    """Return the rows of a checked X as they are, where a thread's first weights have `width` vectors in a row."""
+    """Return the rows of a checked X as they are, if a thread's first weights have `width` vectors in a row."""
     n_rows, n_features = X.shape
     if not isinstance(X, np.ndarray):
-        index = as_kernel_input(np.ascontiguousarray(X.indices, np.int32))
-        starts = np.ascontiguousarray(X.indptr, np.int64)
-        return Rows("csr", n_rows, n_features, as_kernel_input(X.data), as_kernel_input(starts), index)
-    few = first_layer == "sparse" or (first_layer == "auto" and _worth_leaving_out(X, width))
-    kind = ("sparse " if few else "") + "bytes" if X.dtype == np.uint8 else "sparse" if few else "dense"
-    return Rows(kind, n_rows, n_features, as_kernel_input(X), _NO_STARTS, _NO_INDEX)
+        indices = as_kernel_input(np.ascontiguousarray(X.indices, np.int32))
+        indptr = as_kernel_input(np.ascontiguousarray(X.indptr, np.int64))
+        return Rows("csr", n_rows, n_features, as_kernel_input(X.data), indptr, indices)
+    packs = first_layer == "sparse" or (first_layer == "auto" and _worth_packing(X, width))
+    if X.dtype == np.uint8:
+        return Rows("packed bytes" if packs else "bytes", n_rows, n_features, as_kernel_input(X))
+    return Rows("packed" if packs else "dense", n_rows, n_features, as_kernel_input(X))
 
 
 def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
-    """Return the rows of a checked X, made small where many epochs will gain by it.
+    """Return the rows of a checked X, packed if many epochs will gain by it.
 
     Raises
     ------
@@ -90,66 +96,67 @@ def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
         If X, an array of numbers, has one that is not finite.
     """
     rows = rows_in_place(X, first_layer, -(-width // n_threads))
-    if rows.kind == "sparse":
+    if rows.format == "packed":
         packed = _packed(rows, n_threads)
         if packed is not None:
             return packed
-    if rows.kind in ("dense", "sparse"):
+    if rows.format in ("dense", "packed"):
         check_finite(X, X, "X")
     return rows
 
 
-def _worth_leaving_out(X: npt.NDArray[Any], width: int) -> bool:
-    """Guess from some rows whether leaving out zeros is faster, where a thread's weights have `width` vectors in a row.
+def _worth_packing(X: npt.NDArray[Any], width: int) -> bool:
+    """Estimate from some rows whether packing is faster, if a thread's weights have `width` vectors in a row.
 
-    Of a few rows it always is: a dense tile of so few has too few sums to keep a core busy. Otherwise the dense
-    products, there and back, take about a cycle a vector of each feature and 0.2 more; the others, for each pair of
-    numbers that are not both zero, 1.6 cycles a vector of each tile and 6.2 more, but never less than 3.1 a vector.
-    A few percent are not worth a copy.
+    Few rows are always packed: a dense tile of so few has too few sums to keep a core busy. Otherwise, forward and
+    update together take about a cycle for each vector of a feature and 0.2 more for dense rows. Packed rows take, for
+    each pair of features that are not both zero, 1.6 cycles for each vector of a tile and 6.2 more, but at least 3.1 a
+    vector. Packing must gain 5 %, which pays for the copy.
     """
     if len(X) < _FEW_ROWS:
         return True
-    some = X[:: -(-len(X) // _LOOKED_AT)]
-    nonzero = np.zeros((len(some), -(-some.shape[1] // PAIR) * PAIR), np.bool_)
-    np.not_equal(some, 0, out=nonzero[:, : some.shape[1]])
+    sample = X[:: -(-len(X) // _SAMPLED)]
+    nonzero = np.zeros((len(sample), -(-sample.shape[1] // PAIR) * PAIR), np.bool_)
+    np.not_equal(sample, 0, out=nonzero[:, : sample.shape[1]])
     n_pairs = np.count_nonzero(nonzero.view(np.uint16))  # two at once
-    dense, few = some.size * (width + 0.2), 0.0
+    dense, packed = sample.size * (width + 0.2), 0.0
     while width:
         tile = max(one for one in WIDTHS if one <= width)
-        few += n_pairs * max(1.6 * tile + 6.2, 3.1 * tile)
+        packed += n_pairs * max(1.6 * tile + 6.2, 3.1 * tile)
         width -= tile
-    return few < 0.95 * dense
+    return packed < 0.95 * dense
 
 
 def _packed(rows: Rows, n_threads: int) -> Rows | None:
-    """Copy all rows without their pairs of zeros; return None if there are numbers that are not finite."""
+    """Return a packed copy of all rows; None if there are numbers that are not finite."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
     vector = VECTOR_BYTES // WORD_BYTES  # words: whole vectors are read and written, also behind the last row
-    most = n_words(n_features) + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take
+    mask = packed_buffers(1, n_features, 0).masks
+    most = mask + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take
     first_rows = [n_rows * rank // n_threads for rank in range(n_threads + 1)]
-    words = _room(n_rows * most + n_threads * vector)
-    starts = np.zeros(n_rows + 1, np.int64)
+    words = _memory(n_rows * most + n_threads * vector)
+    indptr = np.zeros(n_rows + 1, np.int64)
     bad_rows = [np.full(1, -1) for _ in range(n_threads)]
 
-    def share(rank: int) -> None:
-        first, last = first_rows[rank : rank + 2]
-        start = starts[first] = first * most + rank * vector
-        pack_rows(words.view(x.dtype), words, starts[1:], bad_rows[rank], x, n_features, start, first, last)
+    def pack_share(rank: int) -> None:
+        first, end = first_rows[rank : rank + 2]
+        start = indptr[first] = first * most + rank * vector
+        pack_rows(words.view(x.dtype), words, indptr[1:], bad_rows[rank], x, n_features, start, first, end)
 
-    run_together(n_threads, share)
+    run_together(n_threads, pack_share)
     if any(row[0] >= 0 for row in bad_rows):
         return None
-    starts[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]
-    packed = Rows("packed", n_rows, n_features, words.view(x.dtype), starts, words)
+    indptr[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]
+    packed = Rows("packed", n_rows, n_features, words.view(x.dtype), indptr, words)
     if words.nbytes <= _MOST_KEPT:
         finalize(packed, _keep, words).atexit = False
     return packed
 
 
-def _room(n_words: int) -> npt.NDArray[np.uint64]:
-    """Return memory for some words, with anything in it; what is never written to takes none.
+def _memory(n_words: int) -> npt.NDArray[np.uint64]:
+    """Return uninitialized memory for some words.
 
-    That of earlier rows is used again, if it is enough: to get fresh memory takes as long as to write to it, and on
+    That of earlier rows is used again if it is large enough. Fresh memory takes as long to get as to write to, and on
     virtual machines several times as long.
     """
     try:

@@ -1,4 +1,4 @@
-"""What `MLPClassifier` and `MLPRegressor` have in common; how they learn is in `fastmlp.estimators.solvers`."""
+"""`BaseMLP`, the common part of `MLPClassifier` and `MLPRegressor`. Training is in `fastmlp.estimators.solvers`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -26,55 +27,55 @@ from fastmlp.callbacks import gather_callbacks
 from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.solvers import (
     NOT_FINITE,
-    StochasticFit,
-    change_rate,
+    StochasticTrainer,
     initial_parameters,
     minimize,
-    of_scale,
+    rescale_momentum,
+    rescaled,
     scale_of,
 )
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
-from fastmlp.training import Clipping, Progress
+from fastmlp.training import TrainingState
+from fastmlp.validation.rows import check_sample_weight, row_weights
 from fastmlp.validation.settings import check_activation, check_dropout
-from fastmlp.validation.targets import check_sample_weight
 
 __all__ = ["BaseMLP"]
 
 _OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
-_SMALL = ("uint8", "float16")  # numbers that float32 holds as they are
+_SMALL = ("uint8", "float16")  # exactly representable in float32
 
 
 class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
-    """What both have in common."""
+    """Base class of the estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
-    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which takes a while to import; for tests
+    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which is slow to import; tests set it
 
     def _keep(self, parameters: dict[str, Any]) -> None:
-        """Keep what `__init__` was given, its ``locals()``, under the same names."""
+        """Set the parameters of `__init__`, its ``locals()``, as attributes."""
         self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
 
-    # --- what each of them does in its own way ------------------------------------------------------------------------
+    # --- implemented by each estimator --------------------------------------------------------------------------------
 
     @abstractmethod
     def _output(self) -> str:
-        """Return what the outputs of the network are."""
+        """Return the kind of output of the network."""
 
     @abstractmethod
     def _encode(self, y: Any) -> npt.NDArray[Any]:
         """Return y as targets of the network."""
 
     def _learn_classes(self, y: Any, incremental: bool) -> None:
-        """Find the classes of y, or see that they are those of before."""
+        """Find the classes of y, or check that they are the same as before."""
 
     def _weigh(self, y: Any, weights: Floats | None, incremental: bool) -> Floats | None:
-        """Return the weight of each row, or None where all are 1."""
+        """Return the weight of each row including that of its class, or None if all are 1."""
         return weights
 
-    # --- learning -----------------------------------------------------------------------------------------------------
+    # --- training -----------------------------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -92,13 +93,13 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features)
-            The input data. Pass float32: it is computed as such, twice as fast as float64.
+            The input data. float32 trains twice as fast as float64.
         y : array_like of shape (n_samples,) or (n_samples, n_outputs)
             The target values: class labels, or real numbers.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val : like X and y, default=None
-            Validation data, scored after each epoch. With `early_stopping` nothing else is set aside. Not for 'lbfgs'.
+            Validation data, scored after each epoch. `early_stopping` uses it in place of a part of X. Not for 'lbfgs'.
         sample_weight_val : array_like of shape (n_val_samples,), default=None
             Sample weights of the validation data.
 
@@ -146,7 +147,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         before = self.__dict__.copy()
         try:
             train = self._prepare(X, y, sample_weight, validation, sizes, incremental)
-        except BaseException:  # what was learned before is kept
+        except BaseException:  # keep the earlier fit
             self.__dict__ = before
             raise
         train()
@@ -163,7 +164,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sizes: list[int],
         incremental: bool,
     ) -> Callable[[], None]:
-        """Look at everything that is given, draw what must be drawn, and return what trains."""
+        """Check all arguments, draw first parameters, and return a function that trains."""
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._check_X_y(X, y, first_pass)
         self._learn_classes(y, incremental)
@@ -173,14 +174,15 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
-        self._goes_on = incremental or self.warm_start
+        self._resumable = incremental or self.warm_start
         if not self._stochastic:
             return lambda: self._fit_lbfgs(X, targets, weights)
         self._begin_curves()
-        return self._stochastic_fit(X, y, targets, weights, validation, incremental).run
+        trainer = self._trainer(X, y, targets, weights, validation, incremental)
+        return partial(self._network()._run, trainer)
 
     def _check_lbfgs(self, validation: Any) -> None:
-        """Refuse what belongs to epochs, which 'lbfgs' does not have, but for what scikit-learn passes over as well."""
+        """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""
         given = {
             "dropout": np.any(self.dropout),
             "callbacks": self.callbacks,
@@ -192,8 +194,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
                 raise ValueError(f"{what} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
-        """Draw the first parameters, and forget what was learned before."""
-        for name in ("_net", "_memory", *_OF_EPOCHS):
+        """Draw the first parameters, and forget earlier fits."""
+        for name in ("_net", "_resume", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
@@ -206,7 +208,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self._seed = int(self._random_state.randint(np.iinfo(np.int32).max)) if np.any(self.dropout) else 0
 
     def _begin_curves(self) -> None:
-        """Begin to note epochs, or go on, with another best where epochs are now judged by something else."""
+        """Start the curves, or continue them. The best value is reset if `early_stopping` has changed."""
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self.validation_scores_: list[float] | None = None
@@ -221,21 +223,22 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         X, y = net._check_data(X, targets, finite=False)
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        result = minimize(
-            net,
-            X,
-            y,
-            net._row_weights(y, weights, None),
-            scale=scale.gradient,
-            l2=l2,
-            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-            say=_print_iteration if self.verbose else None,
-        )
+        with net._training():
+            result = minimize(
+                net._engine,
+                X,
+                y,
+                row_weights(weights, None, y, net._loss, net.dtype),
+                scale=scale.gradient,
+                l2=l2,
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+                report=_print_iteration if self.verbose else None,
+            )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
         self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)
 
-    def _stochastic_fit(
+    def _trainer(
         self,
         X: Any,
         y: Any,
@@ -243,41 +246,42 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         weights: Floats | None,
         validation: tuple[Any, Any, Any] | None,
         incremental: bool,
-    ) -> StochasticFit:
+    ) -> StochasticTrainer:
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
-        hooks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
+        callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        optimizer = of_scale(self._descends_by(), scale.gradient)
+        optimizer = rescaled(self._optimizer(), scale.gradient)
         if validation is not None:
             X_val, y_val = self._check_X_y(*validation[:2], reset=False)
             weights_val = _check_weights(validation[2], X_val)
         elif self.early_stopping:
-            X, targets, weights, X_val, y_val, weights_val = self._set_aside(X, y, targets, weights)
+            X, targets, weights, X_val, y_val, weights_val = self._split(X, y, targets, weights)
         else:
             X_val = y_val = weights_val = None
         net = self._network()
-        X, y_ = net._check_data(X, targets, finite=False)  # scikit-learn has looked
-        checked = metrics = monitor = None
+        X, y_ = net._check_data(X, targets, finite=False)  # scikit-learn has checked that
+        validation_data = metrics = monitor = None
         if X_val is not None:
-            checked = net._check_data(X_val, self._encode(y_val), "validation ", finite=False)
+            validation_data = net._check_data(X_val, self._encode(y_val), "validation ", finite=False)
             monitor, metrics = self._monitor(X_val, y_val, weights_val)
-        progress = self._progress(net, optimizer, schedule, incremental)
-        fit = StochasticFit(
+        state = self._training_state(net, optimizer, schedule, incremental)
+        trainer = StochasticTrainer(
+            engine=net._engine,
             net=net,
-            hooks=hooks,
-            progress=progress,
+            callbacks=callbacks,
             schedule=schedule,
+            state=state,
+            random=net._random,
             X=X,
             y=y_,
-            row_weights=net._row_weights(y_, weights, None),
-            clipping=Clipping(),
-            epochs=max(self.max_iter, progress.epochs + 1),
+            row_weights=row_weights(weights, None, y_, net._loss, net.dtype),
+            epochs=max(self.max_iter, state.epochs + 1),
             batch_size=self._batch_size(len(y_)),
             shuffle=self.shuffle,
-            validation=checked,
+            validation=validation_data,
             metrics=metrics or {},
             estimator=self,
-            random=self._random_state,
+            random_state=self._random_state,
             scale=scale,
             monitor=monitor,
             incremental=incremental,
@@ -287,7 +291,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self.n_iter_ = 0
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
-        return fit
+        return trainer
 
     def _batch_size(self, n_rows: int) -> int:
         if isinstance(self.batch_size, str):
@@ -298,7 +302,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             )
         return int(self.batch_size)
 
-    def _descends_by(self) -> Optimizer:
+    def _optimizer(self) -> Optimizer:
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
             return SGD(learning_rate=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
@@ -309,18 +313,20 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         return optimizer
 
     def _schedule(self) -> Schedule:
-        if isinstance(self.learning_rate, str):  # these are changes of the rate between epochs
+        if isinstance(self.learning_rate, str):  # StochasticTrainer changes it between epochs
             return Constant()
         return copy.deepcopy(get_schedule(self.learning_rate))
 
-    def _progress(self, net: Network, optimizer: Optimizer, schedule: Schedule, incremental: bool) -> Progress:
-        """Return the progress to begin with: where the last fit stopped, if the optimizer can go on with its memory."""
-        kind, before = type(schedule).__name__, net._progress
+    def _training_state(
+        self, net: Network, optimizer: Optimizer, schedule: Schedule, incremental: bool
+    ) -> TrainingState:
+        """Return where to start: where the last fit stopped, if the optimizer can use its state."""
+        kind, before = type(schedule).__name__, net._training_state
         if before is None or not before.fits(optimizer):
-            return Progress.begin(optimizer, net._memory(optimizer.slots), kind)
+            return TrainingState.new(optimizer, net._engine, kind)
         factor = before.learning_rate_factor if incremental else 1.0
         if self.solver == "sgd":
-            change_rate(before, optimizer, factor)
+            rescale_momentum(before, optimizer, factor)
         if not (incremental and before.schedule == kind):
             return replace(
                 before, optimizer=optimizer, epochs=0, schedule=kind, schedule_state={}, learning_rate_factor=factor
@@ -345,7 +351,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         return X, y
 
     def _dtypes(self, X: Any) -> list[Any]:
-        """Return the dtypes in which X is taken; from others it is converted to the first."""
+        """Return the accepted dtypes of X; others are converted to the first."""
         if _is_small(X):
             return [np.float32 if self.dtype is None else np.dtype(self.dtype), np.uint8]
         return [np.float64, np.float32] if self.dtype is None else [np.dtype(self.dtype)]
@@ -353,36 +359,36 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     def _dtype_of(self, X: Any) -> str:
         return np.dtype(X.dtype if self.dtype is None and X.dtype != np.uint8 else self.dtype or np.float32).name
 
-    def _set_aside(
+    def _split(
         self, X: Any, y: Any, targets: Any, weights: Floats | None
     ) -> tuple[Any, Any, Floats | None, Any, Any, Floats | None]:
-        """Return X, targets and weights to train on; X, y and weights to validate with."""
+        """Return X, targets and weights for training, then X, y and weights for validation."""
         two_classes = is_classifier(self) and self.n_outputs_ == 1
-        train, aside = train_test_split(
+        train, val = train_test_split(
             np.arange(X.shape[0]),
             random_state=self._random_state,
             test_size=self.validation_fraction,
             stratify=targets.astype(bool) if two_classes else None,
         )
-        if len(aside) < 2:
+        if len(val) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        weights_train, weights_val = (None, None) if weights is None else (weights[train], weights[aside])
-        return X[train], targets[train], weights_train, X[aside], y[aside], weights_val
+        weights_train, weights_val = (None, None) if weights is None else (weights[train], weights[val])
+        return X[train], targets[train], weights_train, X[val], y[val], weights_val
 
     def _monitor(self, X: Any, y: Any, weights: Floats | None) -> tuple[str, dict[str, Callable[[Any, Any], float]]]:
-        """Return the name in the history of what scores the validation data, and the metrics that are needed for it."""
+        """Return the name of the measurement that scores the validation data, and the metrics to measure for it."""
         if isinstance(self.scoring, str) and self.scoring == "loss":
             return "val_loss", {}
-        always_right = is_classifier(self) and len(self.classes_) == 1  # where the network may still say otherwise
+        always_right = is_classifier(self) and len(self.classes_) == 1  # the network may still predict the other class
         if self.scoring is None and not always_right:
             if is_classifier(self) and weights is None:
                 return "val_accuracy", {}
             measure = accuracy_score if is_classifier(self) else r2_score
             return "val_score", {"score": _where_finite(measure, weights)}
         scorer = check_scoring(self, self.scoring or "accuracy")
-        nameless = object.__new__(type(self))  # X has no names any more
+        nameless = object.__new__(type(self))  # it has no feature names, as X has none here
         weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
         settings = {"sample_weight": weights} if weighs else {}
 
@@ -398,19 +404,19 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     # --- the network --------------------------------------------------------------------------------------------------
 
     def _network(self) -> Network:
-        """Return the network whose parameters `coefs_` and `intercepts_` are, or become, views of."""
+        """Return the network. Afterwards `coefs_` and `intercepts_` are views of its parameters."""
         settings = self._settings()
         net: Network | None
-        made_of, net = vars(self).get("_net", (None, None))
-        if net is None or made_of != settings:
+        settings_before, net = vars(self).get("_net", (None, None))
+        if net is None or settings_before != settings:
             net = self._new_network(settings, net)
             self._net = settings, net
-            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
+            self.coefs_, self.intercepts_ = list(net._engine.weights), list(net._engine.biases)
         net.n_threads = self.n_threads
-        own, given = net._weights + net._biases, [*self.coefs_, *self.intercepts_]
-        if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has put others in their place
+        own, given = net._engine.parameters, [*self.coefs_, *self.intercepts_]
+        if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has assigned other arrays
             net._fill(self.coefs_, self.intercepts_)
-            self.coefs_, self.intercepts_ = list(net._weights), list(net._biases)
+            self.coefs_, self.intercepts_ = list(net._engine.weights), list(net._engine.biases)
         return net
 
     def _settings(self) -> dict[str, Any]:
@@ -421,31 +427,37 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             "activation": self.activation if isinstance(self.activation, str) else list(self.activation),
             "output": self.out_activation_,
             "dropout": self.dropout if isinstance(self.dropout, Real) else list(self.dropout),
-            "l2": float(self.alpha) if self._stochastic else 0.0,  # a step divides it by its rows
+            "l2": float(self.alpha) if self._stochastic else 0.0,  # each step divides it by its rows
             "dtype": "float32" if dtype == np.float32 else "float64",
             "seed": vars(self).get("_seed", 0),
         }
 
     def _new_network(self, settings: dict[str, Any], before: Network | None) -> Network:
-        """Return a network that goes on with what another one, or a pickle, remembers."""
+        """Return a network with these settings; it continues the training of `before`, or of a pickle."""
         from fastmlp.mlp import MLP
 
-        net: Network = (self._network_class or MLP)._of(self.coefs_, self.intercepts_, **settings)
-        passes, progress = self.__dict__.pop("_memory", (0, None))
+        network_class = self._network_class or MLP
+        net: Network = network_class._with_parameters(self.coefs_, self.intercepts_, **settings)
+        epoch, state = self.__dict__.pop("_resume", (0, None))
         if before is not None:
-            passes, progress = before._passes, before._progress
-        net._passes = passes
-        if progress is not None:
-            net._progress = replace(progress, memory=net._remembered(progress.memory))
+            epoch, state = before._random.epoch, before._training_state
+        net._random.epoch = epoch
+        if state is not None:
+            net._training_state = state.copied_into(net._engine)
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what lasts: parameters, and the optimizer's memory where training is to go on; no buffers."""
+        """Return the attributes, with the training state in place of the network if a later fit will use it."""
         state = dict(super().__getstate__())
         _, net = state.pop("_net", (None, None))
-        if net is not None and net._progress is not None and self._goes_on:
-            state["_memory"] = net._passes, net._progress
+        if net is not None and net._training_state is not None and self._resumable:
+            state["_resume"] = net._random.epoch, net._training_state
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle; older pickles have other names for two attributes."""
+        renamed = {"_memory": "_resume", "_goes_on": "_resumable"}
+        super().__setstate__({renamed.get(name, name): value for name, value in state.items()})
 
     def _check_X(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -458,13 +470,13 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
 
 def _is_small(X: Any) -> bool:
-    """Return whether X holds numbers that are computed in float32, though they are others."""
+    """Return whether all of X is of a type that float32 represents exactly."""
     dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
     return all(str(dtype).lower() in _SMALL for dtype in dtypes)
 
 
 def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
-    """Return the weight of each row, or None where all are 1."""
+    """Return the weight of each row, or None if all are 1."""
     if sample_weight is None:
         return None
     weights = check_sample_weight(_check_sample_weight(sample_weight, X, dtype=np.float64), X.shape[0])
@@ -474,7 +486,7 @@ def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
 
 
 def _where_finite(measure: Callable[..., float], weights: Floats | None) -> Callable[[Any, Any], float]:
-    """Return a measure of what is true and what is predicted that is nan where a prediction is not finite."""
+    """Return a metric that is nan if a prediction is not finite."""
 
     def measured(y_true: Any, y_pred: Any) -> float:
         if not np.isfinite(y_pred).all():

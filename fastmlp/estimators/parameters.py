@@ -1,4 +1,4 @@
-"""The parameters and attributes that `MLPClassifier` and `MLPRegressor` share: what they mean, and what is allowed."""
+"""The common parameters and attributes of `MLPClassifier` and `MLPRegressor`: documentation and constraints."""
 
 from __future__ import annotations
 
@@ -54,69 +54,70 @@ CONSTRAINTS: dict[str, list[Any]] = {
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
         Units of each hidden layer.
     activation : str or list of str, default='relu'
-        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', and of this package 'leaky_relu',
+        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', and beyond scikit-learn 'leaky_relu',
         'elu', 'gelu', 'silu'.
     solver : {'lbfgs', 'sgd', 'adam'} or Optimizer, default='adam'
-        'lbfgs' is a quasi-Newton method for all rows at once, often best for small data; 'sgd' is stochastic gradient
-        descent with momentum; 'adam' that of Kingma and Ba (2015). Any object of `fastmlp.optimizers` will do; then its
-        own settings count.
+        'lbfgs' is a quasi-Newton method on all rows at once, often best for small data. 'sgd' is stochastic gradient
+        descent with momentum. 'adam' is that of Kingma and Ba (2015). An object of `fastmlp.optimizers` uses its own
+        settings.
     alpha : float, default=0.0001
         Strength of the L2 penalty, ``alpha / 2 * sum(W**2)`` divided by the rows of the batch.
     batch_size : int or 'auto', default='auto'
-        Rows of a step; 'auto' is ``min(200, n_samples)``. 'lbfgs' takes all rows.
+        Rows per step; 'auto' is ``min(200, n_samples)``. 'lbfgs' uses all rows.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, Schedule or callable, default='constant'
-        How the learning rate changes. With 'sgd' alone: 'invscaling' divides it by ``(t_ + 1) ** power_t`` after each
-        epoch, 'adaptive' by 5 when epochs do not improve, until it is below 1e-6. Any object of `fastmlp.schedules`, or
-        a function that gives the factor of each step, is for every solver but 'lbfgs'.
+        How the learning rate changes. Only for 'sgd': 'invscaling' divides it by ``(t_ + 1) ** power_t`` after each
+        epoch; 'adaptive' divides it by 5 when epochs do not improve, until it is below 1e-6. For every solver but
+        'lbfgs': an object of `fastmlp.schedules`, or a function that returns the factor of each step.
     learning_rate_init : float, default=0.001
         The learning rate of 'sgd' and 'adam'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Most epochs, or iterations of 'lbfgs'.
+        Maximum of epochs, or of iterations of 'lbfgs'.
     shuffle : bool, default=True
-        Whether the rows are shuffled for each epoch.
+        Whether to shuffle the rows in each epoch.
     random_state : int, RandomState instance or None, default=None
-        Draws the first parameters, the rows set aside, and the order of the rows, all as scikit-learn does.
+        Draws the first parameters, the validation rows and the order of the rows, as scikit-learn does.
     tol : float, default=1e-4
-        When loss or score have not improved by this for `n_iter_no_change` epochs, the fit ends. For 'lbfgs' the
-        largest gradient at which it does.
+        Training stops after `n_iter_no_change` epochs without an improvement of loss or score by `tol`. 'lbfgs' stops
+        when the largest gradient is below it.
     verbose : bool, default=False
-        Whether epochs are reported on stdout. On a terminal ``verbose=1`` shows a bar, 2 lines there, too.
+        Whether to report epochs on stdout. On a terminal ``verbose=1`` shows a bar and 2 prints lines.
     warm_start : bool, default=False
-        Whether `fit` goes on from the last solution, with the memory of the optimizer.
+        Whether `fit` continues from the last solution, with the state of the optimizer.
     momentum : float in [0, 1), default=0.9
         Of 'sgd'.
     nesterovs_momentum : bool, default=True
-        Whether 'sgd' has Nesterov's momentum.
+        Whether 'sgd' uses Nesterov's momentum.
     early_stopping : bool, default=False
-        Whether the fit ends by the score of validation data, with the parameters of the best epoch, and not by the
-        training loss.
+        Whether to stop when the score of validation data, not the training loss, stops improving, and to keep the
+        parameters of the best epoch.
     validation_fraction : float, default=0.1
-        Part of the rows that is set aside then, unless `fit` is given validation data. Of two classes it is stratified.
+        Fraction of the rows for early stopping, unless `fit` gets validation data. Stratified for two classes.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
         Of 'adam'.
     n_iter_no_change : int or inf, default=10
         See `tol`.
     max_fun : int, default=15000
-        Most evaluations of the loss by 'lbfgs'.
+        Maximum of loss evaluations by 'lbfgs'.
     dropout : float in [0, 1) or list of float, default=0.0
-        Part of the units of all hidden layers, or of each, that each step leaves out at random. Not for 'lbfgs'.
+        Fraction of the units of all hidden layers, or of each, that each step drops at random. Not for 'lbfgs'.
     scoring : str, callable or None, default=None
-        What scores validation data: the name of a scorer of scikit-learn, a function (estimator, X, y), which may take
+        Score of validation data: the name of a scorer of scikit-learn, a function (estimator, X, y) that may take
         sample_weight as well, 'loss', or None for {score}.
     callbacks : list or None, default=None
-        Objects with methods `on_epoch_end` and others, see `fastmlp.callbacks`. Not for 'lbfgs'.
+        Objects with methods such as `on_epoch_end`, see `fastmlp.callbacks`. Not for 'lbfgs'.
     n_threads : int or None, default=None
-        Threads; None takes the cores that the process may use, in a worker of joblib its share. The result is the same.
+        Threads. None uses the cores available to the process, or the share of a joblib worker. Results are
+        bit-identical for any number.
     dtype : {'float32', 'float64'} or None, default=None
-        Of parameters and computation. None is that of X: float64 for float64 and integers, float32 for float32,
-        float16 and uint8."""
+        Of parameters and computation. None follows X: float64 for float64 and integers, float32 for float32, float16
+        and uint8."""
 
 _ATTRIBUTES = """loss_ : float
         The last loss.
     best_loss_ : float or None
-        The least loss; None with `early_stopping`. Not of 'lbfgs', nor are the next five.
+        The smallest loss; None with `early_stopping`. 'lbfgs' sets neither this nor the next five.
     loss_curve_ : list of float
         Loss of each epoch.
     validation_scores_, validation_loss_curve_ : list of float or None
@@ -126,11 +127,11 @@ _ATTRIBUTES = """loss_ : float
     t_ : int
         Rows seen.
     coefs_, intercepts_ : list of arrays
-        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them, or putting others in their place,
-        changes the model.
+        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them, or assigning other arrays, changes
+        the model.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of X, where it has some.
+        Column names of X, if it has any.
     n_iter_ : int
         Epochs or iterations of the last fit.
     n_layers_, n_outputs_ : int
@@ -139,14 +140,15 @@ _ATTRIBUTES = """loss_ : float
 
 
 def documented(cls: Any) -> Any:
-    """Fill in what the docstrings of both classes have in common."""
+    """Insert the common documentation into the docstring of an estimator."""
     classifies = issubclass(cls, ClassifierMixin)
     cls.__doc__ = cls.__doc__.replace(
         "{parameters}", _PARAMETERS.replace("{score}", "the accuracy" if classifies else "R²")
     ).replace(
         "{attributes}",
         _ATTRIBUTES.replace(
-            "{out_activations}", "'softmax' or 'logistic'" if classifies else "'identity', or 'exp' of the Poisson loss"
+            "{out_activations}",
+            "'softmax' or 'logistic'" if classifies else "'identity', or 'exp' for loss='poisson'",
         ),
     )
     return cls

@@ -1,1 +1,1 @@
-"""Checks of everything that a user passes in."""
+"""Checks of arguments, before anything changes: settings, X, y and weights of the rows."""

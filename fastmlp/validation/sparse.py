@@ -1,4 +1,4 @@
-"""Sparse matrices of SciPy as CSR arrays whose indices can be trusted, for kernels follow them wherever they lead."""
+"""Checks of sparse matrices. Kernels do not check indices, so broken ones must never reach them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ __all__ = ["as_csr", "is_sparse"]
 
 def is_sparse(data: object) -> bool:
     """Return whether `data` is a sparse matrix."""
-    return hasattr(data, "tocsr")  # every sparse class of SciPy
+    return hasattr(data, "tocsr")  # so has every sparse class of SciPy
 
 
 def as_csr(X: Any, name: str) -> Any:
-    """Return a sparse matrix (n, I) as a CSR array whose rows are in order.
+    """Return a sparse matrix (n, I) as a CSR array with sorted indices and without duplicates.
 
     Raises
     ------
     ValueError
-        If its indices are broken: that is found before SciPy reads it.
+        If its indices are broken. They are checked before SciPy reads them.
     """
-    from scipy import sparse  # whoever has a sparse matrix has SciPy
+    from scipy import sparse  # a sparse matrix comes from SciPy, so it is installed
 
     n_rows, n_features = X.shape
-    csr = sparse.csr_array(_whole(X, name).tocsr())
+    csr = sparse.csr_array(_without_bad_indices(X, name).tocsr())
     _check_indices(csr.indptr, csr.indices, csr.data, n_rows, n_features, name)
-    if not _rows_in_order(csr):
+    if not _is_sorted(csr):
         csr = csr.copy()
-        csr.has_canonical_format = csr.has_sorted_indices = False  # what it remembers may be stale
+        csr.has_canonical_format = csr.has_sorted_indices = False  # cached flags may be stale
         csr.sum_duplicates()
     return csr
 
 
-def _whole(X: Any, name: str) -> Any:
-    """Return a sparse matrix whose conversion by SciPy reads nothing beyond it, with indices that nobody else has.
+def _without_bad_indices(X: Any, name: str) -> Any:
+    """Return a sparse matrix that SciPy can convert without reading out of bounds, with its own copy of the indices.
 
-    Whoever keeps a matrix can change its indices while kernels trust them, so they are copied before they are checked.
+    The copy is made before the check, so that nobody can change checked indices while kernels use them.
     """
     n_rows, n_features = X.shape
     if X.format in ("csr", "csc", "bsr"):
@@ -67,7 +67,7 @@ def _whole(X: Any, name: str) -> Any:
 
 
 def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
-    """Refuse a compressed matrix of `n_lines` rows (or columns) of `n_places` each whose indices are broken."""
+    """Refuse broken indices of a compressed matrix: `n_lines` rows (or columns) with `n_places` each."""
     for array, what in ((indptr, "indptr"), (indices, "indices"), (data, "data")):
         if np.ndim(array) != 1:
             raise ValueError(
@@ -95,8 +95,8 @@ def _check_range(indices: npt.NDArray[Any], n_places: int, name: str) -> None:
         raise ValueError(f"{name} is broken: its indices must be from 0 to {n_places - 1}, but there is {bad}")
 
 
-def _rows_in_order(csr: Any) -> bool:
-    """Whether the features of each row grow from number to number."""
+def _is_sorted(csr: Any) -> bool:
+    """Return whether the indices of each row increase."""
     indices = csr.indices[: csr.indptr[-1]]
     grows = indices[1:] > indices[:-1]
     starts = csr.indptr[1:-1]

@@ -1,25 +1,18 @@
-"""Checks of y and of the weights of rows and classes, before anything changes.
+"""Checks of y.
 
-Every check returns the value in the form that the networks use, or raises ValueError or TypeError in the user's words.
+Every check returns the targets in the form that the engines use, or raises TypeError or ValueError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation.settings import as_numbers, check_choice, check_finite, check_int, check_number
+from fastmlp.validation.inputs import as_numbers, check_finite
 
-__all__ = [
-    "check_class_weight",
-    "check_numbers",
-    "check_sample_weight",
-    "check_two_classes",
-    "check_y",
-]
+__all__ = ["check_numbers", "check_two_classes", "check_y"]
 
 
 def _labels_from_one_hot(onehot: npt.NDArray[Any], n_classes: int, name: str) -> npt.NDArray[np.int32]:
@@ -71,7 +64,7 @@ def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDAr
     if array.ndim == 2:
         return _labels_from_one_hot(array, n_classes, name)
     _check_labels(array, n_classes, name)
-    return np.array(array, np.int32)  # a copy, that nobody can change: kernels trust it
+    return np.array(array, np.int32)  # a copy: kernels rely on labels that nobody can change
 
 
 def _check_columns(y: object, n_rows: int, n_outputs: int, name: str, advice: str) -> npt.NDArray[Any]:
@@ -130,56 +123,3 @@ def check_numbers(y: object, n_rows: int, n_outputs: int, dtype: npt.DTypeLike, 
         numbers = np.array(columns, dtype, order="C")
     check_finite(numbers, columns, name)
     return numbers
-
-
-def check_sample_weight(sample_weight: object, n_rows: int) -> npt.NDArray[np.float64] | None:
-    """Return the weights (n,) of the rows, finite and at least 0, or None for None."""
-    if sample_weight is None:
-        return None
-    weights = as_numbers(sample_weight, "sample_weight", "give a number for each row")
-    if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have the shape ({n_rows},), a number for each row, not {weights.shape}")
-    weights = np.array(weights, np.float64)
-    bad = np.flatnonzero(~((weights >= 0) & (weights < np.inf)))
-    if len(bad):
-        raise ValueError(
-            f"sample_weight has {weights[bad[0]]} in row {bad[0]}, but weights are finite and not negative"
-        )
-    return weights
-
-
-def check_class_weight(
-    class_weight: object, classes: npt.NDArray[Any], n_classes: int
-) -> npt.NDArray[np.float64] | None:
-    """Return the weight (C,) of each class, or None for None.
-
-    Parameters
-    ----------
-    class_weight : "balanced", mapping of classes to weights, array_like (C,) or None
-        "balanced" gives each class that is there the same sum: n / (classes that are there * rows of the class).
-        Classes that a mapping does not name have the weight 1.
-    classes : (n,) array
-        Class of each row.
-    n_classes : int
-        0 where rows have no class.
-    """
-    if class_weight is None:
-        return None
-    if n_classes == 0:
-        raise ValueError("class_weight needs rows of one class each: output='softmax', or 'logistic' with one unit")
-    if isinstance(class_weight, str):
-        check_choice("class_weight", class_weight, ("balanced",))
-        counts = np.bincount(classes, minlength=n_classes)
-        balanced: npt.NDArray[np.float64] = len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return balanced
-    weights = np.ones(n_classes)
-    if not isinstance(class_weight, Mapping):
-        given = as_numbers(class_weight, "class_weight", "give 'balanced', or a weight for each class")
-        if given.shape != weights.shape:
-            raise ValueError(f"class_weight has the shape {given.shape}, but there are {n_classes} classes")
-        class_weight = dict(enumerate(given.tolist()))
-    for label, weight in class_weight.items():
-        if check_int("a class of class_weight", label, 0) >= n_classes:
-            raise ValueError(f"class_weight has class {label}, but classes are 0 to {n_classes - 1}")
-        weights[label] = check_number(f"class_weight[{label}]", weight)
-    return weights

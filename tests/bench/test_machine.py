@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp.bench import machine
-from fastmlp.kernels import limits
+from fastmlp.kernels import roofline
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.kernels.tile import TALLEST, VECTORS
@@ -17,8 +17,8 @@ FLOATS = {"float32": "ps", "float64": "pd"}
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_peak_is_a_loop_of_nothing_but_multiply_adds(dtype, monkeypatch):
     """All multiply-adds of a tile stand in one loop, each with registers of its own, and little else does."""
-    fresh = kernel(limits.multiply_add.py_func)  # what comes from the disk cannot be looked into
-    monkeypatch.setattr(machine.limits, "multiply_add", fresh)
+    fresh = kernel(roofline.multiply_add.py_func)  # what comes from the disk cannot be looked into
+    monkeypatch.setattr(machine.roofline, "multiply_add", fresh)
     machine.fma_peak(dtype, repeats=1)
     (assembly,) = fresh.inspect_asm().values()
     if "vfmadd" not in assembly:
@@ -57,8 +57,8 @@ def test_limits_are_of_this_world(n_threads):
 
 
 def test_sums_that_are_not_done_are_seen(monkeypatch):
-    monkeypatch.setattr(machine.limits, "multiply_add", lambda *_: None)
-    monkeypatch.setattr(machine.limits, "read_all", lambda *_: None)
+    monkeypatch.setattr(machine.roofline, "multiply_add", lambda *_: None)
+    monkeypatch.setattr(machine.roofline, "read_all", lambda *_: None)
     with pytest.raises(ArithmeticError, match="the multiply-adds came to 0"):
         machine.fma_peak()
     with pytest.raises(ArithmeticError, match="what was read came to 0"):
@@ -66,10 +66,10 @@ def test_sums_that_are_not_done_are_seen(monkeypatch):
 
 
 def test_read_all_reads_all():
-    x = np.zeros(limits.UNROLLED * VECTOR_BYTES, np.float32)  # 4 * 4 vectors
+    x = np.zeros(roofline.UNROLLED * VECTOR_BYTES, np.float32)  # 4 * 4 vectors
     x[:] = np.arange(len(x))
     out = np.zeros(VECTOR_BYTES // 4, np.float32)
-    limits.read_all(out, x, 0, len(x))
+    roofline.read_all(out, x, 0, len(x))
     assert out.sum() == x.sum()
 
 

@@ -142,7 +142,7 @@ def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path, monkeypatch, capsy
     def press(self, *_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fastmlp.MLP, "_prepare", press)
+    monkeypatch.setattr(fastmlp.MLP._engine_class, "prepare", press)
     target = tmp_path / "net.npz"
     assert main(["train", "--data", "xor", "--save", str(target)]) == 130
     assert not target.exists()

@@ -33,8 +33,8 @@ from support.fitted import (  # noqa: F401
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.estimators.solvers import of_scale
-from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop
+from fastmlp.estimators.solvers import rescaled
+from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop, at_step
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -61,13 +61,13 @@ def test_an_optimizer_sees_the_gradient_of_scikit_learn(factor):
         Adagrad(initial_accumulator_value=0.3, weight_decay=0.2),
     ):
         ends = []
-        for used, scaled in ((optimizer, factor), (of_scale(optimizer, factor), 1.0)):
+        for used, scaled in ((optimizer, factor), (rescaled(optimizer, factor), 1.0)):
             w = np.ones(5)
-            memory = [np.zeros(5) for _ in range(used.slots)]
-            used.start(memory)
+            state = [np.zeros(5) for _ in range(used.slots)]
+            used.start(state)
             for t, g in enumerate(np.random.default_rng(1).normal(size=(4, 5)), 1):
-                row = used.coefficients(np.array([t]), np.array([used.learning_rate]))[0]
-                used.update(w, scaled * g, memory, row)
+                coefficients = used.coefficients(np.array([t]), np.array([used.learning_rate]))
+                used.update(w, scaled * g, state, at_step(coefficients, 0))
             ends.append(w)
         np.testing.assert_allclose(ends[1], ends[0], rtol=1e-12)
 
@@ -233,14 +233,14 @@ def test_callbacks():
 def test_warm_start_goes_on(kind):
     begun = fitted(kind, warm_start=True, max_iter=3)
     before = [parameter.copy() for parameter in parameters(begun)]
-    memory = begun._network()._progress.memory[0][0].copy()
+    memory = begun._network()._training_state.optimizer_state[0][0].copy()
     assert memory.any()
     with pytest.warns(ConvergenceWarning):
         begun.fit(*IRIS)
     assert len(begun.loss_curve_) == 6
     assert begun.n_iter_ == 3
     assert begun.t_ == 6 * 150
-    assert begun._network()._progress.steps == 6
+    assert begun._network()._training_state.steps == 6
     assert not np.array_equal(before[0], begun.coefs_[0])
 
 

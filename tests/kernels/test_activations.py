@@ -5,22 +5,21 @@ import pytest
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import activations
-from fastmlp.kernels.activations import CODES, IDENTITY, LEAKY_RELU, RELU, SLOPED
+from fastmlp.kernels.activations import CODES, RELU, stores_slope
+from fastmlp.kernels.structs import Block, Matrix
 from fastmlp.random import keep_threshold, kept, row_keys
 
 EXACT = np.longdouble
 UNITS = {"leaky_relu": 1, "elu": 3, "gelu": 8, "silu": 6, "tanh": 4, "logistic": 4, "identity": 0}
 SLOPE_UNITS = {"leaky_relu": 1, "elu": 3, "gelu": 64, "silu": 16, "tanh": 8, "logistic": 8, "identity": 0}
-NAMES = {code: name for name, code in CODES.items()}
 ROWS = np.arange(100, 200)
 
 
-def activate(both, n_rows, rows, columns, kind, *, slope=True, threshold=0, factor=1.0, epoch=6, layer=2):
-    """The kernel on values whose slopes are left `n_rows` rows below."""
+def activate(both, n_rows, rows, columns, name, *, slope=True, drop_below=0, scale=1.0, epoch=6, layer=2):
+    """The kernel on values whose slopes are stored `n_rows` rows below."""
     slope_at = both.at + n_rows * both.pitch if slope else 0
-    activations.activate(
-        both.flat, both.at, slope_at, both.pitch, *rows, *columns, kind, ROWS, 3, threshold, factor, 5, epoch, layer
-    )
+    h, block = Matrix(both.flat, both.at, both.pitch), Block(*rows, *columns)
+    activations.activate(h, slope_at, block, CODES[name], ROWS[3:], 5, epoch, layer, drop_below, scale)
     return both.view[:n_rows], both.view[n_rows:]
 
 
@@ -29,10 +28,11 @@ def with_slopes(padded, z, lanes, extra=0):
 
 
 def test_codes():
-    assert list(CODES) == ["identity", "relu", *list(CODES)[2:]]
-    assert set(CODES) == set(ACTIVATIONS)
-    assert set(SLOPED) == set(CODES.values()) - {RELU}
-    assert [activations.floor_of(kind) for kind in (IDENTITY, RELU, LEAKY_RELU)] == [-np.inf, 0, -np.inf]
+    assert list(CODES) == list(ACTIVATIONS)
+    assert [name for name in CODES if not stores_slope(name, True)] == ["relu"]
+    assert [name for name in CODES if not stores_slope(name, False)] == ["relu", "identity"]
+    assert [name for name, code in CODES.items() if activations.floor_of(code) != -np.inf] == ["relu"]
+    assert activations.floor_of(RELU) == 0
 
 
 def units_beyond(got, exact):
@@ -46,7 +46,7 @@ def units_beyond(got, exact):
 def test_values_and_slopes(rng, dtype, lanes, padded, name):
     scales = np.repeat([1e-6, 0.1, 1, 4, 30, 300], 100)
     z = (rng.standard_normal(600) * scales)[: 600 // lanes * lanes].reshape(-1, lanes).astype(dtype)
-    h, slope = activate(both := with_slopes(padded, z, lanes), len(z), (0, len(z)), (0, 1), CODES[name])
+    h, slope = activate(both := with_slopes(padded, z, lanes), len(z), (0, len(z)), (0, 1), name)
     exact = z.astype(EXACT)
     with np.errstate(under="ignore"):
         value = exact_gelu(exact)[0] if name == "gelu" else ACTIVATIONS[name].value(exact)
@@ -77,9 +77,7 @@ def exact_gelu(z):
 def test_large_and_special_numbers(dtype, lanes, padded, name):
     largest = np.finfo(dtype).max
     z = np.array([0, 80, -80, 700, -700, 1e4, -1e4, 1e30, -1e30, largest, -largest, np.nan], dtype).reshape(-1, 1)
-    h, slope = activate(
-        with_slopes(padded, np.repeat(z, lanes, axis=1), lanes), len(z), (0, len(z)), (0, 1), CODES[name]
-    )
+    h, slope = activate(with_slopes(padded, np.repeat(z, lanes, axis=1), lanes), len(z), (0, len(z)), (0, 1), name)
     limit = -1 if name in ("elu", "tanh") else 0
     above = np.minimum(z, 1) if name in ("tanh", "logistic") else z
     wanted = {"identity": z, "leaky_relu": np.where(z > 0, z, z * dtype.type(0.01))}.get(
@@ -95,15 +93,15 @@ def test_large_and_special_numbers(dtype, lanes, padded, name):
         assert np.all(slope[0] == {"elu": 1, "gelu": 0.5, "silu": 0.5, "tanh": 1, "logistic": 0.25}[name])
 
 
-@pytest.mark.parametrize("kind", CODES.values())
+@pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize(("rows", "columns"), [((0, 7), (0, 3)), ((2, 5), (1, 2)), ((6, 7), (2, 3)), ((3, 3), (0, 3))])
-def test_other_rows_and_columns_are_left(rng, dtype, lanes, padded, kind, rows, columns):
+def test_other_rows_and_columns_are_left(rng, dtype, lanes, padded, name, rows, columns):
     z = rng.standard_normal((7, 3 * lanes)).astype(dtype)
-    sloped = kind != RELU
+    sloped = name != "relu"
     whole, part = (with_slopes(padded, z, lanes, lanes) for _ in range(2))
-    dropout = {"threshold": 2**31, "factor": 2.0}
-    h_all, slope_all = activate(whole, 7, (0, 7), (0, 3), kind, slope=sloped, **dropout)
-    h, slope = activate(part, 7, rows, columns, kind, slope=sloped, **dropout)
+    dropout = {"drop_below": 2**31, "scale": 2.0}
+    h_all, slope_all = activate(whole, 7, (0, 7), (0, 3), name, slope=sloped, **dropout)
+    h, slope = activate(part, 7, rows, columns, name, slope=sloped, **dropout)
     inside = slice(*rows), slice(columns[0] * lanes, columns[1] * lanes)
     np.testing.assert_array_equal(h[inside], h_all[inside])
     np.testing.assert_array_equal(slope[inside], slope_all[inside])
@@ -117,25 +115,25 @@ def test_other_rows_and_columns_are_left(rng, dtype, lanes, padded, kind, rows, 
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.99])
-@pytest.mark.parametrize("kind", [RELU, IDENTITY, CODES["tanh"]])
-def test_dropout_has_the_bits_of_the_textbook(rng, dtype, lanes, padded, kind, rate):
+@pytest.mark.parametrize("name", ["relu", "identity", "tanh"])
+def test_dropout_has_the_bits_of_the_textbook(rng, dtype, lanes, padded, name, rate):
     z = rng.standard_normal((20, 5 * lanes)).astype(dtype)
-    factor, sloped = dtype.type(1 / (1 - rate)), kind != RELU
+    scale, sloped = dtype.type(1 / (1 - rate)), name != "relu"
     plain, dropped = with_slopes(padded, z, lanes), with_slopes(padded, z, lanes)
-    h, slope = activate(plain, 20, (0, 20), (0, 5), kind, slope=sloped)
+    h, slope = activate(plain, 20, (0, 20), (0, 5), name, slope=sloped)
     for epoch, layer in ((0, 1), (2**32 - 1, 2)):
         dropped.view[:20] = z
         got, got_slope = activate(
-            dropped, 20, (0, 20), (0, 5), kind, slope=sloped,
-            threshold=keep_threshold(rate), factor=1 / (1 - rate), epoch=epoch, layer=layer,
+            dropped, 20, (0, 20), (0, 5), name, slope=sloped,
+            drop_below=keep_threshold(rate), scale=1 / (1 - rate), epoch=epoch, layer=layer,
         )  # fmt: skip
         keep = kept(row_keys(5, epoch, ROWS[3:23], layer), 5 * lanes, rate)
-        np.testing.assert_array_equal(got, np.where(keep, h * factor, 0))
+        np.testing.assert_array_equal(got, np.where(keep, h * scale, 0))
         if sloped:
-            np.testing.assert_array_equal(got_slope, np.where(keep, slope * factor, 0))
+            np.testing.assert_array_equal(got_slope, np.where(keep, slope * scale, 0))
 
 
-# --- the way back -----------------------------------------------------------------------------------------------------
+# --- backward pass ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [(0, 7), (2, 5), (4, 4)])
@@ -145,9 +143,11 @@ def test_gradients(rng, dtype, lanes, padded, rows):
     h[:, 1::5] = -0.0
     g[0, :3] = np.nan, np.inf, -np.inf
     values, delta, product = padded(h, 3 * lanes, lanes), padded(g, 3 * lanes, 2 * lanes), padded(g, 3 * lanes, lanes)
-    places = (values.flat, values.at, 3 * lanes, *rows, 0, 3)
-    activations.relu_gradients(delta.flat, delta.at, 3 * lanes, *places, 1.25)
-    activations.multiply_rows(product.flat, product.at, 3 * lanes, *places)
+    matrices = (Matrix(a.flat, a.at, 3 * lanes) for a in (values, delta, product))
+    h_matrix, delta_matrix, product_matrix = matrices
+    block = Block(*rows, 0, 3)
+    activations.relu_gradient_rows(delta_matrix, h_matrix, block, 1.25)
+    activations.multiply_rows(product_matrix, h_matrix, block)
     inside = slice(*rows)
     with np.errstate(invalid="ignore"):
         expected_products = g * h

@@ -15,6 +15,7 @@ from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
 from fastmlp.kernels.jit import CHECKED, kernel
+from fastmlp.kernels.structs import Block, Matrix
 
 pytestmark = pytest.mark.loops("every kind of rows")
 
@@ -103,7 +104,7 @@ def loss_arguments(dtype, lanes):
     """Arguments of a loss of 5 rows and a class more than fit into one vector."""
     n_rows = lanes + 5
     return {
-        "row_loss": np.zeros(n_rows), "row_hit": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
+        "row_loss": np.zeros(n_rows), "correct": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
         "pitch": 2 * lanes, "targets": np.full(n_rows, lanes), "n_out": lanes + 1, "rows": (0, n_rows),
     }  # fmt: skip
 
@@ -158,10 +159,10 @@ def test_loss_beyond(dtype, lanes, call, name):
     with pytest.raises(IndexError):
         call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
     numbers = arguments | {"targets": np.zeros((lanes + 5) * (lanes + 1), dtype)}
-    for head in ("logistic", "identity", "exp"):
-        call.loss(**numbers, head=head)
+    for loss in ("logistic", "identity", "exp"):
+        call.loss(**numbers, loss=loss)
         with pytest.raises(IndexError):
-            call.loss(**numbers | {name: numbers[name][:-1].copy()}, head=head)
+            call.loss(**numbers | {name: numbers[name][:-1].copy()}, loss=loss)
 
 
 # --- pages that may not be touched ------------------------------------------------------------------------------------
@@ -205,11 +206,11 @@ def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
     for function, arguments, outputs in (
         (call.forward, forward_arguments(dtype, lanes), ["out"]),
         (call.update, update_arguments(dtype, lanes), ["w"]),
-        (call.loss, loss_arguments(dtype, lanes), ["row_loss", "row_hit", "z"]),
-        (call.loss, loss_arguments(dtype, lanes) | {"head": "smoothed softmax", "smoothing": 0.1}, ["z"]),
-        (call.loss, numbers | {"head": "logistic"}, ["z"]),
-        (call.loss, numbers | {"head": "identity"}, ["z"]),
-        (call.loss, numbers | {"head": "exp"}, ["z"]),
+        (call.loss, loss_arguments(dtype, lanes), ["row_loss", "correct", "z"]),
+        (call.loss, loss_arguments(dtype, lanes) | {"loss": "smoothed softmax", "smoothing": 0.1}, ["z"]),
+        (call.loss, numbers | {"loss": "logistic"}, ["z"]),
+        (call.loss, numbers | {"loss": "identity"}, ["z"]),
+        (call.loss, numbers | {"loss": "exp"}, ["z"]),
     ):
         inside = guarded(arguments)
         function(**inside)
@@ -248,15 +249,16 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
         "w": np.ones(lanes * 2 * lanes, dtype), "t": np.zeros(lanes * 2 * lanes, dtype),
     })  # fmt: skip
     pitch = 2 * lanes
-    for kind in activations.SLOPED:
-        activations.activate(arrays["both"], 0, 6 * lanes, pitch, 0, 3, 0, 2, kind, arrays["rows"], 0, 0, 1.0, 5, 6, 7)
-    activations.activate(
-        arrays["h"], 0, 0, pitch, 0, 3, 0, 2, activations.RELU, arrays["rows"], 0, 2**30, 1.25, 5, 6, 7
-    )
+    h, delta, block = Matrix(arrays["h"], 0, pitch), Matrix(arrays["delta"], 0, pitch), Block(0, 3, 0, 2)
+    for code in activations.CODES.values():
+        if code != activations.RELU:
+            both = Matrix(arrays["both"], 0, pitch)
+            activations.activate(both, 6 * lanes, block, code, arrays["rows"], 5, 6, 7, 0, 1.0)
+    activations.activate(h, 0, block, activations.RELU, arrays["rows"], 5, 6, 7, 2**30, 1.25)
     assert set(arrays["h"]) == {0, 0.625}
     arrays["h"][:] = 0.5
-    activations.relu_gradients(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2, 1.0)
-    activations.multiply_rows(arrays["delta"], 0, pitch, arrays["h"], 0, pitch, 0, 3, 0, 2)
+    activations.relu_gradient_rows(delta, h, block, 1.0)
+    activations.multiply_rows(delta, h, block)
     assert set(arrays["delta"]) == {0.5}
     arrays["delta"][:] = 1
     call.update_bias(
@@ -269,7 +271,7 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
     assert np.all(arrays["w"] == 3)
     for n_out in (1, lanes, lanes + 1, 2 * lanes):
         row = arrays["row"][: -(-n_out // lanes) * lanes] if n_out <= lanes else arrays["row"]
-        losses.HEADS["softmax"].numbers(np.zeros(n_out, dtype), 0, row, 0, n_out)
+        losses.LOSSES["softmax"].numbers(np.zeros(n_out, dtype), 0, row, 0, n_out)
         assert losses.argmax(row, 0, n_out) == 0
 
 

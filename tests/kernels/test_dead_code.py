@@ -20,9 +20,9 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.inline_closurecall import InlineWorker
 
 from fastmlp.kernels.epoch import infer_loop, train_loop
-from fastmlp.kernels.first_layer import INFER_ROWS, TRAIN_ROWS
+from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.jit import kernel, part
-from fastmlp.kernels.losses import HEADS
+from fastmlp.kernels.losses import LOSSES
 
 STORES = ir.SetItem | ir.StaticSetItem | ir.SetAttr
 
@@ -188,17 +188,20 @@ def known():
     return {}
 
 
-def every(rows):
-    """Return kinds of rows, each with a head, so that a loop of each head is there too."""
-    return list(zip(rows, itertools.cycle(HEADS), strict=False))
+ROWS = {rows.name: rows for one in FORMATS.values() for rows in (one.train, one.dropout, one.noise) if rows}
+
+
+def each(names):
+    """Return each name beside a head, so that every head has its loops too."""
+    return list(zip(names, itertools.cycle(LOSSES), strict=False))
 
 
 @pytest.mark.parametrize(("hidden", "optimizer"), [("plain", None), ("sloped", "adam")])
-@pytest.mark.parametrize(("rows", "head"), every(TRAIN_ROWS))
+@pytest.mark.parametrize(("rows", "head"), each(ROWS))
 def test_stores_of_training(rows, head, hidden, optimizer, known):
-    assert untraced_stores(train_loop(rows, hidden, head, optimizer), known) == []
+    assert untraced_stores(train_loop(ROWS[rows], hidden, head, optimizer), known) == []
 
 
-@pytest.mark.parametrize(("rows", "head"), every(INFER_ROWS))
-def test_stores_of_inference(rows, head, known):
-    assert untraced_stores(infer_loop(rows, "sloped", head), known) == []
+@pytest.mark.parametrize(("row_format", "head"), each(FORMATS))
+def test_stores_of_inference(row_format, head, known):
+    assert untraced_stores(infer_loop(FORMATS[row_format], "sloped", head), known) == []

@@ -7,7 +7,8 @@ import pytest
 
 from fastmlp.kernels import descent, optimizers
 from fastmlp.kernels.jit import kernel
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastmlp.kernels.structs import Matrix, Slots
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, at_step
 
 DECAY = {"weight_decay": 0.02}
 OPTIMIZERS = {
@@ -28,46 +29,47 @@ def test_there_is_a_formula_of_each():
     assert optimizers.FORMULAS.keys() == OPTIMIZERS.keys()
     for name, optimizer in OPTIMIZERS.items():
         assert optimizer.formula == name
-        arguments = inspect.signature(optimizers.FORMULAS[name]).parameters.values()
-        named = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
+        named = optimizers.coefficient_names(optimizers.FORMULAS[name])
         assert named[0] == "rate"
-        assert len(named) == optimizer.coefficients(np.array([1]), np.array([0.1])).shape[1]
-        assert len(arguments) - len(named) == 2 + optimizer.slots
+        assert set(named) == optimizer.coefficients(np.array([1]), np.array([0.1])).keys()
+        assert len(inspect.signature(optimizers.FORMULAS[name]).parameters) - len(named) == 2 + optimizer.slots
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_numbers_are_those_of_numpy(rng, dtype, lanes, padded, name):
     optimizer = OPTIMIZERS[name]
-    descend = optimizers.descent(optimizers.FORMULAS[name])
+    apply = optimizers.apply_formula(optimizers.FORMULAS[name])
 
     @kernel
-    def call(w, w_at, pitch, g, g_at, g_pitch, memory, memory_at, slot, coefficients, at, n_rows, n_vectors):
-        descend(w, w_at, pitch, g, g_at, g_pitch, memory, memory_at, slot, coefficients, at, n_rows, n_vectors)
+    def call(w, w_at, pitch, g, g_at, g_pitch, state, state_at, distance, coefficients, step, n_rows, n_vectors):
+        slots = Slots(state, state_at, distance)
+        apply(Matrix(w, w_at, pitch), Matrix(g, g_at, g_pitch), slots, coefficients, step, n_rows, n_vectors)
 
     n_rows, n_vectors = 5, 3
     shape, pitch = (n_rows, n_vectors * lanes), (n_vectors + 1) * lanes
     w = padded(rng.standard_normal(shape).astype(dtype), pitch, 2 * lanes)
     slots = [padded(np.zeros(shape, dtype), pitch, 3 * lanes) for _ in range(optimizer.slots)]
-    memory = np.concatenate([slot.flat for slot in slots] or [np.zeros(0, dtype)])
-    views = [memory[i * len(s.flat) :][: len(s.flat)] for i, s in enumerate(slots)]
+    state = np.concatenate([slot.flat for slot in slots] or [np.zeros(0, dtype)])
+    views = [state[i * len(s.flat) :][: len(s.flat)] for i, s in enumerate(slots)]
     views = [v[3 * lanes : 3 * lanes + n_rows * pitch].reshape(n_rows, pitch)[:, : shape[1]] for v in views]
     optimizer.start(views)
-    expected, expected_memory = w.view.copy(), [v.copy() for v in views]
+    expected, expected_state = w.view.copy(), [v.copy() for v in views]
     rates = np.array([0.1, 0.3, 0.01])
-    columns = optimizer.coefficients(np.arange(1, 4), rates)
-    table = np.concatenate([np.full((3, optimizers.RATE), np.nan), columns], axis=1)
+    coefficients = optimizer.coefficients(np.arange(1, 4), rates)
+    table = optimizers.coefficient_table(name, coefficients, np.nan, np.nan, np.nan)
+    assert table.flags.c_contiguous
     for step in range(3):
         g = padded(rng.standard_normal(shape).astype(dtype), n_vectors * lanes, lanes)
-        before = memory.copy()
+        before = state.copy()
         call(
-            w.flat, w.at, pitch, g.flat, g.at, g.pitch, memory, 3 * lanes, len(slots[0].flat) if slots else 0, table,
-            step * table.shape[1], n_rows, n_vectors,
+            w.flat, w.at, pitch, g.flat, g.at, g.pitch, state, 3 * lanes, len(slots[0].flat) if slots else 0, table,
+            step, n_rows, n_vectors,
         )  # fmt: skip
-        optimizer.update(expected, g.view, expected_memory, columns[step])
+        optimizer.update(expected, g.view, expected_state, at_step(coefficients, step))
         np.testing.assert_array_equal(w.view, expected)
-        for got, wanted in zip(views, expected_memory, strict=True):
+        for got, wanted in zip(views, expected_state, strict=True):
             np.testing.assert_array_equal(got, wanted)
-        assert np.count_nonzero(memory != before) <= len(slots) * w.view.size  # and nothing beside
+        assert np.count_nonzero(state != before) <= len(slots) * w.view.size  # and nothing beside
     assert w.nothing_else_changed()
 
 

@@ -12,7 +12,7 @@ from support.nets import assert_bits, data, refused, snapshot
 import fastmlp
 from fastmlp import optimizers, schedules
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.random import held_out
+from fastmlp.random import validation_mask
 from fastmlp.reference import MLP
 
 RATE = {"learning_rate": 0.2, "batch_size": 1000}
@@ -168,7 +168,7 @@ def test_what_is_set_aside_is_not_trained_on():
     X, y = data_for(net, 60)
     weights = np.random.default_rng(0).uniform(1, 2, 60)
     history = net.fit(X, y, epochs=2, batch_size=8, validation_fraction=0.3, sample_weight=weights)
-    aside = held_out(y, 0.3, other._regularization_seed)
+    aside = validation_mask(y, 0.3, other._random.seed)
     given = {"validation_data": (X[aside], y[aside]), "sample_weight": weights[~aside]}
     again = other.fit(X[~aside], y[~aside], epochs=2, batch_size=8, **given)
     assert_bits(net, snapshot(other))
@@ -430,4 +430,4 @@ def test_wrong_arguments_of_train_batch_change_nothing(arguments):
     with pytest.raises((TypeError, ValueError)):
         net.train_batch(X, y, **arguments)
     assert_bits(net, before)
-    assert net._passes == 0
+    assert net._random.epoch == 0

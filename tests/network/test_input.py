@@ -8,7 +8,7 @@ import pytest
 from support.nets import DTYPES, LONG, X, Y, assert_bits, both_kinds, data, parameters, refused, snapshot
 
 from fastmlp import MLP
-from fastmlp import mlp as mlp_module
+from fastmlp.engine import compiled
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
 
@@ -142,12 +142,12 @@ def test_a_second_fit_makes_no_new_workspace(batch_size, n_threads, monkeypatch)
     X, y = data(2 * LONG)
     made = []
 
-    class Counted(mlp_module.Workspace):
+    class Counted(compiled.Workspace):
         def __init__(self, *arguments, **named):
             made.append(arguments)
             super().__init__(*arguments, **named)
 
-    monkeypatch.setattr(mlp_module, "Workspace", Counted)
+    monkeypatch.setattr(compiled, "Workspace", Counted)
     net = MLP([4, 8, 3], n_threads=n_threads)
 
     def work():
@@ -208,14 +208,14 @@ BAD_X[7, 2] = np.nan
 def test_wrong_arguments_of_fit_change_nothing(arguments, error, message, kind):
     net = kind([4, 8, 3])
     history = net.fit(X, Y, epochs=1, batch_size=4)
-    before, state = snapshot(net), net._generator.bit_generator.state
+    before, state = snapshot(net), net._random.generator.bit_generator.state
     entries = copy.deepcopy(history)
     with refused(error, message):
         net.fit(**({"X": X, "y": Y} | arguments))
     assert_bits(net, before)
     assert net.history is history
     assert history == entries
-    assert net._generator.bit_generator.state == state
+    assert net._random.generator.bit_generator.state == state
 
 
 @both_kinds

@@ -29,9 +29,9 @@ from support.nets import (
     snapshot,
 )
 
-from fastmlp import MLP, reference
+from fastmlp import MLP, reference, training
 from fastmlp.engine.threads import run_apart, run_together
-from fastmlp.random import epoch_orders
+from fastmlp.random import permutations
 
 # --- a loss that is not finite ----------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ def test_ctrl_c(batch_size, n_threads, watched, tmp_path):
         net.fit(X, y, epochs=epochs, batch_size=batch_size, learning_rate=0.01)
     if step:
         assert n_batches == -(-3000 // batch_size)
-        (order,) = epoch_orders(net._generator, 1, 3000, shuffle=batch_size < 3000)
+        (order,) = permutations(net._random.generator, 1, 3000, shuffle=batch_size < 3000)
         for start in range(0, step * batch_size, batch_size):
             rows = order[start : start + batch_size]
             net.train_batch(X[rows], y[rows], learning_rate=0.01)
@@ -187,13 +187,13 @@ def test_ctrl_c_in_a_callback(hook, epochs):
 
 def test_ctrl_c_while_validation_is_measured(monkeypatch):
     net, expected = MLP([4, 8, 3]), MLP([4, 8, 3])
-    measure = net._mean_losses
+    measure = training.measure
 
     def pressed(*arguments):
         press_ctrl_c()
         return measure(*arguments)
 
-    monkeypatch.setattr(net, "_mean_losses", pressed)
+    monkeypatch.setattr(training, "measure", pressed)
     with pytest.warns(UserWarning, match="^Ctrl-C stopped training after epoch 1 of 9;"):
         history = net.fit(X, Y, epochs=9, batch_size=4, validation_data=(X, Y))
     assert len(history.loss) == len(history.val_loss) == 1

@@ -24,8 +24,9 @@ from support.nets import (
 )
 
 from fastmlp import MLP, reference
+from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.engine.rows import rows_in_place, rows_to_train
-from fastmlp.random import batch_generator, epoch_orders
+from fastmlp.random import batch_generator, permutations
 
 pytestmark = pytest.mark.loops("plain SGD")
 
@@ -175,7 +176,7 @@ def test_fit_takes_the_steps_of_the_shared_orders():
     X, y = data(21)
     net, by_steps = MLP([4, 8, 3], seed=5), MLP([4, 8, 3], seed=5)
     net.fit(X, y, epochs=2, batch_size=8, learning_rate=0.2)
-    for order in epoch_orders(batch_generator(5), 2, 21, shuffle=True):
+    for order in permutations(batch_generator(5), 2, 21, shuffle=True):
         for rows in (order[:8], order[8:16], order[16:]):
             by_steps.train_batch(X[rows], y[rows], learning_rate=0.2)
     assert_bits(net, parameters(by_steps))
@@ -189,7 +190,7 @@ def test_epochs_in_one_fit_or_in_several(batch_size, monkeypatch):
     apart.fit(X, y, epochs=2, batch_size=batch_size)
     apart.fit(X, y, epochs=3, batch_size=batch_size)
     watched.fit(X, y, epochs=5, batch_size=batch_size, validation_data=(X[:5], y[:5]), callbacks=[Recorder()])
-    monkeypatch.setattr(MLP, "_epochs_at_once", lambda *_: 1)
+    monkeypatch.setattr(CompiledEngine, "epochs_per_call", lambda *_: 1)
     one_by_one.fit(X, y, epochs=5, batch_size=batch_size)
     for net in (apart, watched, one_by_one):
         assert_bits(net, parameters(together))
@@ -324,13 +325,13 @@ def test_it_learns():
 
 def test_prediction_and_gradients_change_nothing():
     net = MLP([4, 8, 3])
-    before, state = snapshot(net), net._generator.bit_generator.state
+    before, state = snapshot(net), net._random.generator.bit_generator.state
     net.gradients(X, Y)
     net.evaluate(X, Y)
     net.predict(X)
     net.predict_proba(X)
     assert_bits(net, before)
-    assert net._generator.bit_generator.state == state
+    assert net._random.generator.bit_generator.state == state
 
 
 def test_assigning_to_an_item_of_the_weights_writes_into_the_network():
@@ -392,7 +393,7 @@ def test_batches_of_many_sizes_share_a_few_workspaces():
         X, y = data(n_rows)
         net.predict(X)
         net.train_batch(X, y)
-    assert sum(map(len, net._idle.values())) <= 2 * 9
+    assert sum(map(len, net._engine._idle.values())) <= 2 * 9
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -39,7 +39,7 @@ def test_steps_are_those_of_the_plain_network(steps, layers, dtype):
     assert_close(parameters(net), parameters(plain), dtype, 10)
     assert_close([own.loss], [other.loss], dtype)
     assert own.learning_rate == other.learning_rate
-    for slots, theirs in zip(net._progress.memory, plain._progress.memory, strict=True):
+    for slots, theirs in zip(net._training_state.optimizer_state, plain._training_state.optimizer_state, strict=True):
         assert_close(slots, theirs, dtype, 10)
 
 
@@ -65,7 +65,7 @@ def test_bits_do_not_depend_on_threads_or_the_form_of_the_rows(layers, batch_siz
             scale = {"input_scale": 1 / 128} if form(X).dtype == np.uint8 else {}
             net = MLP(layers, l2=0.05, n_threads=n_threads, first_layer=first_layer, **scale)
             history = fit(net, form(X if scale else X / np.float32(128)), y, batch_size=batch_size, **EVERYTHING)
-            memory = [slot.copy() for slots in net._progress.memory for slot in slots]
+            memory = [slot.copy() for slots in net._training_state.optimizer_state for slot in slots]
             result = [*snapshot(net), *memory, np.array(history.loss)]
             expected = expected or result
             for got, wanted in zip(result, expected, strict=True):
@@ -120,9 +120,9 @@ def test_a_bad_loss_ends_training_before_its_step(n_threads):
     with pytest.raises(FloatingPointError, match="at epoch 1, step 4"):
         fit(nets[1], X, y, shuffle=False, epochs=1, **EVERYTHING)
     assert_bits(nets[1], snapshot(nets[0]))
-    for slots, others in zip(*(net._progress.memory for net in nets), strict=True):
+    for slots, others in zip(*(net._training_state.optimizer_state for net in nets), strict=True):
         np.testing.assert_array_equal(slots, others)
-    assert nets[1]._progress.steps == 3
+    assert nets[1]._training_state.steps == 3
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -179,7 +179,7 @@ def test_callbacks_see_the_memory_of_the_step_at_hand():
     class Look:
         def on_step(self, net, fit):
             if fit.step > 5:
-                seen.append([slot.any() for slots in net._progress.memory for slot in slots])
+                seen.append([slot.any() for slots in net._training_state.optimizer_state for slot in slots])
                 fit.stop = True
 
     X, y = data(60_000, 13, 7)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, at_step
 
 torch = pytest.importorskip("torch")
 
@@ -50,18 +50,19 @@ def test_same_steps_as_pytorch(ours, theirs, settings, dtype, tolerance):
     w = generator.standard_normal((4, 3)).astype(dtype)
     peer_w = torch.tensor(w.copy(), requires_grad=True)
     peer = getattr(torch.optim, theirs)([peer_w], lr=optimizer.learning_rate, **_theirs(settings))
-    memory = [np.full_like(w, np.nan) for _ in range(optimizer.slots)]
-    optimizer.start(memory)
+    state = [np.full_like(w, np.nan) for _ in range(optimizer.slots)]
+    optimizer.start(state)
     # the learning rate changes from step to step, as a schedule changes it
     rates = optimizer.learning_rate * generator.uniform(0.5, 1.5, 50)
-    for row, rate in zip(optimizer.coefficients(np.arange(1, 51), rates), rates, strict=True):
+    coefficients = optimizer.coefficients(np.arange(1, 51), rates)
+    for step, rate in enumerate(rates):
         g = (generator.standard_normal(w.shape) * 10 ** generator.uniform(-3, 1)).astype(dtype)
         g[0] *= generator.random() < 0.5  # some gradients are 0, as those of dead units
         peer_w.grad = torch.tensor(g.copy())
         peer.param_groups[0]["lr"] = rate
         peer.step()
         before = g.copy()
-        optimizer.update(w, g, memory, row)
+        optimizer.update(w, g, state, at_step(coefficients, step))
         np.testing.assert_array_equal(g, before)
         np.testing.assert_allclose(w, peer_w.detach().numpy(), rtol=tolerance, atol=tolerance)
     assert w.dtype == dtype

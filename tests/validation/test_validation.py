@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 from support.nets import refused
 
+from fastmlp.validation.inputs import check_X
 from fastmlp.validation.settings import (
     check_choice,
     check_dtype,
@@ -13,7 +14,6 @@ from fastmlp.validation.settings import (
     check_n_threads,
     check_positive_int,
     check_seed,
-    check_X,
 )
 from fastmlp.validation.targets import check_y
 

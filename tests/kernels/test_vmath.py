@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels import functions, simd
+from fastmlp.kernels import simd, vmath
 from fastmlp.kernels.jit import kernel
 
 EXACT = np.longdouble
@@ -28,15 +28,15 @@ def over_vectors(function):
 
 
 FUNCTIONS = {  # compiled; exact; lowest and highest argument; units in the last place
-    "exp": (over_vectors(functions.exp), np.exp, -87, 0, 2),
-    "exp of any": (over_vectors(functions.exp_of_any), np.exp, -87, 87, 4),
-    "expm1": (over_vectors(functions.expm1), np.expm1, -100, 0, 2),
-    "log1p": (over_vectors(functions.log1p), np.log1p, 0, 1, 2),
-    "logistic": (over_vectors(functions.logistic), lambda z: 1 / (1 + np.exp(-z)), -85, 85, 4),
-    "tanh": (over_vectors(functions.tanh), np.tanh, -30, 30, 4),
+    "exp": (over_vectors(vmath.exp), np.exp, -87, 0, 2),
+    "exp of any": (over_vectors(vmath.exp_of_any), np.exp, -87, 87, 4),
+    "expm1": (over_vectors(vmath.expm1), np.expm1, -100, 0, 2),
+    "log1p": (over_vectors(vmath.log1p), np.log1p, 0, 1, 2),
+    "logistic": (over_vectors(vmath.logistic), lambda z: 1 / (1 + np.exp(-z)), -85, 85, 4),
+    "tanh": (over_vectors(vmath.tanh), np.tanh, -30, 30, 4),
 }
-log = over_vectors(functions.log)
-cosine, sine, sqrt = map(over_vectors, (lambda x: functions.turn(x)[0], lambda x: functions.turn(x)[1], simd.sqrt))
+log = over_vectors(vmath.log)
+cosine, sine, sqrt = map(over_vectors, (lambda x: vmath.turn(x)[0], lambda x: vmath.turn(x)[1], simd.sqrt))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

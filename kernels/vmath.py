@@ -1,4 +1,4 @@
-"""The functions of mathematics for whole vectors: formulas of :class:`Lanes` (see `simd.py`), each with its accuracy.
+"""The functions of mathematics for whole vectors: formulas of :class:`Vector` (see `simd.py`), each with its accuracy.
 
 Series end below half a unit in the last place; what they lose is said in units in the last place of the result.
 """
@@ -6,7 +6,7 @@ Series end below half a unit in the last place; what they lose is said in units 
 import numpy as np
 from llvmlite import ir
 
-from .simd import Lanes, fma, maximum, where
+from .simd import Vector, fma, maximum, where
 
 
 def exp(x):
@@ -42,7 +42,7 @@ def _split(x):
     n = shifted - magic
     r = fma(n, x.of(-second), fma(n, x.of(-first), maximum(smallest, x)))
     exponent = b.shl(b.bitcast(shifted.value, integer), ir.Constant(integer, [mantissa] * x.count))
-    return r, Lanes(b, b.bitcast(b.add(exponent, b.bitcast(x.of(1).value, integer)), x.value.type)), smallest
+    return r, Vector(b, b.bitcast(b.add(exponent, b.bitcast(x.of(1).value, integer)), x.value.type)), smallest
 
 
 def _exponential_series(r, bits):
@@ -97,8 +97,8 @@ def log(x):
     root_bits = int(np.float64(np.sqrt(0.5)).view(np.int64))
     bits = b.bitcast(x.value, integer)
     exponent = b.ashr(b.sub(bits, words(root_bits)), words(52))
-    m = Lanes(b, b.bitcast(b.sub(bits, b.shl(exponent, words(52))), x.value.type))
-    e = Lanes(b, b.sitofp(exponent, x.value.type))
+    m = Vector(b, b.bitcast(b.sub(bits, b.shl(exponent, words(52))), x.value.type))
+    e = Vector(b, b.sitofp(exponent, x.value.type))
     s = (m - 1.0) / (m + 1.0)
     square = s * s  # at most 0.03
     log_m = fma(polynomial(square, [2 / (2 * k + 1) for k in range(1, 11)]) * square, s, 2.0 * s)

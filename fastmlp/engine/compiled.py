@@ -1,0 +1,437 @@
+"""The engine of `fastmlp.MLP`: it runs the kernels, in as many threads as a call is worth."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.activations import Floats
+from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
+from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
+from fastmlp.engine.threads import available_threads, run_apart, run_together
+from fastmlp.engine.workspace import Needs, Workspace
+from fastmlp.kernels import epoch, structs
+from fastmlp.kernels.formats import FORMATS
+from fastmlp.kernels.formats import Rows as RowKernels
+from fastmlp.kernels.optimizers import coefficient_table
+from fastmlp.losses import Targets
+from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.random import keep_threshold
+from fastmlp.validation.inputs import check_finite
+
+__all__ = ["CompiledEngine"]
+
+# What was measured, on two cores of several processors:
+TRAIN_CHUNK = 512
+"""Rows that go through the network together, so that their activations stay in the second cache."""
+INFER_CHUNK = 128
+"""The same for predictions, where threads take turns with chunks."""
+SHARED_FLOPS = 4e6
+"""A step of fewer operations runs in one thread: the barriers would cost what a second thread gains."""
+CROWDED, ALONE_CALLS = 0.2, 8
+"""If the threads of a team spend this part of a call in long waits, other programs use their cores, and one thread is
+faster. It then runs 1, 2, 4, and at most 8 calls before the team is tried again."""
+BRIEF_SECONDS = 0.1
+"""Calls that are surely shorter run in the calling thread, without a listener for Ctrl-C: 60 us less."""
+LONG_SECONDS, LONG_BYTES = 20.0, 2**24
+"""Epochs that nobody looks at are run together in calls that are surely shorter, and whose orders and coefficients take
+no more memory: XOR takes 0.6 us an epoch in place of 4.3."""
+SECONDS_PER_STEP, SECONDS_PER_FLOP = 1e-6, 1e-10
+"""Upper bounds that make "surely" true: the slowest processor seen needs a fifth."""
+
+_NO_LABELS, _NO_LOSSES, _NO_CORRECT = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
+
+_compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
+
+
+class _State(list[list[Floats]]):
+    """An optimizer's state: for each parameter a list of views of `flat`, whose slots have the layout of parameters."""
+
+    def __init__(self, layout: Layout, slots: int) -> None:
+        self.flat = aligned_zeros(slots * layout.size, layout.dtype)
+        views = [layout.weights(slot) + layout.biases(slot) for slot in self.flat.reshape(slots, layout.size)]
+        super().__init__([list(of_parameter) for of_parameter in zip(*views, strict=True)])
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy and pickle as a plain list. The engine that gets it makes a new state of it."""
+        return list, (list(self),)
+
+
+class CompiledEngine(Engine):  # noqa: D101
+    __doc__ = Engine.__doc__
+
+    checks_finite = True
+
+    def __init__(self, settings: Settings, n_threads: int | None) -> None:
+        super().__init__(settings, n_threads)
+        self._layout = Layout(settings.layers, settings.dtype)
+        self._params = aligned_zeros(self._layout.size, settings.dtype)
+        self.weights, self.biases = self._layout.weights(self._params), self._layout.biases(self._params)
+        self._hidden = "plain" if set(settings.activations) <= {"relu", "identity"} else "sloped"
+        self._hidden_in_training = "sloped" if any(settings.dropout_rates[1:]) else self._hidden
+        self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
+        self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
+        self._alone = self._crowded = 0  # calls that one thread still runs; crowded calls so far
+
+    def new_state(self, slots: int) -> list[list[Floats]]:
+        """Return zeros for an optimizer's state, in one flat buffer."""
+        return _State(self._layout, slots) if slots else super().new_state(0)
+
+    # --- what a call is worth -----------------------------------------------------------------------------------------
+
+    def _flops(self, n_rows: int) -> float:
+        """Return about how many operations a step on `n_rows` takes."""
+        return 6.0 * n_rows * self._layout.size
+
+    def _seconds(self, n_rows: int, n_batches: int) -> float:
+        """Return an upper bound of the time of an epoch."""
+        return n_batches * SECONDS_PER_STEP + self._flops(n_rows) * SECONDS_PER_FLOP
+
+    def epochs_per_call(self, rows: Rows, n_batches: int) -> int:
+        """Return how many epochs one call of `train` may take if nobody needs to look in between."""
+        seconds = self._seconds(rows.n_rows, n_batches)
+        if rows.format == "csr":  # the first layer takes the nonzeros, or as long as four rows for each batch
+            part = min(1.0, max(len(rows.x) / math.prod(rows.shape), 4 * n_batches / rows.n_rows))
+            first_flops = 6.0 * rows.n_rows * rows.n_features * self._layout.pitches[0]
+            seconds -= (1 - part) * first_flops * SECONDS_PER_FLOP
+        n_bytes = 8 * rows.n_rows + 160 * n_batches
+        return max(1, min(int(LONG_SECONDS / seconds), LONG_BYTES // n_bytes))
+
+    def _team_size(self, n_rows: int) -> int:
+        if self.n_threads is not None:
+            return self.n_threads
+        return 1 if self._flops(n_rows) < SHARED_FLOPS else available_threads()
+
+    def _training_size(self, n_rows: int) -> int:
+        """Return the size of the next team: one thread for a while after a crowded call.
+
+        Threads that wait for each other ten thousand times a second lose more than half of their speed if another
+        program takes one of their cores now and then.
+        """
+        size = self._team_size(n_rows)
+        if size == 1 or self.n_threads is not None or self._alone == 0:
+            return size
+        self._alone -= 1
+        return 1
+
+    def _note_crowding(self, space: Workspace) -> None:
+        self._crowded = self._crowded + 1 if space.waited > CROWDED else 0
+        self._alone = min(2**self._crowded // 2, ALONE_CALLS)
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> Rows:
+        """Check X, pack it if it has many zeros, and compile or load the kernels."""
+        if type(optimizer).update.__module__ != SGD.update.__module__:
+            name = type(optimizer).__name__
+            raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
+        if self.settings.input_noise:
+            first_layer = "dense"  # noise leaves no zeros
+        size = 1 if math.prod(X.shape) < SHARED_FLOPS else self.n_threads or available_threads()
+        rows = rows_to_train(X, first_layer or self.settings.first_layer, self._layout.widths[0], size)
+        self._compile_training(self._row_kernels(rows), rows, self._blockwise(optimizer, clipping))
+        return rows
+
+    def _row_kernels(self, rows: Rows) -> RowKernels:
+        """Return how the training loop reads these rows."""
+        row_format = FORMATS[rows.format]
+        if self.settings.input_noise:
+            return row_format.noise
+        return row_format.dropout if self.settings.dropout_rates[0] else row_format.train
+
+    def _blockwise(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
+        """Return the optimizer if it updates block by block; None for plain SGD."""
+        return None if optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2 else optimizer
+
+    def _loop(self, kernels: RowKernels, optimizer: Optimizer | None) -> Callable[..., None]:
+        loop: Callable[..., None] = epoch.train_loop(
+            kernels,
+            self._hidden_in_training,
+            self.settings.loss.kernel,
+            None if optimizer is None else optimizer.formula,
+        )
+        return loop
+
+    def _compile_training(self, kernels: RowKernels, rows: Rows, optimizer: Optimizer | None) -> None:
+        loop = self._loop(kernels, optimizer)
+
+        def train_nothing() -> None:
+            slots = None if optimizer is None else optimizer.slots
+            with self._workspace(self._needs(kernels, 1, 1, slots=slots)) as space:
+                order, plan = np.zeros((0, 1), np.int64), _no_steps(0, optimizer)
+                self._call(loop, space, EpochTotals.zeros(0), rows, self._no_targets, order, 1, 0, plan)(0, 1)
+
+        self._compile(loop, train_nothing)
+
+    def train(
+        self,
+        totals: EpochTotals,
+        rows: Rows,
+        y: Targets,
+        order: npt.NDArray[np.int64],
+        batch_size: int,
+        plan: StepPlan,
+        on_step: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Train on what `prepare` has returned, epoch after epoch."""
+        optimizer, in_chunks = self._blockwise(plan.optimizer, plan.clipping), batch_size > TRAIN_CHUNK
+        kernels, n_batches = self._row_kernels(rows), -(-rows.n_rows // batch_size)
+        size = 1 if on_step is None else self._training_size(batch_size)
+        n_nonzeros = rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
+        needs = self._needs(kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
+        mode = 0
+        if optimizer is not None:
+            whole = in_chunks or plan.clipping.norm is not None
+            needs = needs._replace(slots=optimizer.slots, whole_gradient=whole)
+        elif in_chunks:
+            needs, mode = needs._replace(accumulate=True), structs.ACCUMULATE | structs.COMMIT
+        with self._workspace(needs) as space:
+            self._configure(space, plan)
+            call = self._call(self._loop(kernels, optimizer), space, totals, rows, y, order, batch_size, mode, plan)
+            try:
+                with space.private_weights(self._params, self._flat(plan.state)) as publish:
+
+                    def go_on() -> bool:
+                        if on_step is None:
+                            return True
+                        publish()  # a callback may look at the network
+                        return on_step(int(space.control[structs.STEPS]))
+
+                    self._run(call, space, size, len(order) * self._seconds(rows.n_rows, n_batches), go_on)
+            finally:
+                totals.steps = int(space.control[structs.STEPS])
+            if size > 1:
+                self._note_crowding(space)
+            if space.control[structs.RESULT] == structs.NOT_FINITE:
+                bad = totals.steps // n_batches
+                totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
+
+    def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
+        """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
+        rows = rows_in_place(X, "dense", self._layout.widths[0])
+        kernels, totals, order = FORMATS[rows.format].train, EpochTotals.zeros(1), np.arange(rows.n_rows)[None, :]
+        self._compile_training(kernels, rows, None)
+        needs = self._needs(kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
+        with self._workspace(needs) as space:
+            self._configure(space)
+            plan, loop = _no_steps(1, row_weights=row_weights), self._loop(kernels, None)
+            call = self._call(loop, space, totals, rows, y, order, rows.n_rows, structs.ACCUMULATE, plan)
+            self._run(call, space, 1, self._seconds(rows.n_rows, 1))
+            dw = [g.copy() for g in self._layout.weights(space.gradient)]
+            db = [g.copy() for g in self._layout.biases(space.gradient)]
+        l2 = self.settings.l2
+        if l2:
+            totals.penalties[0] = l2 / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.weights)
+            dw = [g + l2 * w for g, w in zip(dw, self.weights, strict=True)]
+        return float(totals.mean_losses(y, row_weights, 1)[0]), dw, db
+
+    def _call(
+        self,
+        loop: Callable[..., None],
+        space: Workspace,
+        totals: EpochTotals,
+        rows: Rows,
+        y: Targets,
+        order: npt.NDArray[np.int64],
+        batch_size: int,
+        mode: int,
+        plan: StepPlan,
+    ) -> Callable[[int, int], None]:
+        """Return the call of a training loop, with a rank and the size of the team."""
+        row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
+        clipping = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
+        l2 = self.settings.l2 if plan.l2 is None else plan.l2
+        schedule = coefficient_table(plan.optimizer.formula, plan.coefficients, l2, *clipping)
+        parameters = (self._params, space.gradient, self._flat(plan.state))
+        outputs = (totals.losses, totals.correct, totals.penalties, space.row_loss, space.row_correct)
+        data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
+        sizes = (rows.n_rows, batch_size, len(order), mode)
+
+        def call(rank: int, size: int) -> None:
+            loop(
+                *parameters, space.work, *space.private[rank], space.sums, *outputs, space.sync, space.control, *data,
+                space.layers[rank], space.settings, *sizes, rank, size,
+            )  # fmt: skip
+
+        return call
+
+    def _run(
+        self,
+        call: Callable[[int, int], None],
+        space: Workspace,
+        size: int,
+        seconds: float,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Run a call that takes `seconds` at most; threads listen for Ctrl-C unless that is brief."""
+        space.reset()
+        if size == 1 and seconds < BRIEF_SECONDS:
+            call(0, 1)
+        else:
+            run_together(size, lambda rank: call(rank, size), go_on=go_on, stop=space.stop, release=space.release)
+
+    # --- predictions --------------------------------------------------------------------------------------------------
+
+    def prepare_inference(self, X: Any) -> Rows:
+        """Return X packed if it has many zeros, and compile or load the kernels."""
+        rows = rows_to_train(X, self.settings.first_layer, self._layout.widths[0], self._team_size(X.shape[0]))
+        self._infer(rows, structs.LABELS, labels=np.empty(self.settings.layers[-1], np.int64), n_rows=1)
+        return rows
+
+    def losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the loss of each row, and whether it is predicted right."""
+        losses, correct = np.empty(X.shape[0]), np.empty(X.shape[0], np.bool_)
+        self._infer(X, structs.LOSSES, targets=as_kernel_input(y), losses=losses, correct=correct)
+        return losses, correct
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return probabilities."""
+        return self._numbers(X, self.settings.loss.n_classes or self.settings.layers[-1])
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return predictions in the form in which users pass y."""
+        loss, n_outputs = self.settings.loss, self.settings.layers[-1]
+        if not loss.classifies:
+            return loss.decode(self._numbers(X, n_outputs))
+        labels = np.empty(X.shape[0] if loss.name == "softmax" else (X.shape[0], n_outputs), np.int64)
+        self._infer(X, structs.LABELS, labels=labels.reshape(-1))
+        return loss.decode(labels)
+
+    def _numbers(self, X: Any, n_columns: int) -> Floats:
+        numbers = np.empty((X.shape[0], n_columns), self.settings.dtype)
+        self._infer(X, structs.NUMBERS, numbers=numbers.reshape(-1))
+        return numbers
+
+    def _infer(
+        self,
+        X: Any,
+        mode: int,
+        *,
+        numbers: Floats | None = None,
+        labels: npt.NDArray[np.int64] = _NO_LABELS,
+        losses: npt.NDArray[np.float64] = _NO_LOSSES,
+        correct: npt.NDArray[np.bool_] = _NO_CORRECT,
+        targets: Targets | None = None,
+        n_rows: int | None = None,
+    ) -> None:
+        """Run the network on the first `n_rows`, by default on all; refuse numbers that are not finite.
+
+        Threads divide the rows, and take them in calls between which they can be stopped.
+        """
+        rows = X if isinstance(X, Rows) else rows_in_place(X, self.settings.first_layer, self._layout.widths[0])
+        row_format = FORMATS[rows.format]
+        loop, n_rows = epoch.infer_loop(row_format, self._hidden, self.settings.loss.kernel), n_rows or rows.n_rows
+        none, bad_row, chunk = self._params[:0], np.full(1, -1), min(n_rows, INFER_CHUNK)
+        outputs = (none if numbers is None else numbers, labels, losses, correct, bad_row)
+        data = (rows.x, rows.indptr, rows.indices, self._no_targets if targets is None else targets, none)
+        order, needs = np.arange(rows.n_rows), self._needs(row_format.infer, chunk, 1)
+        if rows.is_packed:
+            needs = needs._replace(staged=False)
+
+        def call(first: int, end: int) -> None:
+            space, idle = self._borrow(needs)
+            loop(
+                *outputs, space.work, *space.private[0][:6], space.sync, *data, order, self._params, space.layers[0],
+                space.settings, first, end, mode,
+            )  # fmt: skip
+            idle.append(space)
+
+        self._compile(loop, lambda: call(0, 1))
+        size = min(self._team_size(n_rows), -(-n_rows // chunk))
+        rows_per_call = chunk * max(1, int(BRIEF_SECONDS / self._seconds(chunk, 1)))
+        if size == 1 and n_rows <= rows_per_call:
+            call(0, n_rows)
+        else:
+            stopped = Event()
+
+            def predict_share(rank: int) -> None:
+                end = n_rows * (rank + 1) // size
+                for first in range(n_rows * rank // size, end, rows_per_call):
+                    if not stopped.is_set():
+                        call(first, min(first + rows_per_call, end))
+
+            run_together(size, predict_share, stop=stopped.set)
+        if bad_row[0] >= 0:
+            check_finite(X, X, "X")
+
+    # --- workspaces and kernels ---------------------------------------------------------------------------------------
+
+    def _needs(
+        self,
+        kernels: RowKernels,
+        n_rows: int,
+        n_threads: int,
+        n_nonzeros: int = 0,
+        dropout_rates: tuple[float, ...] = (),
+        slots: int | None = None,
+    ) -> Needs:
+        """Return what batches of `n_rows` need, in powers of two, so that batches of many sizes share workspaces."""
+        chunk = min(TRAIN_CHUNK, _power_of_two(n_rows))
+        return Needs(kernels, kernels.staged, chunk, n_threads, dropout_rates, _power_of_two(n_nonzeros), slots=slots)
+
+    def _borrow(self, needs: Needs) -> tuple[Workspace, list[Workspace]]:
+        """Return a workspace that nobody uses, of an earlier call or made now, and the list to put it back to."""
+        idle = self._idle.setdefault(needs, [])
+        try:
+            return idle.pop(), idle
+        except IndexError:
+            space = Workspace(self._layout, self.settings.activations, needs)
+            self._configure(space)
+            return space, idle
+
+    @contextmanager
+    def _workspace(self, needs: Needs) -> Iterator[Workspace]:
+        """Lend what `_borrow` returns."""
+        space, idle = self._borrow(needs)
+        yield space
+        idle.append(space)
+
+    def _configure(self, space: Workspace, plan: StepPlan | None = None) -> None:
+        """Write the settings of a call that trains by a plan, or of one without dropout and noise."""
+        settings = space.settings[0]
+        settings["input_scale"] = self.settings.input_scale
+        settings["label_smoothing"] = self.settings.loss.label_smoothing
+        if plan is not None:
+            rate = self.settings.dropout_rates[0]
+            settings["seed"], settings["epoch"] = plan.seed, plan.epoch % 2**32
+            settings["drop_below"], settings["scale_kept"] = keep_threshold(rate), 1 / (1 - rate)
+            settings["noise"] = self.settings.input_noise
+
+    def _flat(self, state: list[list[Floats]]) -> npt.NDArray[Any]:
+        return state.flat if isinstance(state, _State) else self._params[:0]
+
+    def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
+        """Run a call that compiles a kernel, or loads it, unless this process has done so."""
+        if (entry, self.settings.dtype) not in _compiled:
+            run_apart(lambda: _without_collector(call))
+            _compiled.add((entry, self.settings.dtype))
+
+
+def _no_steps(n_steps: int, optimizer: Optimizer | None = None, row_weights: Floats | None = None) -> StepPlan:
+    """Return the plan of steps that change nothing."""
+    chosen, rates = optimizer or SGD(), np.zeros(n_steps)
+    return StepPlan(chosen, [], rates, chosen.coefficients(np.arange(1, n_steps + 1), rates), row_weights)
+
+
+def _without_collector(call: Callable[[], object]) -> None:
+    """Run `call` while Python's garbage collector is off: the compiler makes millions of objects and no garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        call()
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _power_of_two(n: int) -> int:
+    """Return the smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length() if n > 1 else 1

@@ -1,0 +1,226 @@
+"""`MLPClassifier`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from fastmlp.activations import Floats
+from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.parameters import CONSTRAINTS, documented
+
+__all__ = ["MLPClassifier"]
+
+
+@documented
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+    """Multilayer perceptron for classes or multilabel targets, with the interface of scikit-learn's.
+
+    Minimizes the cross-entropy. The output is a softmax for more than two classes. It is logistic for two classes and
+    for multilabel targets, y (n_samples, n_labels) of 0 and 1.
+
+    Parameters
+    ----------
+    {parameters}
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes; they multiply the sample weights. 'balanced' gives all classes the same total weight.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    {attributes}
+
+    Examples
+    --------
+    >>> from fastmlp import MLPClassifier
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.model_selection import train_test_split
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=1)
+    >>> clf = MLPClassifier(random_state=1, max_iter=300).fit(X_train, y_train)
+    >>> clf.score(X_test, y_test)
+    0.88
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS,
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }
+    loss = "log_loss"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        class_weight: Any = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        n_threads: int | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self._keep(locals())
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Update the model with a single iteration over the given data.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data.
+        y : array_like of shape (n_samples,) or (n_samples, n_labels)
+            The target values.
+        sample_weight : array_like of shape (n_samples,), default=None
+            Sample weights.
+        classes : array_like of shape (n_classes,), default=None
+            All classes of all calls; the first call needs them.
+
+        Returns
+        -------
+        self : object
+            The trained model.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            labels = y if type_of_target(y).startswith("multilabel") else classes
+            self._label_binarizer = LabelBinarizer().fit(labels)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return the class of each row, or its labels.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        """
+        X = self._check_X(X)
+        predicted: npt.NDArray[Any] = self._network().predict(X)
+        if self.out_activation_ == "softmax":
+            return np.asarray(self.classes_[predicted])
+        labels: npt.NDArray[Any] = self._label_binarizer.inverse_transform(predicted)
+        return labels
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of each class, or label, for each row.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        y_prob : ndarray of shape (n_samples, n_classes)
+            Classes are in the order of `classes_`.
+        """
+        X = self._check_X(X)
+        probabilities = self._network().predict_proba(X)
+        if self.out_activation_ == "logistic":  # rounding must not make it certain
+            smallest, largest = np.finfo(probabilities.dtype).tiny, np.nextafter(1, 0, dtype=probabilities.dtype)
+            np.clip(probabilities, smallest, largest, out=probabilities)
+        return probabilities
+
+    def predict_log_proba(self, X: Any) -> Floats:
+        """Return the logarithms of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        log_y_prob : ndarray of shape (n_samples, n_classes)
+        """
+        probabilities = self.predict_proba(X)
+        return np.asarray(np.log(probabilities, out=probabilities))
+
+    def _output(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _learn_classes(self, y: Any, incremental: bool) -> None:
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        elif self.warm_start:
+            classes = unique_labels(y)
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {classes}"
+                )
+
+    def _encode(self, y: Any) -> npt.NDArray[Any]:
+        """Return class indices (n,) for a softmax, 0 and 1 (n, n_outputs) for logistic outputs."""
+        classes = unique_labels(y)
+        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        if self._output() == "softmax" and y.ndim == 1:
+            return np.asarray(np.searchsorted(self.classes_, y))
+        encoded: npt.NDArray[Any] = self._label_binarizer.transform(y)
+        return encoded
+
+    def _weigh(self, y: Any, weights: Floats | None, incremental: bool) -> Floats | None:
+        if self.class_weight is None:
+            return weights
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows at once, which partial_fit does not have; give a dict, e.g. of "
+                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y)"
+            )
+        of_classes: Floats
+        if isinstance(self.class_weight, dict) and y.ndim == 1:  # it may name classes that are not in y
+            of_each = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            of_classes = of_each[np.searchsorted(self.classes_, y)]
+        else:
+            of_classes = compute_sample_weight(self.class_weight, y)
+        bad = np.flatnonzero(~((of_classes >= 0) & (of_classes < np.inf)))
+        if len(bad):
+            raise ValueError(
+                f"class_weight gives {of_classes[bad[0]]} to class {y[bad[0]]}, but weights are finite and not negative"
+            )
+        return of_classes if weights is None else weights * of_classes
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

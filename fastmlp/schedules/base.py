@@ -1,0 +1,88 @@
+"""`Schedule`, the interface of all schedules, and `Duration`."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.history import History
+
+__all__ = ["Doubles", "Duration", "Schedule", "Steps"]
+
+Doubles: TypeAlias = npt.NDArray[np.floating[Any]]
+Steps: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long a fit takes.
+
+    Attributes
+    ----------
+    steps_per_epoch, epochs : int
+    n_rows : int
+        Rows of an epoch.
+    before : int
+        Steps of a warm-up, which do not count.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+    n_rows: int
+    before: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole fit without the warm-up, at least 1."""
+        return max(1, self.steps_per_epoch * self.epochs - self.before)
+
+
+class Schedule(ABC):
+    """A factor for the learning rate of each step.
+
+    Your own schedule needs only the method `at`. One that depends on what the fit measures overrides the others, too.
+    """
+
+    @property
+    def monitor(self) -> str | None:
+        """Measurement in the history on which it depends; None if it is known in advance."""
+        return None
+
+    @abstractmethod
+    def at(self, steps: Steps, duration: Duration) -> Any:
+        """Return the factors (k,) of these steps (k,), counted from 0, or one factor for all."""
+
+    def factors(self, first_step: int, n_steps: int, duration: Duration) -> Doubles:
+        """Return the factors (n_steps,) from `first_step` on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a factor is not a number, not finite or negative.
+        """
+        steps = np.arange(first_step, first_step + n_steps)
+        factors = np.array(np.broadcast_to(self.at(steps, duration), steps.shape), np.float64)
+        bad = np.flatnonzero(~(factors >= 0) | (factors == math.inf))
+        if len(bad):
+            what = f"{factors[bad[0]]} at step {steps[bad[0]]}, counted from 0"
+            raise ValueError(f"schedule {self!r} gives {what}; a factor must be finite and 0 or more")
+        return factors
+
+    def start(self) -> None:  # noqa: B027 - most schedules have no state
+        """Forget earlier fits."""
+
+    def on_epoch_end(self, history: History) -> None:  # noqa: B027
+        """Read what the epoch has measured."""
+
+    def state(self) -> dict[str, float]:
+        """Return the state as numbers."""
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:  # noqa: B027
+        """Restore what `state` returned."""

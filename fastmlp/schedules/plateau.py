@@ -1,0 +1,138 @@
+"""Schedules that lower the learning rate when a measurement stops improving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastmlp.history import History, direction
+from fastmlp.schedules.base import Duration, Schedule, Steps
+from fastmlp.validation.settings import check_int, check_number, check_positive_int
+
+__all__ = ["Adaptive", "ReduceOnPlateau"]
+
+
+class _Monitoring(Schedule):
+    """A factor that drops from time to time.
+
+    Attributes
+    ----------
+    now : float
+        Factor of the next epoch.
+    best : float
+        Best measurement so far.
+    waited : int
+        Epochs without improvement.
+    cooling : int
+        Epochs to ignore, after a drop.
+    """
+
+    now: float
+    best: float
+    waited: int
+    cooling: int
+    _sign: int
+
+    def start(self) -> None:
+        self.now, self.best, self.waited, self.cooling = 1.0, -self._sign * math.inf, 0, 0
+
+    def at(self, steps: Steps, duration: Duration) -> float:
+        """Return the factor of the next epoch."""
+        return self.now
+
+    def state(self) -> dict[str, float]:
+        return {"now": self.now, "best": self.best, "waited": self.waited, "cooling": self.cooling}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        self.now, self.best = float(state["now"]), float(state["best"])
+        self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
+
+
+@dataclass
+class ReduceOnPlateau(_Monitoring):
+    """Multiply by `factor` after more than `patience` epochs without improvement, as PyTorch's ReduceLROnPlateau.
+
+    Parameters
+    ----------
+    monitor : str
+        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
+    factor : float in (0, 1)
+    patience : int
+    threshold : float in [0, 1)
+        An improvement must exceed this fraction of the best measurement.
+    cooldown : int
+        Epochs to ignore after each drop.
+    minimum : float
+        Lower bound of the factor.
+    mode : {"auto", "min", "max"}
+        Whether small or large values are good; "auto" decides by the name.
+    """
+
+    monitor: str = "loss"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    cooldown: int = 0
+    minimum: float = 0.0
+    mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.factor = check_number("factor", self.factor, below=1, zero=False)
+        self.patience = check_int("patience", self.patience, 0)
+        self.threshold = check_number("threshold", self.threshold, below=1)
+        self.cooldown = check_int("cooldown", self.cooldown, 0)
+        self.minimum = check_number("minimum", self.minimum, below=1)
+        self._sign = direction(self.monitor, self.mode)
+        self.start()
+
+    def on_epoch_end(self, history: History) -> None:
+        """Count epochs without improvement."""
+        value = history[self.monitor][-1]
+        if self._sign * value > self._sign * self.best * (1 + self._sign * self.threshold):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.cooling:
+            self.cooling, self.waited = self.cooling - 1, 0
+        if self.waited > self.patience:
+            self.now = max(self.now * self.factor, self.minimum)
+            self.cooling, self.waited = self.cooldown, 0
+
+
+@dataclass
+class Adaptive(_Monitoring):
+    """Divide by 5 after more than `n_iter_no_change` epochs without an improvement by `tol`, as scikit-learn.
+
+    scikit-learn ends the fit once the learning rate is below 1e-6. This schedule does not; add `EarlyStopping` for it.
+
+    Parameters
+    ----------
+    tol : float
+    n_iter_no_change : int
+    monitor : str
+        Measurement. scikit-learn's is "loss", or "val_accuracy" with early stopping.
+    mode : {"auto", "min", "max"}
+        Whether small or large values are good; "auto" decides by the name.
+    """
+
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    monitor: str = "loss"
+    mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.tol = check_number("tol", self.tol)
+        self.n_iter_no_change = check_positive_int("n_iter_no_change", self.n_iter_no_change)
+        self._sign = direction(self.monitor, self.mode)
+        self.start()
+
+    def on_epoch_end(self, history: History) -> None:
+        """Count epochs without improvement."""
+        value = history[self.monitor][-1]
+        gain = self._sign * (value - self.best)
+        self.waited = self.waited + 1 if gain < self.tol else 0
+        if gain > 0:
+            self.best = value
+        if self.waited > self.n_iter_no_change:
+            self.now, self.waited = self.now / 5, 0

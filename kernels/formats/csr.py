@@ -1,0 +1,350 @@
+"""Rows of a CSR matrix: a step costs what its nonzeros cost, however many columns there are.
+
+The numbers of a row are ``x[starts[row] : ends[row]]``, and their columns are in ``indices`` there, in ascending order.
+For the update, ``lists`` holds the nonzeros of a batch by column, each column's in the order of the rows, as linked
+lists. It consists of: how many columns the batch has; for each column where its first link is, 0 if it has none; the
+columns of the batch; and the links, each the place of the next link, its row, and where its number is in the row.
+
+Everything lies anywhere in memory, and waiting for it is most of the work. So all of it is prefetched.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ..activations import floor_of
+from ..bits import ONE
+from ..jit import kernel, part
+from ..optimizers import accumulate, plain_sgd
+from ..random import random_word, row_key
+from ..simd import I64, Memory, Vector, formula, lane_count, maximum, prefetch_near, spread, store, unpack
+from ..simd import load as load_vector
+from ..structs import Csr, Matrix
+from ..tile import loop, loop_while, multiply_add, switch
+from . import dense
+from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
+from .packed import LINE_BYTES
+
+WIDEST = 8
+"""Vectors in a row of the widest tile. A row of weights is mostly one tile, because each tile reads all numbers anew."""
+
+AHEAD = 24
+"""Numbers or columns whose weights are prefetched before their turn: as many cache lines as a core can wait for."""
+
+LINK_FIELDS = 4
+"""Numbers of ``lists`` for each number of a batch: a column, and the fields of a link."""
+
+times = formula(lambda vector, factor: vector * factor)
+
+
+# Load ----------------------------------------------------------------------------------------------------------------
+
+
+@part
+def load(ws, data, settings, at, n_rows, n_in, epoch):
+    """Note where each row starts and ends, and prefetch it."""
+    for row in range(n_rows):
+        start, end = data.indptr[data.order[at + row]], data.indptr[data.order[at + row] + 1]
+        ws.inputs[row], ws.ends[row] = start, end
+        for p in range(start, end, LINE_BYTES // data.x.itemsize):  # a line of indices holds as many or more
+            prefetch_near(data.x, p)
+            prefetch_near(data.indices, p)
+
+
+@kernel
+def drop(kept, kept_indices, starts, ends, x, indices, indptr, order, at, n_rows, settings, epoch):
+    """Copy the numbers that dropout keeps, and their columns."""
+    out, lanes = 0, lane_count(x)
+    for row in range(n_rows):
+        key, starts[row] = row_key(settings.seed, epoch, order[at + row], 0), out
+        for p in range(indptr[order[at + row]], indptr[order[at + row] + 1]):
+            kept[out], kept_indices[out] = x[p], indices[p]  # overwritten by the next one if it is dropped
+            out += random_word(key, indices[p]) >= settings.drop_below
+        ends[row] = out
+    for k in range(0, out, lanes):
+        store(kept, k, times(load_vector(kept, k), settings.scale_kept))
+
+
+@part
+def load_dropout(ws, data, settings, at, n_rows, n_in, epoch):
+    """Copy rows with dropout, which leaves fewer numbers."""
+    drop(
+        ws.kept, ws.kept_indices, ws.inputs, ws.ends, data.x, data.indices, data.indptr, data.order, at, n_rows,
+        settings, epoch,
+    )  # fmt: skip
+
+
+@part
+def load_perturbed(ws, data, settings, at, n_rows, n_in, epoch):
+    """Write rows with all their zeros into the workspace, and add noise, which leaves no zeros."""
+    for row in range(n_rows):
+        for k in range(n_in):
+            ws.work[ws.inputs[row] + k] = 0.0
+        for p in range(data.indptr[data.order[at + row]], data.indptr[data.order[at + row] + 1]):
+            ws.work[ws.inputs[row] + data.indices[p]] = data.x[p]
+    dense.perturb(ws.work, ws.inputs, data.order, at, n_rows, n_in, settings, epoch)
+
+
+@part
+def in_place(ws, data):
+    """Return the rows of X."""
+    return Csr(data.x, data.indices, ws.inputs, ws.ends)
+
+
+@part
+def kept_rows(ws, data):
+    """Return what dropout has kept."""
+    return Csr(ws.kept, ws.kept_indices, ws.inputs, ws.ends)
+
+
+# Forward -------------------------------------------------------------------------------------------------------------
+
+
+def _each_width(builder, vectors, emit, widths=range(1, WIDEST + 1)):
+    switch(builder, vectors, {width: lambda width=width: emit(width) for width in widths})
+
+
+@intrinsic
+def forward_row(typing_context, vectors, out, x, row, next_row, w, b, floor):
+    """Compute ``max(x @ w + b, floor)`` of one row, for some columns; prefetch the weights of its end and the next row.
+
+    ``out`` is where the row's outputs are.
+    """
+
+    def codegen(context, builder, signature, args):
+        vectors, _, _, row, next_row, _, _, floor = args
+        out, x, w, b = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 5, 6))
+        vector_type = out.buffer.vector_type
+        floor = context.cast(builder, floor, signature.args[7], out.buffer.dtype)
+        floor = Vector(builder, spread(builder, vector_type, floor))
+        first, last = x.starts.number(row), x.ends.number(row)
+        next_first, next_last = x.starts.number(next_row), x.ends.number(next_row)
+
+        def w_row(p):
+            return builder.add(w.at, builder.mul(builder.zext(x.indices.number(p), I64), w.pitch))
+
+        def emit(width):
+            across = [I64(j * vector_type.count) for j in range(width)]
+
+            def add(k, sums):
+                p = builder.add(first, k)
+                # the number to prefetch for is in this row, or in the next one if it is beyond the end of this
+                beyond = builder.sub(builder.add(p, I64(AHEAD)), last)
+                in_row = builder.icmp_signed("<", beyond, I64(0))
+                later = builder.add(builder.select(in_row, last, next_first), beyond)
+                exists = builder.or_(in_row, builder.icmp_signed("<", later, next_last))
+                later = w_row(builder.select(exists, later, p))
+                for j in across:
+                    w.buffer.prefetch(builder.add(later, j), near=True)
+                here = w_row(p)
+                right = [w.buffer.vector(builder.add(here, j)) for j in across]
+                return multiply_add(builder, sums, [x.buffer.everywhere(p)], right)
+
+            start = [b.buffer.vector(builder.add(b.at, j)).value for j in across]
+            sums = loop(builder, builder.sub(last, first), start, add)
+            for j, total in zip(across, sums, strict=True):
+                out.buffer.put(builder.add(out.at, j), maximum(floor, Vector(builder, total)))
+
+        _each_width(builder, vectors, emit)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(i64, out, x, i64, i64, w, b, floor), codegen
+
+
+@kernel
+def forward_rows(out, x, w, b, block, floor):
+    """Compute ``out = max(x @ w + b, floor)``  # (B, O)."""
+    column = block.column
+    while column < block.end_column:
+        vectors = min(WIDEST, block.end_column - column)
+        j = column * lane_count(out.buffer)
+        for row in range(block.row, block.end_row):
+            forward_row(
+                vectors, Matrix(out.buffer, out.at + row * out.pitch + j, out.pitch), x, row,
+                min(row + 1, block.end_row - 1), Matrix(w.buffer, w.at + j, w.pitch), Matrix(b.buffer, b.at + j, 0),
+                floor,
+            )  # fmt: skip
+        column += vectors
+
+
+@part
+def forward(out, x, w, b, layer, block, data, next_at):
+    """Compute the first layer's outputs."""
+    forward_rows(out, x, w, b, block, floor_of(layer.activation))
+
+
+# Update --------------------------------------------------------------------------------------------------------------
+
+
+def _column_products(finish, listed):
+    """Build ``w[k] = finish(x[:, k] @ delta, w[k], number)`` for columns k of X, for some vectors of w.
+
+    They are those of a list that starts at ``lists[first]``, or the columns from ``first`` on.
+    """
+
+    def codegen(context, builder, signature, args):
+        vectors, _, _, _, first, n_columns, _, number = args
+        w, x, delta = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 6))
+        lists = Memory(context, builder, signature.args[3], args[3])
+        vector_type = w.buffer.vector_type
+        number = context.cast(builder, number, signature.args[7], w.buffer.dtype)
+        number = Vector(builder, spread(builder, vector_type, number))
+        last = builder.sub(n_columns, I64(1))
+
+        def entry(at, i=0):
+            return builder.zext(lists.number(builder.add(at, I64(i))), I64)
+
+        def column(i):
+            at = builder.add(first, i)
+            return entry(at) if listed else at
+
+        def places(link):
+            # where the number of a link is, and the deltas of its row
+            row = entry(link, 1)
+            number_at = builder.add(x.starts.number(row), entry(link, 2))
+            return number_at, builder.add(delta.at, builder.mul(row, delta.pitch))
+
+        def emit(width):
+            across = [I64(j * vector_type.count) for j in range(width)]
+            zero = ir.Constant(vector_type, [0.0] * vector_type.count)
+
+            def prefetch(k):
+                number_at, delta_row = places(entry(k, 1))
+                w_row = builder.add(w.at, builder.mul(k, w.pitch))
+                x.buffer.prefetch(number_at, near=True)
+                for j in across:
+                    w.buffer.prefetch(builder.add(w_row, j), near=True)
+                    delta.buffer.prefetch(builder.add(delta_row, j), near=True)
+
+            def add(state):
+                link, *sums = state
+                number_at, delta_row = places(link)
+                right = [delta.buffer.vector(builder.add(delta_row, j)) for j in across]
+                return [entry(link), *multiply_add(builder, sums, [x.buffer.everywhere(number_at)], right)]
+
+            def each(i, _):
+                if listed:
+                    later = builder.add(i, I64(AHEAD))
+                    prefetch(column(builder.select(builder.icmp_signed("<", later, last), later, last)))
+                k = column(i)
+                state = [entry(k, 1)] + [zero] * width
+                _, *sums = loop_while(builder, state, lambda state: builder.icmp_signed(">", state[0], I64(0)), add)
+                w_row = builder.add(w.at, builder.mul(k, w.pitch))
+                for j, total in zip(across, sums, strict=True):
+                    at = builder.add(w_row, j)
+                    w.buffer.put(at, finish(Vector(builder, total), w.buffer.vector(at), number))
+                return []
+
+            loop(builder, n_columns, [], each)
+
+        _each_width(builder, vectors, emit, range(1, WIDEST + 1) if listed else WIDTHS)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def update_columns(typing_context, vectors, w, x, lists, first, n_columns, delta, number):
+        i64 = types.int64
+        return types.void(i64, w, x, lists, i64, i64, delta, number), codegen
+
+    return update_columns
+
+
+update_listed, sum_all = _column_products(plain_sgd, listed=True), _column_products(accumulate, listed=False)
+
+
+@part
+def prefetch_heads(lists, indices, p, end, layer):
+    """Prefetch where the lists of a row's columns begin, of those that the thread owns; return which numbers these are."""
+    while p < end and indices[p] < layer.row:
+        p += 1
+    first = p
+    while p < end and indices[p] < layer.end_row:
+        prefetch_near(lists, 1 + indices[p])
+        p += 1
+    return first, p
+
+
+@kernel
+def list_columns(lists, x, layer, n_rows):
+    """List the nonzeros of a batch by column, of the columns that the thread owns."""
+    columns_at = np.uint64(1 + layer.n_in)  # unsigned: Numba checks signed indices for wraparound
+    column, link = columns_at, columns_at + np.uint64((len(lists) - 1 - layer.n_in) // LINK_FIELDS)
+    first = last = 0  # the owned numbers of a row whose lists are being prefetched
+    for row in range(n_rows, -1, -1):  # the last row first, so that a list begins with its first row
+        here, end = first, last
+        if row > 0:
+            first, last = prefetch_heads(lists, x.indices, x.starts[row - 1], x.ends[row - 1], layer)
+        for p in range(here, end):
+            k = np.uint64(x.indices[p])
+            following = lists[ONE + k]
+            lists[ONE + k] = link
+            lists[link], lists[link + ONE], lists[link + np.uint64(2)] = following, row, p - x.starts[row]
+            link += np.uint64(LINK_FIELDS - 1)
+            lists[column] = k
+            column += np.uint64(following == 0)
+    lists[0] = column - columns_at
+
+
+@part
+def clear_lists(lists, n_in):
+    """Make the lists empty again."""
+    for i in range(lists[0]):
+        lists[1 + lists[1 + n_in + i]] = 0
+
+
+@kernel
+def update_owned(w, x, lists, delta, layer, rate):
+    """Compute ``w += rate * x.T @ delta`` of the columns that have nonzeros, and clear the lists."""
+    column = layer.column
+    while column < layer.end_column:
+        vectors = min(WIDEST, layer.end_column - column)
+        j = column * lane_count(w.buffer)
+        update_listed(
+            vectors, Matrix(w.buffer, w.at + j, w.pitch), x, lists, 1 + layer.n_in, lists[0],
+            Matrix(delta.buffer, delta.at + j, delta.pitch), rate,
+        )  # fmt: skip
+        column += vectors
+    clear_lists(lists, layer.n_in)
+
+
+@part
+def update(w, x, lists, delta, layer, n_rows, rate):
+    """Update the weights that the thread owns."""
+    list_columns(lists, x, layer, n_rows)
+    update_owned(w, x, lists, delta, layer, rate)
+
+
+@part
+def prepare(x, lists, layer, n_rows):
+    """List the nonzeros by column."""
+    list_columns(lists, x, layer, n_rows)
+
+
+@part
+def gradient(g, x, lists, delta, layer, n_rows, block, keep):
+    """Compute the gradient of a block, also of columns without nonzeros."""
+    j = block.column * lane_count(g.buffer)
+    sum_all(
+        block.end_column - block.column, Matrix(g.buffer, g.at + j, g.pitch), x, lists, block.row,
+        block.end_row - block.row, Matrix(delta.buffer, delta.at + j, delta.pitch), keep,
+    )  # fmt: skip
+
+
+@part
+def release(x, lists, layer, n_rows):
+    """Clear the lists."""
+    clear_lists(lists, layer.n_in)
+
+
+def buffers(chunk, n_in, n_nonzeros):
+    """Return the size of the lists."""
+    return Buffers(lists=1 + n_in + LINK_FIELDS * n_nonzeros, lists_dtype="int32")
+
+
+# Columns of X lie anywhere in memory. If threads divided the columns of w, each would have to fetch all of them.
+PRODUCTS = Products(forward, update, gradient, prepare, release=release, buffers=buffers, by_columns=False)
+PLAIN = Rows("csr", load, in_place, PRODUCTS, staged=False)
+DROPOUT = Rows("csr_dropout", load_dropout, kept_rows, PRODUCTS, staged=False, keeps=True)
+NOISE = Rows("csr_noise", load_perturbed, dense.staged, dense.PRODUCTS, staged=True)
+CSR = Format(train=PLAIN, dropout=DROPOUT, noise=NOISE, infer=PLAIN, check=no_check)

@@ -1,0 +1,56 @@
+"""The step of plain SGD, which changes the weights in the tiles that sum up their gradient. It is never stored.
+
+A batch of several chunks is the exception: its gradient is accumulated in a buffer.
+"""
+
+from .jit import part
+from .matmul import add_and_clear, update, update_bias
+from .optimizers import RATE
+from .simd import lane_count
+from .structs import ACCUMULATE, COMMIT, Matrix, deltas_of, inputs_of, owned
+from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
+
+
+@part
+def update_pass(target, ws, layers, n_rows, rate):
+    """Compute ``target += rate * gradient`` of what the thread owns, except the weights of the first layer."""
+    for i in range(len(layers)):
+        layer = layers[i]
+        delta, block = deltas_of(layer, ws), owned(layer)
+        if i > 0:
+            x = inputs_of(ws, layers, i)
+            update(Matrix(target, layer.w, layer.pitch), x, delta, ws.work, n_rows, block, rate)
+        if layer.end_row == layer.n_in:
+            update_bias(Matrix(target, layer.b, 0), delta, ws.work, n_rows, block, rate)
+
+
+@part
+def commit(params, rate, team):
+    """Compute ``params += rate * gradient`` and clear the gradient, each thread for its part."""
+    lanes = lane_count(params.flat)
+    vectors = len(params.flat) // lanes
+    first, last = vectors * team.rank // team.size * lanes, vectors * (team.rank + 1) // team.size * lanes
+    add_and_clear(params.flat, params.gradient, first, last, rate)
+
+
+def sgd_step(first_update):
+    """Build the step of plain SGD."""
+
+    @part
+    def take_step(params, first_w, ws, layers, x, n_rows, schedule, step, is_first, is_last, mode, team):
+        target, rate = params.flat, -schedule[step, RATE]
+        target_rate = rate
+        if mode & ACCUMULATE:
+            target, target_rate = params.gradient, 1.0
+            first_w = Matrix(params.gradient, first_w.at, first_w.pitch)
+        first_update(first_w, x, ws.lists, deltas_of(layers[0], ws), layers[0], n_rows, target_rate)
+        profile(ws.clocks, FIRST_UPDATE)
+        update_pass(target, ws, layers, n_rows, target_rate)
+        if is_last and mode & COMMIT:
+            barrier(team.sync, team.size)
+            commit(params, rate, team)
+        profile(ws.clocks, UPDATE)
+        barrier(team.sync, team.size)
+        profile(ws.clocks, WAIT)
+
+    return take_step
