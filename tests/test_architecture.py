@@ -1,9 +1,10 @@
-"""Imports point one way: kernels -> numpy, numba, llvmlite; fastmlp -> kernels. See docs/."""
+"""Imports point one way: fastmlp -> kernels -> numpy, numba, llvmlite, and nothing imports in a circle. See docs/."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,81 +13,122 @@ import pytest
 import fastmlp
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNEL_FILES = sorted((ROOT / "kernels").glob("*.py"))
-PACKAGE_FILES = sorted([*(ROOT / "fastmlp").glob("*.py"), *(ROOT / "fastmlp" / "bench").glob("*.py")])
+PACKAGE, KERNELS = ROOT / "fastmlp", ROOT / "kernels"
+KERNELS_LINK = PACKAGE / "kernels"
 
-# A kernel file imports only from files of its own rank or a lower one.
-RANKS = {
-    "jit": 0,
-    "simd": 1,
-    "vmath": 2,
-    "tile": 2,
-    "random": 2,
-    "dense": 3,
-    "rows": 3,
-    "sparse": 3,
-    "csr": 3,
-    "activations": 3,
-    "disturb": 3,
-    "losses": 3,
-    "softmax": 3,
-    "optimizers": 3,
-    "roofline": 3,
-    "structs": 0,
-    "team": 3,
-    "descent": 4,
-    "tables": 0,
-    "first_layer": 5,
-    "layers": 5,
-    "steps": 5,
-    "epoch": 6,
-    "__init__": 6,
+
+class Rule(NamedTuple):
+    """Packages that a module may import, beside those of the standard library."""
+
+    at_top: set[str]
+    inside_functions: set[str]
+
+
+HEAVY = {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
+RULES = {  # the longest name that fits a module counts
+    "fastmlp": Rule({"numpy", "fastmlp"}, HEAVY),
+    "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "torch"}),
+    "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
+    "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),
 }
+"""The packages that each part of fastmlp may import. What is heavy is imported where it is needed."""
 
-KERNELS_MAY = {"numpy", "numba", "llvmlite"}
-PACKAGE_MAY = {"numpy", "numba", "fastmlp"}
-PACKAGE_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY | {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
-BENCH_MAY_INSIDE_FUNCTIONS = PACKAGE_MAY_INSIDE_FUNCTIONS | {"jax", "torch"}
-ESTIMATORS_MAY = PACKAGE_MAY | {"sklearn"}  # they build on scikit-learn's base classes
+IMPORT_KERNELS = ("fastmlp.engine", "fastmlp.bench", "fastmlp.kernels")
+"""Only these import kernels."""
+
+KERNEL_LAYERS = (
+    "jit", "simd structs", "tile bits vmath team", "random optimizers softmax roofline", "activations losses matmul",
+    "formats", "layers sgd blockwise", "epoch",
+)  # fmt: skip
+"""A kernel module imports only from its own layer or from one to the left. A folder counts as one module."""
 
 
 class Import(NamedTuple):
-    """One imported module: `level` dots, then `name`; `top` when it runs as the file is imported."""
+    """One import: the module and, of `from` imports, the name; `top` if it runs when the file is imported."""
 
-    level: int
+    module: str
     name: str
     top: bool
+    typing: bool
     line: int
 
     @property
     def package(self) -> str:
-        return self.name.partition(".")[0]
+        return self.module.partition(".")[0]
+
+    def targets(self, modules: Iterable[str]) -> set[str]:
+        """Those of the modules that are imported, without the packages around them."""
+        whole = f"{self.module}.{self.name}"
+        return {whole if whole in modules else self.module} & set(modules)
 
 
-def imports(path: Path) -> Iterator[Import]:
-    """Every import of a file, but for those under `if TYPE_CHECKING:`."""
-    return _imports_among(ast.parse(path.read_text(encoding="utf-8")).body, top=True)
+def imports(path: Path, module: str) -> list[Import]:
+    """Every import of a file that is a module of this name."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return list(_imports_among(ast.parse(path.read_text(encoding="utf-8")).body, package, top=True, typing=False))
 
 
-def _imports_among(nodes: Iterable[ast.AST], top: bool) -> Iterator[Import]:
+def _imports_among(nodes: Iterable[ast.AST], package: str, top: bool, typing: bool) -> Iterator[Import]:
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(0, alias.name, top, node.lineno)
+                yield Import(alias.name, "", top, typing, node.lineno)
         elif isinstance(node, ast.ImportFrom):
-            # `from . import a, b` names modules, `from .a import b` names a module's content.
-            for name in [node.module] if node.module else [alias.name for alias in node.names]:
-                yield Import(node.level, name, top, node.lineno)
+            around = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            whole = ".".join([*around, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(whole, alias.name, top, typing, node.lineno)
         elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from _imports_among(node.orelse, top)
+            yield from _imports_among(node.body, package, top, typing=True)
+            yield from _imports_among(node.orelse, package, top, typing)
         else:
             inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            yield from _imports_among(ast.iter_child_nodes(node), top and not inside)
+            yield from _imports_among(ast.iter_child_nodes(node), package, top and not inside, typing)
 
 
-def foreign(path: Path) -> Iterator[Import]:
-    """The imports of a file that are neither relative nor of the standard library."""
-    return (found for found in imports(path) if found.level == 0 and found.package not in sys.stdlib_module_names)
+def modules_below(folder: Path, name: str) -> dict[str, list[Import]]:
+    """The imports of each module in a folder, which is the package of this name."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*.py") if KERNELS_LINK not in path.parents):
+        parts = path.relative_to(folder).with_suffix("").parts
+        module = ".".join([name, *(parts[:-1] if parts[-1] == "__init__" else parts)])
+        found[module] = imports(path, module)
+    return found
+
+
+def is_below(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+MODULES = modules_below(PACKAGE, "fastmlp") | modules_below(KERNELS, "fastmlp.kernels")
+each_module = pytest.mark.parametrize("module", MODULES)
+
+
+def layer_of(module: str) -> int:
+    """The place of a kernel module in KERNEL_LAYERS; the package itself is the last."""
+    if module == "fastmlp.kernels":
+        return len(KERNEL_LAYERS)
+    name = module.split(".")[2]
+    (layer,) = [i for i, names in enumerate(KERNEL_LAYERS) if name in names.split()] or [None]
+    assert layer is not None, f"give kernels/{name} a place in KERNEL_LAYERS"
+    return layer
+
+
+def targets(modules: dict[str, list[Import]], module: str) -> set[str]:
+    """The modules that a module imports at its top, for type checkers or really."""
+    return set().union(*(found.targets(modules) for found in modules[module] if found.top))
+
+
+def cycle(modules: dict[str, list[Import]]) -> str:
+    """Modules that import one another in a circle, or nothing. Imports for type checkers count."""
+    try:
+        TopologicalSorter({module: targets(modules, module) for module in modules}).prepare()
+    except CycleError as error:
+        return " <- ".join(error.args[1])
+    return ""
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
 
 
 def test_imports_are_read_as_they_are_written(tmp_path):
@@ -109,48 +151,84 @@ def test_imports_are_read_as_they_are_written(tmp_path):
         "    def o(self):\n"
         "        import p\n"
     )
-    assert list(imports(source)) == [
-        (0, "a.b", True, 1),
-        (0, "c", True, 1),
-        (1, "d", True, 2),
-        (1, "f", True, 3),
-        (1, "g", True, 3),
-        (2, "h", True, 4),
-        (0, "k", True, 8),
-        (0, "m", True, 10),
-        (0, "n", True, 14),
-        (0, "p", False, 16),
+    assert imports(source, "x.y.sample") == [
+        ("a.b", "", True, False, 1),
+        ("c", "", True, False, 1),
+        ("x.y.d", "e", True, False, 2),
+        ("x.y", "f", True, False, 3),
+        ("x.y", "g", True, False, 3),
+        ("x.h", "i", True, False, 4),
+        ("j", "", True, True, 6),
+        ("k", "", True, False, 8),
+        ("m", "", True, False, 10),
+        ("n", "", True, False, 14),
+        ("p", "", False, False, 16),
     ]
 
 
-def test_there_are_files_to_hold():
-    assert KERNEL_FILES
-    assert PACKAGE_FILES
+def test_a_cycle_is_found(tmp_path):
+    for name, text in {
+        "__init__": "if TYPE_CHECKING:\n    from package import one\n",
+        "one": "from package.folder import two",
+        "folder/__init__": "",
+        "folder/two": "from .. import three",
+        "three": "if TYPE_CHECKING:\n    from .one import name",
+        "four": "import package.one, numpy",
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    found = modules_below(tmp_path, "package")
+    circle = ["package.one", "package.three", "package.folder.two"]
+    turns = [circle[i:] + circle[:i] + [circle[i]] for i in range(3)]
+    assert cycle(found) in [" <- ".join(turn) for turn in turns]
+    found["package.three"] = []
+    assert cycle(found) == ""
 
 
-@pytest.mark.parametrize("path", KERNEL_FILES, ids=lambda path: path.name)
-def test_kernels_import_only_numpy_numba_and_llvmlite(path):
-    strangers = [found for found in foreign(path) if found.package not in KERNELS_MAY]
-    leaving = [found for found in imports(path) if found.level > 1]
-    assert strangers == []
-    assert leaving == [], "a kernel file imports from the package around it"
+# --- the rules --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", KERNEL_FILES, ids=lambda path: path.name)
-def test_kernels_import_only_from_earlier_files(path):
-    assert path.stem in RANKS, f"give kernels/{path.name} a rank in this test"
-    later = [
-        found for found in imports(path) if found.level == 1 and RANKS.get(found.package, len(RANKS)) > RANKS[path.stem]
-    ]
-    assert later == []
+def test_all_folders_are_read():
+    packages = {"fastmlp", *(f"fastmlp.{name}" for name in ("bench", "cli", "engine", "estimators", "kernels"))}
+    assert packages <= MODULES.keys()
+    assert "fastmlp.kernels.epoch" in MODULES
 
 
-@pytest.mark.parametrize("path", PACKAGE_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_package_keeps_heavy_imports_inside_functions(path):
-    at_top = ESTIMATORS_MAY if path.parent.name == "estimators" else PACKAGE_MAY
-    inside = BENCH_MAY_INSIDE_FUNCTIONS if path.parent.name == "bench" else PACKAGE_MAY_INSIDE_FUNCTIONS
-    wrong = [found for found in foreign(path) if found.package not in (at_top if found.top else inside)]
+@each_module
+def test_a_module_imports_only_the_packages_that_it_may(module):
+    rule = RULES[max((name for name in RULES if is_below(module, name)), key=len)]
+    wrong = [
+        found for found in MODULES[module]
+        if found.package not in sys.stdlib_module_names
+        and found.package not in (rule.at_top if found.top else rule.at_top | rule.inside_functions)
+        and not (is_below(module, "fastmlp.kernels") and is_below(found.module, "fastmlp.kernels"))
+    ]  # fmt: skip
     assert wrong == []
+
+
+@each_module
+def test_only_the_engine_and_the_bench_import_kernels(module):
+    if not module.startswith(IMPORT_KERNELS):
+        assert [found for found in MODULES[module] if is_below(found.module, "fastmlp.kernels")] == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if is_below(module, "fastmlp.kernels")])
+def test_kernels_import_only_from_earlier_layers(module):
+    layer = layer_of(module)
+    assert [found for found in targets(MODULES, module) if layer_of(found) > layer] == []
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    assert cycle(MODULES) == ""
+
+
+def test_nothing_else_of_the_package_imports_the_bench_as_it_is_imported():
+    others = [module for module in MODULES if not is_below(module, "fastmlp.bench")]
+    assert [module for module in others if any(is_below(n, "fastmlp.bench") for n in targets(MODULES, module))] == []
+
+
+# --- what is loaded ---------------------------------------------------------------------------------------------------
 
 
 def modules_loaded_by(statement: str, before: str = "pass") -> set[str]:
@@ -161,11 +239,6 @@ def modules_loaded_by(statement: str, before: str = "pass") -> set[str]:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
-
-
-def test_nothing_else_of_the_package_imports_the_bench_as_it_is_imported():
-    for path in (ROOT / "fastmlp").glob("*.py"):
-        assert not [found for found in imports(path) if found.top and found.name.startswith("fastmlp.bench")], path
 
 
 def test_import_fastmlp_is_light():

@@ -6,8 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from command_line import posix
-from nets import AtEpochEnd, Recorder, X, Y, assert_bits, refused, snapshot
+from support.command_line import posix
+from support.nets import AtEpochEnd, Recorder, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import callbacks, reference
 from fastmlp.callbacks import Checkpoint, CSVLog, EarlyStopping, FitState, TimeLimit, call_hooks, gather_callbacks

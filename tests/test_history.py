@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from nets import refused
+from support.nets import refused
 
 from fastmlp import History
 from fastmlp.history import Best, check_monitor, direction

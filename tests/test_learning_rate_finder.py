@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from nets import assert_bits, refused, snapshot
+from support.nets import assert_bits, refused, snapshot
 
 from fastmlp import reference
 from fastmlp.callbacks import LearningRateFinder

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import refused
+from support.nets import refused
 
 from fastmlp.kernels.optimizers import FORMULAS as KERNEL_FORMULAS
 from fastmlp.kernels.optimizers import coefficient_names

@@ -7,7 +7,7 @@ import signal
 import sys
 
 import pytest
-from nets import AtEpochEnd, Recorder, X, Y
+from support.nets import AtEpochEnd, Recorder, X, Y
 
 from fastmlp import reference
 from fastmlp.callbacks import HOOKS, ProgressBar, gather_callbacks

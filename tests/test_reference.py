@@ -4,11 +4,11 @@ import copy
 import functools
 import math
 
-import nets
 import numpy as np
 import pytest
-from nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 from sklearn.neural_network import MLPClassifier
+from support import nets
+from support.nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 
 from fastmlp.random import batch_generator, initial_parameters, permutations
 from fastmlp.reference import MLP, backward, cross_entropy, forward, logistic, relu, softmax

@@ -7,8 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import refused
 from sklearn.neural_network import MLPRegressor
+from support.nets import refused
 
 from fastmlp.history import History
 from fastmlp.schedules import (

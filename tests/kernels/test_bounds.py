@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import sparse
+from support.rows import kind_of_rows
 
 from fastmlp.engine.layout import Layout
 from fastmlp.engine.rows import rows_in_place, rows_to_train
@@ -15,6 +16,8 @@ from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.kernels.structs import Block, Matrix
+
+pytestmark = pytest.mark.loops("every kind of rows")
 
 checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")
@@ -280,9 +283,9 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
 @pytest.mark.parametrize(
     ("kind", "hidden", "head", "optimizer"),
     [
-        *((kind, "plain", "softmax", None) for kind in first_layer.TRAIN_ROWS),
+        *(kind_of_rows(kind, "plain", "softmax", None) for kind in first_layer.TRAIN_ROWS),
         ("dense", "sloped", "logistic", None),
-        *((kind, "plain", "softmax", "adam") for kind in ("dense", "packed", "csr")),
+        *(kind_of_rows(kind, "plain", "softmax", "adam", dtype="float64") for kind in ("dense", "packed", "csr")),
     ],
 )
 def test_training_and_inference_stay_inside(

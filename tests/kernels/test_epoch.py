@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from scipy import sparse
+from support.rows import kind_of_rows
 
 from fastmlp import reference
 from fastmlp.engine.layout import Layout, aligned_zeros
@@ -13,6 +14,8 @@ from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, first_layer, tables
 from fastmlp.kernels.optimizers import RATE
+
+pytestmark = pytest.mark.loops("every kind of rows")
 
 FUSED, ACCUMULATED = 0, tables.ACCUMULATE | tables.COMMIT
 SCALE = 1 / 255  # of bytes
@@ -133,7 +136,7 @@ def assert_close(got, expected, dtype):
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 29])
 @pytest.mark.parametrize(
-    ("kind", "activation"), [*((kind, "relu") for kind in first_layer.TRAIN_ROWS), ("dense", "logistic")]
+    ("kind", "activation"), [*(kind_of_rows(kind, "relu") for kind in first_layer.TRAIN_ROWS), ("dense", "logistic")]
 )
 def test_epochs_are_those_of_the_textbook(rng, dtype, activation, layers, batch_size, kind):
     run = Run(rng, dtype, layers, activation, kind=kind)
@@ -214,7 +217,7 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 5)])
 @pytest.mark.parametrize("layers", [[3, 1, 2], [17, 33, 10], [40, 200, 3, 130]], ids=str)
-@pytest.mark.parametrize("kind", first_layer.TRAIN_ROWS)
+@pytest.mark.parametrize("kind", [kind_of_rows(kind) for kind in first_layer.TRAIN_ROWS])
 def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, kind):
     settings = {"chunk": chunk, "accumulate": mode == ACCUMULATED, "kind": kind}
     alone, team = (Run(np.random.default_rng(3), dtype, layers, size=s, **settings) for s in (1, size))
@@ -236,7 +239,7 @@ def test_a_team_gives_the_bits_of_one_thread(dtype, layers, mode, chunk, size, k
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 @pytest.mark.parametrize(
-    ("kind", "activation"), [*((kind, "relu") for kind in first_layer.INFER_ROWS), ("dense", "logistic")]
+    ("kind", "activation"), [*(kind_of_rows(kind, "relu") for kind in first_layer.INFER_ROWS), ("dense", "logistic")]
 )
 def test_inference(rng, dtype, activation, layers, chunk, kind):
     run = Run(rng, dtype, layers, activation, chunk=chunk, kind="packed" if kind == "sparse" else kind)

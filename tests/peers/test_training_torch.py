@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from heads import HEADS, data_for, network
+from support.losses import HEADS, data_for, network
 
 import fastmlp
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop

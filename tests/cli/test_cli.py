@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import QUICK, epoch_lines, last_accuracy, posix, run
-from nets import ROOT
+from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run
+from support.nets import ROOT
 
 import fastmlp
 from fastmlp import datasets
@@ -17,6 +17,8 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
 from fastmlp.cli.presets import PRESETS
 from fastmlp.optimizers import SGD
+
+pytestmark = pytest.mark.loops("command line")
 
 
 def samples(output):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from nets import refused
+from support.nets import refused
 
 from fastmlp.validation.inputs import check_X
 from fastmlp.validation.settings import (

@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
-from heads import HEADS, data_for, network
-from nets import assert_bits, data, refused, snapshot
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
+from support.losses import HEADS, data_for, network
+from support.nets import assert_bits, data, refused, snapshot
 
 import fastmlp
 from fastmlp import optimizers, schedules

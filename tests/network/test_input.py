@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from nets import DTYPES, LONG, X, Y, assert_bits, both_kinds, data, parameters, refused, snapshot
+from support.nets import DTYPES, LONG, X, Y, assert_bits, both_kinds, data, parameters, refused, snapshot
 
 from fastmlp import MLP
 from fastmlp.engine import compiled

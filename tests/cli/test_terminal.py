@@ -7,11 +7,13 @@ import subprocess
 import time
 
 import pytest
-from command_line import QUICK, epoch_lines, last_accuracy, posix, run, started
+from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run, started
 
 import fastmlp
 from fastmlp import datasets
 from fastmlp.cli import main
+
+pytestmark = pytest.mark.loops("command line")
 
 
 def read_terminal(process, terminal):

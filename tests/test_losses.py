@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from heads import ALL_ACTIVATIONS, HEADS, data_for, network
-from nets import refused, snapshot
 from sklearn.metrics import accuracy_score, mean_poisson_deviance, r2_score
+from support.losses import ALL_ACTIVATIONS, HEADS, data_for, network
+from support.nets import refused, snapshot
 
 import fastmlp
 from fastmlp.reference import MLP

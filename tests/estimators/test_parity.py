@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
-from fitted import beside_1_9, one_thread  # noqa: F401
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from support.fitted import beside_1_9, one_thread  # noqa: F401
 
 import fastmlp
 from fastmlp import reference

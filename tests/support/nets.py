@@ -10,7 +10,7 @@ import pytest
 from fastmlp import MLP, reference
 from fastmlp.callbacks import HOOKS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DTYPES = ("float32", "float64")
 ACTIVATIONS = ("relu", "logistic")
 NETS = ([4, 3], [1, 2], [5, 1, 2], [6, 1, 1, 3], [13, 17, 7], [30, 65, 33, 10], [7, 16, 9, 12, 5, 8, 3], [3, 300, 2])

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from nets import ROOT, data
+from support.nets import ROOT, data
 
 from fastmlp import MLP
 from fastmlp.engine import threads

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from heads import HEADS, data_for, network
-from nets import assert_bits, refused, snapshot
+from support.losses import HEADS, data_for, network
+from support.nets import assert_bits, refused, snapshot
 
 import fastmlp
 from fastmlp import callbacks, optimizers, schedules, storage

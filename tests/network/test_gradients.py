@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from heads import ALL_ACTIVATIONS, HEADS, data_for, network
+from support.losses import ALL_ACTIVATIONS, HEADS, data_for, network
 
 from fastmlp.activations import ACTIVATIONS
 

@@ -5,10 +5,12 @@ import os
 
 import numpy as np
 import pytest
-from command_line import posix
-from nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
+from support.command_line import posix
+from support.nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
+
+pytestmark = pytest.mark.loops("plain SGD")
 
 
 @both_kinds

@@ -1,11 +1,9 @@
-"""The estimators as users of scikit-learn meet them; `test_estimators_parity.py` holds their numbers."""
+"""The estimators as users of scikit-learn meet them; `test_parity.py` holds their numbers."""
 
 import sys
 
 import numpy as np
 import pytest
-from fitted import DIGITS, IRIS, beside_1_9, brief, compiled, fitted, network, one_thread, ours, parameters, same_bits  # noqa: F401
-from nets import refused
 from scipy import sparse
 from sklearn import neural_network as theirs
 from sklearn.datasets import make_multilabel_classification
@@ -13,6 +11,20 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from support.fitted import (  # noqa: F401
+    DIGITS,
+    IRIS,
+    beside_1_9,
+    brief,
+    compiled,
+    fitted,
+    network,
+    one_thread,
+    ours,
+    parameters,
+    same_bits,
+)
+from support.nets import refused
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.schedules import Cosine

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from nets import (
+from scipy import sparse
+from support.nets import (
     ACTIVATIONS,
     DTYPES,
     LONG,
@@ -21,12 +22,13 @@ from nets import (
     snapshot,
     twins,
 )
-from scipy import sparse
 
 from fastmlp import MLP, reference
 from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.random import batch_generator, permutations
+
+pytestmark = pytest.mark.loops("plain SGD")
 
 # --- the same numbers as the plain network ----------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
+from support.browser import CHROMIUM, Browser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "bench_training.BatchSize.track_epoch"
 PARAMS = [["'fastmlp'", "'numpy'"], ["16", "64", "256", "1024"]]
 N_COMMITS = 5

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from heads import ALL_ACTIVATIONS, HEADS, targets_for
-from nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, twins
 from scipy import sparse
+from support.losses import ALL_ACTIVATIONS, HEADS, targets_for
+from support.nets import DTYPES, LONG, assert_bits, assert_close, parameters, snapshot, twins
 
 from fastmlp import MLP
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.schedules import ReduceOnPlateau, Warmup
+
+pytestmark = pytest.mark.loops("steps")
 
 NETS = ([4, 3], [5, 1, 3], [6, 17, 9, 3], [13, 65, 33, 7], [20, 40, 3, 130, 5])
 
@@ -80,6 +82,7 @@ def test_an_activation_for_each_layer(dtype):
         assert_same_training(compiled, plain, X, y, factor=10)
 
 
+@pytest.mark.main_dtype("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 def test_heads(head, dtype):
@@ -109,6 +112,7 @@ def weights_for(n_rows, seed=2):
     return np.where(generator.random(n_rows) < 0.3, 0, generator.uniform(0.1, 3, n_rows))
 
 
+@pytest.mark.main_dtype("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("batch_size", [1, 7, 29])
@@ -186,6 +190,7 @@ DISTURBED = [
 ]
 
 
+@pytest.mark.main_dtype("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("settings", "form"), DISTURBED, ids=str)
 def test_disturbed_inputs(settings, form, dtype):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from nets import ROOT
+from support.nets import ROOT
 
 COMMAND = [sys.executable, "-W", "error", "-m", "fastmlp"]
 QUICK = ["train", "--data", "xor", "--layers", "4", "--epochs", "2"]

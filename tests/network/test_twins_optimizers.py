@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from nets import DTYPES, AtEpochEnd, assert_bits, assert_close, data, parameters, snapshot, twins
 from scipy import sparse
+from support.nets import DTYPES, AtEpochEnd, assert_bits, assert_close, data, parameters, snapshot, twins
 
 from fastmlp import MLP, optimizers
+
+pytestmark = pytest.mark.loops("steps")
 
 ADAM = optimizers.Adam(learning_rate=0.01, weight_decay=0.02)
 EVERYTHING = {"optimizer": ADAM, "clip_norm": 0.5, "clip_value": 0.05}
@@ -25,6 +27,7 @@ def fit(net, X, y, **arguments):
     return net.fit(X, y, **({"epochs": 3, "batch_size": 8} | arguments))
 
 
+@pytest.mark.main_dtype("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layers", NETS, ids=str)
 @pytest.mark.parametrize("steps", STEPS)

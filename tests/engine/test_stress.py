@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from nets import ROOT
+from support.nets import ROOT
 
 # --- more threads than cores ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from nets import (
+from support.nets import (
     DTYPES,
     LONG,
     ROOT,

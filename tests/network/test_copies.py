@@ -5,9 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import assert_bits, both_kinds, data, parameters, snapshot
+from support.nets import assert_bits, both_kinds, data, parameters, snapshot
 
 from fastmlp import MLP
+
+pytestmark = pytest.mark.loops("plain SGD")
 
 copies = pytest.mark.parametrize(
     "copied",

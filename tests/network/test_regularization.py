@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from heads import HEADS, data_for, network
-from nets import assert_bits, snapshot
+from support.losses import HEADS, data_for, network
+from support.nets import assert_bits, snapshot
 
 from fastmlp.random import NOISE_LAYER, keep_threshold, kept, normal_noise, random_bits, regularization_seed, row_keys
 from fastmlp.reference import MLP

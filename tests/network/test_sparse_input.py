@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refused, snapshot
 from scipy import sparse
+from support.nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.engine.rows import rows_to_train
