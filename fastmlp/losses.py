@@ -1,7 +1,10 @@
-"""What the outputs of a network mean: the targets that it learns, its loss, and what it predicts.
+"""Losses: what the outputs of a network mean, the loss of each row and its gradient, and what is predicted.
 
-`z` (B, C) are the sums of the last layer. A head knows the form of `y` that users hand in (`check_y` makes targets of
-it), the loss of each row with its gradient side by side, and what `predict` and `predict_proba` return.
+`z` (B, C) are the outputs of the last layer. `Loss.check_y` turns the `y` of users into targets; `Loss.decode` turns
+targets back into that form.
+
+To add a loss, write its class here and add it to `LOSSES`; `kernels/losses.py` has the same for the kernels, under the
+same name.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ import numpy.typing as npt
 from fastmlp.activations import Floats, logistic
 from fastmlp.validation.targets import check_numbers, check_two_classes, check_y
 
-__all__ = ["HEADS", "Head", "Identity", "Logistic", "Poisson", "Softmax", "Targets", "cross_entropy", "softmax"]
+__all__ = ["LOSSES", "Identity", "Logistic", "Loss", "Poisson", "Softmax", "Targets", "cross_entropy", "softmax"]
 
 Targets: TypeAlias = npt.NDArray[Any]
-"""Classes (n,) int32 of a softmax; numbers (n, C) of the network's dtype for every other head."""
+"""Classes (n,) int32 for a softmax; numbers (n, C) of the network's dtype for the others."""
 
 
 def softmax(z: Floats) -> Floats:
@@ -42,16 +45,16 @@ def cross_entropy(z: Floats, y: Targets, label_smoothing: float = 0.0) -> Floats
 
 
 @dataclass(frozen=True)
-class Head(ABC):
-    """What the outputs of a network mean.
+class Loss(ABC):
+    """What the outputs of a network mean, and how far they are from the targets.
 
     Attributes
     ----------
     n_outputs : int
     label_smoothing : float
-        Of a softmax; 0 for the others.
+        For a softmax; 0 for the others.
     classifies : bool
-        Whether rows have right answers, so that there is an accuracy.
+        Whether predictions are right or wrong, so that there is an accuracy.
     """
 
     n_outputs: int
@@ -60,7 +63,7 @@ class Head(ABC):
 
     @abstractmethod
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
-        """Return what a user has handed in as targets, in an array that nobody else has."""
+        """Return `y` as targets, in a new array; raise if it does not fit."""
 
     @abstractmethod
     def losses(self, z: Floats, y: Targets) -> Floats:
@@ -72,33 +75,33 @@ class Head(ABC):
 
     @abstractmethod
     def predicted(self, z: Floats) -> npt.NDArray[Any]:
-        """Return what `predict` does, in the form in which users hand in y."""
+        """Return what `predict` returns, in the form in which users pass y."""
 
     @abstractmethod
     def probabilities(self, z: Floats) -> Floats:
-        """Return what `predict_proba` does."""
+        """Return what `predict_proba` returns."""
 
     @abstractmethod
-    def as_handed_in(self, y: Targets) -> npt.NDArray[Any]:
-        """Return targets in the form in which `predict` returns them."""
+    def decode(self, y: Targets) -> npt.NDArray[Any]:
+        """Return targets in the form in which users pass y."""
 
-    def hits(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
-        """Return whether each row is predicted right, with all its labels."""
-        right = (self.predicted(z) == self.as_handed_in(y)).reshape(len(z), -1)
-        hits: npt.NDArray[np.bool_] = right.all(axis=1)
-        return hits
+    def correct(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
+        """Return whether each row is predicted right, in all its labels."""
+        correct = (self.predicted(z) == self.decode(y)).reshape(len(z), -1)
+        rows: npt.NDArray[np.bool_] = correct.all(axis=1)
+        return rows
 
     @property
     def n_classes(self) -> int:
-        """Classes of which each row has one; 0 where rows have none or several."""
+        """Number of classes if each row has exactly one, else 0."""
         return 0
 
 
-class Softmax(Head):
-    """Classes that exclude each other: softmax and cross-entropy."""
+class Softmax(Loss):
+    """Mutually exclusive classes: softmax and cross-entropy."""
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
-        """Return classes (n,), from classes or one-hot rows."""
+        """Return classes (n,) from classes or one-hot rows."""
         return check_y(y, n_rows, self.n_outputs, name)
 
     def losses(self, z: Floats, y: Targets) -> Floats:
@@ -106,7 +109,7 @@ class Softmax(Head):
         return cross_entropy(z, y, self.label_smoothing)
 
     def gradient(self, z: Floats, y: Targets) -> Floats:
-        """Return the probabilities less the target, which is (1 - s) one-hot + s / C with label smoothing s."""
+        """Return the probabilities minus the target; with label smoothing s that is (1 - s) one-hot + s / C."""
         delta = softmax(z)
         delta[np.arange(len(y)), y] -= 1 - self.label_smoothing
         if self.label_smoothing:
@@ -114,7 +117,7 @@ class Softmax(Head):
         return delta
 
     def predicted(self, z: Floats) -> npt.NDArray[np.int64]:
-        """Return the most probable class; of equal ones the first."""
+        """Return the most probable class, the first of several."""
         labels: npt.NDArray[np.int64] = z.argmax(axis=1).astype(np.int64)
         return labels
 
@@ -122,75 +125,75 @@ class Softmax(Head):
         """Return the probability of each class, (B, C)."""
         return softmax(z)
 
-    def as_handed_in(self, y: Targets) -> npt.NDArray[Any]:
+    def decode(self, y: Targets) -> npt.NDArray[Any]:
         """Return the classes (n,)."""
         return y
 
     @property
     def n_classes(self) -> int:
-        """One for each output."""
+        """Return the number of outputs."""
         return self.n_outputs
 
 
-class _ByColumns(Head):
-    """Targets are (n, C) numbers; users see one column as (n,)."""
+class _ByColumns(Loss):
+    """Targets are (n, C) numbers; users pass (n,) if there is one column."""
 
-    def as_handed_in(self, y: Targets) -> npt.NDArray[Any]:
-        """Return (n, C), and (n,) where there is one column."""
+    def decode(self, y: Targets) -> npt.NDArray[Any]:
+        """Return (n, C), or (n,) if there is one column."""
         return y[:, 0] if self.n_outputs == 1 else y
 
 
 class Logistic(_ByColumns):
-    """Each output says yes or no: two classes in one unit, or labels that do not exclude each other."""
+    """Yes or no for each output: two classes in one unit, or labels that are independent of each other."""
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return 0 and 1 (n, C)."""
         return check_two_classes(y, n_rows, self.n_outputs, dtype, name)
 
     def losses(self, z: Floats, y: Targets) -> Floats:
-        """Return the mean over the units of -log of the probability of what is true, so that exp never overflows."""
+        """Return the binary cross-entropy, the mean over the outputs, written so that exp never overflows."""
         losses: Floats = (np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))).mean(axis=1)
         return losses
 
     def gradient(self, z: Floats, y: Targets) -> Floats:
-        """Return the probabilities less the targets, divided by the number of units."""
+        """Return (p - y) / C."""
         return (logistic(z) - y) / self.n_outputs
 
     def predicted(self, z: Floats) -> npt.NDArray[np.int64]:
-        """Return 1 where the probability is above a half, else 0."""
-        return self.as_handed_in(z > 0)
+        """Return 1 where p > 0.5, else 0."""
+        return self.decode(z > 0)
 
-    def as_handed_in(self, y: Targets) -> npt.NDArray[Any]:
-        """Return integers 0 and 1, (n, C), and (n,) of one unit."""
-        return super().as_handed_in(y.astype(np.int64))
+    def decode(self, y: Targets) -> npt.NDArray[Any]:
+        """Return integers 0 and 1, (n, C), or (n,) if there is one output."""
+        return super().decode(y.astype(np.int64))
 
     def probabilities(self, z: Floats) -> Floats:
-        """Return the probability of each label, (B, C); of one unit those of no and yes, (B, 2)."""
+        """Return the probability of each label, (B, C); of a single output those of no and yes, (B, 2)."""
         p = logistic(z)
         return np.hstack([logistic(-z), p]) if self.n_outputs == 1 else p
 
     @property
     def n_classes(self) -> int:
-        """Two of one unit."""
+        """Return 2 if there is one output."""
         return 2 if self.n_outputs == 1 else 0
 
 
 class _Numbers(_ByColumns):
-    """Outputs that are not right or wrong, but near or far."""
+    """Outputs that are near or far, not right or wrong."""
 
     classifies = False
 
     def probabilities(self, z: Floats) -> Floats:
-        """Refuse."""
+        """Raise TypeError."""
         raise TypeError("a network whose outputs are numbers has no probabilities; use predict")
 
-    def hits(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
-        """Return no hits: numbers are not right or wrong."""
+    def correct(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
+        """Return False: numbers are not right or wrong."""
         return np.zeros(len(z), np.bool_)
 
 
 class Identity(_Numbers):
-    """Numbers: squared error, the mean over rows and outputs."""
+    """Numbers: squared error."""
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return numbers (n, C)."""
@@ -207,11 +210,11 @@ class Identity(_Numbers):
 
     def predicted(self, z: Floats) -> Floats:
         """Return the numbers."""
-        return self.as_handed_in(z)
+        return self.decode(z)
 
 
 class Poisson(_Numbers):
-    """Means of counts, exp(z): half the Poisson deviance, the mean over rows and outputs."""
+    """Means of counts, exp(z): half the Poisson deviance."""
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
         """Return numbers of 0 or more (n, C)."""
@@ -222,7 +225,7 @@ class Poisson(_Numbers):
         return numbers
 
     def losses(self, z: Floats, y: Targets) -> Floats:
-        """Return the mean over the outputs of y log(y / p) - y + p, p = exp(z); y log y is 0 for y = 0."""
+        """Return the mean over the outputs of y log(y / p) - y + p with p = exp(z); 0 log 0 is 0."""
         entropy = y * np.log(np.where(y > 0, y, 1))
         losses: Floats = (entropy - y * z - y + np.exp(z)).mean(axis=1)
         return losses
@@ -233,9 +236,8 @@ class Poisson(_Numbers):
 
     def predicted(self, z: Floats) -> Floats:
         """Return the means."""
-        return self.as_handed_in(np.exp(z))
+        return self.decode(np.exp(z))
 
 
-HEADS: dict[str, type[Head]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity, "exp": Poisson}
-
-Loss = Head
+LOSSES: dict[str, type[Loss]] = {"softmax": Softmax, "logistic": Logistic, "identity": Identity, "exp": Poisson}
+"""The loss of each ``output`` of a network."""

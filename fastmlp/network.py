@@ -21,7 +21,7 @@ from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.engine.base import Engine, Settings, Views
 from fastmlp.history import History
-from fastmlp.losses import HEADS, Targets
+from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import INITS, RandomStreams, initial_parameters
@@ -149,7 +149,9 @@ input_dropout, input_noise
         self.layers: Final = check_layers(layers)
         n_hidden = len(self.layers) - 2
         self.activation: Final = check_activation(activation, n_hidden, tuple(ACTIVATIONS))
-        self.output: Final = check_choice("output", output, tuple(HEADS), {"sigmoid": "logistic", "linear": "identity"})
+        self.output: Final = check_choice(
+            "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
+        )
         self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         n_threads = check_n_threads(n_threads)
@@ -183,7 +185,7 @@ input_dropout, input_noise
         n_hidden = len(self.layers) - 2
         dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
         self._lock = threading.Lock()  # held while training
-        self._loss = HEADS[self.output](self.layers[-1], self.label_smoothing)
+        self._loss = LOSSES[self.output](self.layers[-1], self.label_smoothing)
         settings = Settings(
             layers=self.layers,
             activations=per_layer(self.activation, n_hidden),
@@ -486,7 +488,7 @@ input_dropout, input_noise
         X_, y_ = self._check_data(X, y, finite=not self._engine.checks_finite)
         if self._loss.classifies:
             return measure(self._engine, X_, y_)["accuracy"]
-        return r2(self._loss.as_handed_in(y_), self._engine.predict(X_))
+        return r2(self._loss.decode(y_), self._engine.predict(X_))
 
     def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
         """Return the mean loss and, unless outputs are numbers, the accuracy: ``{"loss": ..., "accuracy": ...}``."""

@@ -178,7 +178,7 @@ class NumPyEngine(Engine):
                 plan.optimizer.update(parameter, gradient, state, coefficients)
             totals.penalties[epoch] += penalty
         totals.losses[epoch] += loss
-        totals.correct[epoch] += np.count_nonzero(loss_of.hits(sums[-1], y[batch]))
+        totals.correct[epoch] += np.count_nonzero(loss_of.correct(sums[-1], y[batch]))
         totals.steps += 1
         return True
 
@@ -223,7 +223,7 @@ class NumPyEngine(Engine):
     def losses(self, X: Any, y: Targets) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Return the loss of each row, and whether it is predicted right."""
         outputs = self._outputs(X)
-        return self.settings.loss.losses(outputs, y), self.settings.loss.hits(outputs, y)
+        return self.settings.loss.losses(outputs, y), self.settings.loss.correct(outputs, y)
 
     @_quiet
     def predict_proba(self, X: Any) -> Floats:

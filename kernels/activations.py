@@ -1,8 +1,8 @@
 """Activations: the value of each and its slope, formulas of ``z``; and dropout, which is applied after them.
 
-ReLU and the identity are bounds, ``h = max(z, floor)``, which the tile of a forward pass applies in registers; the slope
-of ReLU is found from ``h``. The others go over the rows that a product has left in the cache. They store the slope with
-the value, for the backward pass: the two share an exponential.
+ReLU and the identity are bounds, ``h = max(z, floor)``, which the tile of a forward pass applies in registers. The
+slope of ReLU follows from ``h``. The other activations go over the rows that a product has left in the cache. They
+store the slope with the value, for the backward pass: the two share an exponential.
 
 `fastmlp/activations.py` has the same names in NumPy. To add an activation, write its formula and list it in
 `ACTIVATIONS` in both files.
@@ -44,9 +44,9 @@ def elu(z):
 
 
 def gelu(z):
-    """Return ``z p(z)`` with ``p = (1 + tanh(u)) / 2``, ``u = sqrt(2/pi) (z + 0.044715 z**3)`` (Hendrycks, Gimpel 2016).
+    """Return ``z p`` with ``p = (1 + tanh(u)) / 2 = logistic(2 u)``, ``u = sqrt(2 / pi) (z + 0.044715 z**3)``.
 
-    ``(1 + tanh(u)) / 2`` is ``logistic(2 u)``.
+    This approximates the GELU of Hendrycks and Gimpel (2016).
     """
     near = minimum(GELU_FAR, maximum(-GELU_FAR, z))
     square = near * near

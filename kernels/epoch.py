@@ -13,11 +13,12 @@ from .disturb import drop_csr
 from .first_layer import FORMS, INFER_ROWS, TRAIN_ROWS
 from .jit import entry, part
 from .layers import HIDDEN, transpose_pass
-from .losses import HEADS
+from .losses import LOSSES as ROW_LOSSES
 from .optimizers import FORMULAS
 from .rows import fetch_targets
 from .simd import peek
 from .steps import penalty_of, plain_step, step_of, sum_weights
+from .structs import Matrix, RowLosses
 from .tables import (
     ACCUMULATE,
     AGREED,
@@ -118,8 +119,8 @@ def training(name, first_layer, hidden, losses, take_step, sums_weights):
                     forward_pass(work, plan, params, notes, settings, epoch, chunk, rows, row, end_row, meetings, size)
                     lap(notes, FORWARD)
                     losses(
-                        row_loss, row_hit, 0, work, z, pitch, n_out, targets, row_weights, notes, rows_at, row, end_row,
-                        share, settings[SMOOTHING],
+                        RowLosses(row_loss, row_hit), 0, Matrix(work, z, pitch), n_out, targets, row_weights,
+                        notes[rows_at:], row, end_row, share, settings[SMOOTHING],
                     )  # fmt: skip
                     lap(notes, LOSS)
                     if rank == 0:
@@ -183,8 +184,8 @@ def inference(name, first_layer, hidden, head):
             if mode == LOSSES:
                 note_rows(notes, plan, orders, first, rows, chunk)
                 losses(
-                    row_loss, row_hit, first, work, z, pitch, n_out, targets, row_weights, notes, rows_at, 0, rows, 1.0,
-                    settings[SMOOTHING],
+                    RowLosses(row_loss, row_hit), first, Matrix(work, z, pitch), n_out, targets, row_weights,
+                    notes[rows_at:], 0, rows, 1.0, settings[SMOOTHING],
                 )  # fmt: skip
             for row in range(rows):
                 if mode == LABELS:
@@ -228,13 +229,13 @@ def train_loop(rows, hidden, head, optimizer):
     update_of, learning = FORMS[form]
     step = plain_step(update_of(in_place)) if optimizer is None else step_of(FORMULAS[optimizer], learning, in_place)
     name = _name("train", rows, hidden, head, optimizer)
-    return training(name, first_layer, HIDDEN[hidden], HEADS[head].losses, step, optimizer is not None)
+    return training(name, first_layer, HIDDEN[hidden], ROW_LOSSES[head].losses, step, optimizer is not None)
 
 
 @cache
 def infer_loop(rows, hidden, head):
     """Give the loop that predicts, of a kind of rows, hidden layers and head; it is compiled at its first call."""
-    return inference(_name("infer", rows, hidden, head), INFER_ROWS[rows], HIDDEN[hidden], HEADS[head])
+    return inference(_name("infer", rows, hidden, head), INFER_ROWS[rows], HIDDEN[hidden], ROW_LOSSES[head])
 
 
 def _name(what, rows, hidden, head, optimizer=None):

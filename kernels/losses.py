@@ -1,9 +1,12 @@
-"""Heads: what each makes of the last layer's outputs, its loss fused with its gradient.
+"""Losses: for each meaning of a network's outputs, the loss fused with its gradient, and the answers of a prediction.
 
-The losses of some rows turn their outputs ``z`` into deltas in place, ``share`` times the row's weight times the
-gradient of its loss, and note each loss, times its weight, and whether the row is predicted right. ``sources`` says
-which rows of X they are; ``targets`` are those of all rows: a class each for a softmax, else a number for each output.
-Vector beyond the outputs become 0. A loss of one row does so with its ``share``, and gives both.
+The losses of some rows replace their outputs ``z`` in place by deltas, `inv_weight` times the row's weight times the
+gradient of its loss. They store each loss times its weight, and whether the row is predicted right. Lanes beyond the
+outputs become 0. ``sources[row]`` is the row's place in X, and in `targets`: a class for a softmax, a number for each
+output for the others.
+
+`fastmlp/losses.py` has the same in NumPy, under the same names. To add a loss, write its formula and its gradient, and
+list it in `LOSSES` in both files. The softmax and its gradient are in `softmax.py`.
 """
 
 import math
@@ -45,82 +48,101 @@ multiply = formula(lambda a, b: a * b)
 
 @part
 def weight_of(row_weights, source):
-    """Give the weight of a row of X; where there are none, each has 1."""
+    """Return the weight of a row of X; it is 1 if there are no weights."""
     return float(row_weights[source]) if len(row_weights) > 0 else 1.0
 
 
-def each_row(row_loss_of):
-    """Build the losses of some rows, one after the other."""
+def each_row(row_loss):
+    """Build the losses of some rows, one by one."""
 
-    @kernel
     def losses(
-        row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
-        share, smoothing,
+        row_losses, out_at, z, n_out, targets, row_weights, sources, first_row, last_row, inv_weight, smoothing
     ):  # fmt: skip
         for row in range(first_row, last_row):
-            source = sources[sources_at + row]
+            source, at = sources[row], z.at + row * z.pitch
             weight = weight_of(row_weights, source)
-            loss, hit = row_loss_of(z, at + row * pitch, n_out, targets, source, share * weight, smoothing)
-            row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
+            loss, correct = row_loss(z.buffer, at, n_out, targets, source, inv_weight * weight, smoothing)
+            row_losses.loss[out_at + row], row_losses.correct[out_at + row] = loss * weight, correct
 
     return losses
 
 
+def mean_loss(loss_of, gradient_of, is_wrong):
+    """Build the loss of one row that is the mean over its outputs of ``loss_of(z, y)``, from three formulas.
+
+    The row is right where ``is_wrong(z, y)`` is 0 for each of its outputs.
+    """
+    loss_of, gradient_of, is_wrong = formula(loss_of), formula(gradient_of), formula(is_wrong)
+
+    @part
+    def row_loss(z, at, n_out, targets, row, scale, smoothing):
+        """Return the loss, and whether the row is right; replace its outputs by `scale` times the gradient."""
+        lanes, loss, wrong = lane_count(z), splat(z, 0.0), splat(z, 0.0)
+        for o in range(0, n_out, lanes):
+            value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
+            loss = add(loss, first_lanes(loss_of(value, y), n_out - o, 0.0))
+            wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
+            store(z, at + o, first_lanes(multiply(gradient_of(value, y), scale / n_out), n_out - o, 0.0))
+        return float(reduce_add(loss)) / n_out, reduce_add(wrong) == 0.0
+
+    return row_loss
+
+
 # Classes -------------------------------------------------------------------------------------------------------------
+
+softmax_losses_left = part(each_row(softmax_loss))
 
 
 @kernel
 def softmax_losses(
-    row_loss, row_hit, out_at, z, at, pitch, n_out, targets, row_weights, sources, sources_at, first_row, last_row,
-    share, smoothing,
+    row_losses, out_at, z, n_out, targets, row_weights, sources, first_row, last_row, inv_weight, smoothing
 ):  # fmt: skip
-    """Compute the losses of a softmax, of as many rows at once as a vector has lanes."""
-    lanes, row = lane_count(z), first_row
+    """Compute the losses of a softmax for as many rows at once as a vector has lanes, then for the rows left."""
+    buffer, lanes, row = z.buffer, lane_count(z.buffer), first_row
     while row + lanes <= last_row:
-        start, out, weights = at + row * pitch, out_at + row, splat(z, share)
-        largest = largest_of_rows(z, start, pitch, n_out)
+        start, out, weights = z.at + row * z.pitch, out_at + row, splat(buffer, inv_weight)
+        largest = largest_of_rows(buffer, start, z.pitch, n_out)
         for i in range(lanes):
-            source, place = sources[sources_at + row + i], start + i * pitch
+            source, place = sources[row + i], start + i * z.pitch
             label, top = targets[source], lane(largest, i)
-            row_hit[out + i] = index_of(z, place, n_out, top) == label
-            row_loss[out + i] = float(top) - float(z[place + label])
-            weights = set_lane(weights, i, share * weight_of(row_weights, source))
-        add_logs(row_loss, out, softmax_of_rows(z, start, pitch, n_out, largest, weights))
+            row_losses.correct[out + i] = index_of(buffer, place, n_out, top) == label
+            row_losses.loss[out + i] = float(top) - float(buffer[place + label])
+            weights = set_lane(weights, i, inv_weight * weight_of(row_weights, source))
+        add_logs(row_losses.loss, out, softmax_of_rows(buffer, start, z.pitch, n_out, largest, weights))
         for i in range(lanes):
-            source = sources[sources_at + row + i]
-            z[start + i * pitch + targets[source]] -= lane(weights, i)
-            row_loss[out + i] *= weight_of(row_weights, source)
+            source = sources[row + i]
+            buffer[start + i * z.pitch + targets[source]] -= lane(weights, i)
+            row_losses.loss[out + i] *= weight_of(row_weights, source)
         row += lanes
-    while row < last_row:
-        source = sources[sources_at + row]
-        weight = weight_of(row_weights, source)
-        loss, hit = softmax_loss(z, at + row * pitch, n_out, targets, source, share * weight, smoothing)
-        row_loss[out_at + row], row_hit[out_at + row] = loss * weight, hit
-        row += 1
+    softmax_losses_left(
+        row_losses, out_at, z, n_out, targets, row_weights, sources, row, last_row, inv_weight, smoothing
+    )
 
 
 @part
-def smoothed_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give the loss of a softmax whose target has the part ``smoothing`` spread evenly over all classes."""
+def smoothed_loss(z, at, n_out, targets, row, scale, smoothing):
+    """Return the loss of a softmax with label smoothing: the part `smoothing` of the target is spread over all classes.
+
+    See Szegedy et al. (2016).
+    """
     lanes, label, largest = lane_count(z), targets[row], largest_of(z, at, n_out)
     total = splat(z, 0.0)
     for o in range(0, n_out, lanes):
         total = add(total, subtract(load_first(z, at + o, n_out - o, largest), splat(z, largest)))
-    beyond_mean = (float(z[at + label]) - float(largest)) - float(reduce_add(total)) / n_out
-    loss, hit = softmax_loss(z, at, n_out, targets, row, share, smoothing)
+    above_mean = (float(z[at + label]) - float(largest)) - float(reduce_add(total)) / n_out
+    loss, correct = softmax_loss(z, at, n_out, targets, row, scale, smoothing)
     for o in range(0, n_out, lanes):
-        moved = subtract(load(z, at + o), splat(z, share * smoothing / n_out))
+        moved = subtract(load(z, at + o), splat(z, scale * smoothing / n_out))
         store(z, at + o, first_lanes(moved, n_out - o, 0.0))
-    z[at + label] += share * smoothing
-    return loss + smoothing * beyond_mean, hit
+    z[at + label] += scale * smoothing
+    return loss + smoothing * above_mean, correct
 
 
 @part
 def softmax_probabilities(out, row, z, at, n_out):
     """Write the probabilities of the classes."""
     softmax(z, at, n_out, largest_of(z, at, n_out), 1.0)
-    for o in range(n_out):
-        out[row * n_out + o] = z[at + o]
+    numbers(out, row, z, at, n_out)
 
 
 @part
@@ -131,29 +153,17 @@ def softmax_labels(out, row, z, at, n_out):
 
 # Yes or no for each output -------------------------------------------------------------------------------------------
 
-
-logistic_of = formula(logistic)
-logistic_of_minus = formula(lambda z: logistic(-z))
-binary_cross_entropy = formula(lambda z, y: maximum(0.0, z) - z * y + log1p(exp(-maximum(z, -z))))
-binary_gradient = formula(lambda z, y, share: (logistic(z) - y) * share)
-is_wrong = formula(lambda z, y: where(z > 0.0, 1.0 - y, y))
-
-
-@part
-def logistic_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give the mean of ``max(z, 0) - z y + log(1 + exp(-abs(z)))``, whose gradient is ``(logistic(z) - y) / n_out``."""
-    lanes, loss, wrong = lane_count(z), splat(z, 0.0), splat(z, 0.0)
-    for o in range(0, n_out, lanes):
-        value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
-        loss = add(loss, first_lanes(binary_cross_entropy(value, y), n_out - o, 0.0))
-        wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
-        store(z, at + o, first_lanes(binary_gradient(value, y, share / n_out), n_out - o, 0.0))
-    return float(reduce_add(loss)) / n_out, reduce_add(wrong) == 0.0
+logistic_loss = mean_loss(
+    loss_of=lambda z, y: maximum(0.0, z) - z * y + log1p(exp(-maximum(z, -z))),  # binary cross-entropy
+    gradient_of=lambda z, y: logistic(z) - y,
+    is_wrong=lambda z, y: where(z > 0.0, 1.0 - y, y),
+)
+logistic_of, logistic_of_minus = formula(logistic), formula(lambda z: logistic(-z))
 
 
 @part
 def logistic_probabilities(out, row, z, at, n_out):
-    """Write the probability of each yes; of one output, those of no and of yes."""
+    """Write the probability of yes for each output; of one output, those of no and yes."""
     if n_out == 1:
         value = load(z, at)
         store(z, at, logistic_of_minus(value))
@@ -163,8 +173,7 @@ def logistic_probabilities(out, row, z, at, n_out):
         return
     for o in range(0, n_out, lane_count(z)):
         store(z, at + o, logistic_of(load(z, at + o)))
-    for o in range(n_out):
-        out[row * n_out + o] = z[at + o]
+    numbers(out, row, z, at, n_out)
 
 
 @part
@@ -176,50 +185,40 @@ def logistic_labels(out, row, z, at, n_out):
 
 # Numbers -------------------------------------------------------------------------------------------------------------
 
-
-squared_difference = formula(lambda z, y: (z - y) * (z - y))
-squared_gradient = formula(lambda z, y, share: (z - y) * share)
-
-
-@part
-def squared_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give the mean of ``(z - y)**2``, whose gradient is ``2 (z - y) / n_out``; no row is right."""
-    lanes, loss = lane_count(z), splat(z, 0.0)
-    for o in range(0, n_out, lanes):
-        value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
-        loss = add(loss, first_lanes(squared_difference(value, y), n_out - o, 0.0))
-        store(z, at + o, first_lanes(squared_gradient(value, y, 2.0 * share / n_out), n_out - o, 0.0))
-    return float(reduce_add(loss)) / n_out, False
+squared_loss = mean_loss(
+    loss_of=lambda z, y: (z - y) * (z - y),
+    gradient_of=lambda z, y: 2.0 * (z - y),
+    is_wrong=lambda z, y: z.of(1.0),  # numbers are never right
+)
 
 
 @part
 def numbers(out, row, z, at, n_out):
-    """Write the outputs themselves."""
+    """Write the outputs."""
     for o in range(n_out):
         out[row * n_out + o] = z[at + o]
 
 
 # Means of counts -----------------------------------------------------------------------------------------------------
 
-
 mean_of = formula(exp_of_any)
-beyond_target = formula(lambda z, y: exp_of_any(z) - y)
+above_target = formula(lambda z, y: exp_of_any(z) - y)
 
 
 @part
-def poisson_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give the mean of ``y log(y / p) + p - y`` for ``p = exp(z)``, whose gradient is ``(p - y) / n_out``."""
-    lanes, loss, beyond = lane_count(z), 0.0, splat(z, 0.0)
+def poisson_loss(z, at, n_out, targets, row, scale, smoothing):
+    """Return the mean of ``y log(y / p) + p - y`` with ``p = exp(z)``, half the deviance; its gradient is ``p - y``."""
+    lanes, loss, above = lane_count(z), 0.0, splat(z, 0.0)
     for o in range(n_out):
         y = float(targets[row * n_out + o])
         if y > 0.0:
             loss += y * (math.log(y) - float(z[at + o]))
     for o in range(0, n_out, lanes):
         value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
-        difference = first_lanes(beyond_target(value, y), n_out - o, 0.0)
-        beyond = add(beyond, difference)
-        store(z, at + o, multiply(difference, share / n_out))
-    return (loss + float(reduce_add(beyond))) / n_out, False
+        difference = first_lanes(above_target(value, y), n_out - o, 0.0)
+        above = add(above, difference)
+        store(z, at + o, multiply(difference, scale / n_out))
+    return (loss + float(reduce_add(above))) / n_out, False
 
 
 @part
@@ -230,18 +229,19 @@ def means(out, row, z, at, n_out):
     numbers(out, row, z, at, n_out)
 
 
-class Head(NamedTuple):
-    """What makes the losses of some rows, and a row's answers: numbers and integers."""
+class Loss(NamedTuple):
+    """The losses of some rows, and the answers for one row: numbers such as probabilities, and integers."""
 
     losses: Callable[..., Any]
     numbers: Callable[..., None]
     labels: Callable[..., None]
 
 
-HEADS = {
-    "softmax": Head(softmax_losses, softmax_probabilities, softmax_labels),
-    "smoothed softmax": Head(each_row(smoothed_loss), softmax_probabilities, softmax_labels),
-    "logistic": Head(each_row(logistic_loss), logistic_probabilities, logistic_labels),
-    "identity": Head(each_row(squared_loss), numbers, numbers),
-    "exp": Head(each_row(poisson_loss), means, numbers),
+LOSSES = {
+    "softmax": Loss(softmax_losses, softmax_probabilities, softmax_labels),
+    "smoothed softmax": Loss(kernel(each_row(smoothed_loss)), softmax_probabilities, softmax_labels),
+    "logistic": Loss(kernel(each_row(logistic_loss)), logistic_probabilities, logistic_labels),
+    "identity": Loss(kernel(each_row(squared_loss)), numbers, numbers),
+    "exp": Loss(kernel(each_row(poisson_loss)), means, numbers),
 }
+"""By the name of the output; the softmax has a second one with label smoothing."""

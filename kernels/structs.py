@@ -23,7 +23,7 @@ class Block(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """An optimizer's state of some parameters: arrays in a flat buffer, `distance` numbers apart, each laid out as they."""
+    """State of an optimizer: arrays `distance` numbers apart, each of them laid out as its parameters are."""
 
     buffer: Any
     at: Any

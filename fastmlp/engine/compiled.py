@@ -20,8 +20,7 @@ from fastmlp.engine.threads import available_threads, run_apart, run_together
 from fastmlp.engine.workspace import Workspace
 from fastmlp.kernels import epoch, tables
 from fastmlp.kernels.optimizers import coefficient_table
-from fastmlp.losses import HEADS as LOSSES
-from fastmlp.losses import Targets
+from fastmlp.losses import LOSSES, Targets
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
 from fastmlp.validation.inputs import check_finite
@@ -338,13 +337,13 @@ class CompiledEngine(Engine):
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return predictions in the form of y."""
         if not self.settings.loss.classifies:
-            return self.settings.loss.as_handed_in(self._numbers(X, self.settings.layers[-1]))
+            return self.settings.loss.decode(self._numbers(X, self.settings.layers[-1]))
         if self._output == "softmax":
             predicted = np.empty(X.shape[0], np.int64)
         else:
             predicted = np.empty((X.shape[0], self.settings.layers[-1]), np.int64)
         self._infer(X, tables.LABELS, predicted=predicted.reshape(-1))
-        return self.settings.loss.as_handed_in(predicted)
+        return self.settings.loss.decode(predicted)
 
     def _numbers(self, X: Any, n_columns: int) -> Floats:
         numbers = np.empty((X.shape[0], n_columns), self.settings.dtype)

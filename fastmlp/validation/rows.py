@@ -82,7 +82,7 @@ def row_weights(
     """
     if weights is None and class_weight is None:
         return None
-    classes = loss.as_handed_in(y)
+    classes = loss.decode(y)
     of_classes = check_class_weight(class_weight, classes, loss.n_classes)
     if of_classes is not None:
         weights = of_classes[classes] * (1 if weights is None else weights)
@@ -104,7 +104,7 @@ def validation_rows(y: Targets, loss: Loss, fraction: object, seed: int) -> npt.
         If `fraction` is not between 0 and 1, or selects no row.
     """
     fraction = check_number("validation_fraction", fraction, below=1, zero=False)
-    groups = loss.as_handed_in(y) if loss.n_classes else np.zeros(len(y), np.int32)
+    groups = loss.decode(y) if loss.n_classes else np.zeros(len(y), np.int32)
     mask = validation_mask(groups, fraction, seed)
     if not mask.any():
         raise ValueError(f"validation_fraction={fraction} sets no row aside: y has one row of each class")

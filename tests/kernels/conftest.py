@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp.kernels import dense, losses, simd
+from fastmlp.kernels.structs import Matrix, RowLosses
 
 SENTINEL = -12345.0
 
@@ -47,13 +48,13 @@ class Call:
 
     @staticmethod
     def loss(
-        *, row_loss, row_hit, z, pitch, targets, n_out, rows, weight=1.0, at=0, head="softmax", smoothing=0.0,
+        *, row_loss, correct, z, pitch, targets, n_out, rows, weight=1.0, at=0, loss="softmax", smoothing=0.0,
         row_weights=(),
     ):  # fmt: skip
         sources, weights = np.arange(len(row_loss)), np.asarray(row_weights, z.dtype)
-        losses.HEADS[head].losses(
-            row_loss, row_hit, 0, z, at, pitch, n_out, targets, weights, sources, 0, *rows, float(weight),
-            float(smoothing),
+        losses.LOSSES[loss].losses(
+            RowLosses(row_loss, correct), 0, Matrix(z, at, pitch), n_out, targets, weights, sources, *rows,
+            float(weight), float(smoothing),
         )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def loss_arguments(dtype, lanes):
     """Arguments of a loss of 5 rows and a class more than fit into one vector."""
     n_rows = lanes + 5
     return {
-        "row_loss": np.zeros(n_rows), "row_hit": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
+        "row_loss": np.zeros(n_rows), "correct": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
         "pitch": 2 * lanes, "targets": np.full(n_rows, lanes), "n_out": lanes + 1, "rows": (0, n_rows),
     }  # fmt: skip
 
@@ -156,10 +156,10 @@ def test_loss_beyond(dtype, lanes, call, name):
     with pytest.raises(IndexError):
         call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
     numbers = arguments | {"targets": np.zeros((lanes + 5) * (lanes + 1), dtype)}
-    for head in ("logistic", "identity", "exp"):
-        call.loss(**numbers, head=head)
+    for loss in ("logistic", "identity", "exp"):
+        call.loss(**numbers, loss=loss)
         with pytest.raises(IndexError):
-            call.loss(**numbers | {name: numbers[name][:-1].copy()}, head=head)
+            call.loss(**numbers | {name: numbers[name][:-1].copy()}, loss=loss)
 
 
 # --- pages that may not be touched ------------------------------------------------------------------------------------
@@ -203,11 +203,11 @@ def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
     for function, arguments, outputs in (
         (call.forward, forward_arguments(dtype, lanes), ["out"]),
         (call.update, update_arguments(dtype, lanes), ["w"]),
-        (call.loss, loss_arguments(dtype, lanes), ["row_loss", "row_hit", "z"]),
-        (call.loss, loss_arguments(dtype, lanes) | {"head": "smoothed softmax", "smoothing": 0.1}, ["z"]),
-        (call.loss, numbers | {"head": "logistic"}, ["z"]),
-        (call.loss, numbers | {"head": "identity"}, ["z"]),
-        (call.loss, numbers | {"head": "exp"}, ["z"]),
+        (call.loss, loss_arguments(dtype, lanes), ["row_loss", "correct", "z"]),
+        (call.loss, loss_arguments(dtype, lanes) | {"loss": "smoothed softmax", "smoothing": 0.1}, ["z"]),
+        (call.loss, numbers | {"loss": "logistic"}, ["z"]),
+        (call.loss, numbers | {"loss": "identity"}, ["z"]),
+        (call.loss, numbers | {"loss": "exp"}, ["z"]),
     ):
         inside = guarded(arguments)
         function(**inside)
@@ -268,7 +268,7 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
     assert np.all(arrays["w"] == 3)
     for n_out in (1, lanes, lanes + 1, 2 * lanes):
         row = arrays["row"][: -(-n_out // lanes) * lanes] if n_out <= lanes else arrays["row"]
-        losses.HEADS["softmax"].numbers(np.zeros(n_out, dtype), 0, row, 0, n_out)
+        losses.LOSSES["softmax"].numbers(np.zeros(n_out, dtype), 0, row, 0, n_out)
         assert losses.argmax(row, 0, n_out) == 0
 
 

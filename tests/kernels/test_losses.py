@@ -137,17 +137,17 @@ class Batch:
         self.z, self.targets = z, np.asarray(targets, np.int32 if np.ndim(targets) == 1 else z.dtype).ravel()
         self.buffer = padded(np.full((n_rows, width), np.nan, z.dtype), width + lanes, lanes)
         self.buffer.view[:, :n_out] = z
-        self.row_loss, self.row_hit = np.full(n_rows, -7.0), np.zeros(n_rows, np.bool_)
-        self.row_hit[::2] = True
-        self.hits_before = self.row_hit.copy()
+        self.row_loss, self.correct = np.full(n_rows, -7.0), np.zeros(n_rows, np.bool_)
+        self.correct[::2] = True
+        self.correct_before = self.correct.copy()
 
     def run(self, call, rows=None, **settings):
         n_rows, self.n_out = self.z.shape
         call.loss(
-            row_loss=self.row_loss, row_hit=self.row_hit, z=self.buffer.flat, at=self.buffer.at,
+            row_loss=self.row_loss, correct=self.correct, z=self.buffer.flat, at=self.buffer.at,
             pitch=self.buffer.pitch, targets=self.targets, n_out=self.n_out, rows=rows or (0, n_rows), **settings,
         )  # fmt: skip
-        return self.row_loss, self.row_hit, self.buffer.view[:, : self.n_out]
+        return self.row_loss, self.correct, self.buffer.view[:, : self.n_out]
 
 
 @pytest.mark.parametrize("n_out", CLASSES)
@@ -158,10 +158,10 @@ def test_cross_entropy_and_its_gradient(rng, dtype, lanes, padded, call, n_out, 
     labels = rng.integers(0, n_out, n_rows)
     batch = Batch(padded, lanes, z, labels)
     weight = 1 / n_rows
-    loss, hits, gradient = batch.run(call, weight=weight)
+    loss, correct, gradient = batch.run(call, weight=weight)
     spread = np.ptp(z, axis=1).astype(EXACT)
     assert np.all(np.abs(loss - cross_entropy(z, labels)) <= eps * (4 + n_out + spread))
-    np.testing.assert_array_equal(hits, z.argmax(axis=1) == labels)
+    np.testing.assert_array_equal(correct, z.argmax(axis=1) == labels)
     exact = softmax(z)
     bound = eps * (8 + n_out + spread[:, None]) * np.maximum(exact, 1e-30)
     exact[np.arange(n_rows), labels] -= 1
@@ -200,11 +200,11 @@ def test_many_rows_at_once_have_the_bits_of_one(rng, dtype, lanes, padded, call,
         odd[row], odd[lanes + row, n_out // 2] = number, number
     for values in (odd, z):
         together, apart = (Batch(padded, lanes, values, labels) for _ in range(2))
-        loss, hits, gradient = together.run(call, weight=0.3, row_weights=weights)
+        loss, correct, gradient = together.run(call, weight=0.3, row_weights=weights)
         for row in range(n_rows):
             apart.run(call, rows=(row, row + 1), weight=0.3, row_weights=weights)
         np.testing.assert_array_equal(loss, apart.row_loss)
-        np.testing.assert_array_equal(hits, apart.row_hit)
+        np.testing.assert_array_equal(correct, apart.correct)
         np.testing.assert_array_equal(gradient, apart.buffer.view[:, :n_out])
     if weighted:
         np.testing.assert_allclose(
@@ -221,22 +221,22 @@ def test_other_rows_are_left(rng, dtype, lanes, padded, call):
     z, labels = rng.standard_normal((9, 5)).astype(dtype), rng.integers(0, 5, 9)
     whole, part = (Batch(padded, lanes, z, labels) for _ in range(2))
     full = whole.run(call)
-    loss, hits, gradient = part.run(call, rows=(2, 6))
+    loss, correct, gradient = part.run(call, rows=(2, 6))
     np.testing.assert_array_equal(loss[2:6], full[0][2:6])
-    np.testing.assert_array_equal(hits[2:6], full[1][2:6])
+    np.testing.assert_array_equal(correct[2:6], full[1][2:6])
     np.testing.assert_array_equal(gradient[2:6], full[2][2:6])
     others = [0, 1, 6, 7, 8]
     assert np.all(loss[others] == -7)
-    np.testing.assert_array_equal(hits[others], part.hits_before[others])
+    np.testing.assert_array_equal(correct[others], part.correct_before[others])
     np.testing.assert_array_equal(gradient[others], z[others])
     assert part.buffer.nothing_else_changed()
 
 
 def test_loss_of_large_outputs(dtype, lanes, padded, call):
     z = np.array([[1e30, 0, -1e30], [1e30, 0, -1e30], [-1e30] * 3, [200, 0, 0], [200, 0, 0]], dtype)
-    loss, hits, gradient = Batch(padded, lanes, z, [0, 1, 2, 1, 0]).run(call)
+    loss, correct, gradient = Batch(padded, lanes, z, [0, 1, 2, 1, 0]).run(call)
     np.testing.assert_allclose(loss, [0, 1e30, math.log(3), 200, 0], rtol=1e-6)
-    np.testing.assert_array_equal(hits, [True, False, False, False, True])
+    np.testing.assert_array_equal(correct, [True, False, False, False, True])
     third = 1 / 3
     expected = [[0, 0, 0], [1, -1, 0], [third, third, third - 1], [1, -1, 0], [0, 0, 0]]
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-30)
@@ -264,10 +264,10 @@ def test_loss_is_never_negative(rng, dtype, lanes, padded, call):
     assert np.all(np.abs(gradient.astype(EXACT).sum(axis=1)) <= 8 * np.finfo(dtype).eps)
 
 
-# --- the other heads --------------------------------------------------------------------------------------------------
+# --- the other losses -------------------------------------------------------------------------------------------------
 
 
-HEADS = {
+TEXTBOOK = {
     "smoothed softmax": lambda n_out: reference_losses.Softmax(n_out, SMOOTHING),
     "logistic": reference_losses.Logistic,
     "identity": reference_losses.Identity,
@@ -275,43 +275,43 @@ HEADS = {
 }
 
 
-def targets_for(head, rng, n_rows, n_out, dtype):
-    if head == "smoothed softmax":
+def targets_for(name, rng, n_rows, n_out, dtype):
+    if name == "smoothed softmax":
         return rng.integers(0, n_out, n_rows)
-    if head == "logistic":
+    if name == "logistic":
         return rng.integers(0, 2, (n_rows, n_out)).astype(dtype)
-    if head == "exp":
+    if name == "exp":
         return rng.poisson(2.0, (n_rows, n_out)).astype(dtype)
     return rng.standard_normal((n_rows, n_out)).astype(dtype)
 
 
 @pytest.mark.parametrize("n_out", CLASSES)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", TEXTBOOK)
 @pytest.mark.parametrize("scale", [1e-3, 1, 30])
-def test_losses_of_heads(rng, dtype, lanes, padded, call, head, n_out, scale):
+def test_losses_of_each_kind(rng, dtype, lanes, padded, call, name, n_out, scale):
     z = np.minimum(rng.normal(scale=scale, size=(13, n_out)), 80).astype(dtype)  # of which exp does not overflow
-    y = targets_for(head, rng, 13, n_out, dtype)
-    batch, textbook = Batch(padded, lanes, z, y), HEADS[head](n_out)
-    loss, hits, gradient = batch.run(call, head=head, smoothing=SMOOTHING, weight=0.25)
+    y = targets_for(name, rng, 13, n_out, dtype)
+    batch, textbook = Batch(padded, lanes, z, y), TEXTBOOK[name](n_out)
+    loss, correct, gradient = batch.run(call, loss=name, smoothing=SMOOTHING, weight=0.25)
     exact, eps = z.astype(EXACT), np.finfo(dtype).eps
     wanted = textbook.losses(exact, y)
     np.testing.assert_allclose(loss, wanted, rtol=(8 + n_out) * eps, atol=(4 + scale) * eps * (2 + n_out))
-    np.testing.assert_array_equal(hits, textbook.hits(z, y))
+    np.testing.assert_array_equal(correct, textbook.correct(z, y))
     slopes = textbook.gradient(exact, y) / 4
     np.testing.assert_allclose(gradient, slopes, rtol=8 * eps, atol=(8 + n_out + 10 * scale) * eps / (1 + n_out))
     assert not batch.buffer.view[:, n_out:].any()
     assert batch.buffer.nothing_else_changed()
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", TEXTBOOK)
 @pytest.mark.parametrize("n_out", [1, 3, 17])
-def test_losses_of_heads_that_are_not_finite(rng, dtype, lanes, padded, call, head, n_out):
-    y = targets_for(head, rng, 3, n_out, dtype)
+def test_losses_of_each_kind_that_are_not_finite(rng, dtype, lanes, padded, call, name, n_out):
+    y = targets_for(name, rng, 3, n_out, dtype)
     for bad in (np.nan, np.inf):
         for place in range(n_out):
             z = np.zeros((3, n_out), dtype)
-            z[1, place] = -bad if head == "logistic" and y[1, place] else bad  # else it would be right
-            loss = Batch(padded, lanes, z, y).run(call, head=head, smoothing=SMOOTHING)[0]
+            z[1, place] = -bad if name == "logistic" and y[1, place] else bad  # else it would be right
+            loss = Batch(padded, lanes, z, y).run(call, loss=name, smoothing=SMOOTHING)[0]
             assert not math.isfinite(loss[1]), (place, bad)
             assert np.isfinite(loss[[0, 2]]).all()
 
@@ -319,33 +319,33 @@ def test_losses_of_heads_that_are_not_finite(rng, dtype, lanes, padded, call, he
 def test_logistic_loss_of_large_outputs(dtype, lanes, padded, call):
     z = np.array([[1e30], [1e30], [-1e30], [-1e30], [100]], dtype)
     y = np.array([[1], [0], [1], [0], [1]], dtype)
-    loss, hits, gradient = Batch(padded, lanes, z, y).run(call, head="logistic")
+    loss, correct, gradient = Batch(padded, lanes, z, y).run(call, loss="logistic")
     np.testing.assert_allclose(loss, [0, z[1, 0], z[1, 0], 0, math.exp(-100)], rtol=1e-5, atol=1e-40)
-    np.testing.assert_array_equal(hits, [True, False, False, True, True])
+    np.testing.assert_array_equal(correct, [True, False, False, True, True])
     np.testing.assert_allclose(gradient[:, 0], [0, 1, -1, 0, 0], atol=1e-40)
 
 
 @pytest.mark.parametrize("n_out", CLASSES)
-@pytest.mark.parametrize("head", HEADS)
-def test_answers_of_heads(rng, dtype, lanes, padded, head, n_out):
-    z, textbook = rng.normal(scale=3, size=(5, n_out)).astype(dtype), HEADS[head](n_out)
-    if head == "smoothed softmax" and n_out == 1:
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_answers_of_each_kind(rng, dtype, lanes, padded, name, n_out):
+    z, textbook = rng.normal(scale=3, size=(5, n_out)).astype(dtype), TEXTBOOK[name](n_out)
+    if name == "smoothed softmax" and n_out == 1:
         return
     width, n_columns = -(-n_out // lanes) * lanes, textbook.n_classes or n_out
     rows = padded(np.full((5, width), np.nan, dtype), width, lanes)
     numbers, labels = np.full((6, n_columns), -5, dtype), np.full((6, n_out), -5)
-    for kernel, out in ((losses.HEADS[head].numbers, numbers), (losses.HEADS[head].labels, labels)):
+    for kernel, out in ((losses.LOSSES[name].numbers, numbers), (losses.LOSSES[name].labels, labels)):
         rows.view[:, :n_out] = z
         for row in range(5):
             kernel(out.reshape(-1), row, rows.flat, rows.at + row * width, n_out)
         assert rows.nothing_else_changed()
     assert np.all(numbers[5:] == -5)
-    if head in ("identity", "exp"):
-        eps = 4 * np.finfo(dtype).eps if head == "exp" else 0
+    if name in ("identity", "exp"):
+        eps = 4 * np.finfo(dtype).eps if name == "exp" else 0
         np.testing.assert_allclose(numbers[:5].ravel(), textbook.predicted(z.astype(EXACT)).ravel(), rtol=eps)
         return
     np.testing.assert_allclose(
         numbers[:5], textbook.probabilities(z.astype(EXACT)), rtol=(20 + n_out) * np.finfo(dtype).eps
     )
-    found = labels.reshape(-1)[:5] if head == "smoothed softmax" else textbook.as_handed_in(labels[:5])
+    found = labels.reshape(-1)[:5] if name == "smoothed softmax" else textbook.decode(labels[:5])
     np.testing.assert_array_equal(found, textbook.predicted(z))
