@@ -1,4 +1,4 @@
-"""What a fit has measured, epoch by epoch."""
+"""`History`: the measurements of a fit, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _SMALL_IS_GOOD = {"cost", "deviance", "error", "loss", "mae", "mape", "mse", "ms
 
 @dataclass(repr=False)
 class History:
-    """Measurements of one fit: lists with one entry for each finished epoch.
+    """Measurements of one fit: lists with one entry per finished epoch.
 
-    ``history["val_f1_macro"]`` is any list by its name.
+    ``history["val_f1_macro"]`` returns any list by name.
 
     Attributes
     ----------
     loss, accuracy : list of float
-        Means over the rows of the epoch, each batch measured before its update. No accuracy of a regression.
+        Means over the rows of the epoch, each batch measured before its step. No accuracy for regression.
     val_loss, val_accuracy : list of float
-        Measured on the validation data at the end of the epoch; empty without validation data.
+        Measured on the validation data after the epoch; empty without validation data.
     learning_rate : list of float
-        That of the epoch's last step.
+        Of the last step of the epoch.
     seconds : list of float
-        Wall time of the epoch's training, without validation and callbacks at its end. Short epochs that nobody looks
-        at are run several to a call, and share its time equally.
+        Wall time of training, without validation and callbacks at the end of the epoch. Several short epochs may run
+        in one call; its time is divided equally.
     metrics : dict of str to list of float
-        Further metrics of the validation data, e.g. ``metrics["val_f1_macro"]``.
+        Further metrics of the validation data, such as ``metrics["val_f1_macro"]``.
     interrupted : bool
-        True when Ctrl-C ended the fit.
+        Whether Ctrl-C ended the fit.
     steps : int
-        All finished steps, also those of an epoch that was not finished.
+        All steps, including those of an unfinished epoch.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -52,16 +52,16 @@ class History:
     steps: int = 0
 
     def __repr__(self) -> str:
-        """Return a line: a cell of a notebook shows it."""
+        """Return one line, for a cell of a notebook."""
         last = f": {self.last()}" if self.loss else ""
         return f"<History of {len(self.loss)} epochs{', interrupted' * self.interrupted}{last}>"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make it again; older versions had fewer lists."""
+        """Unpickle; older versions had fewer lists."""
         vars(self).update(vars(History()) | state)
 
     def __getitem__(self, name: str) -> list[float]:
-        """Return the list of this name.
+        """Return the list with this name.
 
         Raises
         ------
@@ -74,16 +74,16 @@ class History:
         return measured[name]
 
     def last(self) -> str:
-        """Return what the last epoch has measured, in words."""
+        """Return the measurements of the last epoch as text."""
         apart = ("learning_rate", "seconds")
         return ", ".join(f"{name} {values[-1]:.4f}" for name, values in self._measured().items() if name not in apart)
 
     def append(self, **measured: float) -> None:
-        """Add one epoch: numbers by the names of their lists. Where a list has no number for an epoch, it has nan."""
+        """Add one epoch: a number for each named list. Other lists get nan."""
         self.extend(**{name: [value] for name, value in measured.items()})
 
     def extend(self, **measured: Sequence[float]) -> None:
-        """Add some epochs, as `append` does each: a number of each for each name."""
+        """Add several epochs at once, a sequence of numbers for each list. Otherwise as `append`."""
         finished = len(self.loss)
         for name, numbers in measured.items():
             values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
@@ -92,27 +92,27 @@ class History:
             values += [math.nan] * (len(self.loss) - len(values))
 
     def best_epoch(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> int:
-        """Return the epoch, counted from 1, with the best number in a list; 0 if there is none but nan.
+        """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.
 
         Parameters
         ----------
         monitor : str
             Name of the list.
         mode : {"auto", "min", "max"}
-            Whether small or large numbers are good; "auto" goes by the name.
+            Whether small or large numbers are good; "auto" decides by the name.
         min_delta : float
-            A later number is better only by more than this.
+            An improvement must exceed this.
         """
         best = Best(monitor, mode, min_delta)
         best.is_last(self)
         return best.epoch
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Return copies of all lists that have numbers, by name."""
+        """Return copies of all lists that are not empty, by name."""
         return {name: list(values) for name, values in self._measured().items()}
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame of pandas with a column for each list and a row for each epoch, counted from 1."""
+        """Return a pandas DataFrame with a column per list and a row per epoch, counted from 1."""
         try:
             import pandas as pd
         except ImportError as error:
@@ -120,32 +120,32 @@ class History:
         return pd.DataFrame(self._measured(), index=pd.RangeIndex(1, len(self.loss) + 1, name="epoch"))
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw loss, accuracy and further metrics over the epochs, of training and validation together.
+        """Plot loss, accuracy and further metrics of training and validation over the epochs.
 
         Parameters
         ----------
         ax : Axes of matplotlib or None
-            Where the loss is drawn, alone; None makes a figure with axes for each.
+            Where to plot the loss, and nothing else. None makes a figure with axes for each measurement.
 
         Returns
         -------
         Axes, or array of Axes
-            `ax`, or the new ones; ``axes[0].figure`` is their figure.
+            `ax`, or the new Axes. ``axes[0].figure`` is the figure.
         """
         measured = self._measured()
         names = [name for name in measured if name not in ("learning_rate", "seconds")]
         panels = list(dict.fromkeys(name.removeprefix("val_") for name in names)) or ["loss"]
         axes = new_axes(len(panels)) if ax is None else [ax]
-        for panel, one in zip(panels, axes, strict=False):
+        for panel, axis in zip(panels, axes, strict=False):
             for name, label, color in ((panel, "training", "tab:blue"), (f"val_{panel}", "validation", "tab:orange")):
                 if values := measured.get(name):
                     dots = "." if len(values) < 30 else ""
-                    one.plot(range(1, len(values) + 1), values, color=color, marker=dots, label=label)
-            one.set(xlabel="epoch", ylabel=panel.replace("_", " "))
-            one.xaxis.get_major_locator().set_params(integer=True)
-            one.grid(alpha=0.3)
-            if one.lines:
-                one.legend(frameon=False)
+                    axis.plot(range(1, len(values) + 1), values, color=color, marker=dots, label=label)
+            axis.set(xlabel="epoch", ylabel=panel.replace("_", " "))
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.grid(alpha=0.3)
+            if axis.lines:
+                axis.legend(frameon=False)
         return axes if ax is None else ax
 
     def _measured(self) -> dict[str, list[float]]:
@@ -156,12 +156,12 @@ class History:
 
 @dataclass
 class Best:
-    """The best epoch of a history that grows; `History.best_epoch` says what its settings are.
+    """Tracks the best epoch of a growing history. The settings are those of `History.best_epoch`.
 
     Attributes
     ----------
     epoch : int
-        Counted from 1; 0 before any was good.
+        Counted from 1; 0 if there is none yet.
     """
 
     monitor: str
@@ -175,7 +175,7 @@ class Best:
         self._seen = 0
 
     def is_last(self, history: History) -> bool:
-        """Look at the epochs since it was asked last, and return whether the last of all is the best."""
+        """Read the epochs since the last call, and return whether the latest one is the best."""
         values = history[self.monitor]
         for value in values[self._seen :]:
             self._seen += 1
@@ -185,19 +185,19 @@ class Best:
 
 
 def direction(monitor: str, mode: str = "auto") -> int:
-    """Return 1 if large values of a measurement are good, -1 if small ones are.
+    """Return 1 if large values of a measurement are good, -1 if small values are.
 
     Parameters
     ----------
     monitor : str
         Its name in the history.
     mode : {"auto", "min", "max"}
-        "auto" goes by the name: loss, error, mae, mse, rmse and their like are good when they are small.
+        "auto" decides by the name: loss, error, mae, mse, rmse and so on should be small.
 
     Raises
     ------
     TypeError, ValueError
-        If the name is no str, or there is no such mode.
+        If the name is not a str, or there is no such mode.
     """
     if not isinstance(monitor, str):
         raise TypeError(f"monitor must be the name of a measurement, e.g. 'val_loss', not {monitor!r}")
@@ -207,7 +207,7 @@ def direction(monitor: str, mode: str = "auto") -> int:
 
 
 def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
-    """Refuse to watch what a fit does not measure."""
+    """Refuse a measurement that the fit does not make."""
     if monitor is None or monitor in measures:
         return
     advice = "; give validation_data or validation_fraction" if monitor.startswith("val_") else ""
@@ -221,7 +221,7 @@ def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
 
 
 def new_axes(n: int) -> Any:
-    """Return an array of `n` axes of matplotlib, side by side in a new figure."""
+    """Return an array of `n` matplotlib Axes, side by side in a new figure."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:

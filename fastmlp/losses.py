@@ -261,3 +261,4 @@ class Poisson(_Numbers):
 
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (Softmax, Logistic, Identity, Poisson)}
+"""The loss of each ``output`` of a network."""

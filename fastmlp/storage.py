@@ -1,4 +1,4 @@
-"""Arrays in files: .npz, written whole or not at all."""
+"""Reads and writes .npz files. A file is written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["check_writable", "load_npz", "save_npz"]
 
 
 def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
-    """Write `arrays` to exactly `path` (no suffix is added); an older file is replaced only when all is written.
+    """Write `arrays` to exactly `path`, without adding a suffix. An older file is replaced once everything is written.
 
-    Of a symbolic link the file that it names is written.
+    A symbolic link is followed.
 
     Raises
     ------
@@ -27,23 +27,23 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
         If the folder does not exist.
     """
     target = _target(path)
-    with _named(target) as temporary:
+    with _temporary_beside(target) as temporary:
         with open(temporary, "xb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
-            os.fsync(file.fileno())  # the bytes come before the name
+            os.fsync(file.fileno())  # the data must be on disk before the rename
         os.replace(temporary, target)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse a path that `save_npz` could not write to: better now than after an epoch."""
-    with _named(_target(path)) as temporary:
+    """Refuse a path that `save_npz` could not write to, before training begins."""
+    with _temporary_beside(_target(path)) as temporary:
         temporary.touch(exist_ok=False)
         temporary.unlink()
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """Return the file that `path` means; it may be written, as far as its name tells."""
+    """Return the file that `path` names, with links followed, if it looks writable."""
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot save {target}: there is no folder {target.parent}")
@@ -55,14 +55,14 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def _named(target: Path) -> Iterator[Path]:
-    """Lend the name of a new file; nothing is left of it after an error, which names `target` in its place."""
-    # beside the target, for a rename works only within one file system
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `target`. On error the file is removed, and the error names `target`."""
+    # in the same folder: a rename works only within one file system
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
     except BaseException as error:
-        with suppress(OSError):  # a folder that cannot be written to has none
+        with suppress(OSError):  # it may not exist
             temporary.unlink()
         if isinstance(error, OSError) and error.strerror:
             raise OSError(error.errno, error.strerror, os.fspath(target)) from error
@@ -70,12 +70,12 @@ def _named(target: Path) -> Iterator[Path]:
 
 
 def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read all arrays of a .npz file; nothing pickled is ever loaded.
+    """Read all arrays of a .npz file. Pickled objects are never loaded.
 
     Raises
     ------
     ValueError
-        If the file is no .npz file, or a damaged one.
+        If the file is damaged or not a .npz file.
     """
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
@@ -84,6 +84,6 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        except Exception as error:  # a damaged file makes zipfile, zlib, tokenize and NumPy raise all kinds
+        except Exception as error:  # zipfile, zlib, tokenize and NumPy raise many kinds
             why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
             raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error

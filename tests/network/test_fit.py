@@ -264,10 +264,10 @@ def test_kernels_refuse_an_optimizer_of_ones_own(base):
         slots = 0
 
         def coefficients(self, steps, rates):
-            return rates[:, None]
+            return {"rate": rates}
 
-        def update(self, parameter, gradient, memory, coefficients):
-            parameter -= coefficients[0] * np.sign(gradient)
+        def update(self, parameter, gradient, state, coefficients):
+            parameter -= coefficients["rate"] * np.sign(gradient)
 
     (X, y), own = data(10), Sign(learning_rate=0.1)
     net = fastmlp.MLP([4, 5, 3])

@@ -1,0 +1,99 @@
+"""The entry point: parses the arguments, runs a command and reports errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from fastmlp.cli.arguments import parsers
+from fastmlp.cli.bench import bench
+from fastmlp.cli.output import FAILED, INTERRUPTED
+from fastmlp.cli.train import preset_of, train
+
+__all__ = ["main"]
+
+_BROKEN_PIPE = 141  # as shells count signals
+
+# Names in messages of the library -> names on the command line.
+_WORDS = (
+    (r"\blearning_rate\b", "--learning-rate"),
+    (r"\bvalidation ([Xy])\b", r"\1_test"),
+    (r"^([Xy])\b", r"\1_train"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; None uses those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 the loss is not finite or a peer failed, 2 wrong usage, 130 Ctrl-C, 141 nobody reads the output.
+    """
+    try:
+        status = _run(argv)
+    except BrokenPipeError:
+        status = _BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("fastmlp: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # Python flushes again at exit; give it a place to write, so that it reports no error.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or _BROKEN_PIPE
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Parse the arguments and run the command. Every error is one line."""
+    parser, commands = parsers()
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        if arguments.command is None:
+            parser.error("say what to do: fastmlp train, fastmlp bench, or fastmlp --help")
+        command = commands[arguments.command]
+        if unknown:
+            command.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if getattr(arguments, "preset", None) is not None:  # its numbers become the defaults
+            preset = preset_of(arguments)
+            command.set_defaults(
+                layers=list(preset.hidden),
+                activation=preset.activation,
+                epochs=preset.epochs,
+                batch_size=preset.batch_size,
+                learning_rate=preset.optimizer.learning_rate,
+            )
+            arguments = parser.parse_args(argv)
+        try:
+            return {"train": train, "bench": bench}[arguments.command](arguments)
+        except FloatingPointError as error:
+            command.exit(FAILED, f"{command.prog}: error: {_message(error)}\n")
+        except BrokenPipeError:
+            raise
+        except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError, ImportError) as error:
+            command.error(_message(error))
+    except SystemExit as end:  # from argparse: an error, --help or --version
+        return int(end.code or 0)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".removesuffix(": ")
+    message = str(error)
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message
