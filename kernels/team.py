@@ -10,7 +10,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import PROFILED, kernel, part
-from .simd import I64, Memory, peek
+from .memory import peek
+from .simd import I64
+from .trace import traced
 
 ARRIVED, FAILED, WAITED, CYCLES = range(4)
 """Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
@@ -42,15 +44,10 @@ CLOCKS = len(PHASES) + 1
 """Places in ``clocks``: the cycles of each phase, and when the last one ended."""
 
 
-@intrinsic
-def add_one(typing_context, array, at):
+@traced(returns=lambda array, at: types.int64)
+def add_one(array, at):
     """Add one to an element, visible to all threads at once; return what it was before."""
-
-    def codegen(context, builder, signature, args):
-        address = Memory(context, builder, array, args[0]).address(args[1])
-        return builder.atomic_rmw("add", address, I64(1), "seq_cst")
-
-    return types.int64(array, types.int64), codegen
+    return array.builder.atomic_rmw("add", array.address(at), I64(1), "seq_cst")
 
 
 @intrinsic

@@ -9,16 +9,18 @@ Everything lies anywhere in memory, and waiting for it is most of the work. So a
 """
 
 import numpy as np
+
 from ..activations import floor_of
 from ..bits import ONE
 from ..jit import kernel, part
+from ..memory import lane_count, prefetch_near, store
+from ..memory import load as load_vector
 from ..optimizers import accumulate, plain_sgd
-from ..random import random_word, row_key
-from ..simd import I64, Memory, Vector, formula, lane_count, maximum, prefetch_near, spread, store, unpack
-from ..simd import load as load_vector
+from ..random import random_bits, row_key
+from ..simd import maximum
 from ..structs import Csr, Matrix
 from ..tile import multiply_add
-from ..trace import loop, loop_while, switch, traced
+from ..trace import formula, loop, loop_while, switch, traced
 from . import dense
 from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
 from .packed import LINE_BYTES
@@ -57,7 +59,7 @@ def drop(kept, kept_indices, starts, ends, x, indices, indptr, order, at, n_rows
         key, starts[row] = row_key(settings.seed, epoch, order[at + row], 0), out
         for p in range(indptr[order[at + row]], indptr[order[at + row] + 1]):
             kept[out], kept_indices[out] = x[p], indices[p]  # overwritten by the next one if it is dropped
-            out += random_word(key, indices[p]) >= settings.drop_below
+            out += random_bits(key, indices[p]) >= settings.drop_below
         ends[row] = out
     for k in range(0, out, lanes):
         store(kept, k, times(load_vector(kept, k), settings.scale_kept))

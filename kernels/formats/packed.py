@@ -27,19 +27,10 @@ from ..bits import (
     transpose_bits,
 )
 from ..jit import entry, kernel, part
+from ..memory import lane_count, prefetch, prefetch_to_write
 from ..optimizers import accumulate, plain_sgd
 from ..random import kept_bits, row_key
-from ..simd import (
-    I64,
-    VECTOR_BYTES,
-    Vector,
-    lane_count,
-    maximum,
-    prefetch,
-    prefetch_to_write,
-    spread,
-    unpack,
-)
+from ..simd import VECTOR_BYTES, maximum
 from ..structs import Matrix, Packed
 from ..tile import multiply_add
 from ..trace import either, if_then, loop, loop_while, switch, traced
@@ -222,7 +213,7 @@ def check(bad_row, ws, data, at, n_rows, n_in):
         bad_row[0] = at
 
 
-# Prefetch: memory is slower than the sums, so rows are fetched while others are worked on ------------------------------
+# Prefetch: memory is slower than the sums, so rows are fetched while others are worked on-----------------------------
 
 
 @part
