@@ -28,18 +28,18 @@ Labels: TypeAlias = NDArray[np.int64]  # (n,)
 Dataset: TypeAlias = tuple[Rows, Labels, Rows, Labels]
 StrPath: TypeAlias = str | os.PathLike[str]
 
-_SPLIT_SEED = 42  # of every 80/20 split made here
+_SPLIT_SEED = 42  # of every 80/20 split in this module
 
 # train-images-idx3-ubyte, t10k-labels.idx1-ubyte, emnist-letters-test-images-idx3-ubyte.gz, ...
 _IDX_NAME = re.compile(
     r"(?:(?P<split>.+)-)?(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(?:\.gz)?"
 )
 _IDX_UINT8 = 0x08  # third byte of the magic number; the fourth is the number of dimensions
-_CORRUPT = (EOFError, OSError, zlib.error)  # what a damaged archive makes gzip and zipfile raise
+_CORRUPT = (EOFError, OSError, zlib.error)  # raised by gzip and zipfile for damaged files
 
 
 def load_mnist() -> Dataset:
-    """Load MNIST, which comes with the package.
+    """Load MNIST, which is part of the package.
 
     Returns
     -------
@@ -85,13 +85,13 @@ def load_xor() -> Dataset:
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
-    Keras's names ``x_train`` and ``x_test`` are taken too. Images of any shape (n, ...) become rows; uint8 is divided
-    by 255, floating point keeps its values. Labels may be of any integer type, shaped (n,) or (n, 1).
+    Keras's names ``x_train`` and ``x_test`` work, too. Images of any shape (n, ...) become rows. uint8 is divided by
+    255; floating point keeps its values. Labels have any integer type and the shape (n,) or (n, 1).
 
     Parameters
     ----------
     path
-        The ``.npz`` file. Pickled objects in it are refused, never run.
+        The ``.npz`` file. Pickled objects are refused.
 
     Returns
     -------
@@ -128,10 +128,10 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     folder
         Holds four files of images and labels, gzipped or not: ``train-images-idx3-ubyte``,
         ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Known variants of the
-        names are found too: a dot before ``idx``, ``test`` for ``t10k``, and a prefix such as ``emnist-letters-``.
-        Of a file that is there with and without ``.gz``, the latter is read.
+        names are found, too: a dot before ``idx``, ``test`` for ``t10k``, and a prefix such as ``emnist-letters-``.
+        If a file exists with and without ``.gz``, the latter is read.
     split
-        Which data set to read where the folder holds several: the prefix, with or without ``emnist-``, for example
+        Which data set to read if the folder holds several: the prefix, with or without ``emnist-``, for example
         ``"letters"``; ``""`` for the files without a prefix.
 
     Returns

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.random import INITS, batch_generator, permutations, initial_parameters
+from fastmlp.random import INITS, batch_generator, initial_parameters, permutations
 
 
 @pytest.mark.parametrize(("init", "std"), [("he", (2 / 300) ** 0.5), ("xavier", (2 / 500) ** 0.5), ("normal", 0.01)])

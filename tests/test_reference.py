@@ -10,7 +10,7 @@ import pytest
 from nets import ACTIVATIONS, DTYPES, assert_bits, parameters, snapshot
 from sklearn.neural_network import MLPClassifier
 
-from fastmlp.random import batch_generator, permutations, initial_parameters
+from fastmlp.random import batch_generator, initial_parameters, permutations
 from fastmlp.reference import MLP, backward, cross_entropy, forward, logistic, relu, softmax
 
 data = functools.partial(nets.data, dtype="float64")
