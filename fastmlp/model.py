@@ -61,9 +61,9 @@ class Model(ABC):
     layers : sequence of int
         Sizes of the layers, inputs first, outputs last, e.g. ``[784, 128, 10]``.
     activation : str or sequence of str
-        Of all hidden layers, or of each: "relu", "leaky_relu" (slope 0.01), "elu", "gelu" (with tanh), "silu", "tanh",
-        "logistic" or "identity".
-    output : {"softmax", "logistic", "identity", "exp"}
+        Of all hidden layers, or of each: a name of `fastmlp.activations.ACTIVATIONS`, such as "relu", "gelu" or "tanh".
+    output : str
+        A name of `fastmlp.losses.LOSSES`: "softmax", "logistic", "identity" or "exp", which mean, in this order:
         Classes, with cross-entropy; yes or no for each output, with binary cross-entropy (two classes in one output, or
         labels that do not exclude each other); numbers, with squared error; means of counts, with half the Poisson
         deviance. The loss is the mean over rows and, of all but classes, outputs.

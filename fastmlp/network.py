@@ -106,8 +106,8 @@ class Network(Model):  # noqa: D101
         learning_rate : float or None
             That of the optimizer, where it is given by name; None is its default, for "sgd" 0.1.
         optimizer : str, Optimizer or None
-            What a step makes of the gradient: "sgd" (which None is), "momentum", "nesterov", "adam", "adamw",
-            "rmsprop", "adagrad", or an object of `fastmlp.optimizers`. Plain SGD touches those weights alone whose
+            What a step makes of the gradient: a name of `fastmlp.optimizers.OPTIMIZERS`, such as "sgd" (which None
+            is), "momentum" or "adam", or an object of `fastmlp.optimizers`. Plain SGD touches those weights alone whose
             features a batch of a CSR matrix has; every other one, weight decay, `l2` and the clips pass through all
             weights and their memory in each step.
         schedule : str, Schedule, callable or None

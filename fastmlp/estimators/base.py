@@ -30,7 +30,6 @@ from fastmlp.estimators.solvers import (
     change_rate,
     initial_parameters,
     minimize,
-    of_scale,
     scale_of,
 )
 from fastmlp.network import Network
@@ -247,7 +246,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         hooks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        optimizer = of_scale(self._descends_by(), scale.gradient)
+        optimizer = self._descends_by().rescaled(scale.gradient)
         if validation is not None:
             X_val, y_val = self._check_X_y(*validation[:2], reset=False)
             weights_val = _check_weights(validation[2], X_val)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastmlp.optimizers import Optimizer
 from fastmlp.training import Descent, Fit, Outcome, Progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = [
     "change_rate",
     "initial_parameters",
     "minimize",
-    "of_scale",
     "scale_of",
 ]
 
@@ -62,20 +61,6 @@ def scale_of(output: str, n_outputs: int) -> Scale:
         case "identity":
             return Scale(0.5, n_outputs / 2)
     return Scale(n_outputs, n_outputs)
-
-
-def of_scale(optimizer: Optimizer, scale: float) -> Optimizer:
-    """Return the optimizer that makes of a gradient what `optimizer` makes of `scale` times the gradient."""
-    rescaled: dict[str, float] = {}
-    if isinstance(optimizer, SGD):
-        rescaled["learning_rate"] = optimizer.learning_rate * scale
-    if isinstance(optimizer, Adam | RMSprop | Adagrad):
-        rescaled["eps"] = optimizer.eps / scale
-    if isinstance(optimizer, SGD | Adam | RMSprop | Adagrad) and not isinstance(optimizer, AdamW):
-        rescaled["weight_decay"] = optimizer.weight_decay / scale
-    if isinstance(optimizer, Adagrad):
-        rescaled["initial_accumulator_value"] = optimizer.initial_accumulator_value / scale**2
-    return replace(optimizer, **rescaled) if scale != 1 else optimizer
 
 
 def initial_parameters(
