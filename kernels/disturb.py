@@ -7,7 +7,7 @@ for it needs all rows.
 import numpy as np
 
 from .jit import kernel, part
-from .random import kept, kept_bits, noisy, random_word, row_key
+from .random import kept, kept_bits, noisy, random_bits, row_key
 from .rows import PAIR, WORD, WORD_BYTES, ZERO, both_of, count_bits, extract_bits, keep_lanes, pack_row, words_of
 from .simd import formula, lane_count, load, load_part, store
 
@@ -102,7 +102,7 @@ def drop_csr(
         key, notes[row] = row_key(seed, epoch, orders[at + row], 0), out
         for p in range(starts[orders[at + row]], starts[orders[at + row] + 1]):
             taken[out], features[out] = x[p], index[p]  # which is overwritten if it is dropped
-            out += random_word(key, index[p]) >= threshold
+            out += random_bits(key, index[p]) >= threshold
         notes[ends_at + row] = out
     for k in range(0, out, lanes):
         store(taken, k, times(load(taken, k), factor))

@@ -20,7 +20,6 @@ from .simd import (
     lane,
     lane_count,
     load,
-    load_first,
     load_part,
     maximum,
     reduce_add,
@@ -128,7 +127,7 @@ def smoothed_loss(z, at, n_out, targets, row, scale, smoothing):
     lanes, label, largest = lane_count(z), targets[row], largest_of(z, at, n_out)
     total = splat(z, 0.0)
     for o in range(0, n_out, lanes):
-        total = add(total, subtract(load_first(z, at + o, n_out - o, largest), splat(z, largest)))
+        total = add(total, subtract(first_lanes(load(z, at + o), n_out - o, largest), splat(z, largest)))
     above_mean = (float(z[at + label]) - float(largest)) - float(reduce_add(total)) / n_out
     loss, correct = softmax_loss(z, at, n_out, targets, row, scale, smoothing)
     for o in range(0, n_out, lanes):

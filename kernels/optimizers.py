@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, Memory, Vector, fma, maximum, minimum, spread, sqrt, unpack, where
+from .simd import I64, Memory, fma, maximum, minimum, sqrt, unpack, where
 from .tile import loop
 
 
@@ -156,8 +156,8 @@ def apply_formula(formula):
         slots = [builder.add(state_at, builder.mul(distance, I64(k))) for k in range(n_slots)]
         coefficients = {}
         for k, name in enumerate(names):
-            number = context.cast(builder, table.number(builder.add(first, I64(RATE + k))), table.dtype, w.dtype)
-            coefficients[name] = Vector(builder, spread(builder, w.vector_type, number))
+            number = table.number(builder.add(first, I64(RATE + k)))
+            coefficients[name] = w.broadcast(context.cast(builder, number, table.dtype, w.dtype))
 
         def each_row(i, _):
             w_row, g_row = builder.mul(i, w_pitch), builder.add(g_at, builder.mul(i, g_pitch))

@@ -1,7 +1,7 @@
-"""Random numbers that are counted, not drawn: those of `fastmlp/random.py`, whose names these are.
+"""Random numbers for dropout and noise, counter-based: those of `fastmlp/random.py`, under the same names.
 
-A number is a hash of the seed, the epoch, the row of X, the layer and the unit that it is for, in arithmetic of 32
-bits, a lane each: so it is the same whichever thread computes it, and nothing need be kept of it.
+A number is a hash of the seed, the epoch, the row of X, the layer and the unit, in 32-bit arithmetic, one number a
+lane. It does not depend on the thread that computes it, and no state is stored.
 """
 
 from llvmlite import ir
@@ -13,11 +13,11 @@ from .simd import I32, I64, VECTOR_BYTES, Vector, _splat, spread, sqrt
 from .vmath import log, turn
 
 GOLDEN = 0x9E3779B9
-"""2**32 over the golden ratio."""
+"""2**32 divided by the golden ratio: its multiples lie far apart."""
 
 
 def _mixed(builder, h):
-    """Emit the hash of a word, or of each in a vector."""
+    """Emit the hash of a word, or of each word of a vector: lowbias32 (Wellons, 2018)."""
 
     def word(number):
         return h.type(number) if isinstance(h.type, ir.IntType) else ir.Constant(h.type, [number] * h.type.count)
@@ -29,8 +29,8 @@ def _mixed(builder, h):
     return h
 
 
-def _random_words(builder, key, unit, offsets):
-    """Emit 32 random bits, a lane each, for the units ``unit + offsets`` of a row."""
+def _random_vector(builder, key, unit, offsets):
+    """Emit 32 random bits in each lane, for the units ``unit + offsets`` of a row."""
     words = ir.VectorType(I32, len(offsets))
     keys = spread(builder, words, builder.trunc(key, I32))
     units = builder.add(spread(builder, words, builder.trunc(unit, I32)), ir.Constant(words, list(offsets)))
@@ -40,7 +40,7 @@ def _random_words(builder, key, unit, offsets):
 
 @intrinsic
 def mix(typing_context, h):
-    """Give the hash of the lowest 32 bits."""
+    """Return the hash of the low 32 bits."""
 
     def codegen(context, builder, signature, args):
         return builder.zext(_mixed(builder, builder.trunc(args[0], I32)), I64)
@@ -50,41 +50,41 @@ def mix(typing_context, h):
 
 @part
 def row_key(seed, epoch, row, layer):
-    """Give the key of a row of X in an epoch, for a layer: 0 for the inputs, l for the l-th hidden layer."""
+    """Return the key of a row of X in an epoch and a layer: 0 is the inputs, l the l-th hidden layer."""
     return mix(mix(mix(mix(seed) ^ epoch) + row) + GOLDEN * (layer + 1))
 
 
 @part
-def random_word(key, unit):
-    """Give 32 random bits for a unit of a row."""
+def random_bits(key, unit):
+    """Return 32 random bits for a unit of a row."""
     return mix(mix(key + GOLDEN * unit) ^ key)
 
 
 @intrinsic
-def kept(typing_context, vector, key, unit, threshold, factor):
-    """Give ``factor`` times the numbers of a vector, from ``unit`` of a row on, and 0 for those that are dropped."""
+def kept(typing_context, vector, key, unit, drop_below, scale):
+    """Return `scale` times a vector of a row's units from `unit` on, with 0 in the lanes that are dropped."""
 
     def codegen(context, builder, signature, args):
-        value, key, unit, threshold, _ = args
-        words = _random_words(builder, key, unit, range(vector.count))
-        keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(threshold, I32)))
+        value, key, unit, drop_below, _ = args
+        words = _random_vector(builder, key, unit, range(vector.count))
+        keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(drop_below, I32)))
         scaled = builder.fmul(value, _splat(context, builder, vector, signature.args[4], args[4]))
         return builder.select(keep, scaled, ir.Constant(value.type, [0.0] * vector.count))
 
     i64 = types.int64
-    return vector(vector, i64, i64, i64, factor), codegen
+    return vector(vector, i64, i64, i64, scale), codegen
 
 
 @intrinsic
-def kept_bits(typing_context, key, unit, threshold):
-    """Give a bit for each of 64 units of a row, set where it is not dropped."""
+def kept_bits(typing_context, key, unit, drop_below):
+    """Return a bit mask of 64 units of a row from `unit` on, set where they are kept."""
 
     def codegen(context, builder, signature, args):
-        key, unit, threshold = args
+        key, unit, drop_below = args
         count, bits = VECTOR_BYTES // 4, I64(0)
         for first in range(0, 64, count):
-            words = _random_words(builder, key, unit, range(first, first + count))
-            keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(threshold, I32)))
+            words = _random_vector(builder, key, unit, range(first, first + count))
+            keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(drop_below, I32)))
             some = builder.zext(builder.bitcast(keep, ir.IntType(count)), I64)
             bits = builder.or_(bits, builder.shl(some, I64(first)))
         return bits
@@ -95,7 +95,10 @@ def kept_bits(typing_context, key, unit, threshold):
 
 @intrinsic
 def noisy(typing_context, vector, key, unit, size):
-    """Give a vector plus ``size`` times normal numbers, two from each two words (Box and Muller 1958), in float64."""
+    """Return a vector plus `size` times normal numbers, two from each pair of words (Box and Muller, 1958).
+
+    They are computed in float64.
+    """
 
     def codegen(context, builder, signature, args):
         value, key, unit, size = args
@@ -103,7 +106,7 @@ def noisy(typing_context, vector, key, unit, size):
         doubles = ir.VectorType(ir.DoubleType(), pairs)
 
         def uniform(first):
-            words = _random_words(builder, key, unit, range(first, vector.count, 2))
+            words = _random_vector(builder, key, unit, range(first, vector.count, 2))
             return (Vector(builder, builder.uitofp(words, doubles)) + 0.5) * 2.0**-32
 
         radius = sqrt(-2.0 * log(uniform(0)))

@@ -1,8 +1,7 @@
 """Vectors of one register: the Numba type, loads and stores, and formulas of whole vectors.
 
-A formula is a plain Python function of :class:`Vector`, which builds one LLVM instruction an operator while Numba
-compiles the kernel that uses it: :func:`formula` makes it callable from kernels, and the register tile takes formulas
-as they are. Nothing of it is left when a kernel runs.
+A formula is a plain Python function of `Vector`. It runs while Numba compiles a kernel, and every operator emits one
+LLVM instruction. `formula` makes it callable from kernels; the register tile takes formulas as they are.
 """
 
 import inspect
@@ -26,12 +25,12 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def lanes(dtype) -> int:
-    """Give how many numbers of a dtype one vector holds."""
+    """Return how many numbers of a dtype fit in one vector."""
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 class VectorType(types.Type):
-    """One vector register of float32 or float64 numbers."""
+    """A vector register of float32 or float64 numbers."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -45,11 +44,11 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, fe_type, ir.VectorType(manager[fe_type.dtype].get_value_type(), fe_type.count))
 
 
-# What formulas are made of ------------------------------------------------------------------------------------------
+# Formulas -------------------------------------------------------------------------------------------------------------
 
 
 class Vector:
-    """A vector in a formula: arithmetic on it, with vectors or plain numbers, is written as on numbers."""
+    """A vector in a formula: operators take vectors and plain numbers, and emit code."""
 
     def __init__(self, builder, value):
         self.builder = builder
@@ -57,16 +56,16 @@ class Vector:
 
     @property
     def count(self) -> int:
-        """How many lanes there are."""
+        """Number of lanes."""
         return self.value.type.count
 
     @property
     def bits(self) -> int:
-        """How many bits one lane has."""
+        """Bits of one lane."""
         return 64 if isinstance(self.value.type.element, ir.DoubleType) else 32
 
     def of(self, number):
-        """Give a vector of the same type with ``number`` in every lane."""
+        """Return a vector of the same type with ``number`` in every lane."""
         if isinstance(number, Vector):
             return number
         return Vector(self.builder, ir.Constant(self.value.type, [float(number)] * self.count))
@@ -108,7 +107,7 @@ class Vector:
 
 
 def fma(a, b, c):
-    """Give ``a * b + c``, rounded once."""
+    """Return ``a * b + c``, rounded once."""
     kind = a.value.type
     # llvmlite's declare_intrinsic refuses vector types, so the overload is named by hand.
     name = f"llvm.fma.v{kind.count}f{a.bits}"
@@ -117,13 +116,13 @@ def fma(a, b, c):
 
 
 def where(mask, a, b):
-    """Give ``a`` in the lanes of the mask and ``b`` in the others."""
+    """Return ``a`` in the lanes where the mask is set, ``b`` in the others."""
     vector = a if isinstance(a, Vector) else b
     return Vector(mask.builder, mask.builder.select(mask.value, vector.of(a).value, vector.of(b).value))
 
 
 def sqrt(x):
-    """Give the square root, rounded once."""
+    """Return the square root, rounded once."""
     kind = x.value.type
     function = cgutils.get_or_insert_function(
         x.builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f{x.bits}"
@@ -132,22 +131,22 @@ def sqrt(x):
 
 
 def maximum(bound, v):
-    """Give the larger of both; a NaN in ``v`` stays one."""
+    """Return the larger of both; a NaN in ``v`` stays one."""
     vector = bound if isinstance(bound, Vector) else v
     return where(vector.of(bound) > v, bound, v)
 
 
 def minimum(bound, v):
-    """Give the smaller of both; a NaN in ``v`` stays one."""
+    """Return the smaller of both; a NaN in ``v`` stays one."""
     vector = bound if isinstance(bound, Vector) else v
     return where(v > bound, vector.of(bound), v)
 
 
-# What kernels call --------------------------------------------------------------------------------------------------
+# What kernels call ----------------------------------------------------------------------------------------------------
 
 
 def formula(function):
-    """Make a formula callable from kernels, on vectors and on numbers, which go to every lane."""
+    """Make a formula callable from kernels, with vectors and numbers, which are broadcast to every lane."""
     names = list(inspect.signature(function).parameters)
 
     def typing(typing_context, *args):
@@ -175,7 +174,7 @@ def _splat(context, builder, vector, kind, value):
 
 
 class Memory:
-    """An array in the code of an intrinsic: its loads and stores, which the checked build tests against its bounds."""
+    """An array in the code of an intrinsic: its loads and stores, with bounds checks in the checked build."""
 
     def __init__(self, context, builder, array_type, array):
         self.context, self.builder = context, builder
@@ -186,11 +185,11 @@ class Memory:
 
     @property
     def vector_type(self):
-        """The LLVM type of a vector of elements, which must be floats."""
+        """LLVM type of a vector of its elements, which must be floats."""
         return self.context.get_value_type(VectorType(self.dtype))
 
     def address(self, at, length=1):
-        """Give the address of element ``at``, from which ``length`` elements are used."""
+        """Emit the address of element ``at``, the first of ``length`` that are accessed."""
         if CHECKED:
             length = length if isinstance(length, ir.Value) else I64(length)
             outside = self.builder.or_(
@@ -205,11 +204,11 @@ class Memory:
         return self.builder.bitcast(self.address(at, self.vector_type.count), self.vector_type.as_pointer())
 
     def prefetch(self, at, *, near=False, to_write=False):
-        """Emit a hint that the cache line of element ``at``, which need not exist, will soon be used, or very soon."""
+        """Emit a prefetch of the cache line of element ``at``, which need not exist: `near` is into the L1 cache."""
         address = self.builder.bitcast(self.builder.gep(self.data, [at]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        level = 3 if near or to_write else 2  # the first cache, or the second
+        level = 3 if near or to_write else 2  # L1 or L2
         self.builder.call(function, [address, I32(int(to_write)), I32(level), I32(1)])
 
     def number(self, at):
@@ -221,15 +220,19 @@ class Memory:
         self.builder.store(number, self.address(at))
 
     def everywhere(self, at):
-        """Emit the load of one element into every lane of a vector."""
-        return Vector(self.builder, spread(self.builder, self.vector_type, self.number(at)))
+        """Emit the load of one element, broadcast to every lane."""
+        return self.broadcast(self.number(at))
+
+    def broadcast(self, number):
+        """Emit a vector of such elements with `number` in every lane."""
+        return Vector(self.builder, spread(self.builder, self.vector_type, number))
 
     def vector(self, at):
         """Emit the load of one vector."""
         return Vector(self.builder, self.builder.load(self._vector_address(at), align=self.align))
 
     def vector_of_either(self, condition, other, other_at, at):
-        """Emit the load of a vector of ``other`` where the condition holds, else of this array."""
+        """Emit the load of a vector of ``other`` if the condition holds, else of this array."""
         addresses = other._vector_address(other_at), self._vector_address(at)
         return self.builder.load(self.builder.select(condition, *addresses), align=self.align)
 
@@ -245,7 +248,7 @@ def spread(builder, vector_type, number):
 
 
 def unpack(context, builder, kind, value):
-    """Emit the fields of a named tuple: its array as a `Memory`, its integers as they are."""
+    """Emit the fields of a named tuple: arrays as `Memory`, integers as they are."""
     fields = [builder.extract_value(value, i) for i in range(len(kind.types))]
     return [
         Memory(context, builder, t, v) if isinstance(t, types.Array) else context.cast(builder, v, t, types.int64)
@@ -255,7 +258,7 @@ def unpack(context, builder, kind, value):
 
 @intrinsic
 def lane_count(typing_context, array):
-    """Give how many numbers of the array's dtype one vector holds."""
+    """Return how many numbers of the array's dtype fit in one vector."""
 
     def codegen(context, builder, signature, args):
         return I64(VectorType(array.dtype).count)
@@ -265,7 +268,7 @@ def lane_count(typing_context, array):
 
 @intrinsic
 def load(typing_context, array, at):
-    """Give the vector at ``array[at:]``."""
+    """Return the vector at ``array[at:]``."""
 
     def codegen(context, builder, signature, args):
         return Memory(context, builder, array, args[0]).vector(args[1]).value
@@ -274,21 +277,8 @@ def load(typing_context, array, at):
 
 
 @intrinsic
-def load_first(typing_context, array, at, count, fill):
-    """Give the vector at ``array[at:]`` with ``fill`` from lane ``count`` on."""
-    vector = VectorType(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        value = Memory(context, builder, array, args[0]).vector(args[1]).value
-        inside = first_mask(builder, args[2], vector.count)
-        return builder.select(inside, value, _splat(context, builder, vector, signature.args[3], args[3]))
-
-    return vector(array, types.int64, types.int64, fill), codegen
-
-
-@intrinsic
 def load_part(typing_context, array, at, count):
-    """Give the vector at ``array[at:]`` with 0 from lane ``count`` on, where nothing is read."""
+    """Return the vector at ``array[at:]``, of which only the first `count` lanes are read; the others are 0."""
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
@@ -309,7 +299,7 @@ def load_part(typing_context, array, at, count):
 
 @intrinsic
 def first_lanes(typing_context, vector, count, fill):
-    """Give a vector with ``fill`` from lane ``count`` on."""
+    """Return a vector with its first `count` lanes, and `fill` in the others."""
 
     def codegen(context, builder, signature, args):
         inside = first_mask(builder, args[1], vector.count)
@@ -337,7 +327,7 @@ def store(typing_context, array, at, value):
 
 @intrinsic
 def splat(typing_context, array, number):
-    """Give a vector of the array's dtype with ``number`` in every lane."""
+    """Return a vector of the array's dtype with `number` in every lane."""
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
@@ -347,7 +337,7 @@ def splat(typing_context, array, number):
 
 
 def fold(combine, v):
-    """Emit all lanes combined: the upper half onto the lower, the same order on every machine of this vector width."""
+    """Emit all lanes combined, upper half onto lower half: the order depends on nothing but the vector width."""
     width = v.count
     while width > 1:
         width //= 2
@@ -358,7 +348,7 @@ def fold(combine, v):
 
 @intrinsic
 def reduce_add(typing_context, vector):
-    """Give the sum of all lanes, by halves."""
+    """Return the sum of all lanes, in the order of `fold`."""
 
     def codegen(context, builder, signature, args):
         return fold(lambda a, b: a + b, Vector(builder, args[0]))
@@ -368,7 +358,7 @@ def reduce_add(typing_context, vector):
 
 @intrinsic
 def lane(typing_context, vector, i):
-    """Give a lane of a vector."""
+    """Return a lane of a vector."""
 
     def codegen(context, builder, signature, args):
         return builder.extract_element(*args)
@@ -378,7 +368,7 @@ def lane(typing_context, vector, i):
 
 @intrinsic
 def set_lane(typing_context, vector, i, number):
-    """Give a vector with another number in a lane."""
+    """Return a vector with another number in a lane."""
 
     def codegen(context, builder, signature, args):
         number = context.cast(builder, args[2], signature.args[2], vector.dtype)
@@ -420,8 +410,6 @@ def step(builder, start, i, stride):
 
 
 def _prefetching(**hint):
-    """Build the hint that the cache line of ``array[at]``, which need not exist, will be used."""
-
     @intrinsic
     def prefetch(typing_context, array, at):
         def codegen(context, builder, signature, args):
@@ -434,12 +422,12 @@ def _prefetching(**hint):
 
 
 prefetch, prefetch_near, prefetch_to_write = _prefetching(), _prefetching(near=True), _prefetching(to_write=True)
-"""Hints that the cache line of ``array[at]`` will soon be used, very soon, or written to; it need not exist."""
+"""Prefetch the cache line of ``array[at]``, which need not exist: into L2, into L1, or to be written."""
 
 
 @intrinsic
 def peek(typing_context, array, at):
-    """Give ``array[at]`` as memory holds it now: another thread may write it."""
+    """Return ``array[at]`` by an atomic load: another thread may write it."""
 
     def codegen(context, builder, signature, args):
         address = Memory(context, builder, array, args[0]).address(args[1])

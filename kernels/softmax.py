@@ -1,8 +1,8 @@
-"""Softmax and its cross-entropy: of a row, and of as many rows at once as a vector has lanes, with the same bits.
+"""Softmax, its cross-entropy and its gradient: of one row, and of as many rows as a vector has lanes, bit-identical.
 
-A row by itself waits: for its largest output, for the sum over its classes, for the logarithm of that. Of many rows
-the sums across lanes are taken together: halves of two rows in one vector, then quarters of four, in the order in which
-those of one row are.
+One row is bound by latency: its maximum, then the sum over its classes, then the logarithm of that. For many rows the
+reductions across lanes are done together: halves of two rows in one vector, then quarters of four, and so on, in the
+order in which one row is reduced.
 """
 
 import math
@@ -17,11 +17,11 @@ from .simd import I32, I64, Memory, Vector, VectorType, first_mask, fold, maximu
 from .tile import loop
 from .vmath import exp, log
 
-# What is emitted for one row as for many -----------------------------------------------------------------------------
+# Code for one row and for many ----------------------------------------------------------------------------------------
 
 
 def _fold_rows(combine, rows):
-    """Emit a vector that has all lanes of each row combined, in the order of :func:`fold`."""
+    """Emit a vector whose lane ``i`` is all lanes of row ``i`` combined, in the order of `fold`."""
     builder, count, width = rows[0].builder, rows[0].count, rows[0].count
     while width > 1:
         width //= 2
@@ -35,13 +35,13 @@ def _fold_rows(combine, rows):
 
 
 def _everywhere(vector, i):
-    """Emit a vector with lane ``i`` in every lane."""
+    """Emit a vector with lane ``i`` of another in every lane."""
     mask = ir.Constant(ir.VectorType(I32, vector.count), [i] * vector.count)
     return Vector(vector.builder, vector.builder.shuffle_vector(vector.value, vector.value, mask))
 
 
 class _Rows:
-    """Outputs of some rows in the code of an intrinsic."""
+    """Outputs of one or more rows, in the code of an intrinsic."""
 
     def __init__(self, context, builder, array_type, array, at, pitch, n_out):
         self.builder, self.memory = builder, Memory(context, builder, array_type, array)
@@ -49,14 +49,10 @@ class _Rows:
         self.count = self.memory.vector_type.count
         self.low = Vector(builder, ir.Constant(self.memory.vector_type, [-math.inf] * self.count))
 
-    def vector(self, number):
-        """Emit a vector with ``number`` in every lane."""
-        return Vector(self.builder, spread(self.builder, self.memory.vector_type, number))
-
     def each(self, values, body):
         """Emit ``values[i] = body(i, place, inside, values[i])`` for each vector of each of the rows.
 
-        ``place`` is where it starts, and ``inside`` says which of its lanes are outputs.
+        ``place`` is where the vector starts, and ``inside`` the mask of its lanes that are outputs.
         """
 
         def block(k, values):
@@ -69,15 +65,15 @@ class _Rows:
         return [Vector(self.builder, v) for v in loop(self.builder, n_blocks, [v.value for v in values], block)]
 
     def outputs(self, place, inside):
-        """Emit the load of a vector, minus infinity where it has no outputs."""
+        """Emit the load of a vector, with minus infinity in the lanes beyond the outputs."""
         return Vector(self.builder, self.builder.select(inside, self.memory.vector(place).value, self.low.value))
 
     def largest(self, n_rows):
-        """Emit the largest outputs of each row in each lane."""
+        """Emit the maximum of each lane over each row."""
         return self.each([self.low] * n_rows, lambda i, place, inside, top: maximum(top, self.outputs(place, inside)))
 
     def exponentials(self, tops):
-        """Emit ``z = exp(z - top)``; give the sums of each row in each lane."""
+        """Emit ``z = exp(z - top)`` in place, and the sum of each lane over each row."""
 
         def body(i, place, inside, total):
             e = exp(self.outputs(place, inside) - tops[i])
@@ -86,27 +82,27 @@ class _Rows:
 
         return self.each([top.of(0.0) for top in tops], body)
 
-    def scale(self, shares, weights):
-        """Emit ``z = z * share * weight``."""
+    def scale(self, factors, weights):
+        """Emit ``z = z * factor * weight`` in place."""
 
-        def body(i, place, inside, nothing):
-            self.memory.put(place, self.memory.vector(place) * shares[i] * weights[i])
-            return nothing
+        def body(i, place, inside, unused):
+            self.memory.put(place, self.memory.vector(place) * factors[i] * weights[i])
+            return unused
 
-        self.each([share.of(0.0) for share in shares], body)
+        self.each([factor.of(0.0) for factor in factors], body)
 
 
 def _log(norms):
-    """Emit the logarithm of a sum of exponentials, the largest of which is 1; a NaN of a NaN."""
+    """Emit the logarithm of a sum of exponentials, the largest of which is 1; NaN stays NaN."""
     return where(norms > 0.0, log(norms), norms)
 
 
-# A row ---------------------------------------------------------------------------------------------------------------
+# One row -------------------------------------------------------------------------------------------------------------
 
 
 @intrinsic
 def largest_of(typing_context, z, at, n_out):
-    """Give the largest of one row's outputs."""
+    """Return the largest output of a row."""
 
     def codegen(context, builder, signature, args):
         array, at, n_out = args
@@ -117,12 +113,12 @@ def largest_of(typing_context, z, at, n_out):
 
 @intrinsic
 def index_of(typing_context, z, at, n_out, number):
-    """Give the first of one row's outputs that equals ``number``; 0 where none does."""
+    """Return the index of the first output of a row that equals `number`, or 0 if none does."""
 
     def codegen(context, builder, signature, args):
         array, at, n_out, number = args
         rows, bits = _Rows(context, builder, z, array, at, I64(0), n_out), ir.IntType(64)
-        number = rows.vector(number)
+        number = rows.memory.broadcast(number)
 
         def block(k, found):
             o = builder.mul(k, I64(rows.count))
@@ -141,23 +137,23 @@ def index_of(typing_context, z, at, n_out, number):
 
 @part
 def argmax(z, at, n_out):
-    """Give the first index of the largest of one row's outputs; where there is a NaN, some index."""
+    """Return the index of the first largest output of a row; if there is a NaN, any index."""
     return index_of(z, at, n_out, largest_of(z, at, n_out))
 
 
 @intrinsic
 def softmax(typing_context, z, at, n_out, largest, weight):
-    """Turn one row of outputs into ``weight`` times their probabilities in place; give the sum of exponentials.
+    """Replace a row of outputs by `weight` times their probabilities; return the sum of exponentials.
 
-    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond ``n_out`` become 0.
+    ``p = exp(z - max z) / sum(exp(z - max z))``; lanes beyond `n_out` become 0.
     """
 
     def codegen(context, builder, signature, args):
         array, at, n_out, largest, weight = args
         rows = _Rows(context, builder, z, array, at, I64(0), n_out)
-        norm = fold(add, *rows.exponentials([rows.vector(largest)]))
+        norm = fold(add, *rows.exponentials([rows.memory.broadcast(largest)]))
         weight = context.cast(builder, weight, signature.args[4], z.dtype)
-        rows.scale([1.0 / rows.vector(norm)], [rows.vector(weight)])
+        rows.scale([1.0 / rows.memory.broadcast(norm)], [rows.memory.broadcast(weight)])
         return norm
 
     return z.dtype(z, types.int64, types.int64, z.dtype, weight), codegen
@@ -165,7 +161,7 @@ def softmax(typing_context, z, at, n_out, largest, weight):
 
 @intrinsic
 def log_of(typing_context, number):
-    """Give the logarithm of one row's sum of exponentials."""
+    """Return the logarithm of a row's sum of exponentials."""
 
     def codegen(context, builder, signature, args):
         vector = spread(builder, context.get_value_type(VectorType(types.float64)), args[0])
@@ -175,22 +171,25 @@ def log_of(typing_context, number):
 
 
 @part
-def softmax_loss(z, at, n_out, targets, row, share, smoothing):
-    """Give ``log(sum(exp(z))) - z[label]``, whose gradient is ``softmax(z) - onehot(label)``."""
+def softmax_loss(z, at, n_out, targets, row, scale, smoothing):
+    """Return the cross-entropy ``log(sum(exp(z))) - z[label]``, and whether the label has the largest output.
+
+    Replace `z` by `scale` times the gradient ``softmax(z) - onehot(label)``.
+    """
     label = targets[row]
     own, largest = z[at + label], largest_of(z, at, n_out)
-    hit = index_of(z, at, n_out, largest) == label
-    norm = softmax(z, at, n_out, largest, share)
-    z[at + label] -= z.dtype.type(share)
-    return log_of(float(norm)) + (float(largest) - float(own)), hit
+    correct = index_of(z, at, n_out, largest) == label
+    norm = softmax(z, at, n_out, largest, scale)
+    z[at + label] -= z.dtype.type(scale)
+    return log_of(float(norm)) + (float(largest) - float(own)), correct
 
 
-# As many rows as a vector has lanes ----------------------------------------------------------------------------------
+# As many rows as a vector has lanes -----------------------------------------------------------------------------------
 
 
 @intrinsic
 def largest_of_rows(typing_context, z, at, pitch, n_out):
-    """Give the largest output of each of the rows."""
+    """Return the largest output of each row."""
 
     def codegen(context, builder, signature, args):
         rows = _Rows(context, builder, z, *args)
@@ -202,7 +201,7 @@ def largest_of_rows(typing_context, z, at, pitch, n_out):
 
 @intrinsic
 def softmax_of_rows(typing_context, z, at, pitch, n_out, largest, weights):
-    """Turn each of the rows into its weight times its probabilities in place; give their sums of exponentials."""
+    """Replace each row by its weight times its probabilities; return the sums of exponentials of the rows."""
 
     def codegen(context, builder, signature, args):
         rows, tops, weights = _Rows(context, builder, z, *args[:4]), *(Vector(builder, v) for v in args[4:])
@@ -216,7 +215,7 @@ def softmax_of_rows(typing_context, z, at, pitch, n_out, largest, weights):
 
 @intrinsic
 def add_logs(typing_context, out, at, norms):
-    """Add the logarithms of the rows' sums of exponentials to ``out[at:]``, float64 numbers."""
+    """Add the logarithms of the rows' sums of exponentials to ``out[at:]``, in float64."""
 
     def codegen(context, builder, signature, args):
         memory, values = Memory(context, builder, out, args[0]), args[2]
