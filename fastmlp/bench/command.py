@@ -1,4 +1,4 @@
-"""``fastmlp bench``: the machine's limits, then epochs of one network beside every installed peer, in one run."""
+"""``fastmlp bench``: measures the limits of the machine, then epochs of fastmlp and all installed peers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def measure(
     threads = n_threads or available_threads()
     X, y = np.ascontiguousarray(X, np.float32), np.ascontiguousarray(y, np.int64)
     say("limits of the machine")
-    facts = machine.facts()  # first of all: the load is that of others
+    facts = machine.facts()  # before anything runs, so that the load is that of other programs
     limits = {
         "fma_one_core": machine.fma_peak(),
         "read": machine.read_bandwidth(threads),
@@ -100,7 +100,7 @@ def run(
     write: Callable[[str], object] = print,
     **settings: Any,
 ) -> bool:
-    """Measure, print the table, write what is asked for; return whether every peer did the same work.
+    """Measure, print the table, and write the requested files. Return whether every peer did the same work.
 
     `settings` are those of `measure`.
     """
@@ -117,7 +117,7 @@ def run(
 
 
 def _check_chart(path: str) -> None:
-    """Refuse what the chart could not be drawn into: better now than after all turns."""
+    """Refuse a file to which the chart cannot be written, before anything is measured."""
     if Path(path).suffix not in (".png", ".svg"):
         raise ValueError(f"--chart {path!r} does not end in .png or .svg")
     try:

@@ -1,4 +1,4 @@
-"""How many operations an epoch of plain training takes: what its time is held against."""
+"""The number of operations of an epoch, to compare its time with the peak of the machine."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def epoch_flops(layers: Sequence[int], n_rows: int, n_nonzero: int | None = None
 
 
 def count_nonzero(X: Any) -> int:
-    """Count the numbers of an array or sparse matrix that are not zero."""
+    """Count the nonzeros of an array or sparse matrix."""
     return int(X.count_nonzero() if hasattr(X, "count_nonzero") else np.count_nonzero(X))

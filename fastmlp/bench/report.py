@@ -1,4 +1,4 @@
-"""What ``fastmlp bench`` has measured: as plain data, as a table, as a chart."""
+"""The results of ``fastmlp bench`` as plain data, as a table and as a chart."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def results(turns: Turns, limits: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def machine_lines(report: Report) -> list[str]:
-    """Return what the machine is and can do, what ran on it, and what was trained."""
+    """Return text about the machine, its limits and load, and the task."""
     machine, limits, work = report["machine"], report["limits"], report["work"]
     threads = f"{work['threads']} thread{'s' * (work['threads'] > 1)}"
     return [
@@ -58,7 +58,7 @@ def machine_lines(report: Report) -> list[str]:
 
 
 def table(report: Report) -> list[str]:
-    """Return the table of the peers, the fastest first, and below it the limits of an epoch."""
+    """Return the table of the peers, fastest first, followed by the limits of an epoch."""
     rows = sorted(report["results"], key=lambda row: float(row["best"]))
     width = max(len(row["name"]) for row in [*rows, {"name": "nonzero limit"}])
     lines = [
@@ -80,7 +80,7 @@ def table(report: Report) -> list[str]:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Return a time to three digits or more."""
+    """Format a time with at least three digits."""
     return f"{1e3 * seconds:.{1 if seconds >= 0.01 else 2 if seconds >= 0.001 else 3}f}"
 
 

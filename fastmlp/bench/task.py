@@ -1,4 +1,4 @@
-"""What all are given to train in the comparison, and what a peer is that trains it."""
+"""`Task`, the training that is compared, and `Peer`, a library that runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Predict: TypeAlias = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What to train: the network, and how.
+    """A network and how to train it.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Task:
 
 
 class Peer(Protocol):
-    """One way to train a network; a class whose making raises ImportError where its library is not installed.
+    """One way to train a network. The constructor raises ImportError if the library is not installed.
 
     Neither method is timed: what they return is, whole.
     """
@@ -53,7 +53,7 @@ class Peer(Protocol):
     version: str
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Put the data where the peer wants it; return what trains, once, from these parameters."""
+        """Convert the data for the peer, and return a function that trains once from these parameters."""
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what gives the probabilities (n, C) of the rows."""
+        """Return a function that returns the probabilities (n, C) of the rows."""
