@@ -9,9 +9,6 @@ from support.nets import assert_bits, snapshot
 
 from fastmlp.reference import MLP
 
-ROWS = np.arange(2000)
-
-
 # --- in a network -----------------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,6 @@ from fastmlp.validation.settings import (
     check_seed,
 )
 
-X = np.random.default_rng(0).random((100, 4))
-
 
 @pytest.mark.parametrize("layers", [[4, 3], (4, 3), np.array([4, 3]), [np.int8(4), np.uint64(3)]], ids=repr)
 def test_layers(layers):
