@@ -9,7 +9,7 @@ were drawn so that neither matters, and the example prints by what margin:
   at the start of training: a row that switches off a whole layer would put the z of the next layer exactly at zero. The
   logistic function has no kink and is checked as well.
 - The loss is rounded at 1e-16, so its difference quotient is rounded at 1e-16 / h. A gradient below 1e-5 does not have
-  6 correct digits then; the smallest one here is 8e-5. Another draw, with a gradient of 7e-7, shows 1e-6 for that reason.
+  6 correct digits then; the smallest one here is 8e-5. For that reason, a draw with a gradient of 7e-7 shows 1e-6.
 
 The kernels compute in float32. A sum that nearly cancels has a large relative error there, whoever computes it. So the
 differences are taken relative to the largest entry of each array; they stay below 1e-4.
