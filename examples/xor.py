@@ -5,8 +5,8 @@ seeds. With ``init="normal"``, whose standard deviation is 0.01, no seed leaves 
 
 ReLU 2-8-4-2, batches of 4, SGD 0.1, 1,000 epochs: all four points are right for 81 of 100 seeds. For the others, the
 last hidden layer ends up with the same values for two points of different classes, or for three points, and the loss
-stays near 0.347 or 0.477. Twenty times the epochs change nothing. Other learning rates (0.05 to 0.5) and Xavier's weights
-change little: 74 to 81 seeds.
+stays near 0.347 or 0.477. Twenty times the epochs change nothing. Other learning rates (0.05 to 0.5) and Xavier's
+weights change little: 74 to 81 seeds.
 """
 
 from collections.abc import Sequence
