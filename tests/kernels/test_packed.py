@@ -1,4 +1,4 @@
-"""Packed rows: how they are packed and loaded, and the first layer, with the bits of dense products for all patterns."""
+"""Packed rows: how they are packed and loaded; the first layer has the bits of dense products at every pattern."""
 
 import numpy as np
 import pytest
@@ -219,9 +219,8 @@ def test_update_has_the_bits_of_the_dense_product(batch, new_layer):
 def test_nan_in_a_row_stays_there(rng, dtype, lanes, new_layer):
     batch = Batch(rng, dtype, lanes, 4, 5, 3, "a fifth")
     batch.x[batch.order[1] * 5 + 2] = np.nan
-    packed.pack_row(
-        batch.packed.buffer, batch.packed.starts[1], batch.packed.masks, 1, batch.x, batch.starts[1], 5
-    )  # fmt: skip
+    numbers, starts, _, masks = batch.packed
+    packed.pack_row(numbers, starts[1], masks, 1, batch.x, batch.starts[1], 5)
     out = np.zeros(4 * batch.pitch, dtype)
     layer = new_layer(n_in=5, activation=CODES["relu"], delta_pitch=batch.pitch)
     batch.forward(out, layer, Block(0, 4, 0, batch.width))
