@@ -1,4 +1,4 @@
-"""The first layer on CSR rows: the bits of dense products, and lists of columns that are empty again after each step."""
+"""The first layer on CSR rows has the bits of dense products, and empties its lists of columns after each step."""
 
 import numpy as np
 import pytest
@@ -84,9 +84,8 @@ def test_an_update_changes_only_the_weights_of_its_columns(batch, new_layer):
     assert lists[0] == len(batch.columns)
     columns = lists[1 + batch.n_in :][: lists[0]]
     np.testing.assert_array_equal(np.sort(columns), batch.columns)
-    csr.update_owned(
-        Matrix(w, 0, batch.pitch), batch.x, lists, Matrix(batch.delta, 0, batch.pitch), layer, -0.1
-    )  # fmt: skip
+    delta = Matrix(batch.delta, 0, batch.pitch)
+    csr.update_owned(Matrix(w, 0, batch.pitch), batch.x, lists, delta, layer, -0.1)
     np.testing.assert_array_equal(
         np.isnan(w.reshape(batch.n_in, -1)).all(axis=1), ~np.isin(np.arange(batch.n_in), batch.columns)
     )
