@@ -22,8 +22,8 @@ X = rng.standard_normal((300, 40), dtype=np.float32)
 y = np.arange(300) % 3
 net = fastmlp.MLP([40, 64, 3], n_threads=2)
 net.fit(X, y, epochs=3)
-(space,) = (space for idle in net._engine._idle.values() for space in idle if len(space.notes) == 2)
-clocks = [notes[-team.CLOCKS : -1].tolist() for notes in space.notes]
+(space,) = (space for idle in net._engine._idle.values() for space in idle if len(space.private) == 2)
+clocks = [arrays[5][:-1].tolist() for arrays in space.private]
 print(json.dumps([clocks, float(np.float64(net.weights[0]).sum()), float(np.float64(net.weights[1]).sum())]))
 """
 

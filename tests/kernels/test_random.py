@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from fastmlp import random as textbook
-from fastmlp.kernels import disturb, random, simd
+from fastmlp.kernels import random, simd
+from fastmlp.kernels.formats.dense import NOISE_LAYER
 from fastmlp.kernels.jit import kernel
 
 ROWS = np.array([0, 1, 59_999, 2**31, 2**40 + 7])
-KEYS = [(0, 0, 0), (5, 6, 1), (2**32 - 1, 2**32 - 1, 3), (123456789, 77, disturb.NOISE_LAYER)]
+KEYS = [(0, 0, 0), (5, 6, 1), (2**32 - 1, 2**32 - 1, 3), (123456789, 77, NOISE_LAYER)]
 
 
 @kernel
@@ -51,7 +52,7 @@ def test_what_is_kept(rng, dtype, rate):
 
 
 def test_noise(rng, dtype):
-    for key in textbook.row_keys(5, 6, np.arange(200), disturb.NOISE_LAYER):
+    for key in textbook.row_keys(5, 6, np.arange(200), NOISE_LAYER):
         x = rng.standard_normal(192).astype(dtype)
         got = x.copy()
         add_noise(got, int(key), 0.3)

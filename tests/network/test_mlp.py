@@ -273,15 +273,17 @@ def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, packed, n_r
     X = data(n_rows, 40)[0]
     X[np.random.default_rng(0).random(X.shape) < zeros] = 0
     as_bytes = (100 * np.abs(X) + (X != 0)).astype(np.uint8)
-    packed |= first_layer == "auto" and n_rows == 1  # of one row zeros are always left out
-    assert rows_to_train(X, first_layer, 8, 2).kind == ("packed" if packed else "dense")
-    assert rows_in_place(X, first_layer, 8).kind == ("sparse" if packed else "dense")
-    assert rows_to_train(as_bytes, first_layer, 8, 2).kind == ("sparse bytes" if packed else "bytes")
+    packed |= first_layer == "auto" and n_rows == 1  # one row is always packed
+    to_train, in_place = rows_to_train(X, first_layer, 8, 2), rows_in_place(X, first_layer, 8)
+    assert to_train.format == in_place.format == ("packed" if packed else "dense")
+    assert to_train.is_packed == packed
+    assert not in_place.is_packed  # but batch by batch
+    assert rows_to_train(as_bytes, first_layer, 8, 2).format == ("packed bytes" if packed else "bytes")
     for rows in (
         rows_to_train(sparse.csr_array(X), first_layer, 8, 2),
         rows_in_place(sparse.csr_array(X), first_layer, 8),
     ):
-        assert rows.kind == "csr"
+        assert rows.format == "csr"
 
 
 def test_batches_of_many_sizes_share_a_few_workspaces():
