@@ -1,21 +1,23 @@
-"""The limits of a core, to hold kernels against: multiply-adds in registers alone, and reading memory alone."""
+"""The limits of a core that kernels are compared with: multiply-adds in registers alone, and reading memory alone."""
 
 from .jit import entry
 from .simd import VECTOR_BYTES, formula, lane_count, load, store
+from .structs import Gathered, Matrix
 from .tile import TALLEST, VECTORS, tile_product
 
 _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
 _add = formula(lambda a, b: a + b)
 
 UNROLLED = 4
-"""Sums that reading goes on with in turn, so that it does not wait for additions."""
+"""Independent sums that reading alternates between, so that it does not wait for additions."""
 
 
 @entry
 def multiply_add(out, a, starts, b, n):
     """Compute one tile whose sum has ``n`` terms, all of them with the same row of ``b``."""
-    pitch = VECTORS * VECTOR_BYTES  # apart enough for either dtype
-    _tile(TALLEST, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0, b, starts, 0, 1)
+    pitch = VECTORS * VECTOR_BYTES  # enough for either dtype
+    row = Matrix(b, 0, 0)
+    _tile(TALLEST, VECTORS, Matrix(out, 0, pitch), Gathered(a, starts, 0), 0, row, n, row, 1.0, 0)
 
 
 @entry
