@@ -3,6 +3,7 @@
 from .jit import entry
 from .memory import lane_count, load, store
 from .simd import VECTOR_BYTES
+from .structs import Gathered, Matrix
 from .tile import TALLEST, VECTORS, tile_product
 from .trace import formula
 
@@ -16,8 +17,9 @@ UNROLLED = 4
 @entry
 def multiply_add(out, a, starts, b, n):
     """Compute one tile whose sum has ``n`` terms, all of them with the same row of ``b``."""
-    pitch = VECTORS * VECTOR_BYTES  # large enough for either dtype
-    _tile(TALLEST, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0, b, starts, 0, 1)
+    pitch = VECTORS * VECTOR_BYTES  # enough for either dtype
+    row = Matrix(b, 0, 0)
+    _tile(TALLEST, VECTORS, Matrix(out, 0, pitch), Gathered(a, starts, 0), 0, row, n, row, 1.0, 0)
 
 
 @entry
