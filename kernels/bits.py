@@ -6,7 +6,7 @@ from numba import types
 from numba.core import cgutils
 
 from .jit import part
-from .simd import AVX2, AVX512, BMI2, I32, I64, Vector, where
+from .simd import AVX2, AVX512, BMI2, I32, I64, Vector, call_llvm, where
 from .trace import traced
 
 WORD = 64
@@ -40,26 +40,20 @@ def _mask_of(bits, count):
     return Vector(builder, builder.bitcast(low, ir.VectorType(ir.IntType(1), count)))
 
 
-def _call(builder, name, returns, *args):
-    """Emit the call of one of LLVM's intrinsics."""
-    function_type = ir.FunctionType(returns, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
-
-
 @traced
 def compress(out, out_at, x, at, bits):
     """Move the lanes of ``x[at:]`` whose bits are set to the front, and store the whole vector at ``out[out_at:]``."""
     builder, numbers, lanes = x.builder, x.vector(at), f"v{x.count}f{x.dtype.bitwidth}"
     if AVX512:  # the general instruction stores lane by lane on some processors
         mask, name = _mask_of(bits, x.count), f"llvm.x86.avx512.mask.compress.{lanes}"
-        kept = _call(builder, name, x.vector_type, numbers.value, numbers.of(0.0).value, mask.value)
+        kept = call_llvm(builder, name, x.vector_type, numbers.value, numbers.of(0.0).value, mask.value)
         out.put(out_at, Vector(builder, kept))
     elif AVX2:
         out.put(out_at, Vector(builder, _compressed(builder, numbers.value, bits.value)))
     else:
         mask, address = _mask_of(bits, x.count), out.address(out_at, x.count)
         name = f"llvm.masked.compressstore.{lanes}"
-        _call(builder, name, ir.VoidType(), numbers.value, address, mask.value)
+        call_llvm(builder, name, ir.VoidType(), numbers.value, address, mask.value)
 
 
 def _compressed(builder, vector, bits):
@@ -83,7 +77,7 @@ def _compressed(builder, vector, bits):
     places = builder.load(builder.bitcast(row, ir.VectorType(ir.IntType(8), 8).as_pointer()), align=1)
     floats = ir.VectorType(ir.FloatType(), 8)
     args = builder.bitcast(vector, floats), builder.zext(places, eight)
-    return builder.bitcast(_call(builder, "llvm.x86.avx2.permps", floats, *args), vector.type)
+    return builder.bitcast(call_llvm(builder, "llvm.x86.avx2.permps", floats, *args), vector.type)
 
 
 @traced
@@ -101,7 +95,7 @@ def count_bits(bits):
 @traced(returns=UINT64)
 def _extract(bits, mask):
     """Return the bits at the places of the mask, put together: the instruction PEXT of x86."""
-    return _call(bits.builder, "llvm.x86.bmi.pext.64", I64, bits.value, mask.value)
+    return call_llvm(bits.builder, "llvm.x86.bmi.pext.64", I64, bits.value, mask.value)
 
 
 @part
@@ -143,7 +137,7 @@ def transpose_bits(words, at):
         turns = ir.Constant(kind, [half if yes else WORD - half for yes in low])
         for i, row in enumerate(rows):
             moved = builder.shuffle_vector(row, row, other)
-            moved = _call(builder, f"llvm.fshl.v{lanes}i64", kind, moved, moved, turns)
+            moved = call_llvm(builder, f"llvm.fshl.v{lanes}i64", kind, moved, moved, turns)
             rows[i] = builder.or_(builder.and_(row, kept), builder.and_(moved, builder.not_(kept)))
     for half in (8, 16, 32):
         shift, columns = ir.Constant(kind, [half] * lanes), ir.Constant(kind, [_columns(half)] * lanes)

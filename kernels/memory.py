@@ -2,9 +2,8 @@
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from .simd import I32, I64, VectorType, first_mask, fold, shuffle
+from .simd import I32, I64, VectorType, call_llvm, first_mask, fold, shuffle
 from .trace import traced
 
 
@@ -28,9 +27,7 @@ def load_part(array, at, count):
     address = builder.bitcast(array.address(at, count), vector_type.as_pointer())
     mask, zeros = first_mask(builder, count.value, array.count), ir.Constant(vector_type, [0.0] * array.count)
     name = f"llvm.masked.load.v{array.count}f{array.dtype.bitwidth}.p0"
-    kind = ir.FunctionType(vector_type, [address.type, I32, mask.type, vector_type])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, [address, I32(array.align), mask, zeros])
+    return call_llvm(builder, name, vector_type, address, I32(array.align), mask, zeros)
 
 
 @traced

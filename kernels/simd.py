@@ -43,12 +43,41 @@ class _VectorModel(models.PrimitiveModel):
 # Formulas -------------------------------------------------------------------------------------------------------------
 
 
+def binary(instruction, *, swapped=False):
+    """Return an operator that emits an instruction."""
+
+    def operator(self, other):
+        operands = (self.of(other), self) if swapped else (self, self.of(other))
+        return type(self)(self.builder, getattr(self.builder, instruction)(*(operand.value for operand in operands)))
+
+    return operator
+
+
+def comparison(instruction, relation):
+    """Return an operator that emits a comparison."""
+
+    def operator(self, other):
+        value = getattr(self.builder, instruction)(relation, self.value, self.of(other).value)
+        return type(self)(self.builder, value)
+
+    return operator
+
+
 class Vector:
     """A vector in a formula: operators take vectors and plain numbers, and emit code."""
 
     def __init__(self, builder, value):
-        self.builder = builder
-        self.value = value
+        self.builder, self.value = builder, value
+
+    __add__ = __radd__ = binary("fadd")
+    __sub__, __rsub__ = binary("fsub"), binary("fsub", swapped=True)
+    __mul__ = __rmul__ = binary("fmul")
+    __truediv__, __rtruediv__ = binary("fdiv"), binary("fdiv", swapped=True)
+    __gt__, __eq__ = comparison("fcmp_ordered", ">"), comparison("fcmp_ordered", "==")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __neg__(self):
+        return Vector(self.builder, self.builder.fneg(self.value))
 
     @property
     def count(self) -> int:
@@ -85,49 +114,17 @@ class Vector:
         """Return a mask of lanes as an integer of 64 bits, the lowest for the first lane."""
         return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(self.count)), I64)
 
-    def _with(self, instruction, other, *, swapped=False):
-        left, right = (self.of(other), self) if swapped else (self, self.of(other))
-        return Vector(self.builder, getattr(self.builder, instruction)(left.value, right.value))
 
-    def __add__(self, other):
-        return self._with("fadd", other)
-
-    def __sub__(self, other):
-        return self._with("fsub", other)
-
-    def __rsub__(self, other):
-        return self._with("fsub", other, swapped=True)
-
-    def __mul__(self, other):
-        return self._with("fmul", other)
-
-    def __truediv__(self, other):
-        return self._with("fdiv", other)
-
-    def __rtruediv__(self, other):
-        return self._with("fdiv", other, swapped=True)
-
-    def __neg__(self):
-        return Vector(self.builder, self.builder.fneg(self.value))
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __gt__(self, other):
-        return Vector(self.builder, self.builder.fcmp_ordered(">", self.value, self.of(other).value))
-
-    def __eq__(self, other):
-        return Vector(self.builder, self.builder.fcmp_ordered("==", self.value, self.of(other).value))
-
-    __hash__ = None  # type: ignore[assignment]
+def call_llvm(builder, name, returns, *args):
+    """Emit the call of an intrinsic of LLVM, by its full name: llvmlite's declare_intrinsic refuses vector types."""
+    function_type = ir.FunctionType(returns, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
 
 
 def fma(a, b, c):
     """Return ``a * b + c``, rounded once."""
-    kind = a.value.type
-    # llvmlite's declare_intrinsic refuses vector types, so the overload is named by hand.
-    name = f"llvm.fma.v{kind.count}f{a.bits}"
-    function = cgutils.get_or_insert_function(a.builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return Vector(a.builder, a.builder.call(function, [a.of(v).value for v in (a, b, c)]))
+    args = [a.of(v).value for v in (a, b, c)]
+    return Vector(a.builder, call_llvm(a.builder, f"llvm.fma.v{a.count}f{a.bits}", a.value.type, *args))
 
 
 def where(mask, a, b):
@@ -138,11 +135,7 @@ def where(mask, a, b):
 
 def sqrt(x):
     """Return the square root, rounded once."""
-    kind = x.value.type
-    function = cgutils.get_or_insert_function(
-        x.builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f{x.bits}"
-    )
-    return Vector(x.builder, x.builder.call(function, [x.value]))
+    return Vector(x.builder, call_llvm(x.builder, f"llvm.sqrt.v{x.count}f{x.bits}", x.value.type, x.value))
 
 
 def maximum(bound, v):

@@ -6,12 +6,11 @@ never: so no bit depends on the size of the team.
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import PROFILED, kernel, part
 from .memory import peek
-from .simd import I64
+from .simd import I32, I64, call_llvm
 from .trace import traced
 
 ARRIVED, FAILED, WAITED, CYCLES = range(4)
@@ -56,8 +55,7 @@ def pause(typing_context):
 
     def codegen(context, builder, signature, args):
         if "x86" in builder.module.triple:
-            function = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+            call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -70,8 +68,7 @@ def cycles(typing_context):
     def codegen(context, builder, signature, args):
         if "x86" not in builder.module.triple:
             return I64(0)
-        function = ir.FunctionType(I64, [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.readcyclecounter"), [])
+        return call_llvm(builder, "llvm.readcyclecounter", I64)
 
     return types.int64(), codegen
 
@@ -82,8 +79,7 @@ def yield_core(typing_context):
 
     def codegen(context, builder, signature, args):
         name = "SwitchToThread" if "windows" in builder.module.triple else "sched_yield"
-        function = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, function, name), [])
+        call_llvm(builder, name, I32)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -9,11 +9,10 @@ import inspect
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import CHECKED
-from .simd import I32, I64, Vector, VectorType, spread
+from .simd import I32, I64, Vector, VectorType, binary, call_llvm, comparison, spread
 
 
 class Int:
@@ -22,56 +21,20 @@ class Int:
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
 
-    def of(self, number):
-        """Return a number as a traced integer."""
-        return number if isinstance(number, Int) else Int(self.builder, I64(number))
-
-    def _with(self, instruction, other, *, swapped=False):
-        left, right = (self.of(other), self) if swapped else (self, self.of(other))
-        return Int(self.builder, getattr(self.builder, instruction)(left.value, right.value))
-
-    def _compare(self, operator, other):
-        return Int(self.builder, self.builder.icmp_signed(operator, self.value, self.of(other).value))
-
-    def __add__(self, other):
-        return self._with("add", other)
-
-    def __sub__(self, other):
-        return self._with("sub", other)
-
-    def __mul__(self, other):
-        return self._with("mul", other)
-
-    def __floordiv__(self, other):
-        return self._with("sdiv", other)
-
-    def __and__(self, other):
-        return self._with("and_", other)
-
-    def __or__(self, other):
-        return self._with("or_", other)
-
-    def __rshift__(self, other):
-        return self._with("ashr", other)
-
-    __radd__, __rmul__ = __add__, __mul__
+    __add__ = __radd__ = binary("add")
+    __sub__, __floordiv__ = binary("sub"), binary("sdiv")
+    __mul__ = __rmul__ = binary("mul")
+    __and__, __or__, __rshift__ = binary("and_"), binary("or_"), binary("ashr")
+    __lt__, __gt__ = comparison("icmp_signed", "<"), comparison("icmp_signed", ">")
+    __eq__, __ne__ = comparison("icmp_signed", "=="), comparison("icmp_signed", "!=")
+    __hash__ = None  # type: ignore[assignment]
 
     def __invert__(self):
         return Int(self.builder, self.builder.not_(self.value))
 
-    def __lt__(self, other):
-        return self._compare("<", other)
-
-    def __gt__(self, other):
-        return self._compare(">", other)
-
-    def __eq__(self, other):
-        return self._compare("==", other)
-
-    def __ne__(self, other):
-        return self._compare("!=", other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def of(self, number):
+        """Return a number as a traced integer."""
+        return number if isinstance(number, Int) else Int(self.builder, I64(number))
 
     def choose(self, a, b):
         """Return ``a`` if this condition holds, else ``b``, one of them a traced integer."""
@@ -141,9 +104,8 @@ class Memory:
     def prefetch(self, at, *, near=False, to_write=False):
         """Prefetch the cache line of element ``at``, which need not exist, into the L2 cache; `near` is into L1."""
         address = self.builder.bitcast(self.builder.gep(self.data, [at.value]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(function, [address, I32(int(to_write)), I32(3 if near or to_write else 2), I32(1)])
+        hint = I32(int(to_write)), I32(3 if near or to_write else 2), I32(1)
+        call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), address, *hint)
 
     def number(self, at):
         """Load one element."""
