@@ -51,7 +51,7 @@ def rows(kind):
 
 
 def count_phases(kind, layers, batch_size, n_threads, epochs):
-    """Return the seconds of an epoch, and the cycles that each thread spends in each phase; needs the profiled build."""
+    """Return the seconds of an epoch, and the cycles of each thread in each phase; needs the profiled build."""
     from fastmlp.kernels import team
 
     X, y, settings = rows(kind)
@@ -139,7 +139,9 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
         ]
         print(f"| {' | '.join(cells)} |")
     print(f"| all | {1e3 * found['seconds']:.2f} | | | | | | {1e3 * total:.2f} | {total / found['seconds']:.1%} | |")
-    print(f"\nPeak {peak / 1e9:.1f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s, on {threads}, measured beside.")
+    print(
+        f"\nPeak {peak / 1e9:.1f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s, on {threads}, measured in the same run."
+    )
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------
@@ -193,12 +195,8 @@ def growth(n_threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--epochs", type=int, default=10, help="counted for each table of phases (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=available_threads(), help="of the tables of growth (default: all cores)"
-    )
+    parser.add_argument("--epochs", type=int, default=10, help="of each table of phases (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=available_threads(), help="of the tables of growth")
     parser.add_argument("--only", choices=("phases", "growth"))
     parser.add_argument("--count", help=argparse.SUPPRESS)
     options = parser.parse_args()

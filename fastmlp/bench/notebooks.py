@@ -1,4 +1,4 @@
-"""Two NumPy peers: as teaching notebooks write it, and optimized."""
+"""The same network in NumPy: as teaching notebooks write it, and a faster version of that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["NotebookNumPy", "NumPy"]
 
 
 class NumPy:
-    """Optimized: float32, rows gathered once per epoch, arrays updated in place."""
+    """The faster version: float32, rows gathered once an epoch, arrays changed in place."""
 
     name = "NumPy"
     version = np.__version__
@@ -45,7 +45,7 @@ class NumPy:
         outputs = self._forward(x, task, weights, biases)
         delta = outputs[-1]
         delta[np.arange(len(y)), y] -= 1
-        delta *= np.float32(task.rate / len(y))  # scales the gradients by the learning rate
+        delta *= np.float32(task.rate / len(y))  # so the gradients are already scaled
         for layer in reversed(range(len(weights))):
             np.matmul(outputs[layer].T, delta, out=dw[layer])
             delta.sum(axis=0, out=db[layer])
@@ -86,7 +86,7 @@ class NumPy:
 
 
 class NotebookNumPy:
-    """As teaching notebooks write it: float64, one line per formula, new arrays in every step."""
+    """The network as teaching notebooks write it: float64, one line for each formula, new arrays in every step."""
 
     name = "NumPy float64"
     version = np.__version__

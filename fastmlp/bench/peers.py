@@ -1,4 +1,4 @@
-"""The peers: other libraries that train the same network on a CPU, each as an expert user would write it."""
+"""Other ways to train the same network on a CPU, each written as an experienced user of the library would."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class FastMLP:
-    """`fastmlp.MLP.fit`, including its checks of the data and its search for zeros."""
+    """`fastmlp.MLP.fit`, which includes checking the data and packing the rows."""
 
     version = fastmlp.__version__
 
@@ -60,7 +60,7 @@ class FastMLP:
 
 
 class PyTorch:
-    """Eager PyTorch: `nn.Sequential`, a fused optimizer, rows gathered once per epoch, no DataLoader."""
+    """Eager PyTorch: `nn.Sequential`, a fused optimizer, rows gathered once an epoch, no DataLoader."""
 
     name = "PyTorch"
 
@@ -108,7 +108,7 @@ class PyTorch:
         return predict
 
     def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
-        """Return a function (model, x, labels) -> mean loss, ready for batches of these rows."""
+        """Return a function (model, x, labels) that computes the mean loss of batches of these rows."""
         cross_entropy = self.torch.nn.functional.cross_entropy
         return lambda model, x, labels: cross_entropy(model(x), labels)
 
@@ -125,13 +125,13 @@ class PyTorch:
 
 
 class CompiledPyTorch(PyTorch):
-    """PyTorch with loss and gradient compiled by `torch.compile`; the step of the fused SGD is one call."""
+    """PyTorch with `torch.compile` for the loss and its gradient, and one call of fused SGD for the step."""
 
     name = "PyTorch compiled"
 
     def __init__(self) -> None:
         super().__init__()
-        self.torch._dynamo.config.recompile_limit = 64  # one compilation per network, batch size and number of layers
+        self.torch._dynamo.config.recompile_limit = 64  # one for each network and batch size
 
     def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
         loss = self._compiled(task.layers, task.activation)
@@ -139,9 +139,9 @@ class CompiledPyTorch(PyTorch):
             loss(model, X[:n_rows], y[:n_rows]).backward()  # compiles
         return loss
 
-    @functools.cache  # noqa: B019 - compiled functions last as long as the process
+    @functools.cache  # noqa: B019 - compiled functions live as long as the process
     def _compiled(self, layers: tuple[int, ...], activation: str) -> Any:
-        """Return a function (model, x, labels) -> mean loss that is compiled for the shapes of its parameters."""
+        """Return a function (model, x, labels) for the mean loss, compiled for the shapes of the parameters."""
         torch = self.torch
         act = torch.relu if activation == "relu" else torch.sigmoid
 
@@ -156,7 +156,7 @@ class CompiledPyTorch(PyTorch):
 
 
 class JAX:
-    """JAX: an epoch is one jitted `lax.scan` over batches that are gathered within, with donated parameters.
+    """JAX: an epoch is one jitted `lax.scan`, which gathers its batches, with donated parameters.
 
     Training on full batches is one jitted loop over the epochs.
     """
@@ -198,7 +198,7 @@ class JAX:
         return lambda: predict(params, X).block_until_ready()
 
     def _params(self, weights: Arrays, biases: Arrays) -> Any:
-        array = self.jax.numpy.array  # copies, because donated buffers must not belong to the caller
+        array = self.jax.numpy.array  # copies, because JAX overwrites donated arrays
         return [(array(w), array(b)) for w, b in zip(weights, biases, strict=True)]
 
     def _logits(self, activation: str, params: Any, x: Any) -> Any:
@@ -208,9 +208,9 @@ class JAX:
         w, b = params[-1]
         return x @ w + b
 
-    @functools.cache  # noqa: B019 - compiled functions last as long as the process
+    @functools.cache  # noqa: B019 - compiled functions live as long as the process
     def _functions(self, layers: tuple[int, ...], activation: str, batch_size: int, rate: float) -> tuple[Any, Any]:
-        """Return jitted functions that train for one epoch, and for epochs of full batches."""
+        """Return the jitted functions that train for one epoch, and for some epochs on full batches."""
         jax = self.jax
 
         def loss(params: Any, x: Any, y: Any) -> Any:
@@ -241,7 +241,7 @@ class JAX:
 class ScikitLearn:
     """`MLPClassifier` with plain SGD or Adam, without early stopping.
 
-    For two classes it has a single logistic output: the same model, but not the same steps.
+    For two classes it has a single logistic output. That is the same model, but its steps differ.
     """
 
     name = "scikit-learn"
@@ -257,7 +257,7 @@ class ScikitLearn:
 
         def train() -> tuple[Arrays, Arrays]:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # ConvergenceWarning
+                warnings.simplefilter("ignore")  # it warns that it has not converged
                 model.fit(X, y)
             return self._two_classes(model.coefs_), self._two_classes(model.intercepts_)
 
@@ -270,7 +270,7 @@ class ScikitLearn:
         return lambda: model.predict_proba(X)
 
     def _model(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Any:
-        """Return a model that continues from these parameters; it accepts them only after a first short fit."""
+        """Return a model that starts from these parameters; they can be set only after a first short fit."""
         from sklearn.neural_network import MLPClassifier
 
         settings = {"alpha": 0.0, "momentum": 0.0, "nesterovs_momentum": False, "tol": 0.0, "n_iter_no_change": 10**9}
@@ -289,11 +289,11 @@ class ScikitLearn:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(X[one_of_each], y[one_of_each])
-        model.coefs_, model.intercepts_ = self._as_it_has_them(weights), self._as_it_has_them(biases)
+        model.coefs_, model.intercepts_ = self._as_sklearn(weights), self._as_sklearn(biases)
         return model.set_params(max_iter=task.epochs)
 
     @staticmethod
-    def _as_it_has_them(parameters: Arrays) -> list[Array]:
+    def _as_sklearn(parameters: Arrays) -> list[Array]:
         last = parameters[-1]
         last = last[..., 1:] - last[..., :1] if last.shape[-1] == 2 else last
         return [p.copy() for p in (*parameters[:-1], last)]
@@ -309,7 +309,7 @@ PEERS: tuple[type[Peer], ...] = (NumPy, NotebookNumPy, PyTorch, CompiledPyTorch,
 
 
 def available(kinds: Iterable[type[Peer]]) -> tuple[list[Peer], dict[str, str]]:
-    """Return the installed peers, and for each of the others the reason why it is missing."""
+    """Return the peers that are installed, and for each of the others why it cannot be imported."""
     peers, missing = [], {}
     for kind in kinds:
         try:

@@ -1,8 +1,8 @@
-"""Times peers in turns, A B A B, so that a drift of the machine affects all of them, and checks their work.
+"""Train in turns, A B A B, so that a drift of the machine affects all peers, and check that all do the same work.
 
-Before it is timed, each peer trains for an epoch without shuffling, from the same first parameters. Its loss over all
-rows must agree with that of fastmlp to 2 %. After each timed training its accuracy must agree to 3 %. A peer that
-disagrees gets an error in place of times.
+Before it is timed, each peer trains for one epoch without shuffling, from the same parameters. Its loss over all rows
+must be within 2 % of that of fastmlp. After each timed training, its accuracy must be within 0.03 of that of fastmlp. A
+peer that differs gets an error instead of times.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fastmlp.reference import cross_entropy, forward
 
 __all__ = ["Disagreement", "Turns", "check_same", "evaluate", "same_steps", "take_turns", "train"]
 
-LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # shuffling alone changes accuracy by 0.018
-PAUSE = 0.3  # seconds before a measurement, until the threads of the last peer stop spinning
-_CHUNK = 4096  # rows per evaluation
+LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # another order of the rows changes accuracy by up to 0.018
+PAUSE = 0.3  # seconds before a measurement, for the threads of the last peer to stop spinning
+_CHUNK = 4096  # rows evaluated together
 
 
 class Disagreement(ArithmeticError):
@@ -34,16 +34,16 @@ class Disagreement(ArithmeticError):
 
 @dataclass
 class Turns:
-    """Measured times.
+    """The measurements.
 
     Attributes
     ----------
     seconds : dict of str to list of float
-        Seconds per epoch of each turn, for each peer that did the same work.
+        Time per epoch in each turn, for each peer that did the same work.
     errors : dict of str to str
-        Message for each of the other peers.
+        What went wrong, for each of the others.
     peak : float
-        FLOP/s of multiply-adds on all cores, the best of all turns.
+        FLOP/s of multiply-adds, the best of the measurements before each turn.
     """
 
     seconds: dict[str, list[float]]
@@ -51,11 +51,11 @@ class Turns:
     peak: float = 0.0
 
     def ratios(self, name: str, base: str = "fastmlp") -> list[float]:
-        """Return the time of a peer divided by that of `base`, turn by turn."""
+        """Return the time of a peer divided by that of `base`, for each turn."""
         return [mine / other for mine, other in zip(self.seconds[name], self.seconds[base], strict=True)]
 
     def best(self, name: str) -> float:
-        """Return the smallest time of a peer."""
+        """Return the best time of a peer."""
         return min(self.seconds[name])
 
     def median(self, name: str) -> float:
@@ -63,12 +63,12 @@ class Turns:
         return statistics.median(self.seconds[name])
 
     def spread(self, name: str) -> float:
-        """Return the slowest minus the fastest time of a peer, divided by the median."""
+        """Return the difference between the slowest and the fastest turn of a peer, as a share of its median."""
         return (max(self.seconds[name]) - min(self.seconds[name])) / self.median(name)
 
 
 def evaluate(X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> tuple[float, float]:
-    """Return the mean loss and the accuracy, the same way for every peer."""
+    """Return the mean loss and the accuracy, computed in the same way for every peer."""
     loss, correct = 0.0, 0
     for start in range(0, len(y), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -81,7 +81,7 @@ def evaluate(X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> t
 def check_same(
     found: tuple[float, float], expected: tuple[float, float], same_steps: bool, accuracy_tolerance: float
 ) -> None:
-    """Raise Disagreement unless the accuracies agree, and the losses if the steps were the same."""
+    """Raise Disagreement unless accuracies agree, and losses too if the steps were the same."""
     (loss, accuracy), (expected_loss, expected_accuracy) = found, expected
     if same_steps and not abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss:
         raise Disagreement(f"loss is {loss:.5f}, not {expected_loss:.5f}")
@@ -90,7 +90,7 @@ def check_same(
 
 
 def same_steps(peer: Peer, task: Task) -> bool:
-    """Return whether a peer takes the same steps as fastmlp, apart from the order of the rows."""
+    """Return whether a peer takes the same steps as fastmlp, except for the order of the rows."""
     return not (isinstance(peer, ScikitLearn) and task.layers[-1] == 2)
 
 
@@ -115,7 +115,7 @@ def take_turns(
     n_threads: int = 1,
     say: Callable[[str], object] = lambda line: None,
 ) -> Turns:
-    """Train with each peer in turn, several times. The first peer sets the results that the others must reach.
+    """Train with each peer in turn, several times. The results of the first peer are what the others must reach.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def take_turns(
         Rows and classes.
     task : Task
     runs : int
-        Timed turns, after one that is not timed.
+        Timed turns, after a first one that is not timed.
     accuracy_tolerance : float
     n_threads : int
-        Cores for the measurement of the peak before each turn.
+        Threads of the peak that is measured before each turn.
     say : callable
-        Is told what goes on.
+        Receives progress messages.
     """
     net = MLP(task.layers, activation=task.activation)
     start = ([w.copy() for w in net.weights], [b.copy() for b in net.biases])
