@@ -1,4 +1,4 @@
-"""What the epochs are for: the accuracy they come to, and the seconds to accuracies that people name."""
+"""Test accuracy after some epochs, and the seconds of training until a test accuracy is reached."""
 
 from .suite import IMPLEMENTATIONS, OnMnist, WrongAccuracy, at_least, part, warm_up
 
@@ -16,7 +16,7 @@ class Accuracy(OnMnist):
 
 
 class SecondsTo(OnMnist):
-    """Seconds of the epochs of the preset "fast", without validation, until test accuracy is there."""
+    """Seconds of training with the preset "fast" until a test accuracy is reached; validation is not counted."""
 
     unit = "seconds"
     param_names = ["implementation", "test accuracy"]
@@ -24,7 +24,7 @@ class SecondsTo(OnMnist):
     version = "2"  # the first trained without a schedule
 
     def setup(self, data, implementation, accuracy):
-        preset = part("presets").PRESETS["fast"]
+        preset = part("cli.presets", "presets").PRESETS["fast"]
         self.layers = (784, *preset.hidden, 10)
         self.settings = preset.settings | {"activation": preset.activation}
         self.fit = {"batch_size": preset.batch_size, "optimizer": preset.optimizer, "schedule": preset.schedule}
@@ -37,12 +37,12 @@ class SecondsTo(OnMnist):
         seen = UntilAccuracy(X_test, y_test, at_least(accuracy))
         history = make().fit(X, y, callbacks=[seen], **self.fit)
         if not seen.reached:
-            raise WrongAccuracy(f"{accuracy} is not reached in {len(history.seconds)} epochs")
+            raise WrongAccuracy(f"accuracy {accuracy} was not reached in {len(history.seconds)} epochs")
         return sum(history.seconds)
 
 
 class UntilAccuracy:
-    """A callback that ends a fit once test accuracy is there."""
+    """A callback that ends a fit once an accuracy is reached."""
 
     def __init__(self, X, y, accuracy):
         self.X, self.y, self.accuracy, self.reached = X, y, accuracy, False

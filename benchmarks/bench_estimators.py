@@ -1,4 +1,4 @@
-"""scikit-learn's face beside the network that it shows, and beside scikit-learn's own."""
+"""The scikit-learn compatible classifier compared with scikit-learn's own."""
 
 import warnings
 
@@ -26,7 +26,7 @@ class Classifier(OnMnist):
 
     def time_fit_of_an_epoch(self, data, library, n_rows=None):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged
+            warnings.simplefilter("ignore")  # it warns that it has not converged
             self.model = self.make(**self.settings).fit(self.X[:n_rows], self.y[:n_rows])
 
     def teardown(self, data, library):

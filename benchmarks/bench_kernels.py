@@ -1,4 +1,4 @@
-"""Each kernel alone, in GFLOP/s and as a share of the FMA peak that the same core has reached in the same process."""
+"""Each kernel alone, in GFLOP/s and as a share of the FMA peak, which is measured in the same process."""
 
 from .suite import Benchmark, only, part
 
@@ -9,7 +9,7 @@ KERNELS = [
 
 
 class Kernel(Benchmark):
-    """The kernels of the layers 784-128-10 on 64 rows, see kernels.py; they are compiled and measured once."""
+    """The kernels of 784-128-10 on 64 rows, see kernels.py. All are compiled and measured once."""
 
     param_names = ["kernel"]
     params = [KERNELS]
@@ -17,7 +17,7 @@ class Kernel(Benchmark):
     def setup_cache(self):
         try:
             from .kernels import measure
-        except ImportError:  # in an older commit, whose kernels are others
+        except ImportError:  # an older commit, with other kernels
             return None
         return {name: (rate.flops, rate.peak) for name, rate in measure().items()}
 
@@ -36,7 +36,7 @@ class Kernel(Benchmark):
 
 
 class Machine(Benchmark):
-    """What the machine can do at most: a change here is none of the code."""
+    """The limits of the machine. A change here is not a change of the code."""
 
     def setup(self):
         self.machine = part("bench.machine")

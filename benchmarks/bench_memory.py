@@ -1,4 +1,4 @@
-"""Memory of `fit` above the data, by the peak of a fresh process."""
+"""Memory that `fit` takes besides the data: the peak of a fresh process."""
 
 import subprocess
 import sys
@@ -16,6 +16,6 @@ class Memory(Benchmark):
         only(Path("/proc/self/clear_refs").exists())
 
     def track_peak_of_fit(self, rows):
-        # By its path: as a module it would be found beside the fastmlp of the working tree.
+        # Run by its path: with -m, Python would import the fastmlp of the working tree.
         command = [sys.executable, Path(__file__).with_name("memory.py"), "--rows", rows, "--bytes"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -1,4 +1,4 @@
-"""Predictions of a trained network: one row, and the 10,000 test rows of MNIST."""
+"""Predictions of a trained network, for one row and for the 10,000 test rows of MNIST."""
 
 from .suite import IMPLEMENTATIONS, OnMnist, check_accuracy
 

@@ -1,11 +1,11 @@
-"""Fresh processes: the import, a first small fit with nothing compiled, and one with kernels compiled before."""
+"""Fresh processes: the import, a small first fit with an empty kernel cache, and one with a full cache."""
 
 from pathlib import Path
 
 from .startup import FIT, IMPORT, process_seconds
 from .suite import Benchmark
 
-KERNELS = "kernels"  # the folder of those that the first process compiled, where asv keeps what setup_cache made
+KERNELS = "kernels"  # folder of the compiled kernels; asv keeps it between the benchmarks of this class
 
 
 class Startup(Benchmark):

@@ -1,15 +1,13 @@
-"""Epochs of training: full MNIST, 60,000 rows, the kernels beside plain NumPy."""
+"""Training epochs on all 60,000 rows of MNIST, with the kernels and with plain NumPy."""
 
 import numpy as np
-
-from fastmlp.engine.threads import available_threads
 
 from .suite import IMPLEMENTATIONS, Benchmark, OnMnist, best_epoch, check_accuracy, only, part, warm_up, without_zeros
 from .text import bag_of_words
 
 
 class Epoch(OnMnist):
-    """Seconds of the fastest of some epochs of 784-...-10, without the checks and the packing of rows before them."""
+    """Seconds of the fastest of some epochs. Checking and packing the rows, which comes first, is not counted."""
 
     unit = "seconds"
     layers, network, settings = (784, 128, 10), {}, {"batch_size": 64, "learning_rate": 0.1}
@@ -54,7 +52,7 @@ class Threads(Epoch):
     params = [[1, 2, 4, 8]]
 
     def setup(self, data, n_threads):
-        only(n_threads <= available_threads())
+        only(n_threads <= part("engine.threads", "threads").available_threads())
         self.network = {"n_threads": n_threads}
 
     def track_epoch(self, data, n_threads):
@@ -71,7 +69,7 @@ class Activation(Epoch):
 
 
 class Rows(Epoch):
-    """The same images in every form that is read: a fifth of their pixels is not zero."""
+    """The same images in every format of rows. A fifth of their pixels is not zero."""
 
     param_names = ["implementation", "rows"]
     params = [list(IMPLEMENTATIONS), ["float32", "float32 without zeros", "float64", "uint8", "csr"]]
@@ -98,7 +96,7 @@ class Rows(Epoch):
 
 
 class FirstLayer(Epoch):
-    """What leaving out zeros saves, on the same rows."""
+    """What skipping zeros saves, on the same rows."""
 
     param_names = ["first_layer"]
     params = [["dense", "sparse"]]
@@ -110,7 +108,7 @@ class FirstLayer(Epoch):
 
 class Optimizer(Epoch):
     param_names = ["optimizer"]
-    params = [["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad"]]  # nesterov does what momentum does
+    params = [["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad"]]  # nesterov costs what momentum costs
     _rates = {"sgd": 0.1, "momentum": 0.01, "adagrad": 0.01}
 
     def setup(self, data, optimizer):
@@ -122,7 +120,7 @@ class Optimizer(Epoch):
 
 
 class Fit(OnMnist):
-    """A whole call of `fit`, one epoch, with its checks and its look at the zeros."""
+    """A whole call of `fit` with one epoch, including the checks and the packing of rows."""
 
     param_names = ["rows"]
     params = [["with zeros", "without zeros"]]
@@ -142,7 +140,7 @@ class Fit(OnMnist):
 
 
 class Small(Benchmark):
-    """Many short epochs: what a step and a call cost beside their arithmetic."""
+    """Many short epochs, which show the overhead of a step and of a call."""
 
     rounds, number, repeat, warmup_time = 1, 1, (1, 10, 5.0), 0
 
@@ -161,7 +159,7 @@ class Small(Benchmark):
 
 
 class Text(Benchmark):
-    """CSR rows as text has them: 20,000 of 50,000 features, 0.1 % of the numbers not zero."""
+    """CSR rows like those of text: 20,000 rows, 50,000 features, 0.1 % nonzeros."""
 
     unit = "seconds"
 

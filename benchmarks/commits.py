@@ -1,13 +1,13 @@
-"""Two commits pair by pair: the ratio of their epochs, and how far the pairs lie apart. For use before a change lands.
+"""Compare the speed of two commits in pairs of runs, to check a change before it is merged.
 
 python -m benchmarks.commits BASE [NEW] [--pairs N] [--rows mnist|dense|bytes] [--layers N ...] [--batch-size N]
                              [--threads N] [--epochs N] [--optimizer NAME]
 
-BASE and NEW are what git knows as commits; without NEW it is the working tree as it is. Each is checked out into a
-folder of its own, with its own compiled kernels. In each pair both train in a process of their own, one right after
-the other, now the one first and now the other, so that a machine that drifts does so for both. The time of a process is
-the median of its epochs; what is shown is the median of the pairs' ratios, with the range of the middle half of them
-and of all. The sign test says how often such a one-sided outcome would be found among equals.
+BASE and NEW are commits, by any name that git accepts. Without NEW, BASE is compared with the working tree. Each commit
+is checked out into its own folder and has its own kernel cache. In each pair both train, in one process each and right
+after each other. The order alternates, so that a drift of the machine affects both. The time of a process is the median
+of its epochs. The last line shows the median ratio of the pairs, and the range of the middle half and of all of them.
+The sign test gives the probability of such a one-sided result, or a more one-sided one, if both were equally fast.
 """
 
 import argparse
@@ -46,7 +46,7 @@ print(json.dumps(history.seconds))
 
 @contextlib.contextmanager
 def checked_out(commit, folder):
-    """Give a folder that holds a commit; None is the working tree."""
+    """Yield a folder with the files of a commit; None means the working tree."""
     if commit is None:
         yield ROOT
         return
@@ -59,7 +59,7 @@ def checked_out(commit, folder):
 
 
 def seconds(folder, cache, given):
-    """Return the median epoch of a process that trains with the package in a folder."""
+    """Return the median time of an epoch in a process that uses the package in a folder."""
     environment = os.environ | {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(cache)}
     work = json.dumps(given | {"folder": str(folder)})
     command = [sys.executable, "-c", MEASURE, work]
@@ -68,14 +68,14 @@ def seconds(folder, cache, given):
 
 
 def chance(ratios):
-    """Return how probable it is that so many or more of the ratios lie on one side of 1 (two-sided sign test)."""
+    """Return the p value of the two-sided sign test that ratios below and above 1 are equally likely."""
     n, below = len(ratios), sum(ratio < 1 for ratio in ratios)
     tail = sum(math.comb(n, k) for k in range(max(below, n - below), n + 1)) / 2**n
     return min(1.0, 2 * tail)
 
 
 def summary(ratios):
-    """Return a line about the ratios of all pairs."""
+    """Return one line that summarizes the ratios of all pairs."""
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return (
         f"new / base {statistics.median(ratios):.3f}, middle half {low:.3f}..{high:.3f}, "

@@ -1,10 +1,10 @@
-"""Whole trainings in float32 beside NumPy, PyTorch, JAX and scikit-learn, on all cores, one after the other in turns.
+"""Compare whole trainings with NumPy, PyTorch, JAX and scikit-learn, in float32 and on all cores.
 
 python -m benchmarks.compare [--works NAME ...] [--runs N]
 
-Peers that are not installed are left out. One that does not come to the loss and accuracy of fastmlp (see
-`fastmlp.bench.turns`) is shown as an error in place of the time. Times are of the whole training, divided by its
-epochs; the dense limit is the least time for the multiply-adds, zeros included, at the measured peak.
+The libraries take turns. Those that are not installed are skipped. One that does not reach the loss and accuracy of
+fastmlp (see `fastmlp.bench.turns`) gets an error instead of a time. The time of a whole training is divided by its
+epochs. The dense limit is the time of all multiply-adds, those with zeros included, at the measured FMA peak.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def xor():
 
 
 def planted(n_rows, n_features, n_classes):
-    """Return normal rows, and as classes the largest of some random directions."""
+    """Return normally distributed rows. The class of a row is the random direction in which it is largest."""
     generator = np.random.default_rng(0)
     X = generator.standard_normal((n_rows, n_features), dtype=np.float32)
     return X, (X @ generator.standard_normal((n_features, n_classes), dtype=np.float32)).argmax(axis=1)
@@ -55,7 +55,7 @@ def planted(n_rows, n_features, n_classes):
 
 @dataclass
 class Work:
-    """What is trained on which data, beside whom."""
+    """A training task, its data, and the peers to compare with."""
 
     data: Callable
     task: Task
@@ -63,8 +63,8 @@ class Work:
     accuracy_tolerance: float = ACCURACY_TOLERANCE
 
 
-# Where accuracies may lie further apart they hang on the order of the rows, as after a single epoch; the check without
-# shuffling stands.
+# Some accuracies depend on the order of the rows, for example after a single epoch: these get a wider tolerance. The
+# check without shuffling stays strict.
 TRAININGS = {
     "mnist": Work(mnist, Task((784, 128, 10), 64)),
     "mnist-deep": Work(mnist, Task((784, 128, 64, 10), 64), accuracy_tolerance=0.06),
@@ -81,7 +81,7 @@ TRAININGS = {
 
 
 def compare_training(name, installed, runs):
-    """Print the table of one work; return whether every peer did the same."""
+    """Print the table of one task; return whether every peer did the same work."""
     work = TRAININGS[name]
     X, y = work.data()
     task = work.task
@@ -96,7 +96,7 @@ def compare_training(name, installed, runs):
 
 
 def print_table(title, scale, times, errors):
-    """Print best and median times, and how many times those of fastmlp they are."""
+    """Print the best and median times, and their ratios to those of fastmlp."""
     own_best, own_median = min(times["fastmlp"]), statistics.median(times["fastmlp"])
     print(f"    {'':16} {title:>12} (best, median)   times fastmlp (best, median)")
     for name, seconds in times.items():
@@ -118,15 +118,15 @@ def print_limit(seconds, flops, peak):
     limit = flops / (peak * cores)
     print(
         f"    fastmlp / dense limit {min(seconds) / limit:.2f}: "
-        f"{1e3 * limit:.4g} ms at {cores} x {peak / 1e9:.0f} GFLOP/s, measured beside"
+        f"{1e3 * limit:.4g} ms at {cores} x {peak / 1e9:.0f} GFLOP/s, measured in the same run"
     )
 
 
-# --- other works ------------------------------------------------------------------------------------------------------
+# --- other tasks ------------------------------------------------------------------------------------------------------
 
 
 def compare_prediction(installed, runs):
-    """Print the times of `predict_proba` and its like, for many rows and for one."""
+    """Print the times of predicting probabilities, for many rows and for one."""
     X, y, X_test, _ = datasets.load_mnist()
     task = TRAININGS["mnist"].task
     net = MLP(task.layers)
@@ -149,7 +149,7 @@ def compare_prediction(installed, runs):
 
 
 def median_call(call, seconds):
-    """Return the median time of a call, of at least five, and of as many as go into some seconds."""
+    """Return the median time of a call, over at least five calls and at least some seconds."""
     time.sleep(PAUSE)
     times, end = [], time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
@@ -160,7 +160,7 @@ def median_call(call, seconds):
 
 
 def compare_threads(installed, runs):
-    """Print fastmlp with one thread and with one for each core."""
+    """Print the times of fastmlp with one thread and with one thread for each core."""
     X, y = mnist()
     task = TRAININGS["mnist"].task
     print(f"\nthreads: mnist, {task.epochs} epochs")
@@ -179,7 +179,7 @@ def compare_threads(installed, runs):
 
 
 def compare_sizes(installed, runs):
-    """Print the time per row of fastmlp, for MNIST cut and tiled."""
+    """Print the time per row of fastmlp, on a part of MNIST, all of it, and ten copies of it."""
     X, y = mnist()
     task = TRAININGS["mnist"].task
     peer = FastMLP()
@@ -213,14 +213,14 @@ def main():
     print(describe())
     installed, missing = available(ALL)
     for peer, reason in missing.items():
-        print(f"{peer} left out: {reason}")
+        print(f"{peer} is not installed: {reason}")
     versions = [f"{peer.name} {peer.version}" for peer in (FastMLP(), *installed)]
     print(f"{', '.join(versions)}; {available_threads()} threads")
     good = True
     for name in options.works:
         arguments = (installed, options.runs)
         good &= others[name](*arguments) if name in others else compare_training(name, *arguments)
-    sys.exit(0 if good else "a peer has not done the same work")
+    sys.exit(0 if good else "a peer did not do the same work")
 
 
 if __name__ == "__main__":

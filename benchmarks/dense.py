@@ -1,4 +1,4 @@
-"""Whole epochs of `fit` on input without zeros, shuffling included, as a share of the FMA peak measured beside them.
+"""Epochs of `fit` on rows without zeros, shuffling included, as a share of the FMA peak.
 
 python -m benchmarks.dense [--threads N] [--runs N]
 """
@@ -22,7 +22,7 @@ WORK = [  # layers, rows, batch size
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=5, help="fits of 3 epochs, each after a measurement of the peak")
+    parser.add_argument("--runs", type=int, default=5, help="fits of 3 epochs; the peak is measured before each")
     options = parser.parse_args()
     print(describe())
     print("network                  batch  threads  epoch, s (best, median)  share of peak (best, median)")
@@ -32,7 +32,7 @@ def main():
     for layers, n_rows, batch_size in WORK:
         net = MLP(layers, n_threads=options.threads)
         settings = {"batch_size": batch_size, "learning_rate": 1e-3}
-        net.fit(X[: 4 * batch_size], y[: 4 * batch_size], epochs=1, **settings)  # compiles, faults pages in
+        net.fit(X[: 4 * batch_size], y[: 4 * batch_size], epochs=1, **settings)  # compiles
         seconds, peak = [], 0.0
         for _ in range(options.runs):
             peak = max(peak, fma_peak() * options.threads)

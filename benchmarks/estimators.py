@@ -1,4 +1,4 @@
-"""`fit` of the estimators beside scikit-learn's, whole, in turns in one process: seconds, and how many times faster.
+"""Compare `fit` of fastmlp.MLPClassifier with that of scikit-learn: the seconds, and how many times faster it is.
 
 python -m benchmarks.estimators [--runs N] [--only NAME ...]
 """
@@ -36,7 +36,7 @@ def search(estimator):
     return GridSearchCV(estimator, settings, cv=3, n_jobs=2)
 
 
-WORK = {  # data, settings, what is fitted, times that it must be faster
+WORK = {  # data, settings, what is fitted, how many times faster it must be
     "mnist": (mnist, {"max_iter": 10}, None, 5),
     "digits": (digits, {"max_iter": 1000}, None, 5),
     "words": (bag_of_words, {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 10}, None, 100),
@@ -57,7 +57,7 @@ def seconds(module, data, settings, around):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2, help="fits of each, of which the best counts")
+    parser.add_argument("--runs", type=int, default=2, help="fits of each; the best one counts (default: %(default)s)")
     parser.add_argument("--only", nargs="*", choices=WORK, default=list(WORK))
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
@@ -75,7 +75,7 @@ def main():
         print(f"{name:8} {best[theirs]:16.2f} {best[fastmlp]:11.3f} {best[theirs] / best[fastmlp]:13.1f} {must:5}")
         if name == "mnist":
             size = sum(parameter.nbytes for parameter in fitted.coefs_ + fitted.intercepts_)
-            print(f"its pickle has {len(pickle.dumps(fitted)) / size:.4f} times the bytes of its parameters (most 1.1)")
+            print(f"the pickle is {len(pickle.dumps(fitted)) / size:.4f} times as large as the parameters (limit 1.1)")
 
 
 if __name__ == "__main__":

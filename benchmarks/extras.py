@@ -1,10 +1,10 @@
-"""What each part of training costs beside plain SGD, in turns; the presets, with several seeds.
+"""What optimizers and other options cost compared with plain SGD; the presets, with several seeds.
 
 python -m benchmarks.extras [--runs N] [--only parts fast accurate]
 
-MNIST 784-128-10, batch 64, all cores. A fit is timed whole, divided by its epochs; validation is what a fit with it
-takes longer than one that a callback looks at. Presets: the seconds of training until a test accuracy, and the accuracy
-at the end, for each seed.
+MNIST, 784-128-10, batch 64, all cores. The options take turns. The time of a whole fit is divided by its epochs. The
+time of validation is the difference between a fit with validation and one with a callback, which also stops after every
+epoch. For the presets it prints the seconds of training until a test accuracy, and the final accuracy, for each seed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from fastmlp.cli.presets import PRESETS
 EPOCHS = 4
 LAYERS, BATCH = [784, 128, 10], 64
 
-PARTS = {  # settings of the network, of the fit
+PARTS = {  # settings of the network, settings of the fit
     "plain SGD": ({}, {}),
     "momentum": ({}, {"optimizer": "momentum", "learning_rate": 0.05}),
     "Nesterov": ({}, {"optimizer": "nesterov", "learning_rate": 0.05}),
@@ -37,7 +37,7 @@ PRESET_GOALS = {"fast": (0.98, 10), "accurate": (0.987, 5)}
 
 
 def seconds_of(call):
-    """Return how long a call takes, after a pause in which the threads of the last one stop to spin."""
+    """Return the seconds that a call takes, after a pause in which the threads of the last call stop spinning."""
     time.sleep(0.3)
     start = time.perf_counter()
     call()
@@ -45,7 +45,7 @@ def seconds_of(call):
 
 
 def in_turns(calls, runs):
-    """Call each in turn, after a first time that compiles, and return the seconds of each."""
+    """Make the calls in turn, after one of each that compiles, and return the seconds of each."""
     for call in calls.values():
         call()
     turns = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(runs)]
@@ -53,7 +53,7 @@ def in_turns(calls, runs):
 
 
 def print_ratios(title, seconds, per, base):
-    """Print a table; ratios are those of the bests and the median of those turn by turn."""
+    """Print a table with two ratios to a base: that of the best times, and the median of those of each turn."""
     print(f"\n{title:24} ms (best, median)   over {base} (best, median)")
     for name, mine in seconds.items():
         ratio = min(mine) / min(seconds[base]), statistics.median(np.divide(mine, seconds[base]))
@@ -62,31 +62,31 @@ def print_ratios(title, seconds, per, base):
 
 
 def parts(X, y, test, runs):
-    """Print what each part costs, and what validation does."""
+    """Print what each option costs, and what validation costs."""
     calls = {}
     for name, (settings, options) in PARTS.items():
         net = MLP(LAYERS, **settings)
         calls[name] = lambda net=net, options=options: net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, **options)
-    for name, options in {"looked at": {"callbacks": [Nothing()]}, "validated": {"validation_data": test}}.items():
+    for name, options in {"callback": {"callbacks": [Nothing()]}, "validation": {"validation_data": test}}.items():
         net = MLP(LAYERS)
         calls[name] = lambda net=net, options=options: net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, **options)
     seconds = in_turns(calls, runs)
     print_ratios("epoch", seconds, EPOCHS, "plain SGD")
-    longer = np.subtract(seconds["validated"], seconds["looked at"]) / EPOCHS
+    longer = np.subtract(seconds["validation"], seconds["callback"]) / EPOCHS
     print(
-        f"validation of {len(test[1]):,} rows, ms an epoch: {1e3 * statistics.median(longer):.1f} median of the turns"
+        f"validation of {len(test[1]):,} rows: {1e3 * statistics.median(longer):.1f} ms an epoch (median of the turns)"
     )
 
 
 class Nothing:
-    """A callback that looks at each epoch."""
+    """A callback that is called after each epoch."""
 
     def on_epoch_end(self, net, fit):
         """Do nothing."""
 
 
 def preset(name, X, y, X_test, y_test):
-    """Print how a preset does with several seeds."""
+    """Print the times and accuracies of a preset with several seeds."""
     goal, n_seeds = PRESET_GOALS[name]
     chosen, finals, totals, reached = PRESETS[name], [], [], []
     print(f"\npreset {name}: {n_seeds} seeds")

@@ -1,4 +1,4 @@
-"""How much memory `fit` takes on MNIST, beyond the data: the peak of the process, from Linux.
+"""How much memory `fit` takes on MNIST besides the data: the peak of the process, as Linux counts it.
 
 python -m benchmarks.memory [--rows "with zeros"|"without zeros"|bytes]
 """
@@ -15,20 +15,20 @@ ROWS = ("with zeros", "without zeros", "bytes")
 
 
 def resident_bytes(which):
-    """Return the memory that the process has in use (VmRSS), or the most that it had (VmHWM)."""
+    """Return the resident memory of the process: now (VmRSS), or its peak (VmHWM)."""
     kilobytes = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(kilobytes[1])
 
 
-def forget_peak():
-    """Let the peak begin anew, at what is in use."""
+def reset_peak():
+    """Reset the peak to the memory that is in use now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", choices=ROWS, default=ROWS[0])
-    parser.add_argument("--bytes", action="store_true", help="print the bytes beyond the data and nothing else")
+    parser.add_argument("--bytes", action="store_true", help="print only the bytes that fit takes besides the data")
     options = parser.parse_args()
     X, y, X_test, y_test = datasets.load_mnist()
     if options.rows == "without zeros":
@@ -38,7 +38,7 @@ def main():
     scale = 1 / 255 if options.rows == "bytes" else 1.0
     MLP([784, 128, 10], input_scale=scale).fit(X[:64], y[:64], epochs=1)  # compiles
     net = MLP([784, 128, 10], input_scale=scale)
-    forget_peak()
+    reset_peak()
     before = resident_bytes("VmRSS")
     net.fit(X, y, epochs=1, validation_data=(X_test, y_test))
     peak = resident_bytes("VmHWM")

@@ -1,10 +1,10 @@
-"""Where an epoch's time goes and how it grows: prints the tables of docs/performance.md.
+"""Where the time of an epoch goes, and how an epoch grows: prints the tables of docs/performance.md.
 
 python -m benchmarks.performance [--epochs N] [--only phases|growth] [--threads N]
 
-Phases are counted by the kernels themselves, in their profiled build (FASTMLP_PROFILED=1), which this starts in a
-process of its own. The bound of a phase is the least time for its multiply-adds at the FMA peak, or for the bytes that
-it must bring from memory at the measured bandwidth, whichever is more.
+The kernels count the cycles of each phase themselves, in their profiled build (FASTMLP_PROFILED=1), which runs in a
+process of its own. The bound of a phase is the larger of two times: that of its multiply-adds at the FMA peak, and that
+of reading its bytes from memory at the measured bandwidth.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.machine import describe, fma_peak, read_bandwidth
-from fastmlp.engine.layout import n_words
 from fastmlp.engine.threads import available_threads
+from fastmlp.kernels.formats.packed import buffers
 
 from .text import N_CLASSES, N_FEATURES, bag_of_words
 
@@ -32,11 +32,11 @@ KINDS = {
     "csr": "text, 20,000 rows with 50 of 50,000 features",
 }
 FLOAT, WORD, LINE = 4, 8, 64  # bytes
-FITS = 3  # of which the fastest counts
+FITS = 3  # the fastest one counts
 
 
 def rows(kind):
-    """Return rows of MNIST in one of their kinds, or of text, labels, and what the network must know of them."""
+    """Return rows of MNIST in some form, or of text; their labels; and the settings that a network for them needs."""
     if kind == "csr":
         return *bag_of_words(), {}
     X, y, *_ = datasets.load_mnist()
@@ -51,19 +51,18 @@ def rows(kind):
 
 
 def count_phases(kind, layers, batch_size, n_threads, epochs):
-    """Return the seconds of an epoch, and each thread's cycles of each phase in it; for the profiled build."""
+    """Return the seconds of an epoch, and the cycles of each thread in each phase; needs the profiled build."""
     from fastmlp.kernels import team
 
     X, y, settings = rows(kind)
     net = fastmlp.MLP(layers, n_threads=n_threads, **settings)
     net.fit(X, y, epochs=1, batch_size=batch_size)
-    spaces = [space for idle in net._engine._idle.values() for space in idle if len(space.notes) == n_threads]
-    for space in spaces:
-        for notes in space.notes:
-            notes[-team.CLOCKS :] = 0
+    spaces = [space for idle in net._engine._idle.values() for space in idle if len(space.layers) == n_threads]
+    for space, rank in itertools.product(spaces, range(n_threads)):
+        space.clocks(rank)[:] = 0
     history = net.fit(X, y, epochs=epochs, batch_size=batch_size)
-    space = max(spaces, key=lambda space: space.notes[0][-team.CLOCKS + team.FIRST_FORWARD])
-    cycles = [(notes[-team.CLOCKS : -1] / epochs).tolist() for notes in space.notes]
+    space = max(spaces, key=lambda space: space.clocks(0)[team.FIRST_FORWARD])
+    cycles = [(space.clocks(rank)[:-1] / epochs).tolist() for rank in range(n_threads)]
     return {
         "seconds": sum(history.seconds) / epochs,
         "cycles": [dict(zip(team.PHASES, own, strict=True)) for own in cycles],
@@ -74,7 +73,7 @@ def count_phases(kind, layers, batch_size, n_threads, epochs):
 
 
 def phases(kind, layers, batch_size, n_threads, epochs):
-    """Call `count_phases` in a process with the profiled build."""
+    """Call `count_phases` in a process that uses the profiled build."""
     given = json.dumps([kind, layers, batch_size, n_threads, epochs])
     command = [sys.executable, "-m", "benchmarks.performance", "--count", given]
     done = subprocess.run(command, env=os.environ | {"FASTMLP_PROFILED": "1"}, check=True, stdout=subprocess.PIPE)
@@ -82,10 +81,10 @@ def phases(kind, layers, batch_size, n_threads, epochs):
 
 
 def work(kind, layers, n_rows, n_nonzero, n_pairs):
-    """Return the FLOP of each phase of an epoch, and the bytes that it must bring from memory.
+    """Return the FLOP of each phase of an epoch, and the bytes that it must read from memory.
 
-    Text brings a row of weights for each number, and in the update takes it back; much of it from the third cache, so
-    that memory is no bound.
+    Text reads a row of weights for each nonzero, and the update also writes it. Much of that is in the third cache, so
+    the bandwidth of memory is no bound for text.
     """
     n_first = n_rows * layers[0] if kind == "dense" else n_nonzero
     first = 2 * n_first * layers[1]
@@ -93,12 +92,12 @@ def work(kind, layers, n_rows, n_nonzero, n_pairs):
     flops = {
         "first forward": first, "forward": others, "backward": others, "first update": first, "update": others,
     }  # fmt: skip
-    marks = n_rows * n_words(layers[0]) * WORD
+    masks = n_rows * buffers(1, layers[0], 0).masks * WORD
     weights = n_nonzero * -(-layers[1] * FLOAT // LINE) * LINE
     read = {
-        "packed": {"first forward": n_pairs * 2 * FLOAT + marks},
+        "packed": {"first forward": n_pairs * 2 * FLOAT + masks},
         "dense": {"first forward": n_rows * layers[0] * FLOAT},
-        "bytes": {"take": n_rows * layers[0]},
+        "bytes": {"load": n_rows * layers[0]},
         "csr": {"first forward": weights, "first update": 2 * weights},
     }
     return flops, read[kind]
@@ -121,40 +120,42 @@ def print_phases(kind, layers, batch_size, n_threads, epochs):
     total = 0.0
     for name in names:
         seconds = cycles[name] * seconds_of_a_cycle
-        flop, brought = flops.get(name, 0), n_bytes.get(name, 0)
-        bound = max(flop / peak, 0.0 if kind == "csr" else brought / bandwidth)
+        flop, n_read = flops.get(name, 0), n_bytes.get(name, 0)
+        bound = max(flop / peak, 0.0 if kind == "csr" else n_read / bandwidth)
         total += bound
-        of_what = {"first forward": found["nonzero"], "first update": found["nonzero"]}
-        each = cycles[name] * n_threads / (of_what.get(name) or found["rows"])
+        counted = {"first forward": found["nonzero"], "first update": found["nonzero"]}
+        each = cycles[name] * n_threads / (counted.get(name) or found["rows"])
         cells = [
             name,
             f"{1e3 * seconds:.2f}",
             f"{cycles[name] / sum(cycles.values()):.1%}",
             f"{flop / seconds / 1e9:.1f}" if flop else "",
             f"{flop / seconds / peak:.1%}" if flop else "",
-            f"{brought / steps / 1e3:.0f}" if brought else "",
-            f"{brought / seconds / 1e9:.1f}" if brought else "",
+            f"{n_read / steps / 1e3:.0f}" if n_read else "",
+            f"{n_read / seconds / 1e9:.1f}" if n_read else "",
             f"{1e3 * bound:.2f}" if bound else "",
             f"{bound / seconds:.1%}" if bound else "",
-            f"{each:.1f} a {'nonzero' if name in of_what else 'row'}",
+            f"{each:.1f} a {'nonzero' if name in counted else 'row'}",
         ]
         print(f"| {' | '.join(cells)} |")
     print(f"| all | {1e3 * found['seconds']:.2f} | | | | | | {1e3 * total:.2f} | {total / found['seconds']:.1%} | |")
-    print(f"\nPeak {peak / 1e9:.1f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s, on {threads}, measured beside.")
+    print(
+        f"\nPeak {peak / 1e9:.1f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s, on {threads}, measured in the same run."
+    )
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------
 
 
 def best_epoch(X, y, layers, batch_size=64, n_threads=None, epochs=2):
-    """Return the seconds of an epoch of the fastest of some fits, after one that compiles."""
+    """Return the seconds of the fastest epoch of some fits, after one that compiles."""
     net = fastmlp.MLP(layers, n_threads=n_threads)
     fits = [net.fit(X, y, epochs=epochs, batch_size=batch_size, learning_rate=0.01) for _ in range(FITS + 1)]
     return min(second for fit in fits[1:] for second in fit.seconds)
 
 
 def print_growth(title, head, cases, n_threads):
-    """Print how an epoch grows: a line for each case, (name, X, y, layers, threads)."""
+    """Print a table of how an epoch grows, with a line for each case (name, X, y, layers, threads)."""
     print(f"\n{title}\n\n| {head} | ms an epoch | ns a row | GFLOP/s | of peak |\n|---|---|---|---|---|")
     for name, X, y, layers, threads in cases:
         size = threads or n_threads
@@ -168,7 +169,7 @@ def print_growth(title, head, cases, n_threads):
 
 
 def growth(n_threads):
-    """Print all tables of growth."""
+    """Print how an epoch grows with rows, width, depth, density and threads."""
     X, y, _ = rows("packed")
     full, *_ = rows("dense")
     net = (784, 128, 10)
@@ -194,8 +195,8 @@ def growth(n_threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=10, help="of each count of phases")
-    parser.add_argument("--threads", type=int, default=available_threads(), help="that growth is measured with")
+    parser.add_argument("--epochs", type=int, default=10, help="of each table of phases (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=available_threads(), help="of the tables of growth")
     parser.add_argument("--only", choices=("phases", "growth"))
     parser.add_argument("--count", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Pages of the asv suite's results that open without a network, from a disk or from a server.
+"""Publish the results of the asv suite as pages that work offline, from a disk or from a server.
 
 python -m benchmarks.publish [--config FILE] [--html FOLDER]
 
-asv makes them; its page loads its libraries from content networks, and its data by requests that browsers refuse to
-pages on a disk. Here the libraries come from the npm registry, once, as web/package-lock.json names them, by version
-and checksum, and are put beside the pages; so is all data, as a script that answers those requests. Needs npm.
+The pages that asv makes load their libraries from content networks. They request their data over HTTP, which browsers
+refuse to pages on a disk. So this puts the libraries next to the pages, in the versions and with the checksums of
+web/package-lock.json, and the data too, as a script that answers those requests. Needs npm.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = {  # what asv's page names -> where it is in the registry's packages
+LIBRARIES = {  # name on the page of asv -> path in the package
     "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
     "jquery.flot.min.js": "flot/jquery.flot.js",
     "jquery.flot.time.min.js": "flot/jquery.flot.time.js",
@@ -29,10 +29,10 @@ LIBRARIES = {  # what asv's page names -> where it is in the registry's packages
     "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
     "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
 }
-FONTS = "bootstrap/dist/fonts"  # named by that style sheet
+FONTS = "bootstrap/dist/fonts"  # the style sheet loads them
 ELSEWHERE = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="((?:https?:)?//[^"]+)"[^>]*>')
 DATA_SCRIPT = """\
-// All data of these pages, by the names under which they ask for it.
+// The data of these pages, by the address that they request.
 (function () {
     var files = %s;
     jQuery.ajaxTransport("+*", function (options) {
@@ -40,7 +40,7 @@ DATA_SCRIPT = """\
         if (text !== undefined) {
             return {
                 send: function (headers, complete) {
-                    setTimeout(complete, 0, 200, "OK", {text: text});  // when all scripts are ready, like any answer
+                    setTimeout(complete, 0, 200, "OK", {text: text});  // later, as any response
                 },
                 abort: function () {}
             };
@@ -51,9 +51,9 @@ DATA_SCRIPT = """\
 
 
 def fetch(folder):
-    """Bring the locked libraries from the npm registry, each held against its checksum; return where they are."""
+    """Install the locked libraries with npm, which verifies their checksums; return their folder."""
     if shutil.which("npm") is None:
-        sys.exit("publishing needs npm, which brings the libraries of the pages")
+        sys.exit("publishing needs npm, which installs the libraries of the pages")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / "web" / name, folder)
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
@@ -61,15 +61,15 @@ def fetch(folder):
     return Path(folder) / "node_modules"
 
 
-def bring_home(html, modules):
-    """Put the libraries beside the pages, and make the page load them and the data from there."""
+def make_local(html, modules):
+    """Copy the libraries and the data next to the pages, and make the pages load them from there."""
     page = html / "index.html"
     text = page.read_text(encoding="utf-8")
 
     def local(match):
         tag, name = match[0], match[1].rpartition("/")[2]
         if name not in LIBRARIES:
-            sys.exit(f"asv's page loads {name}, which benchmarks/publish.py does not know: has asv changed?")
+            sys.exit(f"asv's page loads {name}, which benchmarks/publish.py does not know. Has asv changed?")
         place = html / "vendor" / LIBRARIES[name]
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(modules / LIBRARIES[name], place)
@@ -79,7 +79,7 @@ def bring_home(html, modules):
     text = ELSEWHERE.sub(local, text)
     shutil.copytree(modules / FONTS, html / "vendor" / FONTS, dirs_exist_ok=True)
     files = {path.relative_to(html).as_posix(): path.read_text(encoding="utf-8") for path in html.rglob("*.json")}
-    files["swallow.ico"] = ""  # by which the page asks whether its server is there
+    files["swallow.ico"] = ""  # requested to check that the server responds
     script = DATA_SCRIPT % json.dumps(files).replace("</", "<\\/")
     (html / "vendor" / "data.js").write_text(script, encoding="utf-8")
     text = text.replace("</head>", '  <script src="vendor/data.js"></script>\n  </head>', 1)
@@ -87,7 +87,7 @@ def bring_home(html, modules):
 
 
 def publish(config, html=None):
-    """Make the pages; return their folder."""
+    """Write the pages; return their folder."""
     from asv.config import Config
 
     config = Path(config).resolve()
@@ -95,14 +95,14 @@ def publish(config, html=None):
     command = [sys.executable, "-m", "asv", "publish", "--config", config, "--html-dir", html]
     subprocess.run(command, check=True)
     with tempfile.TemporaryDirectory() as folder:
-        bring_home(html, fetch(folder))
+        make_local(html, fetch(folder))
     return html
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=HERE / "asv.conf.json", help="default: that of this folder")
-    parser.add_argument("--html", help="folder of the pages (default: that of the configuration, .asv/html)")
+    parser.add_argument("--config", default=HERE / "asv.conf.json", help="of asv (default: the one in this folder)")
+    parser.add_argument("--html", help="folder for the pages (default: .asv/html, from the configuration)")
     options = parser.parse_args()
     print(publish(options.config, options.html) / "index.html")
 

@@ -1,4 +1,4 @@
-"""How long a fresh process takes: the import, a first fit with an empty cache, and one with compiled kernels at hand.
+"""How long a fresh process takes: the import, and a first fit with an empty and with a full kernel cache.
 
 python -m benchmarks.startup [--runs N]
 """

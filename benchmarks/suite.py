@@ -1,5 +1,6 @@
-"""What the benchmarks of the asv suite share: networks and data by name, and epochs whose accuracy is looked at."""
+"""What the benchmarks of the asv suite share: networks, data, and checks that a timed network has learned."""
 
+import contextlib
 import importlib
 import os
 
@@ -19,29 +20,29 @@ def _plain(layers, **settings):
 
 
 IMPLEMENTATIONS = {"fastmlp": _compiled, "numpy": _plain}
-"""The compiled network, and the one in plain NumPy that it is held against; each imported by whom it concerns."""
+"""The compiled network, and the one in plain NumPy that it is compared with. Each is imported when it is made."""
 
-LEAST_ACCURACY = 0.85  # on MNIST's training rows while the last of some epochs runs; a network that learns has 0.9
+LEAST_ACCURACY = 0.85  # on the training rows of MNIST during the last epoch; a network that learns has 0.9
 
 FEW_ROWS = 4096 if os.environ.get("FASTMLP_FEW_ROWS", "") not in ("", "0") else None
-"""Rows of MNIST that are trained on where no time counts, as in CI; a network need not learn much from them."""
+"""Rows of MNIST to train on in CI, where times do not count. A network cannot learn much from so few."""
 
 MORE_THAN_A_GUESS = 0.15
 
 
 class WrongAccuracy(ArithmeticError):
-    """What was timed has not learned what it should: its time says nothing."""
+    """The timed network has not learned what it should, so its time means nothing."""
 
 
 class Benchmark:
-    """Settings of all benchmarks. Each names its version: a change that keeps what it measures keeps its history."""
+    """Settings of all benchmarks. asv keeps the history of a benchmark as long as its version stays the same."""
 
-    timeout = 300  # of a busy machine: seconds are enough on a quiet one
+    timeout = 300  # for a busy machine; a quiet one needs seconds
     version = "1"
 
 
 class OnMnist(Benchmark):
-    """A benchmark on MNIST, which is unpacked once."""
+    """A benchmark on MNIST, which is loaded once."""
 
     def setup_cache(self):
         X, y, *test = fastmlp.datasets.load_mnist()
@@ -49,12 +50,12 @@ class OnMnist(Benchmark):
 
 
 def warm_up(make, X, y, **settings):
-    """Compile, or load, all that a fit of such rows needs; the rows themselves are in memory already."""
+    """Compile or load the kernels that a fit on such rows needs."""
     make().fit(X[:256], y[:256], **({"epochs": 1} | settings))
 
 
 def best_epoch(net, X, y, epochs, least_accuracy=LEAST_ACCURACY, **settings):
-    """Return the seconds of the fastest of some epochs; fail where the network has not learned meanwhile."""
+    """Return the seconds of the fastest of some epochs; fail if the network has not learned."""
     history = net.fit(X, y, epochs=epochs, **settings)
     check_accuracy(history.accuracy[-1], least_accuracy)
     return min(history.seconds)
@@ -67,24 +68,24 @@ def check_accuracy(accuracy, least):
 
 
 def at_least(accuracy):
-    """Return the accuracy that is asked for, which is less where rows are few."""
+    """Return the accuracy to ask for, which is lower if there are few rows."""
     return min(accuracy, MORE_THAN_A_GUESS) if FEW_ROWS else accuracy
 
 
 def only(condition):
-    """Leave out, in asv's way, what there is not to measure; to be called in `setup`."""
+    """Skip a benchmark, in the way asv asks for, unless a condition holds. Call it in `setup`."""
     if not condition:
         raise NotImplementedError
 
 
-def part(name):
-    """Import a part of fastmlp; a commit that lacks it leaves the benchmark out."""
-    try:
-        return importlib.import_module(f"fastmlp.{name}")
-    except ImportError:
-        raise NotImplementedError from None
+def part(*names):
+    """Import a module of fastmlp, which older commits have under another name; skip the benchmark if it is missing."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(f"fastmlp.{name}")
+    raise NotImplementedError
 
 
 def without_zeros(X):
-    """Return rows with no zero, each as easy to tell from others as before."""
+    """Return rows without zeros that can be learned as well as before."""
     return X + np.float32(1 / 512)

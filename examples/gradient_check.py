@@ -1,18 +1,18 @@
-"""Two checks of the gradients: of the reference by finite differences, and of the kernels by the reference.
+"""Check the gradients twice: those of the reference by finite differences, those of the kernels by the reference.
 
-The reference, in float64, is held against central differences (L(p + h) - L(p - h)) / 2h of every single parameter p,
-h = 3e-5; entry by entry, gradients differ by less than 1e-6 of themselves. Two things limit that, and the points here
-are a draw that keeps clear of both, which is printed:
+The reference, in float64, is compared with central differences (L(p + h) - L(p - h)) / 2h of every single parameter p,
+h = 3e-5. Entry by entry, the relative difference is below 1e-6. Two things limit the comparison. The points used here
+were drawn so that neither matters, and the example prints by what margin:
 
-- ReLU has a kink. Where a unit's input z passes zero between p - h and p + h, the difference quotient mixes two slopes
-  and says nothing about either. Here no hidden z is nearer to zero than 100 h. Biases are not zero, as they are at the
-  start of training: a row that switches a whole layer off would put the next layer's z exactly there. The logistic
-  function has no kink and is checked beside it.
-- The loss is rounded at 1e-16, its difference quotient at 1e-16 / h. An entry of the gradient below 1e-5 has no 6
-  digits left in there; the smallest one here is 8e-5. Another draw, with an entry of 7e-7, shows 1e-6 for that reason.
+- ReLU has a kink. If the input z of a unit crosses zero between p - h and p + h, the difference quotient mixes two
+  slopes and says nothing about either. Here no hidden z is closer to zero than 100 h. Biases are not zero, as they are
+  at the start of training: a row that switches off a whole layer would put the z of the next layer exactly at zero. The
+  logistic function has no kink and is checked as well.
+- The loss is rounded at 1e-16, so its difference quotient is rounded at 1e-16 / h. A gradient below 1e-5 does not have
+  6 correct digits then; the smallest one here is 8e-5. For that reason, a draw with a gradient of 7e-7 shows 1e-6.
 
-The kernels compute in float32. A sum that nearly cancels has no small relative error there, whoever computes it;
-so the differences are taken relative to the largest entry of each array, and stay below 1e-4.
+The kernels compute in float32. A sum that nearly cancels has a large relative error there, whoever computes it. So the
+differences are taken relative to the largest entry of each array; they stay below 1e-4.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastmlp import MLP, datasets, reference
 
 STEP = 3e-5
-SMALL = (5, 7, 6, 3)  # few enough parameters to move each of them
+SMALL = (5, 7, 6, 3)  # few enough parameters to try each of them
 
 
 def make_reference(layers: tuple[int, ...], activation: str) -> reference.MLP:
@@ -40,7 +40,7 @@ def small_batch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def smallest_input(net: reference.MLP, x: NDArray[np.float32]) -> float:
-    """Return how near to ReLU's kink, zero, the input z of any hidden unit comes."""
+    """Return the smallest distance of any hidden unit's input z from zero, ReLU's kink."""
     smallest, a = np.inf, x.astype(np.float64)
     for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
         z = a @ weight + bias
@@ -66,7 +66,7 @@ def numerical_gradients(net: reference.MLP, x: NDArray[np.float32], y: NDArray[n
 
 
 def check_reference(activation: str) -> float:
-    """Return the largest difference from finite differences, entry by entry; print the smallest one."""
+    """Return the largest relative difference from finite differences; print the smallest gradient."""
     net, (x, y) = make_reference(SMALL, activation), small_batch()
     _, dw, db = net.gradients(x, y)
     smallest = min(np.abs(gradient[gradient != 0]).min() for gradient in dw + db)
@@ -84,7 +84,7 @@ def check_kernels(layers: tuple[int, ...], activation: str, x: NDArray[np.float3
     net, kernels = make_reference(layers, activation), MLP(layers, activation=activation)
     for mine, theirs in zip(net.weights + net.biases, kernels.weights + kernels.biases, strict=True):
         theirs[:] = mine
-        mine[:] = theirs  # both start from the same numbers, rounded to float32
+        mine[:] = theirs  # both have the same parameters, rounded to float32
     _, dw, db = net.gradients(x, y)
     _, kernel_dw, kernel_db = kernels.gradients(x, y)
     pairs = zip(dw + db, kernel_dw + kernel_db, strict=True)
@@ -97,7 +97,7 @@ def main() -> dict[str, float]:
     images, labels, _, _ = datasets.load_mnist()
     margin = smallest_input(make_reference(SMALL, "relu"), small[0])
     figures = {"kink_margin": margin, "step": STEP}
-    print(f"no ReLU's input is nearer to zero than {margin:.1e}; finite differences move by {STEP:.0e}")
+    print(f"no input of a ReLU is closer to zero than {margin:.1e}; finite differences move by {STEP:.0e}")
     for activation in ("relu", "logistic"):
         figures[f"reference_{activation}"] = check_reference(activation)
         figures[f"kernels_{activation}"] = max(

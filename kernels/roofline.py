@@ -1,21 +1,25 @@
-"""The limits of a core, to hold kernels against: multiply-adds in registers alone, and reading memory alone."""
+"""What a core can do at most: multiply-adds on registers alone, and reading memory alone, for a roofline model."""
 
 from .jit import entry
-from .simd import VECTOR_BYTES, formula, lane_count, load, store
+from .memory import lane_count, load, store
+from .simd import VECTOR_BYTES
+from .structs import Gathered, Matrix
 from .tile import TALLEST, VECTORS, tile_product
+from .trace import formula
 
 _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
 _add = formula(lambda a, b: a + b)
 
 UNROLLED = 4
-"""Sums that reading goes on with in turn, so that it does not wait for additions."""
+"""Independent sums, so that reading does not wait for the latency of an addition."""
 
 
 @entry
 def multiply_add(out, a, starts, b, n):
     """Compute one tile whose sum has ``n`` terms, all of them with the same row of ``b``."""
-    pitch = VECTORS * VECTOR_BYTES  # apart enough for either dtype
-    _tile(TALLEST, VECTORS, out, 0, pitch, a, 0, starts, 0, b, 0, 0, n, b, 0, 1.0, b, starts, 0, 1)
+    pitch = VECTORS * VECTOR_BYTES  # enough for either dtype
+    row = Matrix(b, 0, 0)
+    _tile(TALLEST, VECTORS, Matrix(out, 0, pitch), Gathered(a, starts, 0), 0, row, n, row, 1.0, 0)
 
 
 @entry

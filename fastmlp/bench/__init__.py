@@ -1,1 +1,1 @@
-"""Measuring: this machine's limits, other libraries, and networks beside them. What ``fastmlp bench`` is made of."""
+"""What ``fastmlp bench`` runs: it measures the limits of the machine, fastmlp, and other libraries."""

@@ -1,4 +1,4 @@
-"""``fastmlp bench``: the machine's limits, then epochs of one network beside every installed peer, in one run."""
+"""``fastmlp bench``: measure the limits of the machine, then train one network with fastmlp and all installed peers."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def measure(
     X, y : arrays (n, I) and (n,)
     task : Task
     data : str
-        What the rows are, in a word.
+        Name of the data set, for the report.
     runs : int
-        Turns whose time is taken.
+        Timed turns.
     n_threads : int or None
-        Of fastmlp; peers take as many as they do by themselves. None is all cores.
+        Threads of fastmlp; None means all cores. Peers choose their own number.
     peers : tuple of classes
-        To be left out where they are not installed.
+        Those that are not installed are skipped.
     say : callable
-        Is told what goes on.
+        Receives progress messages.
 
     Returns
     -------
     dict
-        What the table and the chart are made of, as plain data.
+        Plain data, from which the table and the chart are made.
     """
     threads = n_threads or available_threads()
     X, y = np.ascontiguousarray(X, np.float32), np.ascontiguousarray(y, np.int64)
     say("limits of the machine")
-    facts = machine.facts()  # first of all: the load is that of others
+    facts = machine.facts()  # first, so that the load is that of other programs
     limits = {
         "fma_one_core": machine.fma_peak(),
         "read": machine.read_bandwidth(threads),
@@ -100,7 +100,7 @@ def run(
     write: Callable[[str], object] = print,
     **settings: Any,
 ) -> bool:
-    """Measure, print the table, write what is asked for; return whether every peer did the same work.
+    """Measure, print the table, and write the files asked for; return whether every peer did the same work.
 
     `settings` are those of `measure`.
     """
@@ -117,7 +117,7 @@ def run(
 
 
 def _check_chart(path: str) -> None:
-    """Refuse what the chart could not be drawn into: better now than after all turns."""
+    """Raise an error before anything runs if the chart cannot be drawn."""
     if Path(path).suffix not in (".png", ".svg"):
         raise ValueError(f"--chart {path!r} does not end in .png or .svg")
     try:

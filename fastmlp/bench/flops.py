@@ -1,4 +1,4 @@
-"""How many operations an epoch of plain training takes: what its time is held against."""
+"""How many operations an epoch of plain training takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["count_nonzero", "epoch_flops"]
 
 
 def epoch_flops(layers: Sequence[int], n_rows: int, n_nonzero: int | None = None) -> int:
-    """Count the multiply-adds of an epoch, two FLOP each: forward and dW of each layer, dX of all but the first.
+    """Count the FLOP of an epoch, two for each multiply-add: forward and dW of each layer, dX of all but the first.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def epoch_flops(layers: Sequence[int], n_rows: int, n_nonzero: int | None = None
         Sizes, from the inputs to the outputs.
     n_rows : int
     n_nonzero : int or None
-        Numbers of X that are not zero, where products with zero are left out; None counts all.
+        Nonzeros of X, if multiplications by zero are skipped; None counts all numbers.
     """
     n_first = n_rows * layers[0] if n_nonzero is None else n_nonzero
     first, *others = [2 * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(layers)]
@@ -28,5 +28,5 @@ def epoch_flops(layers: Sequence[int], n_rows: int, n_nonzero: int | None = None
 
 
 def count_nonzero(X: Any) -> int:
-    """Count the numbers of an array or sparse matrix that are not zero."""
+    """Count the nonzeros of an array or sparse matrix."""
     return int(X.count_nonzero() if hasattr(X, "count_nonzero") else np.count_nonzero(X))

@@ -1,4 +1,4 @@
-"""The machine at hand: what it is, and the limits that it sets, measured."""
+"""What this machine is, and its measured limits."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastmlp.kernels.tile import TALLEST, VECTORS
 
 __all__ = ["describe", "facts", "fma_peak", "read_bandwidth"]
 
-_TERMS = 1_000_000  # of a sum whose time is taken
-_MEGABYTES = 256  # read: more than a share of any cache
+_TERMS = 1_000_000  # of each sum that is timed
+_MEGABYTES = 256  # more than any cache holds
 
 
 def fma_peak(dtype: str = "float32", n_threads: int = 1, repeats: int = 5) -> float:
-    """Return the FLOP/s of cores that do nothing but multiply-adds in registers, the best of some runs.
+    """Return the FLOP/s of multiply-adds in registers, the best of some runs.
 
     Parameters
     ----------
     dtype : {"float32", "float64"}
     n_threads : int
-        Cores that do so at a time.
+        Threads that compute at the same time.
     repeats : int
     """
     width = VECTORS * lanes(np.dtype(dtype))
@@ -41,13 +41,13 @@ def fma_peak(dtype: str = "float32", n_threads: int = 1, repeats: int = 5) -> fl
     starts = np.zeros(TALLEST, np.int64)
     seconds = _best(n_threads, repeats, lambda rank: roofline.multiply_add(outs[rank], a, starts, b, _TERMS))
     for out in outs:
-        if not abs(out[0] - 2.0) < 0.1:  # 1 to begin with, and a million times 1e-6: the work was done
+        if not abs(out[0] - 2.0) < 0.1:  # 1 plus a million times 1e-6
             raise ArithmeticError(f"the multiply-adds came to {out[0]}, not to 2")
     return 2.0 * n_threads * _TERMS * TALLEST * width / seconds
 
 
 def read_bandwidth(n_threads: int = 1, repeats: int = 5) -> float:
-    """Return the bytes per second that cores read from memory, the best of some runs."""
+    """Return the bytes per second that threads read from memory, the best of some runs."""
     step = roofline.UNROLLED * lanes(np.dtype("float32")) * n_threads
     n = _MEGABYTES * 2**20 // 4 // step * step
     x = aligned_zeros(n, "float32")
@@ -61,12 +61,12 @@ def read_bandwidth(n_threads: int = 1, repeats: int = 5) -> float:
     seconds = _best(n_threads, repeats, read)
     total = sum(float(out.sum(dtype=np.float64)) for out in outs)
     if not math.isclose(total, n / 64, rel_tol=1e-3):
-        raise ArithmeticError(f"what was read came to {total}, not to {n / 64}")
+        raise ArithmeticError(f"the numbers read came to {total}, not to {n / 64}")
     return x.nbytes / seconds
 
 
 def _best(n_threads: int, repeats: int, call: Callable[[int], Any]) -> float:
-    """Return the least seconds in which all threads have made their call, after one that compiles."""
+    """Return the shortest time in which all threads finish their call, after one call that compiles."""
     call(0)
     best = math.inf
     for _ in range(repeats):
@@ -80,7 +80,7 @@ def _best(n_threads: int, repeats: int, call: Callable[[int], Any]) -> float:
 
 
 def facts() -> dict[str, Any]:
-    """Return what this machine is, as plain numbers and words."""
+    """Return facts about this machine: processor, cores, memory, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return {
         "processor": _processor(),
@@ -95,7 +95,7 @@ def facts() -> dict[str, Any]:
 
 
 def describe() -> str:
-    """Return a line about this machine."""
+    """Return one line that describes this machine."""
     known = facts()
     return "{processor}, {cores} cores, {vector_bits}-bit vectors, {system}, Python {python}".format(**known)
 

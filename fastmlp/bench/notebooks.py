@@ -1,4 +1,4 @@
-"""The same network in NumPy, as notebooks write it and as well as they could."""
+"""The same network in NumPy: as teaching notebooks write it, and a faster version of that."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["NotebookNumPy", "NumPy"]
 
 
 class NumPy:
-    """The notebooks' network in float32: rows are gathered once an epoch, arrays are changed in place."""
+    """The faster version: float32, rows gathered once an epoch, arrays changed in place."""
 
     name = "NumPy"
     version = np.__version__
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         weights, biases = [w.copy() for w in weights], [b.copy() for b in biases]
 
         def train() -> tuple[Arrays, Arrays]:
@@ -28,7 +28,7 @@ class NumPy:
             for _ in range(task.epochs):
                 if task.shuffle:
                     order = generator.permutation(len(X))
-                    np.take(X, order, axis=0, out=X_epoch, mode="clip")  # "clip" spares a copy of the copy
+                    np.take(X, order, axis=0, out=X_epoch, mode="clip")  # "clip" avoids a temporary copy
                     np.take(y, order, out=y_epoch, mode="clip")
                 for start in range(0, len(X), task.batch_size):
                     batch = slice(start, start + task.batch_size)
@@ -38,14 +38,14 @@ class NumPy:
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         return lambda: self._forward(X, task, weights, biases)[-1]
 
     def _step(self, x: Array, y: Array, task: Task, weights: Arrays, biases: Arrays, dw: Arrays, db: Arrays) -> None:
         outputs = self._forward(x, task, weights, biases)
         delta = outputs[-1]
         delta[np.arange(len(y)), y] -= 1
-        delta *= np.float32(task.rate / len(y))  # the steps come out scaled
+        delta *= np.float32(task.rate / len(y))  # so the gradients are already scaled
         for layer in reversed(range(len(weights))):
             np.matmul(outputs[layer].T, delta, out=dw[layer])
             delta.sum(axis=0, out=db[layer])
@@ -86,13 +86,13 @@ class NumPy:
 
 
 class NotebookNumPy:
-    """The network as teaching notebooks write it: NumPy's float64, each formula a line, new arrays in every step."""
+    """The network as teaching notebooks write it: float64, one line for each formula, new arrays in every step."""
 
     name = "NumPy float64"
     version = np.__version__
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         X, one_hot = X.astype(np.float64), np.eye(task.layers[-1])[y]
         weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
 
@@ -108,7 +108,7 @@ class NotebookNumPy:
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         X = X.astype(np.float64)
         weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
         return lambda: self._forward(X, task, weights, biases)[-1]

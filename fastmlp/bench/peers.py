@@ -1,4 +1,4 @@
-"""Other ways to train the same network on a CPU, each as its own users would write it well."""
+"""Other ways to train the same network on a CPU, each written as an experienced user of the library would."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class FastMLP:
-    """`fastmlp.MLP.fit`, with its checks of the data and its look at the zeros."""
+    """`fastmlp.MLP.fit`, which includes checking the data and packing the rows."""
 
     version = fastmlp.__version__
 
@@ -30,7 +30,7 @@ class FastMLP:
         self.n_threads = n_threads
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         net = self._network(task, weights, biases)
 
         def train() -> tuple[Arrays, Arrays]:
@@ -48,7 +48,7 @@ class FastMLP:
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         net = self._network(task, weights, biases)
         return lambda: net.predict_proba(X)
 
@@ -60,7 +60,7 @@ class FastMLP:
 
 
 class PyTorch:
-    """Eager PyTorch: `nn.Sequential`, its fused optimizer, rows in memory, gathered once an epoch, no DataLoader."""
+    """Eager PyTorch: `nn.Sequential`, a fused optimizer, rows gathered once an epoch, no DataLoader."""
 
     name = "PyTorch"
 
@@ -72,7 +72,7 @@ class PyTorch:
         self.version = torch.__version__
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         torch = self.torch
         model = self._model(task, weights, biases)
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[task.optimizer]
@@ -96,7 +96,7 @@ class PyTorch:
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         torch = self.torch
         model = self._model(task, weights, biases).eval()
         X = torch.from_numpy(X)
@@ -108,7 +108,7 @@ class PyTorch:
         return predict
 
     def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
-        """Return a function (model, x, labels) that gives the mean loss, ready for batches of these rows."""
+        """Return a function (model, x, labels) that computes the mean loss of batches of these rows."""
         cross_entropy = self.torch.nn.functional.cross_entropy
         return lambda model, x, labels: cross_entropy(model(x), labels)
 
@@ -125,13 +125,13 @@ class PyTorch:
 
 
 class CompiledPyTorch(PyTorch):
-    """PyTorch whose loss and its gradient are compiled by `torch.compile`; the step of the fused SGD is one call."""
+    """PyTorch with `torch.compile` for the loss and its gradient, and one call of fused SGD for the step."""
 
     name = "PyTorch compiled"
 
     def __init__(self) -> None:
         super().__init__()
-        self.torch._dynamo.config.recompile_limit = 64  # one for each network, size of batch and number of layers
+        self.torch._dynamo.config.recompile_limit = 64  # one for each network and batch size
 
     def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
         loss = self._compiled(task.layers, task.activation)
@@ -139,9 +139,9 @@ class CompiledPyTorch(PyTorch):
             loss(model, X[:n_rows], y[:n_rows]).backward()  # compiles
         return loss
 
-    @functools.cache  # noqa: B019 - compiled functions are for the process
+    @functools.cache  # noqa: B019 - compiled functions live as long as the process
     def _compiled(self, layers: tuple[int, ...], activation: str) -> Any:
-        """Return a function (model, x, labels) that gives the mean loss and is compiled for its parameters' shapes."""
+        """Return a function (model, x, labels) for the mean loss, compiled for the shapes of the parameters."""
         torch = self.torch
         act = torch.relu if activation == "relu" else torch.sigmoid
 
@@ -156,7 +156,7 @@ class CompiledPyTorch(PyTorch):
 
 
 class JAX:
-    """JAX: an epoch is one jitted `lax.scan` over batches that are gathered within, with donated parameters.
+    """JAX: an epoch is one jitted `lax.scan`, which gathers its batches, with donated parameters.
 
     Training on full batches is one jitted loop over the epochs.
     """
@@ -171,7 +171,7 @@ class JAX:
         self.version = jax.__version__
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         jnp = self.jax.numpy
         epoch, full_batches = self._functions(task.layers, task.activation, task.batch_size, task.rate)
         params = self._params(weights, biases)
@@ -191,14 +191,14 @@ class JAX:
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         jax = self.jax
         params, X = self._params(weights, biases), jax.numpy.array(X)
         predict = jax.jit(lambda params, X: jax.nn.softmax(self._logits(task.activation, params, X)))
         return lambda: predict(params, X).block_until_ready()
 
     def _params(self, weights: Arrays, biases: Arrays) -> Any:
-        array = self.jax.numpy.array  # copies: what is donated must not be the caller's
+        array = self.jax.numpy.array  # copies, because JAX overwrites donated arrays
         return [(array(w), array(b)) for w, b in zip(weights, biases, strict=True)]
 
     def _logits(self, activation: str, params: Any, x: Any) -> Any:
@@ -208,9 +208,9 @@ class JAX:
         w, b = params[-1]
         return x @ w + b
 
-    @functools.cache  # noqa: B019 - compiled functions are for the process
+    @functools.cache  # noqa: B019 - compiled functions live as long as the process
     def _functions(self, layers: tuple[int, ...], activation: str, batch_size: int, rate: float) -> tuple[Any, Any]:
-        """Return the jitted functions that train for an epoch, and for epochs on full batches."""
+        """Return the jitted functions that train for one epoch, and for some epochs on full batches."""
         jax = self.jax
 
         def loss(params: Any, x: Any, y: Any) -> Any:
@@ -239,9 +239,9 @@ class JAX:
 
 
 class ScikitLearn:
-    """`MLPClassifier` with plain SGD or Adam, and nothing that ends it early.
+    """`MLPClassifier` with plain SGD or Adam, without early stopping.
 
-    For two classes it has a single logistic output: the same model, but not the same steps.
+    For two classes it has a single logistic output. That is the same model, but its steps differ.
     """
 
     name = "scikit-learn"
@@ -252,25 +252,25 @@ class ScikitLearn:
         self.version = sklearn.__version__
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Return what trains."""
+        """Return a function that trains."""
         model = self._model(X, y, task, weights, biases)
 
         def train() -> tuple[Arrays, Arrays]:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it has not converged
+                warnings.simplefilter("ignore")  # it warns that it has not converged
                 model.fit(X, y)
             return self._two_classes(model.coefs_), self._two_classes(model.intercepts_)
 
         return train
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what predicts."""
+        """Return a function that predicts."""
         n_classes = task.layers[-1]
         model = self._model(X[:1].repeat(n_classes, axis=0), np.arange(n_classes), task, weights, biases)
         return lambda: model.predict_proba(X)
 
     def _model(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Any:
-        """Return a model that goes on from these parameters, which it takes only after a first short fit."""
+        """Return a model that starts from these parameters; they can be set only after a first short fit."""
         from sklearn.neural_network import MLPClassifier
 
         settings = {"alpha": 0.0, "momentum": 0.0, "nesterovs_momentum": False, "tol": 0.0, "n_iter_no_change": 10**9}
@@ -289,11 +289,11 @@ class ScikitLearn:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(X[one_of_each], y[one_of_each])
-        model.coefs_, model.intercepts_ = self._as_it_has_them(weights), self._as_it_has_them(biases)
+        model.coefs_, model.intercepts_ = self._as_sklearn(weights), self._as_sklearn(biases)
         return model.set_params(max_iter=task.epochs)
 
     @staticmethod
-    def _as_it_has_them(parameters: Arrays) -> list[Array]:
+    def _as_sklearn(parameters: Arrays) -> list[Array]:
         last = parameters[-1]
         last = last[..., 1:] - last[..., :1] if last.shape[-1] == 2 else last
         return [p.copy() for p in (*parameters[:-1], last)]
@@ -305,11 +305,11 @@ class ScikitLearn:
 
 
 PEERS: tuple[type[Peer], ...] = (NumPy, NotebookNumPy, PyTorch, CompiledPyTorch, JAX, ScikitLearn)
-"""All peers but fastmlp itself."""
+"""All peers except fastmlp itself."""
 
 
 def available(kinds: Iterable[type[Peer]]) -> tuple[list[Peer], dict[str, str]]:
-    """Return those of the peers that are installed, and why each of the others is not there."""
+    """Return the peers that are installed, and for each of the others why it cannot be imported."""
     peers, missing = [], {}
     for kind in kinds:
         try:

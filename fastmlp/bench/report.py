@@ -1,4 +1,4 @@
-"""What ``fastmlp bench`` has measured: as plain data, as a table, as a chart."""
+"""The results of ``fastmlp bench`` as plain data, as a table, and as a chart."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from fastmlp.bench.turns import Turns
 
 __all__ = ["chart", "machine_lines", "results", "table"]
 
-Report: TypeAlias = dict[str, Any]  # what `fastmlp.bench.command.measure` returns; it is what --json writes
+Report: TypeAlias = dict[str, Any]  # what `fastmlp.bench.command.measure` returns and --json writes
 
 _OURS, _OTHERS, _DENSE, _NONZERO = "#1b6ca8", "#b8c0c8", "#444444", "#c44536"
 
 
 def results(turns: Turns, limits: dict[str, float]) -> list[dict[str, Any]]:
-    """Return a row for each peer: its times, how many times those of fastmlp they are, and its shares of the limits.
+    """Return a row for each peer: its times, their ratios to those of fastmlp, and its shares of the limits.
 
     Parameters
     ----------
     turns : Turns
     limits : dict
-        Seconds that an epoch takes at least, ``dense`` and ``nonzero``.
+        Lower bounds of the seconds of an epoch, ``dense`` and ``nonzero``.
     """
     rows = []
     for name in turns.seconds:
@@ -44,7 +44,7 @@ def results(turns: Turns, limits: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def machine_lines(report: Report) -> list[str]:
-    """Return what the machine is and can do, what ran on it, and what was trained."""
+    """Return lines about the machine, the versions, the limits, and the training task."""
     machine, limits, work = report["machine"], report["limits"], report["work"]
     threads = f"{work['threads']} thread{'s' * (work['threads'] > 1)}"
     return [
@@ -58,7 +58,7 @@ def machine_lines(report: Report) -> list[str]:
 
 
 def table(report: Report) -> list[str]:
-    """Return the table of the peers, the fastest first, and below it the limits of an epoch."""
+    """Return the lines of the table: the peers, the fastest first, and then the limits of an epoch."""
     rows = sorted(report["results"], key=lambda row: float(row["best"]))
     width = max(len(row["name"]) for row in [*rows, {"name": "nonzero limit"}])
     lines = [
@@ -74,18 +74,18 @@ def table(report: Report) -> list[str]:
             f"{row['ratio']:8.2f} {span:>13}  {row['share_of_dense_limit']:7.1%} {row['share_of_nonzero_limit']:7.1%}"
         )
     lines += [f"{f'{name} limit':{width}} {_milliseconds(report['limits'][name]):>8}" for name in ("dense", "nonzero")]
-    lines += [f"{name}: ERROR, no time counts: {error}" for name, error in report["errors"].items()]
-    lines += [f"{name}: left out, {reason}" for name, reason in report["missing"].items()]
+    lines += [f"{name}: ERROR, not timed: {error}" for name, error in report["errors"].items()]
+    lines += [f"{name}: skipped, {reason}" for name, reason in report["missing"].items()]
     return lines
 
 
 def _milliseconds(seconds: float) -> str:
-    """Return a time to three digits or more."""
+    """Return a time in milliseconds, with three digits or more."""
     return f"{1e3 * seconds:.{1 if seconds >= 0.01 else 2 if seconds >= 0.001 else 3}f}"
 
 
 def chart(report: Report, path: str | Path) -> None:
-    """Draw the median epochs as bars, with a line from best to worst, and the limits; the file's name says its format.
+    """Draw a bar for the median epoch of each peer, a line from its best to its worst, and the limits.
 
     Parameters
     ----------
@@ -120,10 +120,10 @@ def chart(report: Report, path: str | Path) -> None:
         axes.axvline(
             limit, color=colour, linestyle=style, linewidth=1.2, label=f"{name} limit, {_milliseconds(limit / 1e3)} ms"
         )
-    axes.legend(frameon=False, fontsize=8, loc="upper right")  # beside the fastest, whose bar is short
+    axes.legend(frameon=False, fontsize=8, loc="upper right")  # next to the fastest, which has the shortest bar
     machine, *_, work = machine_lines(report)
     axes.set_title(f"Epoch of {work}", fontsize=9, loc="left")
-    turns = f"median of {len(rows[0]['seconds'])} turns, with a line from the best to the worst"
+    turns = f"median of {len(rows[0]['seconds'])} turns; the line goes from the best to the worst"
     axes.set_xlabel(f"milliseconds, {turns}\n{machine}", fontsize=8)
     axes.set_xlim(0, 1.22 * max(1e3 * max(row["seconds"]) for row in rows))
     axes.spines[["top", "right"]].set_visible(False)

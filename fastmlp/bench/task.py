@@ -1,4 +1,4 @@
-"""What all are given to train in the comparison, and what a peer is that trains it."""
+"""The training task of a comparison, and the interface of a peer that performs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Predict: TypeAlias = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What to train: the network, and how.
+    """The network to train, and how.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Task:
     epochs : int
     activation : {"relu", "logistic"}
     shuffle : bool
-        A new order of the rows for each epoch.
+        Whether each epoch has a new order of the rows.
     optimizer : {"sgd", "adam"}
-        Plain SGD, or Adam, which NumPy and JAX have not.
+        Plain SGD, or Adam, which the NumPy and JAX peers do not have.
     """
 
     layers: tuple[int, ...]
@@ -44,16 +44,16 @@ class Task:
 
 
 class Peer(Protocol):
-    """One way to train a network; a class whose making raises ImportError where its library is not installed.
+    """One way to train a network. The constructor raises ImportError if its library is not installed.
 
-    Neither method is timed: what they return is, whole.
+    Only the functions that the methods return are timed, not the methods.
     """
 
     name: str
     version: str
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
-        """Put the data where the peer wants it; return what trains, once, from these parameters."""
+        """Prepare the data as the peer needs it; return a function that trains once, from these parameters."""
 
     def prepare_inference(self, X: Any, task: Task, weights: Arrays, biases: Arrays) -> Predict:
-        """Return what gives the probabilities (n, C) of the rows."""
+        """Return a function that computes the probabilities (n, C) of the rows."""

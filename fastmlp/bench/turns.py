@@ -1,8 +1,8 @@
-"""Trainings in turns, A B A B: a machine that drifts does so for all. Each is shown to have done the same work.
+"""Train in turns, A B A B, so that a drift of the machine affects all peers, and check that all do the same work.
 
-Before it is timed, each peer trains for an epoch without shuffling, from the same first parameters: its loss over all
-rows must be that of fastmlp to 2 %. After each timed training its accuracy must be that of fastmlp to 3 %. A peer that
-differs gets an error in place of times.
+Before it is timed, each peer trains for one epoch without shuffling, from the same parameters. Its loss over all rows
+must be within 2 % of that of fastmlp. After each timed training, its accuracy must be within 0.03 of that of fastmlp. A
+peer that differs gets an error instead of times.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from fastmlp.reference import cross_entropy, forward
 
 __all__ = ["Disagreement", "Turns", "check_same", "evaluate", "same_steps", "take_turns", "train"]
 
-LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # another order of the rows alone changes accuracy by 0.018
-PAUSE = 0.3  # seconds before a measurement, in which the threads of the last peer stop spinning
-_CHUNK = 4096  # rows whose loss is computed together
+LOSS_TOLERANCE, ACCURACY_TOLERANCE = 0.02, 0.03  # another order of the rows changes accuracy by up to 0.018
+PAUSE = 0.3  # seconds before a measurement, for the threads of the last peer to stop spinning
+_CHUNK = 4096  # rows evaluated together
 
 
 class Disagreement(ArithmeticError):
-    """A peer has not done the same work."""
+    """A peer did not do the same work."""
 
 
 @dataclass
 class Turns:
-    """What was measured.
+    """The measurements.
 
     Attributes
     ----------
     seconds : dict of str to list of float
-        Per epoch, one a turn, for each peer that did the same work.
+        Time per epoch in each turn, for each peer that did the same work.
     errors : dict of str to str
-        For each of the others, what went wrong.
+        What went wrong, for each of the others.
     peak : float
-        FLOP/s of all cores in multiply-adds, the best of those measured before each turn.
+        FLOP/s of multiply-adds, the best of the measurements before each turn.
     """
 
     seconds: dict[str, list[float]]
@@ -51,37 +51,37 @@ class Turns:
     peak: float = 0.0
 
     def ratios(self, name: str, base: str = "fastmlp") -> list[float]:
-        """Return how many times as long as `base` a peer took, turn by turn."""
+        """Return the time of a peer divided by that of `base`, for each turn."""
         return [mine / other for mine, other in zip(self.seconds[name], self.seconds[base], strict=True)]
 
     def best(self, name: str) -> float:
-        """Return the least seconds of a peer."""
+        """Return the best time of a peer."""
         return min(self.seconds[name])
 
     def median(self, name: str) -> float:
-        """Return the median seconds of a peer."""
+        """Return the median time of a peer."""
         return statistics.median(self.seconds[name])
 
     def spread(self, name: str) -> float:
-        """Return how far the slowest turn of a peer lies above its fastest, as a share of its median."""
+        """Return the difference between the slowest and the fastest turn of a peer, as a share of its median."""
         return (max(self.seconds[name]) - min(self.seconds[name])) / self.median(name)
 
 
 def evaluate(X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> tuple[float, float]:
-    """Return the mean loss and the accuracy, the same way for every peer."""
-    loss, hits = 0.0, 0
+    """Return the mean loss and the accuracy, computed in the same way for every peer."""
+    loss, correct = 0.0, 0
     for start in range(0, len(y), _CHUNK):
         rows = slice(start, start + _CHUNK)
         logits = forward(X[rows], weights, biases, task.activation)[-1]
         loss += float(cross_entropy(logits, y[rows]).sum(dtype=np.float64))
-        hits += int((logits.argmax(axis=1) == y[rows]).sum())
-    return loss / len(y), hits / len(y)
+        correct += int((logits.argmax(axis=1) == y[rows]).sum())
+    return loss / len(y), correct / len(y)
 
 
 def check_same(
     found: tuple[float, float], expected: tuple[float, float], same_steps: bool, accuracy_tolerance: float
 ) -> None:
-    """Raise Disagreement unless losses (where the steps were the same) and accuracies agree."""
+    """Raise Disagreement unless accuracies agree, and losses too if the steps were the same."""
     (loss, accuracy), (expected_loss, expected_accuracy) = found, expected
     if same_steps and not abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss:
         raise Disagreement(f"loss is {loss:.5f}, not {expected_loss:.5f}")
@@ -90,7 +90,7 @@ def check_same(
 
 
 def same_steps(peer: Peer, task: Task) -> bool:
-    """Tell whether a peer takes the same steps as fastmlp, but for the order of the rows."""
+    """Return whether a peer takes the same steps as fastmlp, except for the order of the rows."""
     return not (isinstance(peer, ScikitLearn) and task.layers[-1] == 2)
 
 
@@ -115,7 +115,7 @@ def take_turns(
     n_threads: int = 1,
     say: Callable[[str], object] = lambda line: None,
 ) -> Turns:
-    """Train with each peer in turn, some times over; the first one says what the others must reach.
+    """Train with each peer in turn, several times. The results of the first peer are what the others must reach.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def take_turns(
         Rows and classes.
     task : Task
     runs : int
-        Turns whose time is taken, after a first one.
+        Timed turns, after a first one that is not timed.
     accuracy_tolerance : float
     n_threads : int
-        Cores whose peak is measured before each turn.
+        Threads of the peak that is measured before each turn.
     say : callable
-        Is told what goes on.
+        Receives progress messages.
     """
     net = MLP(task.layers, activation=task.activation)
     start = ([w.copy() for w in net.weights], [b.copy() for b in net.biases])

@@ -269,6 +269,10 @@ class Workspace:
         """Part of the time of the last call that its threads spent in long waits."""
         return float(self.sync[team.WAITED] / max(1, self.sync[team.CYCLES] * len(self.layers)))
 
+    def clocks(self, rank: int) -> npt.NDArray[Any]:
+        """Return the clocks of a thread, see `team`; only the profiled build counts."""
+        return self.private[rank][structs.Workspace._fields.index("clocks") - 1]
+
     def stop(self) -> None:
         """Ask the team to stop before its next update."""
         self.control[structs.STOP] = 1

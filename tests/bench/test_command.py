@@ -38,13 +38,13 @@ def test_peer_that_is_not_installed_is_named(capsys, monkeypatch):
 
     monkeypatch.setattr(peers.JAX, "__init__", missing)
     assert main([*QUICK[:-2], "jax"]) == 0
-    assert "JAX: left out, No module named 'jax'" in capsys.readouterr().out
+    assert "JAX: skipped, No module named 'jax'" in capsys.readouterr().out
 
 
 def test_peer_that_does_other_work_fails_the_command(capsys, monkeypatch):
     monkeypatch.setattr(turns, "LOSS_TOLERANCE", 0.0)
     assert main(QUICK) == 1
-    assert "NumPy: ERROR, no time counts: loss is" in capsys.readouterr().out
+    assert "NumPy: ERROR, not timed: loss is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The limits of the machine: that the work whose time is taken is really done."""
+"""The measured limits of the machine: the timed work is really done."""
 
 import re
 
@@ -16,8 +16,8 @@ FLOATS = {"float32": "ps", "float64": "pd"}
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_peak_is_a_loop_of_nothing_but_multiply_adds(dtype, monkeypatch):
-    """All multiply-adds of a tile stand in one loop, each with registers of its own, and little else does."""
-    fresh = kernel(roofline.multiply_add.py_func)  # what comes from the disk cannot be looked into
+    """One loop has all multiply-adds of a tile, each with its own register, and little else."""
+    fresh = kernel(roofline.multiply_add.py_func)  # a kernel from the cache has no assembly to inspect
     monkeypatch.setattr(machine.roofline, "multiply_add", fresh)
     machine.fma_peak(dtype, repeats=1)
     (assembly,) = fresh.inspect_asm().values()
@@ -31,8 +31,8 @@ def test_peak_is_a_loop_of_nothing_but_multiply_adds(dtype, monkeypatch):
     assert len(added) >= wanted
     register = "zmm" if VECTOR_BYTES == 64 else "ymm"
     assert all(register in line for line in added)
-    sums = {line.rsplit("%", 1)[1] for line in added}  # what the last operand names is added to
-    assert len(sums) == wanted, "sums that are not apart wait for each other"
+    sums = {line.rsplit("%", 1)[1] for line in added}  # the last operand is the sum
+    assert len(sums) == wanted, "multiply-adds share a register and wait for each other"
     assert not [line for line in best if re.search(r"\bv(mul|div|sqrt)p|\bcall", line)]
 
 
@@ -51,17 +51,17 @@ def _loops(assembly):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_limits_are_of_this_world(n_threads):
+def test_limits_are_plausible(n_threads):
     assert 1e8 < machine.fma_peak(n_threads=n_threads, repeats=1) < 1e13
     assert 1e8 < machine.read_bandwidth(n_threads=n_threads, repeats=1) < 1e13
 
 
-def test_sums_that_are_not_done_are_seen(monkeypatch):
+def test_missing_work_is_detected(monkeypatch):
     monkeypatch.setattr(machine.roofline, "multiply_add", lambda *_: None)
     monkeypatch.setattr(machine.roofline, "read_all", lambda *_: None)
     with pytest.raises(ArithmeticError, match="the multiply-adds came to 0"):
         machine.fma_peak()
-    with pytest.raises(ArithmeticError, match="what was read came to 0"):
+    with pytest.raises(ArithmeticError, match="the numbers read came to 0"):
         machine.read_bandwidth()
 
 

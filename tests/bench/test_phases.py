@@ -1,4 +1,4 @@
-"""The profiled build: each thread counts the cycles of all phases, and computes the same bits."""
+"""In the profiled build each thread counts the cycles of all phases, and computes the same bits."""
 
 import json
 import os
@@ -16,14 +16,13 @@ TRAIN = """
 import json
 import numpy as np
 import fastmlp
-from fastmlp.kernels import team
 rng = np.random.default_rng(0)
 X = rng.standard_normal((300, 40), dtype=np.float32)
 y = np.arange(300) % 3
 net = fastmlp.MLP([40, 64, 3], n_threads=2)
 net.fit(X, y, epochs=3)
-(space,) = (space for idle in net._engine._idle.values() for space in idle if len(space.private) == 2)
-clocks = [arrays[5][:-1].tolist() for arrays in space.private]
+(space,) = (space for idle in net._engine._idle.values() for space in idle if len(space.layers) == 2)
+clocks = [space.clocks(rank)[:-1].tolist() for rank in range(2)]
 print(json.dumps([clocks, float(np.float64(net.weights[0]).sum()), float(np.float64(net.weights[1]).sum())]))
 """
 

@@ -33,7 +33,7 @@ def load_and_store(out, at, x, x_at):
 
 @kernel
 def load_first_and_store(out, x, at, count):
-    simd.store(out, 0, simd.load_first(x, at, count, 0.0))
+    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, 0.0))
 
 
 @kernel

@@ -58,7 +58,7 @@ def copy_kernel(out, at, x, x_at):
 
 @kernel
 def copy_first_kernel(out, x, at, count, fill):
-    simd.store(out, 0, simd.load_first(x, at, count, fill))
+    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, fill))
 
 
 @kernel
