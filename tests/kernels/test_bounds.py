@@ -169,15 +169,12 @@ def test_loss_beyond(dtype, lanes, call, name):
 
 # --- pages that may not be touched ------------------------------------------------------------------------------------
 
-_kept = []  # mappings live as long as the process, since their protected pages cannot be freed
-
 
 def at_the_edge(array, end):
     """Return a copy of the array that ends where a protected page begins, or starts where one ends."""
     page = mmap.PAGESIZE
     n_pages = -(-array.nbytes // page)
     mapping = mmap.mmap(-1, (n_pages + 2) * page)
-    _kept.append(mapping)
     start = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
