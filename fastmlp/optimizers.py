@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -79,18 +79,19 @@ class Optimizer(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        self._set(learning_rate=check_learning_rate(self.learning_rate))
+        self._set("learning_rate", check_learning_rate(self.learning_rate))
 
-    def _set(self, **checked: object) -> None:
-        """Replace settings by their checked values."""
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+    def _set(self, name: str, checked: object) -> None:
+        """Replace a setting by its checked value."""
+        object.__setattr__(self, name, checked)
 
     def _check(self, *names: str) -> None:
-        self._set(**{name: check_float32(name, getattr(self, name)) for name in names})
+        for name in names:
+            object.__setattr__(self, name, check_float32(name, getattr(self, name)))
 
     def _check_below_one(self, *names: str) -> None:
-        self._set(**{name: check_number(name, getattr(self, name), below=1) for name in names})
+        for name in names:
+            object.__setattr__(self, name, check_number(name, getattr(self, name), below=1))
 
     @property
     def formula(self) -> str:
@@ -169,7 +170,7 @@ class SGD(Optimizer):
         super().__post_init__()
         self._check_below_one("momentum")
         self._check("weight_decay")
-        self._set(nesterov=check_bool("nesterov", self.nesterov))
+        self._set("nesterov", check_bool("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs momentum, e.g. SGD(momentum=0.9, nesterov=True)")
 
@@ -242,9 +243,10 @@ class Adam(Optimizer):
         super().__post_init__()
         if not is_list(self.betas) or len(self.betas) != 2:
             raise TypeError(f"betas must be a pair of numbers, e.g. (0.9, 0.999), not {self.betas!r}")
-        self._set(betas=tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)))
+        self._set("betas", tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)))
         self._check("weight_decay")
-        self._set(eps=_check_eps(self.eps), eps_hat=check_bool("eps_hat", self.eps_hat))
+        self._set("eps", _check_eps(self.eps))
+        self._set("eps_hat", check_bool("eps_hat", self.eps_hat))
 
     @property
     def slots(self) -> int:
@@ -354,8 +356,8 @@ class RMSprop(Optimizer):
         super().__post_init__()
         self._check_below_one("alpha", "momentum")
         self._check("weight_decay")
-        self._set(eps=_check_eps(self.eps))
-        self._set(centered=check_bool("centered", self.centered))
+        self._set("eps", _check_eps(self.eps))
+        self._set("centered", check_bool("centered", self.centered))
 
     @property
     def formula(self) -> str:
@@ -431,7 +433,7 @@ class Adagrad(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("lr_decay", "weight_decay", "initial_accumulator_value")
-        self._set(eps=_check_eps(self.eps))
+        self._set("eps", _check_eps(self.eps))
 
     @property
     def slots(self) -> int:
@@ -503,4 +505,4 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
     if not (optimizer is None or isinstance(optimizer, str)):
         raise TypeError(f"optimizer must be a name or an object of fastmlp.optimizers, not {optimizer!r}")
     named = OPTIMIZERS[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(OPTIMIZERS))]
-    return named if learning_rate is None else replace(named, learning_rate=check_learning_rate(learning_rate))
+    return named if learning_rate is None else replace(named, learning_rate=cast(float, learning_rate))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
-from fastmlp.validation.settings import check_learning_rate, check_number
+from fastmlp.validation.settings import check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
@@ -76,7 +76,7 @@ class TrainingState:
         if optimizer is not None:
             chosen = get_optimizer(optimizer, learning_rate)
         elif learning_rate is not None:
-            chosen = replace(self.optimizer, learning_rate=check_learning_rate(learning_rate))
+            chosen = replace(self.optimizer, learning_rate=cast(float, learning_rate))
         if not self.fits(chosen):
             raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {chosen!r}")
         if type(schedule).__name__ != self.schedule:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.engine.layout import aligned_zeros
-from fastmlp.engine.threads import available_threads, run_together
+from fastmlp.engine.threads import available_threads, run_team
 from fastmlp.kernels import roofline
 from fastmlp.kernels.simd import VECTOR_BYTES, lanes
 from fastmlp.kernels.tile import TALLEST, VECTORS
@@ -74,7 +74,7 @@ def _best(n_threads: int, repeats: int, call: Callable[[int], Any]) -> float:
         if n_threads == 1:
             call(0)
         else:
-            run_together(n_threads, call)
+            run_team(n_threads, call)
         best = min(best, time.perf_counter() - start)
     return best
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
 from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.engine.threads import available_threads, run_apart, run_together
+from fastmlp.engine.threads import available_threads, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
@@ -50,6 +50,15 @@ SECONDS_PER_STEP, SECONDS_PER_FLOP = 1e-6, 1e-10
 _NO_LABELS, _NO_LOSSES, _NO_CORRECT = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
 
 _compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
+
+
+class _Prepared(NamedTuple):
+    """What `CompiledEngine.prepare` returns: X, and how the first layer and the loop read it."""
+
+    rows: Rows
+    kernels: RowKernels
+    loop: Callable[..., None]
+    blockwise: bool
 
 
 class _State(list[list[Floats]]):
@@ -95,8 +104,9 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return an upper bound of the time of an epoch."""
         return n_batches * SECONDS_PER_STEP + self._flops(n_rows) * SECONDS_PER_FLOP
 
-    def epochs_per_call(self, rows: Rows, n_batches: int) -> int:
+    def epochs_per_call(self, prepared: _Prepared, n_batches: int) -> int:
         """Return how many epochs one call of `train` may take if nobody needs to look in between."""
+        rows = prepared.rows
         seconds = self._seconds(rows.n_rows, n_batches)
         if rows.format == "csr":  # the first layer takes the nonzeros, or as long as four rows for each batch
             part = min(1.0, max(len(rows.x) / math.prod(rows.shape), 4 * n_batches / rows.n_rows))
@@ -128,7 +138,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> Rows:
+    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> _Prepared:
         """Check X, pack it if it has many zeros, and compile or load the kernels."""
         if type(optimizer).update.__module__ != SGD.update.__module__:
             name = type(optimizer).__name__
@@ -137,40 +147,34 @@ class CompiledEngine(Engine):  # noqa: D101
             first_layer = "dense"  # noise leaves no zeros
         size = 1 if math.prod(X.shape) < SHARED_FLOPS else self.n_threads or available_threads()
         rows = rows_to_train(X, first_layer or self.settings.first_layer, self._layout.widths[0], size)
-        self._compile_training(self._row_kernels(rows), rows, self._blockwise(optimizer, clipping))
-        return rows
-
-    def _row_kernels(self, rows: Rows) -> RowKernels:
-        """Return how the training loop reads these rows."""
         row_format = FORMATS[rows.format]
+        kernels = row_format.train
         if self.settings.input_noise and row_format.noise is not None:
-            return row_format.noise
-        return row_format.dropout if self.settings.dropout_rates[0] else row_format.train
+            kernels = row_format.noise
+        elif self.settings.dropout_rates[0]:
+            kernels = row_format.dropout
+        blockwise = not optimizer.is_plain_sgd or clipping != Clipping() or self.settings.l2 > 0
+        return self._prepared(rows, kernels, optimizer if blockwise else None)
 
-    def _blockwise(self, optimizer: Optimizer, clipping: Clipping) -> Optimizer | None:
-        """Return the optimizer if it updates block by block; None for plain SGD."""
-        return None if optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2 else optimizer
-
-    def _loop(self, kernels: RowKernels, optimizer: Optimizer | None) -> Callable[..., None]:
-        formula, head = None if optimizer is None else optimizer.formula, self.settings.loss.kernel
-        loop: Callable[..., None] = epoch.train_loop(kernels, self._hidden_in_training, head, formula)
-        return loop
-
-    def _compile_training(self, kernels: RowKernels, rows: Rows, optimizer: Optimizer | None) -> None:
-        loop = self._loop(kernels, optimizer)
+    def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
+        """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
+        formula = None if optimizer is None else optimizer.formula
+        loop = epoch.train_loop(kernels, self._hidden_in_training, self.settings.loss.kernel, formula)
+        prepared = _Prepared(rows, kernels, loop, optimizer is not None)
 
         def train_nothing() -> None:
-            slots = None if optimizer is None else optimizer.slots
-            with self._workspace(self._needs(kernels, 1, 1, slots=slots)) as space:
+            needs = self._needs(kernels, 1, 1, slots=None if optimizer is None else optimizer.slots)
+            with self._workspace(needs) as space:
                 order, plan = np.zeros((0, 1), np.int64), _no_steps(0, optimizer)
-                self._call(loop, space, EpochTotals.zeros(0), rows, self._no_targets, order, 1, 0, plan)(0, 1)
+                self._call(prepared, space, EpochTotals.zeros(0), self._no_targets, order, 1, 0, plan)(0, 1)
 
         self._compile(loop, train_nothing)
+        return prepared
 
     def train(
         self,
         totals: EpochTotals,
-        rows: Rows,
+        rows: _Prepared,
         y: Targets,
         order: npt.NDArray[np.int64],
         batch_size: int,
@@ -178,20 +182,19 @@ class CompiledEngine(Engine):  # noqa: D101
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
         """Train on what `prepare` has returned, epoch after epoch."""
-        optimizer, in_chunks = self._blockwise(plan.optimizer, plan.clipping), batch_size > TRAIN_CHUNK
-        kernels, n_batches = self._row_kernels(rows), -(-rows.n_rows // batch_size)
+        n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
+        n_batches, mode = -(-n_rows // batch_size), 0
         size = 1 if on_step is None else self._training_size(batch_size)
-        n_nonzeros = rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
-        needs = self._needs(kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
-        mode = 0
-        if optimizer is not None:
+        n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
+        needs = self._needs(rows.kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
+        if rows.blockwise:
             whole = in_chunks or plan.clipping.norm is not None
-            needs = needs._replace(slots=optimizer.slots, whole_gradient=whole)
+            needs = needs._replace(slots=plan.optimizer.slots, whole_gradient=whole)
         elif in_chunks:
             needs, mode = needs._replace(accumulate=True), structs.ACCUMULATE | structs.COMMIT
         with self._workspace(needs) as space:
             self._configure(space, plan)
-            call = self._call(self._loop(kernels, optimizer), space, totals, rows, y, order, batch_size, mode, plan)
+            call = self._call(rows, space, totals, y, order, batch_size, mode, plan)
             try:
                 with space.private_weights(self._params, self._flat(plan.state)) as publish:
 
@@ -201,7 +204,7 @@ class CompiledEngine(Engine):  # noqa: D101
                         publish()  # a callback may look at the network
                         return on_step(int(space.control[structs.STEPS]))
 
-                    self._run(call, space, size, len(order) * self._seconds(rows.n_rows, n_batches), go_on)
+                    self._run(call, space, size, len(order) * self._seconds(n_rows, n_batches), go_on)
             finally:
                 totals.steps = int(space.control[structs.STEPS])
             if size > 1:
@@ -213,13 +216,12 @@ class CompiledEngine(Engine):  # noqa: D101
     def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
         rows = rows_in_place(X, "dense", self._layout.widths[0])
-        kernels, totals, order = FORMATS[rows.format].train, EpochTotals.zeros(1), np.arange(rows.n_rows)[None, :]
-        self._compile_training(kernels, rows, None)
-        needs = self._needs(kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
+        prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
+        order, plan = np.arange(rows.n_rows)[None, :], _no_steps(1, row_weights=row_weights)
+        needs = self._needs(prepared.kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
         with self._workspace(needs) as space:
             self._configure(space)
-            plan, loop = _no_steps(1, row_weights=row_weights), self._loop(kernels, None)
-            call = self._call(loop, space, totals, rows, y, order, rows.n_rows, structs.ACCUMULATE, plan)
+            call = self._call(prepared, space, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
             self._run(call, space, 1, self._seconds(rows.n_rows, 1))
             dw = [g.copy() for g in self._layout.weights(space.gradient)]
             db = [g.copy() for g in self._layout.biases(space.gradient)]
@@ -231,10 +233,9 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def _call(
         self,
-        loop: Callable[..., None],
+        prepared: _Prepared,
         space: Workspace,
         totals: EpochTotals,
-        rows: Rows,
         y: Targets,
         order: npt.NDArray[np.int64],
         batch_size: int,
@@ -242,6 +243,7 @@ class CompiledEngine(Engine):  # noqa: D101
         plan: StepPlan,
     ) -> Callable[[int, int], None]:
         """Return the call of a training loop, with a rank and the size of the team."""
+        rows, loop = prepared.rows, prepared.loop
         row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
         clipping = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
         l2 = self.settings.l2 if plan.l2 is None else plan.l2
@@ -272,7 +274,7 @@ class CompiledEngine(Engine):  # noqa: D101
         if size == 1 and seconds < BRIEF_SECONDS:
             call(0, 1)
         else:
-            run_together(size, lambda rank: call(rank, size), go_on=go_on, stop=space.stop, release=space.release)
+            run_team(size, lambda rank: call(rank, size), go_on=go_on, stop=space.stop, release=space.release)
 
     # --- predictions --------------------------------------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ class CompiledEngine(Engine):  # noqa: D101
                     if not stopped.is_set():
                         call(first, min(first + rows_per_call, end))
 
-            run_together(size, predict_share, stop=stopped.set)
+            run_team(size, predict_share, stop=stopped.set)
         if bad_row[0] >= 0:
             check_finite(X, X, "X")
 
@@ -407,7 +409,7 @@ class CompiledEngine(Engine):  # noqa: D101
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.settings.dtype) not in _compiled:
-            run_apart(lambda: _without_collector(call))
+            run_in_thread(lambda: _without_collector(call))
             _compiled.add((entry, self.settings.dtype))
 
 

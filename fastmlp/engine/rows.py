@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.engine.layout import as_kernel_input
-from fastmlp.engine.threads import run_together
+from fastmlp.engine.threads import run_team
 from fastmlp.kernels.formats.base import WIDTHS
 from fastmlp.kernels.formats.packed import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.formats.packed import buffers as packed_buffers
@@ -143,7 +143,7 @@ def _packed(rows: Rows, n_threads: int) -> Rows | None:
         start = indptr[first] = first * most + rank * vector
         pack_rows(words.view(x.dtype), words, indptr[1:], bad_rows[rank], x, n_features, start, first, end)
 
-    run_together(n_threads, pack_share)
+    run_team(n_threads, pack_share)
     if any(row[0] >= 0 for row in bad_rows):
         return None
     indptr[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]

@@ -1,4 +1,4 @@
-"""How many threads to use, and the threads that run a kernel together while the caller waits."""
+"""How many threads to use, and the threads that run a kernel as a team while the caller listens for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Self
 
-__all__ = ["CtrlC", "available_threads", "run_apart", "run_together"]
+__all__ = ["CtrlC", "available_threads", "run_in_thread", "run_team"]
 
 _POLL_SECONDS = 0.02
 
 
 def available_threads() -> int:
-    """Return how many threads fit here: cores that this process may use, by affinity, container and OMP_NUM_THREADS.
+    """Return how many cores this process may use, by CPU affinity, container limits and OMP_NUM_THREADS.
 
-    A worker of joblib gets one, unless OMP_NUM_THREADS says otherwise, as joblib sets it where cores are left.
+    A joblib worker gets one, unless joblib has set OMP_NUM_THREADS because there are cores left.
     """
     limits = [len(_cores()) or os.cpu_count() or 1, _container_cores()]
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
@@ -34,7 +33,7 @@ def available_threads() -> int:
 
 
 def _cores() -> list[int]:
-    """Return the cores that this thread may use; none where the system does not say which."""
+    """Return the cores that this thread may use; none if the system does not say which."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -44,7 +43,7 @@ def _is_joblib_worker() -> bool:
 
 
 def _container_cores() -> int:
-    """Return the whole cores that the control group grants, at least 1; 0 where it sets no limit."""
+    """Return the whole cores that the control group grants, at least 1; 0 if it sets no limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -53,9 +52,9 @@ def _container_cores() -> int:
 
 
 class CtrlC:
-    """While it is entered, Ctrl-C is only noted: what runs then is never left half done.
+    """While this context is active, Ctrl-C sets `pressed` and raises nothing, so that no work is left half done.
 
-    Elsewhere than in the main thread, and where the program handles the signal in its own way, nothing is changed.
+    It does nothing outside the main thread, or if the program has its own handler for SIGINT.
 
     Attributes
     ----------
@@ -81,34 +80,18 @@ class CtrlC:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _start(call: Callable[[], object], ended: SimpleQueue[BaseException | None], daemon: bool | None = None) -> Thread:
-    """Run `call` in a thread, which puts what was raised, or None, into `ended` as it ends.
+def run_in_thread(call: Callable[[], object]) -> None:
+    """Run `call` in a thread of its own. Ctrl-C raises KeyboardInterrupt here at once, and lets the call finish.
 
-    It is a thread of its own and none of a pool: pools start no work any more once the main thread has ended.
-    """
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            ended.put(error)
-        else:
-            ended.put(None)
-
-    thread = Thread(target=run, name="fastmlp", daemon=daemon)
-    thread.start()
-    return thread
-
-
-def run_apart(call: Callable[[], object]) -> None:
-    """Run `call` in a thread; Ctrl-C leaves it to itself and raises KeyboardInterrupt here at once.
-
-    The compiler would take a KeyboardInterrupt in the midst of its work, and may lose it. The process does not exit
-    before its end.
+    The compiler must not get a KeyboardInterrupt, which it may lose. The process does not exit before the call ends.
     """
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run() -> None:
+        ended.put(_error_of(call))
+
     with CtrlC() as ctrl_c:
-        _start(call, ended, daemon=False)
+        Thread(target=run, name="fastmlp", daemon=False).start()
         while True:
             with suppress(Empty):
                 error = ended.get(timeout=_POLL_SECONDS)
@@ -121,7 +104,7 @@ def run_apart(call: Callable[[], object]) -> None:
         raise KeyboardInterrupt
 
 
-def run_together(
+def run_team(
     size: int,
     call: Callable[[int], None],
     go_on: Callable[[], bool] = lambda: True,
@@ -130,38 +113,41 @@ def run_together(
 ) -> None:
     """Run ``call(rank)`` in `size` threads, and wait for them.
 
+    The threads belong to no pool, because pools start no work once the main thread has ended.
+
     Parameters
     ----------
     size : int
     call : callable
-        Must let go of the interpreter's lock.
+        Must release the GIL.
     go_on : callable
-        Called now and then; when it says False, or something is raised, the calls are asked to stop.
+        Called now and then. If it returns False, or something is raised, the calls are asked to stop.
     stop : callable
         Asks the calls to stop.
     release : callable
-        Frees calls that wait for one that has failed.
+        Frees calls that wait at a barrier for one that has failed.
     """
     gate, cancelled, cores = Event(), False, _cores()
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
-    def enter(rank: int) -> None:
-        gate.wait()  # a call may wait for the others from its start on: none starts unless all threads are there
-        if cancelled:
-            return
-        try:
+    def run(rank: int) -> None:
+        gate.wait()  # a call waits for the others at a barrier, so none may start before all threads exist
+        error = None
+        if not cancelled:
             if size == len(cores) > 1:
                 _spread(rank, cores)
-            call(rank)
-        except BaseException:
-            stop()
-            release()
-            raise
+            error = _error_of(call, rank)
+            if error is not None:
+                stop()
+                release()
+        ended.put(error)
 
     threads: list[Thread] = []
     try:
         try:
-            threads.extend(_start(partial(enter, rank), ended) for rank in range(size))
+            for rank in range(size):
+                threads.append(Thread(target=run, args=(rank,), name="fastmlp"))
+                threads[-1].start()
         except BaseException:
             cancelled = True
             raise
@@ -185,23 +171,33 @@ def run_together(
         _join(threads, stop)
 
 
-def _spread(rank: int, cores: list[int]) -> None:
-    """Move this thread of a team that takes all cores to one of its own, from which it may go on.
+def _error_of(call: Callable[..., object], *args: object) -> BaseException | None:
+    """Run a call; return what it raises."""
+    try:
+        call(*args)
+    except BaseException as error:
+        return error
+    return None
 
-    Threads that were woken together often share a core at first. Left to itself, Linux can take 10 ms to see it.
+
+def _spread(rank: int, cores: list[int]) -> None:
+    """Move this thread of a team that uses all cores to one of its own; the system may move it again.
+
+    Threads that wake up together often share a core at first, and Linux can take 10 ms to notice.
     """
-    with suppress(OSError):  # where it is not allowed
+    with suppress(OSError):  # not allowed everywhere
         os.sched_setaffinity(0, cores[rank : rank + 1])
         os.sched_setaffinity(0, cores)
 
 
 def _join(threads: list[Thread], stop: Callable[[], None]) -> None:
-    """Wait for all threads, whatever a handler of signals raises meanwhile; raise it then."""
+    """Wait for all threads that have started. Whatever a signal handler raises meanwhile is raised at the end."""
     raised: BaseException | None = None
     while any(thread.is_alive() for thread in threads):
         try:
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
         except BaseException as error:
             raised = error
             stop()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.engine.threads import available_threads, run_together
+from fastmlp.engine.threads import available_threads, run_team
 from fastmlp.validation.sparse import as_csr, is_sparse
 
 __all__ = ["as_numbers", "check_X", "check_finite"]
@@ -63,7 +63,7 @@ def _all_finite(array: npt.NDArray[Any]) -> bool:
     if n_threads == 1:
         add(0)
     else:
-        run_together(n_threads, add)
+        run_team(n_threads, add)
     return all(map(math.isfinite, sums))
 
 

@@ -25,7 +25,7 @@ from support.nets import (
 )
 
 from fastmlp import MLP, reference
-from fastmlp.engine.threads import run_apart, run_together
+from fastmlp.engine.threads import run_in_thread, run_team
 
 # --- threads and processes --------------------------------------------------------------------------------------------
 
@@ -153,13 +153,13 @@ def test_a_call_that_fails_stops_and_frees_the_others(failing):
 
     before = threading.active_count()
     with refused(ValueError, "broken"):
-        run_together(3, call, stop=stopped.set, release=released.set)
+        run_team(3, call, stop=stopped.set, release=released.set)
     assert threading.active_count() == before
 
 
-def test_run_apart_passes_on_errors():
+def test_run_in_thread_passes_on_errors():
     with refused(RuntimeError, "broken"):
-        run_apart(raise_broken)
+        run_in_thread(raise_broken)
 
 
 # --- one network, trained twice at once -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from support.nets import ROOT, data
 
 from fastmlp import MLP
 from fastmlp.engine import threads
-from fastmlp.engine.threads import available_threads, run_apart
+from fastmlp.engine.threads import available_threads, run_in_thread
 
 
 def printed(*command, timeout=60, **environment):
@@ -98,7 +98,7 @@ def test_a_team_that_takes_all_cores_starts_on_different_ones(monkeypatch, more)
     def call(rank):
         seen[rank] = sorted(os.sched_getaffinity(0))
 
-    threads.run_together(len(seen), call)
+    threads.run_team(len(seen), call)
     assert seen == [cores] * len(seen)
     assert sorted(moves.values()) == ([[[core], cores] for core in cores] if len(seen) == len(cores) > 1 else [])
 
@@ -110,7 +110,7 @@ def test_a_team_runs_where_no_thread_may_be_moved(monkeypatch):
 
     monkeypatch.setattr(os, "sched_setaffinity", forbidden)
     called = [False] * len(os.sched_getaffinity(0))
-    threads.run_together(len(called), lambda rank: called.__setitem__(rank, True))
+    threads.run_team(len(called), lambda rank: called.__setitem__(rank, True))
     assert all(called)
 
 
@@ -270,4 +270,4 @@ def test_a_press_while_a_call_ends_is_heard():
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_apart(call)
+        run_in_thread(call)

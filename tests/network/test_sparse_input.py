@@ -7,7 +7,7 @@ from support.nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refu
 
 from fastmlp import MLP, reference
 from fastmlp.engine.rows import rows_to_train
-from fastmlp.engine.threads import run_together
+from fastmlp.engine.threads import run_team
 
 LAYERS = ([70, 33, 3], [70, 5, 4, 3], [70, 3], [70, 130, 3])
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok")
@@ -271,11 +271,11 @@ def test_rows_that_change_while_they_are_packed():
             self.calls = 0
 
         def __call__(self, n_threads, call):
-            run_together(n_threads, call)
+            run_team(n_threads, call)
             X[:] = grown
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastmlp.engine.rows.run_together", Changing())
+        patch.setattr("fastmlp.engine.rows.run_team", Changing())
         rows = rows_to_train(X, "sparse", 8, 2)
     counts = np.diff(rows.indptr)
     words = rows.indices.view(np.uint8)
