@@ -45,11 +45,8 @@ def main():
     if options.bytes:
         print(peak - before)
     else:
-        print(
-            "X {:.0f} MB; in use before fit {:.0f} MB, peak of fit {:.0f} MB".format(
-                *(n / 1e6 for n in (X.nbytes, before, peak))
-            )
-        )
+        data, before, peak = (n / 1e6 for n in (X.nbytes, before, peak))
+        print(f"X {data:.0f} MB; before fit {before:.0f} MB, peak {peak:.0f} MB: fit takes {peak - before:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Check the gradients twice: those of the reference by finite differences, those of the kernels by the reference.
+"""Two checks of the gradients: the reference against finite differences, and the kernels against the reference.
 
-The reference, in float64, is compared with central differences (L(p + h) - L(p - h)) / 2h of every single parameter p,
-h = 3e-5. Entry by entry, the relative difference is below 1e-6. Two things limit the comparison. The points used here
-were drawn so that neither matters, and the example prints by what margin:
+The reference, in float64, is compared with central differences (L(p + h) - L(p - h)) / 2h for every parameter p, with
+h = 3e-5. The relative difference of every entry is below 1e-6. Two effects limit it. The random data here avoids both,
+and the program prints by how much:
 
-- ReLU has a kink. If the input z of a unit crosses zero between p - h and p + h, the difference quotient mixes two
-  slopes and says nothing about either. Here no hidden z is closer to zero than 100 h. Biases are not zero, as they are
-  at the start of training: a row that switches off a whole layer would put the z of the next layer exactly at zero. The
-  logistic function has no kink and is checked as well.
-- The loss is rounded at 1e-16, so its difference quotient is rounded at 1e-16 / h. A gradient below 1e-5 does not have
-  6 correct digits then; the smallest one here is 8e-5. For that reason, a draw with a gradient of 7e-7 shows 1e-6.
+- ReLU has a kink. If a unit's input z crosses zero between p - h and p + h, the difference quotient mixes two slopes.
+  Here no hidden z is closer to zero than 100 h. The biases are not zero, as they would be at the start of training: a
+  row that switches off a whole layer would put z of the next layer exactly at zero. The logistic function, which has no
+  kink, is checked too.
+- The loss has a rounding error of 1e-16, and its difference quotient one of 1e-16 / h. So entries of the gradient below
+  1e-5 do not have six correct digits. The smallest entry here is 8e-5. With other data, whose smallest entry is 7e-7,
+  the relative difference is 1e-6.
 
-The kernels compute in float32. A sum that nearly cancels has a large relative error there, whoever computes it. So the
-differences are taken relative to the largest entry of each array; they stay below 1e-4.
+The kernels compute in float32, where a sum that nearly cancels has a large relative error. So these differences are
+relative to the largest entry of each array. They are below 1e-4.
 """
 
 import numpy as np
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 from fastmlp import MLP, datasets, reference
 
 STEP = 3e-5
-SMALL = (5, 7, 6, 3)  # few enough parameters to try each of them
+SMALL = (5, 7, 6, 3)  # few enough parameters to vary each of them
 
 
 def make_reference(layers: tuple[int, ...], activation: str) -> reference.MLP:
-    """Return a float64 network with biases other than zero."""
+    """Return a float64 network with nonzero biases."""
     net = reference.MLP(layers, activation=activation, seed=0, dtype="float64")
     generator = np.random.default_rng(0)
     for bias in net.biases:
@@ -40,7 +41,7 @@ def small_batch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def smallest_input(net: reference.MLP, x: NDArray[np.float32]) -> float:
-    """Return the smallest distance of any hidden unit's input z from zero, ReLU's kink."""
+    """Return the smallest absolute input z of a hidden unit: its distance from the kink of ReLU."""
     smallest, a = np.inf, x.astype(np.float64)
     for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
         z = a @ weight + bias
@@ -49,7 +50,7 @@ def smallest_input(net: reference.MLP, x: NDArray[np.float32]) -> float:
 
 
 def numerical_gradients(net: reference.MLP, x: NDArray[np.float32], y: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-    """Return central differences of the loss, for all weights, then all biases."""
+    """Return central differences of the loss for all weights, then all biases."""
     gradients = []
     for parameter in net.weights + net.biases:
         gradient = np.empty_like(parameter)
@@ -74,7 +75,7 @@ def check_reference(activation: str) -> float:
     largest = 0.0
     for gradient, numerical in zip(dw + db, numerical_gradients(net, x, y), strict=True):
         size = np.maximum(np.abs(gradient), np.abs(numerical))
-        size[size == 0] = 1  # both are zero: a ReLU that is off for all rows
+        size[size == 0] = 1  # both are zero: the unit is off for all rows
         largest = max(largest, float((np.abs(gradient - numerical) / size).max()))
     return largest
 
@@ -84,7 +85,7 @@ def check_kernels(layers: tuple[int, ...], activation: str, x: NDArray[np.float3
     net, kernels = make_reference(layers, activation), MLP(layers, activation=activation)
     for mine, theirs in zip(net.weights + net.biases, kernels.weights + kernels.biases, strict=True):
         theirs[:] = mine
-        mine[:] = theirs  # both have the same parameters, rounded to float32
+        mine[:] = theirs  # both have the same numbers, rounded to float32
     _, dw, db = net.gradients(x, y)
     _, kernel_dw, kernel_db = kernels.gradients(x, y)
     pairs = zip(dw + db, kernel_dw + kernel_db, strict=True)
@@ -92,12 +93,12 @@ def check_kernels(layers: tuple[int, ...], activation: str, x: NDArray[np.float3
 
 
 def main() -> dict[str, float]:
-    """Check, print, and return the largest differences and the distance from the kink."""
+    """Check, print and return the largest differences and the distance from the kink."""
     small = small_batch()
     images, labels, _, _ = datasets.load_mnist()
     margin = smallest_input(make_reference(SMALL, "relu"), small[0])
     figures = {"kink_margin": margin, "step": STEP}
-    print(f"no input of a ReLU is closer to zero than {margin:.1e}; finite differences move by {STEP:.0e}")
+    print(f"no input of a ReLU is closer to zero than {margin:.1e}; finite differences use h = {STEP:.0e}")
     for activation in ("relu", "logistic"):
         figures[f"reference_{activation}"] = check_reference(activation)
         figures[f"kernels_{activation}"] = max(

@@ -1,6 +1,6 @@
-"""Overfit on purpose: the network learns 1,600 images by heart; 400 others show how little that helps elsewhere.
+"""Overfitting on purpose: a network memorizes 1,600 images, and 400 others show how little that helps.
 
-784-128-64-10 on 2,000 images of MNIST, split 80/20, batches of 32, SGD 0.1, 100 epochs; train accuracy 100 %.
+784-128-64-10 on 2,000 images of MNIST, split 80/20, batches of 32, SGD 0.1, 100 epochs. Training accuracy is 100 %.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from fastmlp import MLP, datasets
 
 
 def main() -> dict[str, float]:
-    """Train, print, and return the accuracies and losses on both parts."""
+    """Train, print and return the accuracy and loss of both parts."""
     images, labels, _, _ = datasets.load_mnist()
     sample = np.random.default_rng(0).choice(len(images), size=2_000, replace=False)
     train, held_out = sample[:1_600], sample[1_600:]

@@ -46,7 +46,7 @@ def kernel(function, *, inline="never"):
 def part(function):
     """Compile a function as a part of each kernel that calls it.
 
-    That saves compile time if there are few callers: a function of its own is compiled, and then compiled once more with
+    That saves compile time if there are few callers. A function of its own is compiled, and then compiled again with
     each kernel that calls it.
     """
     return kernel(function, inline="always")
@@ -65,8 +65,8 @@ _NO_MATTER = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")  # settings that change no
 class KernelCache:
     """Compiled kernels on disk, one file for each kernel and signature.
 
-    Numba's own cache checks only the file that defines a function. It would run stale code after a change to a helper in
-    another file. Two processes that fill it at once can also mix up its numbered files. Here, the name of a file is
+    Numba's own cache checks only the file that defines a function. It would run stale code after a change to a helper
+    elsewhere. Two processes that fill it at once can also mix up its numbered files. Here, the name of a file is
     the hash of everything that its code depends on. A file appears by a rename, when it is complete, and is read only
     if its checksum is right. If no folder can be written, each process compiles its kernels.
     """

@@ -147,7 +147,7 @@ def _trace(context, builder, kind, value):
         return Int(builder, context.cast(builder, value, kind, types.int64))
     if isinstance(kind, types.Boolean):
         return Int(builder, value)
-    if isinstance(kind, types.NamedTuple):
+    if isinstance(kind, types.BaseNamedTuple):
         fields = (_trace(context, builder, t, builder.extract_value(value, i)) for i, t in enumerate(kind.types))
         return kind.instance_class(*fields)
     return Real(context, builder, kind, value) if isinstance(kind, types.Float) else value

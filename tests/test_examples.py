@@ -1,4 +1,4 @@
-"""The examples keep their word: each runs as it stands and reaches the figure that it promises."""
+"""Each example runs and reaches the figure in its docstring."""
 
 import runpy
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_digits():
 
 
 def test_xor():
-    # Seen: 100 and 81 of 100. The margin is for rounding that differs between machines.
+    # 100 and 81 of 100 were measured. Rounding differs between machines, hence the margin.
     figures = run("xor")
     assert figures["logistic"] >= 97
     assert figures["relu"] >= 75

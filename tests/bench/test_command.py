@@ -1,4 +1,4 @@
-"""`fastmlp bench` as it is called from a shell."""
+"""`fastmlp bench`, called as from a shell."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Counts of operations, against a network that counts each product as it makes it."""
+"""The counts of operations, compared with a network that counts its products."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from fastmlp.bench.flops import count_nonzero, epoch_flops
 
 
 class Counted(np.ndarray):
-    """An array whose matrix products are made number by number and counted."""
+    """An array that computes matrix products number by number and counts the multiply-adds."""
 
     multiply_adds = 0
-    with_a_zero = 0  # of the left factor's numbers: rows of X lie there
+    with_a_zero = 0  # in the left factor, such as X
 
     def __array_ufunc__(self, ufunc, method, *inputs, **settings):
         inputs = [np.asarray(array) for array in inputs]

@@ -1,4 +1,4 @@
-"""The pages of the benchmarks' results, published and opened in a browser that has no network."""
+"""Publish pages of benchmark results, and open them in a browser without a network."""
 
 import functools
 import http.server
@@ -24,7 +24,7 @@ pytest.importorskip("asv", reason="needs asv, which the bench extra brings")
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
-# How many strong colours the plots have that can be seen.
+# Number of saturated colours in the visible plots.
 COLOURS = """(() => {
     const colours = new Set();
     for (const canvas of document.querySelectorAll("canvas")) {
@@ -57,7 +57,7 @@ def commits(folder):
 
 
 def results(folder, hashes):
-    """Write what asv would have found for the MNIST epoch in each commit, by a machine that never was."""
+    """Write made-up results of asv for the MNIST epoch in each commit."""
     machine = {"machine": "m", "os": "Linux", "arch": "x86_64", "cpu": "c", "num_cpu": "2", "ram": "1"}
     (folder / "m").mkdir(parents=True)
     (folder / "m" / "machine.json").write_text(json.dumps(machine | {"version": 1}))
@@ -78,7 +78,7 @@ def results(folder, hashes):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Give the folder of published pages of made-up results."""
+    """Return the folder with published pages of made-up results."""
     folder = tmp_path_factory.mktemp("asv")
     (folder / "repo").mkdir()
     results(folder / "results", commits(folder / "repo"))
@@ -92,7 +92,7 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def server(pages):
-    """Give the address of a server of the pages."""
+    """Serve the pages; return the address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):

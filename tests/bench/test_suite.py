@@ -1,4 +1,4 @@
-"""The asv suite: it can be called, and a benchmark whose network has not learned fails."""
+"""asv can run the suite, and a benchmark fails if its network has not learned."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def asv(tmp_path):
-    """Give what runs asv on a copy of the suite, in a home of its own."""
+    """Return a function that runs asv on a copy of the suite, with its own home folder."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     subprocess.run([*git, "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
@@ -34,7 +34,7 @@ def asv(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
 def test_benchmarks_import_only_what_an_environment_of_asv_has(path):
-    """It imports all files there where a commit alone is installed."""
+    """asv imports all files in an environment that has only the package."""
     found = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {
         name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Peers do the same work as fastmlp, and what does other work gets no time."""
+"""Peers do the same work as fastmlp; one that does other work is not timed."""
 
 import json
 
@@ -9,7 +9,7 @@ from fastmlp import datasets
 from fastmlp.bench import command, peers, report, turns
 from fastmlp.bench.peers import PEERS, FastMLP, NumPy, Task
 
-TASK = Task((64, 32, 10), 64, epochs=20)  # after which the order of the rows matters little
+TASK = Task((64, 32, 10), 64, epochs=20)  # so many that the order of the rows matters little
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def made(kind):
     "kind", [kind for kind in PEERS if kind.name != "PyTorch compiled"], ids=lambda kind: kind.name
 )
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
-@pytest.mark.filterwarnings("ignore")  # those of other libraries
+@pytest.mark.filterwarnings("ignore")  # of other libraries
 def test_peer_comes_to_the_loss_of_fastmlp(kind, activation, digits):
     task = Task((64, 32, 10), 32, epochs=20, activation=activation)
     done = turns.take_turns([FastMLP(), made(kind)], *digits, task, 1)
@@ -69,7 +69,7 @@ def _first():
 
 
 class Slack(NumPy):
-    """Does a part of the work: it never changes the first layer."""
+    """A peer that never changes the first layer."""
 
     name = "slack"
 
@@ -80,7 +80,7 @@ class Slack(NumPy):
 
 
 class Late(NumPy):
-    """Does the work in the first epoch, by which it is checked, and less in those whose time is taken."""
+    """A peer that works in the first epoch, which is checked, but not in the epochs that are timed."""
 
     name = "late"
 
