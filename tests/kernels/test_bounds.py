@@ -12,7 +12,7 @@ from support.rows import TRAIN_ROWS, in_format, row_param, train_rows
 from fastmlp.engine.layout import Layout
 from fastmlp.engine.rows import rows_in_place
 from fastmlp.engine.workspace import Needs, Workspace
-from fastmlp.kernels import activations, epoch, losses, matmul, simd, structs, tile
+from fastmlp.kernels import activations, epoch, losses, matmul, memory, structs, tile
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.kernels.structs import Block, Matrix
@@ -28,22 +28,22 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="calls m
 
 @kernel
 def load_and_store(out, at, x, x_at):
-    simd.store(out, at, simd.load(x, x_at))
+    memory.store(out, at, memory.load(x, x_at))
 
 
 @kernel
 def load_first_and_store(out, x, at, count):
-    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, 0.0))
+    memory.store(out, 0, memory.first_lanes(memory.load(x, at), count, 0.0))
 
 
 @kernel
 def transpose(out, out_at, out_pitch, x, x_at, x_pitch):
-    simd.transpose_square(out, out_at, out_pitch, x, x_at, x_pitch)
+    memory.transpose_square(Matrix(out, out_at, out_pitch), Matrix(x, x_at, x_pitch))
 
 
 @kernel
 def peek(x, at):
-    return simd.peek(x, at)
+    return memory.peek(x, at)
 
 
 def beyond():

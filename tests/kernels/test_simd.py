@@ -1,18 +1,16 @@
-"""Vectors: loads, stores, reductions, the transposition of squares, and the formulas, each lane against NumPy."""
-
-import math
+"""Formulas of whole vectors, each lane against NumPy."""
 
 import numpy as np
 
-from fastmlp.kernels import simd, vmath
+from fastmlp.kernels import memory, simd, trace, vmath
 from fastmlp.kernels.jit import kernel
 
-exp_formula = simd.formula(vmath.exp)
-fma_formula = simd.formula(simd.fma)
-maximum_formula = simd.formula(simd.maximum)
-mixed_formula = simd.formula(lambda a, b: (2 - a) * 3 + (1 / b - (-a)) - a / b * 0.5 + (1 + a))
-where_formula = simd.formula(lambda a, b: simd.where(a > b, a - b, 7))
-equal_formula = simd.formula(lambda a, b: simd.where(a == b, 1.0, simd.where(b > a, b, 0.0)))
+exp_formula = trace.formula(vmath.exp)
+fma_formula = trace.formula(simd.fma)
+maximum_formula = trace.formula(simd.maximum)
+mixed_formula = trace.formula(lambda a, b: (2 - a) * 3 + (1 / b - (-a)) - a / b * 0.5 + (1 + a))
+where_formula = trace.formula(lambda a, b: simd.where(a > b, a - b, 7))
+equal_formula = trace.formula(lambda a, b: simd.where(a == b, 1.0, simd.where(b > a, b, 0.0)))
 
 
 def over_vectors(formula):
@@ -20,8 +18,8 @@ def over_vectors(formula):
 
     @kernel
     def apply(out, x):
-        for at in range(0, len(x), simd.lane_count(x)):
-            simd.store(out, at, formula(simd.load(x, at)))
+        for at in range(0, len(x), memory.lane_count(x)):
+            memory.store(out, at, formula(memory.load(x, at)))
 
     return apply
 
@@ -29,8 +27,8 @@ def over_vectors(formula):
 def over_pairs(formula):
     @kernel
     def apply(out, x, y):
-        for at in range(0, len(x), simd.lane_count(x)):
-            simd.store(out, at, formula(simd.load(x, at), simd.load(y, at)))
+        for at in range(0, len(x), memory.lane_count(x)):
+            memory.store(out, at, formula(memory.load(x, at), memory.load(y, at)))
 
     return apply
 
@@ -43,49 +41,7 @@ exp_kernel, mixed_kernel, where_kernel, equal_kernel, maximum_kernel = (
 
 @kernel
 def fma_kernel(out, a, b, number):
-    simd.store(out, 0, fma_formula(simd.load(a, 0), simd.load(b, 0), number))
-
-
-@kernel
-def count_kernel(x):
-    return simd.lane_count(x)
-
-
-@kernel
-def copy_kernel(out, at, x, x_at):
-    simd.store(out, at, simd.load(x, x_at))
-
-
-@kernel
-def copy_first_kernel(out, x, at, count, fill):
-    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, fill))
-
-
-@kernel
-def splat_kernel(out, number):
-    simd.store(out, 0, simd.splat(out, number))
-
-
-@kernel
-def sum_kernel(x):
-    return simd.reduce_add(simd.load(x, 0))
-
-
-@kernel
-def with_lane_kernel(x, i, number):
-    v = simd.set_lane(simd.load(x, 0), i, number)
-    simd.store(x, 0, v)
-    return simd.lane(v, i)
-
-
-@kernel
-def transpose_kernel(out, out_at, out_pitch, x, x_at, x_pitch):
-    simd.transpose_square(out, out_at, out_pitch, x, x_at, x_pitch)
-
-
-@kernel
-def peek_kernel(x, at):
-    return simd.peek(x, at)
+    memory.store(out, 0, fma_formula(memory.load(a, 0), memory.load(b, 0), number))
 
 
 def applied(apply, *arrays):
@@ -95,74 +51,6 @@ def applied(apply, *arrays):
     out = np.empty_like(whole[0])
     apply(out, *whole)
     return out[:n]
-
-
-def test_widths(dtype, lanes):
-    assert count_kernel(np.zeros(1, dtype)) == lanes
-    assert lanes * dtype.itemsize == simd.VECTOR_BYTES in (16, 32, 64)
-
-
-def test_load_and_store(rng, dtype, lanes):
-    x = rng.standard_normal(4 * lanes).astype(dtype)
-    for at in range(2 * lanes):  # any element may start a vector
-        out = np.full(4 * lanes, 7, dtype)
-        copy_kernel(out, at, x, at + 1)
-        expected = np.full(4 * lanes, 7, dtype)
-        expected[at : at + lanes] = x[at + 1 : at + 1 + lanes]
-        np.testing.assert_array_equal(out, expected)
-
-
-def test_load_first(rng, dtype, lanes):
-    x = rng.standard_normal(3 * lanes).astype(dtype)
-    x[2 * lanes :] = np.nan
-    for count in range(1, 2 * lanes + 3):
-        at, out = 2 * lanes - count % lanes, np.zeros(lanes, dtype)
-        copy_first_kernel(out, x, at, count, -math.inf)
-        np.testing.assert_array_equal(out, np.where(np.arange(lanes) < count, x[at : at + lanes], -np.inf))
-
-
-def test_splat(dtype, lanes):
-    out = np.zeros(lanes, dtype)
-    for number in (0.1, -math.inf, 3, dtype.type(0.7)):
-        splat_kernel(out, number)
-        np.testing.assert_array_equal(out, np.full(lanes, number, dtype))
-
-
-def test_sum_is_taken_by_halves(rng, dtype, lanes):
-    x = rng.standard_normal(lanes).astype(dtype)
-    halves = x.copy()
-    while len(halves) > 1:
-        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
-    assert sum_kernel(x) == halves[0]
-    assert type(sum_kernel(x)) is float
-    x[lanes - 1] = np.nan
-    assert math.isnan(sum_kernel(x))
-
-
-def test_a_lane_is_set_and_read(rng, dtype, lanes):
-    x = rng.standard_normal(lanes).astype(dtype)
-    for i in range(lanes):
-        wanted = x.copy()
-        wanted[i] = i / 3
-        assert with_lane_kernel(x, i, i / 3) == dtype.type(i / 3)
-        np.testing.assert_array_equal(x, wanted)
-
-
-def test_transpose_square(rng, dtype, lanes):
-    for out_gap, gap in ((0, 0), (1, 3), (lanes, 2 * lanes)):
-        pitch, out_pitch = lanes + gap, lanes + out_gap
-        x = rng.standard_normal(2 + lanes * pitch).astype(dtype)
-        out = np.full(3 + lanes * out_pitch, 7, dtype)
-        transpose_kernel(out, 3, out_pitch, x, 2, pitch)
-        square = x[2:].reshape(lanes, pitch)[:, :lanes]
-        np.testing.assert_array_equal(out[3:].reshape(lanes, out_pitch)[:, :lanes], square.T)
-        assert np.all(out[:3] == 7)
-        assert np.all(out[3:].reshape(lanes, out_pitch)[:, lanes:] == 7)
-
-
-def test_peek():
-    x = np.array([3, -5], np.int64)
-    assert [peek_kernel(x, 0), peek_kernel(x, 1)] == [3, -5]
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.simd import peek
+from fastmlp.kernels.memory import peek
 from fastmlp.kernels.team import ARRIVED, CYCLES, FAILED, WAITED, barrier
 
 LINE = 8  # int64 numbers in a cache line

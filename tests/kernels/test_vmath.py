@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels import simd, vmath
+from fastmlp.kernels import memory, simd, trace, vmath
 from fastmlp.kernels.jit import kernel
 
 EXACT = np.longdouble
@@ -11,12 +11,12 @@ EXACT = np.longdouble
 
 def over_vectors(function):
     """Apply a formula of one vector to a whole array."""
-    formula = simd.formula(function)
+    formula = trace.formula(function)
 
     @kernel
     def apply(out, x):
-        for at in range(0, len(x), simd.lane_count(x)):
-            simd.store(out, at, formula(simd.load(x, at)))
+        for at in range(0, len(x), memory.lane_count(x)):
+            memory.store(out, at, formula(memory.load(x, at)))
 
     def applied(x):
         whole = np.concatenate([x, np.ones(-len(x) % simd.lanes(x.dtype), x.dtype)])
