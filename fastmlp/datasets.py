@@ -28,18 +28,18 @@ Labels: TypeAlias = NDArray[np.int64]  # (n,)
 Dataset: TypeAlias = tuple[Rows, Labels, Rows, Labels]
 StrPath: TypeAlias = str | os.PathLike[str]
 
-_SPLIT_SEED = 42  # of every 80/20 split made here
+_SPLIT_SEED = 42  # of every 80/20 split in this module
 
 # train-images-idx3-ubyte, t10k-labels.idx1-ubyte, emnist-letters-test-images-idx3-ubyte.gz, ...
 _IDX_NAME = re.compile(
     r"(?:(?P<split>.+)-)?(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(?:\.gz)?"
 )
 _IDX_UINT8 = 0x08  # third byte of the magic number; the fourth is the number of dimensions
-_CORRUPT = (EOFError, OSError, zlib.error)  # what a damaged archive makes gzip and zipfile raise
+_CORRUPT = (EOFError, OSError, zlib.error)  # raised by gzip and zipfile for damaged files
 
 
 def load_mnist() -> Dataset:
-    """Load MNIST, which comes with the package.
+    """Load MNIST, which is part of the package.
 
     Returns
     -------
@@ -85,13 +85,13 @@ def load_xor() -> Dataset:
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
-    Keras's names ``x_train`` and ``x_test`` are taken too. Images of any shape (n, ...) become rows; uint8 is divided
-    by 255, floating point keeps its values. Labels may be of any integer type, shaped (n,) or (n, 1).
+    Keras's names ``x_train`` and ``x_test`` work, too. Images of any shape (n, ...) become rows. uint8 is divided by
+    255; floating point keeps its values. Labels have any integer type and the shape (n,) or (n, 1).
 
     Parameters
     ----------
     path
-        The ``.npz`` file. Pickled objects in it are refused, never run.
+        The ``.npz`` file. Pickled objects are refused.
 
     Returns
     -------
@@ -128,10 +128,10 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     folder
         Holds four files of images and labels, gzipped or not: ``train-images-idx3-ubyte``,
         ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Known variants of the
-        names are found too: a dot before ``idx``, ``test`` for ``t10k``, and a prefix such as ``emnist-letters-``.
-        Of a file that is there with and without ``.gz``, the latter is read.
+        names are found, too: a dot before ``idx``, ``test`` for ``t10k``, and a prefix such as ``emnist-letters-``.
+        If a file exists with and without ``.gz``, the latter is read.
     split
-        Which data set to read where the folder holds several: the prefix, with or without ``emnist-``, for example
+        Which data set to read if the folder holds several: the prefix, with or without ``emnist-``, for example
         ``"letters"``; ``""`` for the files without a prefix.
 
     Returns
@@ -168,7 +168,7 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
 
 
 def load_openml(name: str, *, version: int | str = "active") -> Dataset:
-    """Download a data set for classification from openml.org by scikit-learn's ``fetch_openml``, which caches it.
+    """Download a classification data set from openml.org with scikit-learn's ``fetch_openml``, which caches it.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def load_openml(name: str, *, version: int | str = "active") -> Dataset:
         if len(rows) != len(labels):
             raise ValueError(f"it has {len(rows)} rows, but {len(labels)} labels")
     except ValueError as error:
-        # That parser refuses columns of text, with advice that does not apply here.
+        # The message of the parser about text columns gives advice that does not apply here.
         text = "STRING attributes" in str(error)
         raise ValueError(f"OpenML data set {name!r}: {'it has columns of text' if text else error}") from error
     if rows.shape == (70_000, 784):
@@ -215,7 +215,7 @@ def load_openml(name: str, *, version: int | str = "active") -> Dataset:
 
 
 def _split(rows: Rows, labels: Labels) -> Dataset:
-    """Split 80/20, the same way every time."""
+    """Split 80/20 with a fixed seed."""
     from sklearn.model_selection import train_test_split
 
     x_train, x_test, y_train, y_test = train_test_split(rows, labels, test_size=0.2, random_state=_SPLIT_SEED)
@@ -239,7 +239,7 @@ def _as_rows(data: NDArray[Any], name: str) -> Rows:
 
 
 def _as_labels(data: NDArray[Any], name: str) -> Labels:
-    """Take integers (n,) or (n, 1) as int64 (n,)."""
+    """Return integers (n,) or (n, 1) as int64 (n,)."""
     if data.dtype.kind not in "iu":
         raise ValueError(f"{name} is {data.dtype}, not integers; number the classes first: 0, 1, 2, ...")
     if data.ndim == 2 and data.shape[1] == 1:
@@ -270,8 +270,8 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _find_idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
     """Find the idx files: prefix -> (part, kind) -> path."""
     found: dict[str, dict[tuple[str, str], Path]] = {}
-    # Unpacked files last, so that they win over their own .gz. Folders may bear such names too: archives that were
-    # unpacked one folder each.
+    # Unpacked files come last, to override their own .gz. Folders can have such names, too, if each archive was
+    # unpacked into its own folder.
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".gz", path.name)):
         name = _IDX_NAME.fullmatch(path.name)
         if name and path.is_file():
@@ -316,9 +316,9 @@ def _read_idx_pair(folder: Path, files: dict[tuple[str, str], Path], part: str) 
 
 
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an idx file of uint8 with so many dimensions."""
+    """Read an idx file of uint8 with this number of dimensions."""
     data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":  # gzip, whatever the file is called
+    if data[:2] == b"\x1f\x8b":  # gzip, whatever its suffix
         try:
             data = gzip.decompress(data)
         except _CORRUPT as error:
@@ -346,9 +346,9 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _openml_features(bunch: Any) -> NDArray[np.float64]:
-    """Take the features as a dense, finite float64 array (n, features)."""
+    """Return the features as a dense, finite float64 array (n, features)."""
     data = bunch.data.toarray() if hasattr(bunch.data, "toarray") else np.asarray(bunch.data)
-    # One parser leaves categories as strings, the other numbers them: neither is a quantity to multiply.
+    # One parser returns categories as strings, the other as codes; neither is a quantity.
     categories = [str(name) for name in bunch.feature_names if name in (bunch.categories or {})]
     if categories:
         raise ValueError(f"its features are not all numbers: {', '.join(categories)}")
@@ -373,14 +373,14 @@ def _openml_labels(target: Any) -> Labels:
             target = target.astype(kind)
         except (TypeError, ValueError):
             raise ValueError("some of its labels are missing") from None
-    # A gap is nan, which differs from itself.
+    # A missing label is nan, which is not equal to itself.
     if target.dtype.kind == "f" and not np.array_equal(target, np.rint(target)):
         raise ValueError("its target is not a class, but a number with fractions or gaps")
     return np.unique(target, return_inverse=True)[1].astype(np.int64)
 
 
 def _scaled(numbers: NDArray[np.float64]) -> Rows:
-    """Bring all values to 0..1 by one shift and one scale."""
+    """Scale all values to 0..1 by the same shift and factor."""
     low, high = numbers.min(), numbers.max()
     if low >= 0 and high <= 1:
         return numbers.astype(np.float32)

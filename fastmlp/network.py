@@ -63,8 +63,7 @@ class Network(ABC):
     layers : sequence of int
         Layer sizes, inputs first, e.g. ``[784, 128, 10]``.
     activation : str or sequence of str
-        Of all hidden layers, or of each: "relu", "leaky_relu" (slope 0.01), "elu", "gelu" (with tanh), "silu", "tanh",
-        "logistic" or "identity".
+        Of all hidden layers, or of each: a name of `fastmlp.activations.ACTIVATIONS`, such as "relu", "gelu" or "tanh".
     output : {"softmax", "logistic", "identity", "exp"}
         "softmax": classes, with cross-entropy. "logistic": yes or no for each output, with binary cross-entropy; two
         classes in one output, or multilabel. "identity": numbers, with squared error. "exp": means of counts, with half
@@ -286,7 +285,7 @@ input_dropout, input_noise
         learning_rate : float or None
             For an optimizer given by name; None is its default, 0.1 for "sgd".
         optimizer : str, Optimizer or None
-            "sgd" (as None), "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", or an object of
+            A name of `fastmlp.optimizers.OPTIMIZERS`, such as "sgd" (as None), "momentum" or "adam", or an object of
             `fastmlp.optimizers`. For a CSR matrix, plain SGD updates only the weights of features that occur in the
             batch. All other optimizers, weight decay, `l2` and clipping pass over all weights and their state in every
             step.

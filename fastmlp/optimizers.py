@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,10 @@ class Optimizer(ABC):
         """Whether a step is ``w -= rate * g`` and nothing else: SGD without momentum and weight decay."""
         return False
 
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        return self
+
     @property
     @abstractmethod
     def slots(self) -> int:
@@ -184,6 +188,10 @@ class SGD(Optimizer):
         """Whether a step is ``w -= rate * g`` and nothing else."""
         return type(self) is SGD and not self.momentum and not self.weight_decay
 
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        return replace(self, learning_rate=self.learning_rate * scale, weight_decay=self.weight_decay / scale)
+
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
         """Return rate and weight_decay, and momentum if there is one."""
         momentum = {"momentum": self.momentum} if self.momentum else {}
@@ -243,6 +251,10 @@ class Adam(Optimizer):
         """The means m and v."""
         return 2
 
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        return replace(self, eps=self.eps / scale, weight_decay=self.weight_decay / scale)
+
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
         """Return rate, eps, weight_decay, the betas and their complements.
 
@@ -288,6 +300,10 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
     name: ClassVar[str] = "adamw"
+
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        return replace(self, eps=self.eps / scale)
 
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
         """Return those of Adam, with ``decay = rate * weight_decay`` in place of weight_decay."""
@@ -350,6 +366,10 @@ class RMSprop(Optimizer):
     def slots(self) -> int:
         """In this order: the mean v; m if centered; u with momentum."""
         return 1 + self.centered + (self.momentum > 0)
+
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        return replace(self, eps=self.eps / scale, weight_decay=self.weight_decay / scale)
 
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
         """Return rate, eps, weight_decay, alpha and its complement, and momentum if there is one."""
@@ -417,6 +437,12 @@ class Adagrad(Optimizer):
     def slots(self) -> int:
         """The sum v."""
         return 1
+
+    def rescaled(self, scale: float) -> Self:
+        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        accumulator = self.initial_accumulator_value / scale**2
+        weight_decay = self.weight_decay / scale
+        return replace(self, eps=self.eps / scale, weight_decay=weight_decay, initial_accumulator_value=accumulator)
 
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
         """Return rate, eps and weight_decay."""

@@ -59,8 +59,9 @@ class TrainingState:
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
         """Return the state before the first step."""
-        state = engine.new_state(optimizer.slots)
-        if optimizer.slots:
+        n_slots = optimizer.slots
+        state = engine.new_state(n_slots)
+        if n_slots:
             for slots in state:
                 optimizer.start(slots)
         return cls(optimizer, state, schedule=schedule)

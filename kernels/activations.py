@@ -10,14 +10,12 @@ store the slope with the value, for the backward pass: the two share an exponent
 
 import math
 
-from numba import types
-from numba.extending import intrinsic
-
 from . import vmath
 from .jit import kernel, part
+from .memory import lane_count, load, store
 from .random import kept, row_key
-from .simd import I64, formula, lane_count, load, maximum, minimum, store, unpack, where
-from .tile import loop, switch
+from .simd import maximum, minimum, where
+from .trace import formula, loop, switch, traced
 from .vmath import polynomial
 
 inf = math.inf
@@ -96,36 +94,26 @@ def floor_of(activation):
     return 0.0 if activation == RELU else -inf
 
 
-@intrinsic
-def activate_rows(typing_context, activation, h, slope_at, block):
+@traced
+def activate_rows(activation, h, slope_at, block):
     """Replace products ``z`` by values of an activation, and store its slopes at `slope_at`, of the same pitch."""
+    lanes = h.buffer.count
 
-    def codegen(context, builder, signature, args):
-        h, h_at, pitch = unpack(context, builder, signature.args[1], args[1])
-        row, end_row, column, end_column = unpack(context, builder, signature.args[3], args[3])
-        slope_at, lanes = args[2], I64(h.vector_type.count)
+    def emit(function):
+        def each_row(i, _):
+            def each_vector(j, _):
+                at = (block.row + i) * h.pitch + (block.column + j) * lanes
+                value, slope = function(h.buffer.vector(h.at + at))
+                h.buffer.put(h.at + at, value)
+                h.buffer.put(slope_at + at, slope)
+                return []
 
-        def emit(function):
-            def each_row(i, _):
-                start = builder.add(builder.mul(builder.add(row, i), pitch), builder.mul(column, lanes))
+            return loop(block.end_column - block.column, [], each_vector)
 
-                def each_vector(j, _):
-                    at = builder.add(start, builder.mul(j, lanes))
-                    place, slope_place = builder.add(h_at, at), builder.add(slope_at, at)
-                    value, slope = function(h.vector(place))
-                    h.put(place, value)
-                    h.put(slope_place, slope)
-                    return []
+        loop(block.end_row - block.row, [], each_row)
 
-                return loop(builder, builder.sub(end_column, column), [], each_vector)
-
-            loop(builder, builder.sub(end_row, row), [], each_row)
-
-        cases = {CODES[name]: lambda f=f: emit(f) for name, f in ACTIVATIONS.items() if stores_slope(name, True)}
-        switch(builder, args[0], cases)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, h, types.int64, block), codegen
+    cases = {CODES[name]: lambda f=f: emit(f) for name, f in ACTIVATIONS.items() if stores_slope(name, True)}
+    switch(activation, cases)
 
 
 product = formula(lambda a, b: a * b)

@@ -4,10 +4,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from .jit import part
-from .simd import AVX2, AVX512, BMI2, I32, I64, Memory, Vector, spread
+from .simd import AVX2, AVX512, BMI2, I32, I64, Vector, call_llvm, where
+from .trace import traced
 
 WORD = 64
 """Bits in a word of a mask."""
@@ -15,64 +15,45 @@ WORD = 64
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
-def _lanes_to_bits(builder, mask):
-    return builder.zext(builder.bitcast(mask, ir.IntType(mask.type.count)), I64)
+UINT64 = lambda *kinds: types.uint64  # noqa: E731
 
 
-def _bits_to_lanes(builder, bits, count):
-    return builder.bitcast(builder.trunc(bits, ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
-
-
-@intrinsic
-def nonzero_lanes(typing_context, x, at):
+@traced(returns=UINT64)
+def nonzero_lanes(x, at):
     """Return a bit for each lane of the vector at ``x[at:]``, set where the number is not zero."""
-
-    def codegen(context, builder, signature, args):
-        vector = Memory(context, builder, x, args[0]).vector(args[1])
-        return _lanes_to_bits(builder, builder.fcmp_unordered("!=", vector.value, vector.of(0.0).value))
-
-    return types.uint64(x, types.int64), codegen
+    numbers = x.vector(at)
+    nonzero = x.builder.fcmp_unordered("!=", numbers.value, numbers.of(0.0).value)
+    return Vector(x.builder, nonzero).bits_of_lanes()
 
 
-@intrinsic
-def nonfinite_lanes(typing_context, x, at):
+@traced(returns=UINT64)
+def nonfinite_lanes(x, at):
     """Return a bit for each lane of the vector at ``x[at:]``, set where the number is infinite or NaN."""
-
-    def codegen(context, builder, signature, args):
-        value = Memory(context, builder, x, args[0]).vector(args[1]).value
-        zero = builder.fsub(value, value)  # NaN where it is not finite
-        return _lanes_to_bits(builder, builder.fcmp_unordered("uno", zero, zero))
-
-    return types.uint64(x, types.int64), codegen
+    zero = x.vector(at) - x.vector(at)  # NaN where it is not finite
+    return Vector(x.builder, x.builder.fcmp_unordered("uno", zero.value, zero.value)).bits_of_lanes()
 
 
-@intrinsic
-def compress(typing_context, out, out_at, x, at, bits):
+def _mask_of(bits, count):
+    """Emit a mask of lanes from a bit for each."""
+    builder = bits.builder
+    low = builder.trunc(bits.value, ir.IntType(count))
+    return Vector(builder, builder.bitcast(low, ir.VectorType(ir.IntType(1), count)))
+
+
+@traced
+def compress(out, out_at, x, at, bits):
     """Move the lanes of ``x[at:]`` whose bits are set to the front, and store the whole vector at ``out[out_at:]``."""
-
-    def codegen(context, builder, signature, args):
-        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
-        vector = x_memory.vector(args[3]).value
-        kind = vector.type
-        if AVX512:  # the general instruction stores lane by lane on some processors
-            name = f"llvm.x86.avx512.mask.compress.v{kind.count}f{x.dtype.bitwidth}"
-            mask = _bits_to_lanes(builder, args[4], kind.count)
-            function_type = ir.FunctionType(kind, [kind, kind, mask.type])
-            function = cgutils.get_or_insert_function(builder.module, function_type, name)
-            zeros = ir.Constant(kind, [0.0] * kind.count)
-            out_memory.put(args[1], Vector(builder, builder.call(function, [vector, zeros, mask])))
-        elif AVX2:
-            out_memory.put(args[1], Vector(builder, _compressed(builder, vector, args[4])))
-        else:
-            mask = _bits_to_lanes(builder, args[4], kind.count)
-            address = out_memory.address(args[1], kind.count)
-            name = f"llvm.masked.compressstore.v{kind.count}f{x.dtype.bitwidth}"
-            function_type = ir.FunctionType(ir.VoidType(), [kind, address.type, mask.type])
-            function = cgutils.get_or_insert_function(builder.module, function_type, name)
-            builder.call(function, [vector, address, mask])
-        return context.get_dummy_value()
-
-    return types.void(out, types.int64, x, types.int64, types.uint64), codegen
+    builder, numbers, lanes = x.builder, x.vector(at), f"v{x.count}f{x.dtype.bitwidth}"
+    if AVX512:  # the general instruction stores lane by lane on some processors
+        mask, name = _mask_of(bits, x.count), f"llvm.x86.avx512.mask.compress.{lanes}"
+        kept = call_llvm(builder, name, x.vector_type, numbers.value, numbers.of(0.0).value, mask.value)
+        out.put(out_at, Vector(builder, kept))
+    elif AVX2:
+        out.put(out_at, Vector(builder, _compressed(builder, numbers.value, bits.value)))
+    else:
+        mask, address = _mask_of(bits, x.count), out.address(out_at, x.count)
+        name = f"llvm.masked.compressstore.{lanes}"
+        call_llvm(builder, name, ir.VoidType(), numbers.value, address, mask.value)
 
 
 def _compressed(builder, vector, bits):
@@ -95,48 +76,26 @@ def _compressed(builder, vector, bits):
     row = builder.gep(table, [I64(0), low])
     places = builder.load(builder.bitcast(row, ir.VectorType(ir.IntType(8), 8).as_pointer()), align=1)
     floats = ir.VectorType(ir.FloatType(), 8)
-    function_type = ir.FunctionType(floats, [floats, eight])
-    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.avx2.permps")
-    moved = builder.call(function, [builder.bitcast(vector, floats), builder.zext(places, eight)])
-    return builder.bitcast(moved, vector.type)
+    args = builder.bitcast(vector, floats), builder.zext(places, eight)
+    return builder.bitcast(call_llvm(builder, "llvm.x86.avx2.permps", floats, *args), vector.type)
 
 
-@intrinsic
-def keep_lanes(typing_context, out, out_at, x, at, bits, factor):
+@traced
+def keep_lanes(out, out_at, x, at, bits, factor):
     """Store ``factor * x[at:]``, a vector, at ``out[out_at:]``, with zeros where the bits are not set."""
-
-    def codegen(context, builder, signature, args):
-        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
-        vector = x_memory.vector(args[3])
-        factor = spread(builder, vector.value.type, context.cast(builder, args[5], signature.args[5], x.dtype))
-        mask = _bits_to_lanes(builder, args[4], vector.value.type.count)
-        product = builder.fmul(vector.value, factor)
-        out_memory.put(args[1], Vector(builder, builder.select(mask, product, vector.of(0.0).value)))
-        return context.get_dummy_value()
-
-    return types.void(out, types.int64, x, types.int64, types.uint64, factor), codegen
+    out.put(out_at, where(_mask_of(bits, x.count), x.vector(at) * factor.vector(x), out.constant(0.0)))
 
 
-@intrinsic
-def count_bits(typing_context, bits):
+@traced(returns=lambda bits: types.int64)
+def count_bits(bits):
     """Return how many bits are set."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), codegen
+    return bits.bit_count()
 
 
-@intrinsic
-def _extract(typing_context, bits, mask):
+@traced(returns=UINT64)
+def _extract(bits, mask):
     """Return the bits at the places of the mask, put together: the instruction PEXT of x86."""
-
-    def codegen(context, builder, signature, args):
-        function_type = ir.FunctionType(I64, [I64, I64])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.bmi.pext.64")
-        return builder.call(function, list(args))
-
-    return types.uint64(types.uint64, types.uint64), codegen
+    return call_llvm(bits.builder, "llvm.x86.bmi.pext.64", I64, bits.value, mask.value)
 
 
 @part
@@ -164,41 +123,32 @@ def double_bits(bits):
     return bits | bits << ONE
 
 
-@intrinsic
-def transpose_bits(typing_context, words, at):
+@traced
+def transpose_bits(words, at):
     """Transpose the square of 64 x 64 bits at ``words[at:]`` by halves (Warren, Hacker's Delight, 7-3)."""
-
-    def codegen(context, builder, signature, args):
-        lanes = 8
-        kind = ir.VectorType(I64, lanes)
-        first = Memory(context, builder, words, args[0]).address(args[1], WORD)
-        places = [builder.bitcast(builder.gep(first, [I64(i)]), kind.as_pointer()) for i in range(0, WORD, lanes)]
-        rows = [builder.load(place, align=8) for place in places]
-        rotate = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fshl.v{lanes}i64"
-        )
-        for half in (1, 2, 4):  # both words are in one vector
-            low = [not lane & half for lane in range(lanes)]
-            other = ir.Constant(ir.VectorType(I32, lanes), [lane ^ half for lane in range(lanes)])
-            kept = ir.Constant(kind, [_columns(half) if yes else ~_columns(half) for yes in low])
-            turns = ir.Constant(kind, [half if yes else WORD - half for yes in low])
-            for i, row in enumerate(rows):
-                moved = builder.shuffle_vector(row, row, other)
-                moved = builder.call(rotate, [moved, moved, turns])
-                rows[i] = builder.or_(builder.and_(row, kept), builder.and_(moved, builder.not_(kept)))
-        for half in (8, 16, 32):
-            shift, columns = ir.Constant(kind, [half] * lanes), ir.Constant(kind, [_columns(half)] * lanes)
-            for i in range(lanes):
-                if not i & half // lanes:
-                    j = i + half // lanes
-                    swap = builder.and_(builder.xor(builder.lshr(rows[i], shift), rows[j]), columns)
-                    rows[i] = builder.xor(rows[i], builder.shl(swap, shift))
-                    rows[j] = builder.xor(rows[j], swap)
-        for place, row in zip(places, rows, strict=True):
-            builder.store(row, place, align=8)
-        return context.get_dummy_value()
-
-    return types.void(words, types.int64), codegen
+    builder, lanes = words.builder, 8
+    kind, first = ir.VectorType(I64, lanes), words.address(at, WORD)
+    places = [builder.bitcast(builder.gep(first, [I64(i)]), kind.as_pointer()) for i in range(0, WORD, lanes)]
+    rows = [builder.load(place, align=8) for place in places]
+    for half in (1, 2, 4):  # both words are in one vector
+        low = [not lane & half for lane in range(lanes)]
+        other = ir.Constant(ir.VectorType(I32, lanes), [lane ^ half for lane in range(lanes)])
+        kept = ir.Constant(kind, [_columns(half) if yes else ~_columns(half) for yes in low])
+        turns = ir.Constant(kind, [half if yes else WORD - half for yes in low])
+        for i, row in enumerate(rows):
+            moved = builder.shuffle_vector(row, row, other)
+            moved = call_llvm(builder, f"llvm.fshl.v{lanes}i64", kind, moved, moved, turns)
+            rows[i] = builder.or_(builder.and_(row, kept), builder.and_(moved, builder.not_(kept)))
+    for half in (8, 16, 32):
+        shift, columns = ir.Constant(kind, [half] * lanes), ir.Constant(kind, [_columns(half)] * lanes)
+        for i in range(lanes):
+            if not i & half // lanes:
+                j = i + half // lanes
+                swap = builder.and_(builder.xor(builder.lshr(rows[i], shift), rows[j]), columns)
+                rows[i] = builder.xor(rows[i], builder.shl(swap, shift))
+                rows[j] = builder.xor(rows[j], swap)
+    for place, row in zip(places, rows, strict=True):
+        builder.store(row, place, align=8)
 
 
 def _columns(half):

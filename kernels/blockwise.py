@@ -11,20 +11,20 @@ whoever computed them.
 """
 
 import math
+import operator
 
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from .formats import dense
 from .formats.base import BLOCK_ROWS, BLOCK_VECTORS, row_width
 from .jit import kernel, part
 from .matmul import sum_bias_gradient
+from .memory import lane_count, load, reduce_add, splat, store
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
-from .simd import Memory, Vector, fma, fold, formula, lane_count, load, reduce_add, splat, store
+from .simd import fma, fold
 from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
-from .tile import loop
+from .trace import formula, loop, traced
 
 clip_vector = formula(clipped)
 add = formula(lambda a, b: a + b)
@@ -33,23 +33,15 @@ add = formula(lambda a, b: a + b)
 # Sums of squares -----------------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def squares(typing_context, a, at, pitch, n_rows):
+@traced(returns=lambda a, at, pitch, n_rows: types.float64)
+def squares(a, at, pitch, n_rows):
     """Return the sum of the squares of some vectors, ``pitch`` apart, in float64, where none overflows."""
 
-    def codegen(context, builder, signature, args):
-        memory = Memory(context, builder, a, args[0])
-        wide = ir.VectorType(ir.DoubleType(), memory.vector_type.count)
+    def add(i, total):
+        v = a.vector(at + i * pitch).widened()
+        return [fma(v, v, *total)]
 
-        def add(i, total):
-            v = memory.vector(builder.add(args[1], builder.mul(i, args[2])))
-            v = v if v.value.type == wide else Vector(builder, builder.fpext(v.value, wide))
-            return [fma(v, v, Vector(builder, *total)).value]
-
-        total = loop(builder, args[3], [ir.Constant(wide, [0.0] * wide.count)], add)
-        return fold(lambda a, b: a + b, Vector(builder, *total))
-
-    return types.float64(a, types.int64, types.int64, types.int64), codegen
+    return fold(operator.add, *loop(n_rows, [a.constant(0.0).widened()], add))
 
 
 @part

@@ -13,9 +13,9 @@ from . import losses as heads
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
 from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
+from .memory import peek, prefetch
 from .optimizers import FORMULAS, L2
 from .sgd import sgd_step
-from .simd import peek, prefetch
 from .structs import (
     ACCUMULATE,
     AGREED,

@@ -1,4 +1,4 @@
-"""The one decorator of all kernels, and the cache that keeps them compiled between processes."""
+"""The decorators of all kernels, with every compiler option, and the cache of compiled kernels on disk."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ import numba
 from numba.core import compiler, serialize, types
 
 CHECKED = os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")
-"""Whether every vector load and store is tested against the bounds of its array (the checked build)."""
+"""Whether every load and store is tested against the bounds of its array (the checked build)."""
 
 PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
 """Whether each thread counts the cycles of each phase of a step (the profiled build)."""
@@ -22,20 +22,20 @@ PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
 
 def kernel(function, *, inline="never"):
     """Compile a function that other kernels call."""
-    # The linker knows a kernel by this name, its types, and a number that counts what its process has compiled. Two
-    # that processes have kept under the same name would be taken for one: whoever loads both would run the first twice.
+    # The linker identifies a kernel by its name, its types, and a number that counts what the process has compiled. Two
+    # kernels that different processes have cached could agree in all three, and the first would run in place of both.
     function.__qualname__ += f"_{secrets.token_hex(8)}"
     dispatcher = numba.njit(
         function,
-        nogil=True,  # a kernel runs for a whole epoch: other Python threads go on meanwhile
-        error_model="numpy",  # a division by zero gives inf, it does not cost a test and a branch
+        nogil=True,  # a kernel runs for whole epochs, while other Python threads continue
+        error_model="numpy",  # a division by zero gives inf, without a test and a branch
         boundscheck=CHECKED,
-        fastmath=False,  # a sum keeps its order, a NaN stays one; fused multiply-adds are written as such
+        fastmath=False,  # sums keep their order and NaN stays NaN; fused multiply-adds are explicit
         inline=inline,
-        _nrt=False,  # arrays are the caller's: no counting of references, an atomic addition each, in every loop
-        no_cfunc_wrapper=True,  # no C code calls a kernel: half a second of compilation less
+        _nrt=False,  # arrays belong to the caller: no atomic reference counts in every loop
+        no_cfunc_wrapper=True,  # no C code calls a kernel: compiling takes half a second less
     )
-    # A kernel is compiled once for integers, not once more for each constant that a caller writes.
+    # Compile a kernel once for integers, not once more for each constant that a caller passes.
     template = dispatcher.get_call_template
     dispatcher.get_call_template = lambda args, kws: template(
         tuple(map(types.unliteral, args)), {name: types.unliteral(kind) for name, kind in kws.items()}
@@ -46,28 +46,29 @@ def kernel(function, *, inline="never"):
 def part(function):
     """Compile a function as a part of each kernel that calls it.
 
-    Numba takes a function of its own through the whole compiler, then once more with each kernel that calls it.
+    That saves compile time if there are few callers. A function of its own is compiled, and then compiled again with
+    each kernel that calls it.
     """
     return kernel(function, inline="always")
 
 
 def entry(function):
-    """Compile a kernel that Python calls: its machine code, with all that it calls, is kept on disk."""
+    """Compile a kernel that Python calls. Its machine code, with everything that it calls, is cached on disk."""
     dispatcher = kernel(function)
     dispatcher._cache = KernelCache(function)
     return dispatcher
 
 
-_NO_MATTER = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")  # settings of Numba that change no code
+_NO_MATTER = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")  # settings that change no code
 
 
 class KernelCache:
-    """Compiled kernels on disk, one file for a kernel, a signature and everything that its code depends on.
+    """Compiled kernels on disk, one file for each kernel and signature.
 
-    Numba's own cache looks only at the file in which a function stands, and would run stale code after a change to a
-    helper in another file; two processes that fill it at once can also mix up its numbered files. Here the name of a
-    file is the hash of all that it depends on, so it can only hold the right code; it appears whole (by a rename) and
-    is read only when its own checksum holds. Where no folder can be written, kernels are compiled in each process.
+    Numba's own cache checks only the file that defines a function. It would run stale code after a change to a helper
+    elsewhere. Two processes that fill it at once can also mix up its numbered files. Here, the name of a file is
+    the hash of everything that its code depends on. A file appears by a rename, when it is complete, and is read only
+    if its checksum is right. If no folder can be written, each process compiles its kernels.
     """
 
     cache_path = None
@@ -76,7 +77,7 @@ class KernelCache:
         self._function = function
 
     def load_overload(self, signature, target_context):
-        """Give the compiled kernel, or None."""
+        """Return the compiled kernel, or None."""
         target_context.refresh()
         name = self._file_name(signature, target_context.codegen())
         for folder in _folders():
@@ -90,7 +91,7 @@ class KernelCache:
         return None
 
     def save_overload(self, signature, compiled):
-        """Keep a compiled kernel in the first folder that takes it."""
+        """Write a compiled kernel to the first folder that can be written."""
         payload = serialize.dumps(compiled._reduce())
         name = self._file_name(signature, compiled.codegen)
         for folder in _folders():
@@ -117,7 +118,7 @@ class KernelCache:
 
 @cache
 def _sources() -> str:
-    """Give a hash of all kernel sources."""
+    """Return a hash of all kernel sources."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -125,7 +126,7 @@ def _sources() -> str:
 
 
 def _folders() -> list[Path]:
-    """List where compiled kernels may be kept, the preferred place first."""
+    """Return the folders where compiled kernels may be, the preferred one first."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return [Path(chosen)]

@@ -14,21 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .jit import kernel, part
-from .simd import (
-    first_lanes,
-    formula,
-    lane,
-    lane_count,
-    load,
-    load_first,
-    load_part,
-    maximum,
-    reduce_add,
-    set_lane,
-    splat,
-    store,
-    where,
-)
+from .memory import first_lanes, lane, lane_count, load, load_part, reduce_add, set_lane, splat, store
+from .simd import maximum, where
 from .softmax import (
     add_logs,
     argmax,
@@ -39,6 +26,7 @@ from .softmax import (
     softmax_loss,
     softmax_of_rows,
 )
+from .trace import formula
 from .vmath import exp, exp_of_any, log1p, logistic
 
 add = formula(lambda a, b: a + b)
@@ -128,7 +116,7 @@ def smoothed_loss(z, at, n_out, targets, row, scale, smoothing):
     lanes, label, largest = lane_count(z), targets[row], largest_of(z, at, n_out)
     total = splat(z, 0.0)
     for o in range(0, n_out, lanes):
-        total = add(total, subtract(load_first(z, at + o, n_out - o, largest), splat(z, largest)))
+        total = add(total, subtract(first_lanes(load(z, at + o), n_out - o, largest), splat(z, largest)))
     above_mean = (float(z[at + label]) - float(largest)) - float(reduce_add(total)) / n_out
     loss, correct = softmax_loss(z, at, n_out, targets, row, scale, smoothing)
     for o in range(0, n_out, lanes):

@@ -5,10 +5,12 @@ in place from the user's array, and a layer's activations from the workspace.
 """
 
 from .jit import kernel, part
+from .memory import lane_count, load, splat, store, transpose_square
 from .optimizers import accumulate, plain_sgd
-from .simd import formula, lane_count, load, maximum, splat, store, transpose_square
+from .simd import maximum
 from .structs import Gathered, Matrix, Prefetch
 from .tile import TALLEST, VECTORS, tile_height, tile_product, tile_width
+from .trace import formula
 
 ROWS = 11 * TALLEST
 """Rows that go through all columns together, so that they stay in the second cache from one column to the next."""
@@ -123,7 +125,8 @@ def transpose(out, w, block):
     for i in range(block.row, block.end_row, lanes):
         for o in range(block.column * lanes, block.end_column * lanes, lanes):
             transpose_square(
-                out.buffer, out.at + o * out.pitch + i, out.pitch, w.buffer, w.at + i * w.pitch + o, w.pitch
+                Matrix(out.buffer, out.at + o * out.pitch + i, out.pitch),
+                Matrix(w.buffer, w.at + i * w.pitch + o, w.pitch),
             )
 
 

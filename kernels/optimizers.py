@@ -11,11 +11,9 @@ import inspect
 import math
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from .simd import I64, Memory, Vector, fma, maximum, minimum, spread, sqrt, unpack, where
-from .tile import loop
+from .simd import fma, maximum, minimum, sqrt, where
+from .trace import loop, traced
 
 
 def plain_sgd(g, w, rate):
@@ -140,42 +138,26 @@ def apply_formula(formula):
     names = coefficient_names(formula)
     n_slots = len(inspect.signature(formula).parameters) - len(names) - 2
 
-    @intrinsic
-    def apply(typing_context, w, g, state, coefficients, step, n_rows, n_vectors):
+    @traced
+    def apply(w, g, state, schedule, step, n_rows, n_vectors):
         """Take the step of the row `step` of the table; `w` and `g` are matrices, `state` the slots of `w`."""
-        return types.void(w, g, state, coefficients, types.int64, types.int64, types.int64), codegen
-
-    def codegen(context, builder, signature, args):
-        (w, w_at, w_pitch), (g, g_at, g_pitch), (state, state_at, distance) = (
-            unpack(context, builder, signature.args[i], args[i]) for i in range(3)
-        )
-        table, first = (
-            Memory(context, builder, signature.args[3], args[3]),
-            builder.mul(args[4], I64(RATE + len(names))),
-        )
-        slots = [builder.add(state_at, builder.mul(distance, I64(k))) for k in range(n_slots)]
-        coefficients = {}
-        for k, name in enumerate(names):
-            number = context.cast(builder, table.number(builder.add(first, I64(RATE + k))), table.dtype, w.dtype)
-            coefficients[name] = Vector(builder, spread(builder, w.vector_type, number))
+        first = step * (RATE + len(names)) + RATE
+        coefficients = {name: schedule.number(first + k).vector(w.buffer) for k, name in enumerate(names)}
+        starts = [state.at + k * state.stride for k in range(n_slots)]
 
         def each_row(i, _):
-            w_row, g_row = builder.mul(i, w_pitch), builder.add(g_at, builder.mul(i, g_pitch))
-
             def each_vector(j, _):
-                across = builder.mul(j, I64(w.vector_type.count))
-                place = builder.add(w_row, across)
-                w_place, places = builder.add(w_at, place), [builder.add(slot, place) for slot in slots]
-                gradient, parameter = g.vector(builder.add(g_row, across)), w.vector(w_place)
-                parameter, *new = formula(gradient, parameter, *map(state.vector, places), **coefficients)
-                w.put(w_place, parameter)
-                for p, values in zip(places, new, strict=True):
-                    state.put(p, values)
+                across = j * w.buffer.count
+                at, places = w.at + i * w.pitch + across, [start + i * w.pitch + across for start in starts]
+                gradient, parameter = g.buffer.vector(g.at + i * g.pitch + across), w.buffer.vector(at)
+                parameter, *new = formula(gradient, parameter, *map(state.buffer.vector, places), **coefficients)
+                w.buffer.put(at, parameter)
+                for place, numbers in zip(places, new, strict=True):
+                    state.buffer.put(place, numbers)
                 return []
 
-            return loop(builder, args[6], [], each_vector)
+            return loop(n_vectors, [], each_vector)
 
-        loop(builder, args[5], [], each_row)
-        return context.get_dummy_value()
+        loop(n_rows, [], each_row)
 
     return apply

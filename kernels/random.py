@@ -1,23 +1,23 @@
-"""Random numbers that are counted, not drawn: those of `fastmlp/random.py`, whose names these are.
+"""Random numbers for dropout and noise, counter-based: those of `fastmlp/random.py`, under the same names.
 
-A number is a hash of the seed, the epoch, the row of X, the layer and the unit that it is for, in arithmetic of 32
-bits, a lane each: so it is the same whichever thread computes it, and nothing need be kept of it.
+A number is a hash of the seed, the epoch, the row of X, the layer and the unit, in 32-bit arithmetic, one number a
+lane. It does not depend on the thread that computes it, and no state is stored.
 """
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from .jit import part
-from .simd import I32, I64, VECTOR_BYTES, Vector, _splat, spread, sqrt
+from .simd import I32, I64, VECTOR_BYTES, Vector, shuffle, spread, sqrt, where
+from .trace import traced
 from .vmath import log, turn
 
 GOLDEN = 0x9E3779B9
-"""2**32 over the golden ratio."""
+"""2**32 divided by the golden ratio: its multiples lie far apart."""
 
 
 def _mixed(builder, h):
-    """Emit the hash of a word, or of each in a vector."""
+    """Emit the hash of a word, or of each word of a vector: lowbias32 (Wellons, 2018)."""
 
     def word(number):
         return h.type(number) if isinstance(h.type, ir.IntType) else ir.Constant(h.type, [number] * h.type.count)
@@ -29,8 +29,8 @@ def _mixed(builder, h):
     return h
 
 
-def _random_words(builder, key, unit, offsets):
-    """Emit 32 random bits, a lane each, for the units ``unit + offsets`` of a row."""
+def _random_vector(builder, key, unit, offsets):
+    """Emit 32 random bits in each lane, for the units ``unit + offsets`` of a row."""
     words = ir.VectorType(I32, len(offsets))
     keys = spread(builder, words, builder.trunc(key, I32))
     units = builder.add(spread(builder, words, builder.trunc(unit, I32)), ir.Constant(words, list(offsets)))
@@ -38,83 +38,65 @@ def _random_words(builder, key, unit, offsets):
     return _mixed(builder, builder.xor(_mixed(builder, counted), keys))
 
 
-@intrinsic
-def mix(typing_context, h):
-    """Give the hash of the lowest 32 bits."""
-
-    def codegen(context, builder, signature, args):
-        return builder.zext(_mixed(builder, builder.trunc(args[0], I32)), I64)
-
-    return types.int64(types.int64), codegen
+@traced(returns=lambda h: types.int64)
+def mix(h):
+    """Return the hash of the low 32 bits."""
+    return h.builder.zext(_mixed(h.builder, h.builder.trunc(h.value, I32)), I64)
 
 
 @part
 def row_key(seed, epoch, row, layer):
-    """Give the key of a row of X in an epoch, for a layer: 0 for the inputs, l for the l-th hidden layer."""
+    """Return the key of a row of X in an epoch and a layer: 0 is the inputs, l the l-th hidden layer."""
     return mix(mix(mix(mix(seed) ^ epoch) + row) + GOLDEN * (layer + 1))
 
 
 @part
-def random_word(key, unit):
-    """Give 32 random bits for a unit of a row."""
+def random_bits(key, unit):
+    """Return 32 random bits for a unit of a row."""
     return mix(mix(key + GOLDEN * unit) ^ key)
 
 
-@intrinsic
-def kept(typing_context, vector, key, unit, threshold, factor):
-    """Give ``factor`` times the numbers of a vector, from ``unit`` of a row on, and 0 for those that are dropped."""
-
-    def codegen(context, builder, signature, args):
-        value, key, unit, threshold, _ = args
-        words = _random_words(builder, key, unit, range(vector.count))
-        keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(threshold, I32)))
-        scaled = builder.fmul(value, _splat(context, builder, vector, signature.args[4], args[4]))
-        return builder.select(keep, scaled, ir.Constant(value.type, [0.0] * vector.count))
-
-    i64 = types.int64
-    return vector(vector, i64, i64, i64, factor), codegen
+def _kept(key, unit, drop_below, offsets):
+    """Emit a mask of the units ``unit + offsets`` of a row, set where they are kept."""
+    builder, words = key.builder, _random_vector(key.builder, key.value, unit.value, offsets)
+    bound = spread(builder, words.type, builder.trunc(drop_below.value, I32))
+    return Vector(builder, builder.icmp_unsigned(">=", words, bound))
 
 
-@intrinsic
-def kept_bits(typing_context, key, unit, threshold):
-    """Give a bit for each of 64 units of a row, set where it is not dropped."""
-
-    def codegen(context, builder, signature, args):
-        key, unit, threshold = args
-        count, bits = VECTOR_BYTES // 4, I64(0)
-        for first in range(0, 64, count):
-            words = _random_words(builder, key, unit, range(first, first + count))
-            keep = builder.icmp_unsigned(">=", words, spread(builder, words.type, builder.trunc(threshold, I32)))
-            some = builder.zext(builder.bitcast(keep, ir.IntType(count)), I64)
-            bits = builder.or_(bits, builder.shl(some, I64(first)))
-        return bits
-
-    i64 = types.int64
-    return types.uint64(i64, i64, i64), codegen
+@traced(returns=lambda vector, key, unit, drop_below, scale: vector)
+def kept(vector, key, unit, drop_below, scale):
+    """Return `scale` times a vector of a row's units from `unit` on, with 0 in the lanes that are dropped."""
+    return where(_kept(key, unit, drop_below, range(vector.count)), vector * scale.vector(vector), vector.of(0.0))
 
 
-@intrinsic
-def noisy(typing_context, vector, key, unit, size):
-    """Give a vector plus ``size`` times normal numbers, two from each two words (Box and Muller 1958), in float64."""
+@traced(returns=lambda key, unit, drop_below: types.uint64)
+def kept_bits(key, unit, drop_below):
+    """Return a bit mask of 64 units of a row from `unit` on, set where they are kept."""
+    count, bits = VECTOR_BYTES // 4, I64(0)
+    for first in range(0, 64, count):
+        some = _kept(key, unit, drop_below, range(first, first + count)).bits_of_lanes()
+        bits = key.builder.or_(bits, key.builder.shl(some, I64(first)))
+    return bits
 
-    def codegen(context, builder, signature, args):
-        value, key, unit, size = args
-        pairs = vector.count // 2
-        doubles = ir.VectorType(ir.DoubleType(), pairs)
 
-        def uniform(first):
-            words = _random_words(builder, key, unit, range(first, vector.count, 2))
-            return (Vector(builder, builder.uitofp(words, doubles)) + 0.5) * 2.0**-32
+@traced(returns=lambda vector, key, unit, size: vector)
+def noisy(vector, key, unit, size):
+    """Return a vector plus `size` times normal numbers, two from each pair of words (Box and Muller, 1958).
 
-        radius = sqrt(-2.0 * log(uniform(0)))
-        cosine, sine = turn(uniform(1))
-        order = ir.Constant(ir.VectorType(I32, vector.count), [i // 2 + i % 2 * pairs for i in range(vector.count)])
-        normal = builder.shuffle_vector((radius * cosine).value, (radius * sine).value, order)
-        noise = builder.fmul(
-            spread(builder, normal.type, context.cast(builder, size, signature.args[3], types.float64)), normal
-        )
-        if vector.dtype == types.float32:
-            noise = builder.fptrunc(noise, value.type)
-        return builder.fadd(value, noise)
+    They are computed in float64.
+    """
+    builder, count = key.builder, vector.count
+    pairs = count // 2
+    doubles = ir.VectorType(ir.DoubleType(), pairs)
 
-    return vector(vector, types.int64, types.int64, size), codegen
+    def uniform(first):
+        words = _random_vector(builder, key.value, unit.value, range(first, count, 2))
+        return (Vector(builder, builder.uitofp(words, doubles)) + 0.5) * 2.0**-32
+
+    radius = sqrt(-2.0 * log(uniform(0)))
+    cosine, sine = turn(uniform(1))
+    normal = shuffle(radius * cosine, radius * sine, [i // 2 + i % 2 * pairs for i in range(count)])
+    noise = size.vector(normal) * normal
+    if vector.bits == 32:
+        noise = Vector(builder, builder.fptrunc(noise.value, vector.value.type))
+    return vector + noise

@@ -1,15 +1,17 @@
-"""The limits of a core that kernels are compared with: multiply-adds in registers alone, and reading memory alone."""
+"""What a core can do at most: multiply-adds on registers alone, and reading memory alone, for a roofline model."""
 
 from .jit import entry
-from .simd import VECTOR_BYTES, formula, lane_count, load, store
+from .memory import lane_count, load, store
+from .simd import VECTOR_BYTES
 from .structs import Gathered, Matrix
 from .tile import TALLEST, VECTORS, tile_product
+from .trace import formula
 
 _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
 _add = formula(lambda a, b: a + b)
 
 UNROLLED = 4
-"""Independent sums that reading alternates between, so that it does not wait for additions."""
+"""Independent sums, so that reading does not wait for the latency of an addition."""
 
 
 @entry

@@ -5,8 +5,8 @@ A batch of several chunks is the exception: its gradient is accumulated in a buf
 
 from .jit import part
 from .matmul import add_and_clear, update, update_bias
+from .memory import lane_count
 from .optimizers import RATE
-from .simd import lane_count
 from .structs import ACCUMULATE, COMMIT, Matrix, deltas_of, inputs_of, owned
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 

@@ -6,11 +6,12 @@ never: so no bit depends on the size of the team.
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import PROFILED, kernel, part
-from .simd import I64, Memory, peek
+from .memory import peek
+from .simd import I32, I64, call_llvm
+from .trace import traced
 
 ARRIVED, FAILED, WAITED, CYCLES = range(4)
 """Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
@@ -42,15 +43,10 @@ CLOCKS = len(PHASES) + 1
 """Places in ``clocks``: the cycles of each phase, and when the last one ended."""
 
 
-@intrinsic
-def add_one(typing_context, array, at):
+@traced(returns=lambda array, at: types.int64)
+def add_one(array, at):
     """Add one to an element, visible to all threads at once; return what it was before."""
-
-    def codegen(context, builder, signature, args):
-        address = Memory(context, builder, array, args[0]).address(args[1])
-        return builder.atomic_rmw("add", address, I64(1), "seq_cst")
-
-    return types.int64(array, types.int64), codegen
+    return array.builder.atomic_rmw("add", array.address(at), I64(1), "seq_cst")
 
 
 @intrinsic
@@ -59,8 +55,7 @@ def pause(typing_context):
 
     def codegen(context, builder, signature, args):
         if "x86" in builder.module.triple:
-            function = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+            call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -73,8 +68,7 @@ def cycles(typing_context):
     def codegen(context, builder, signature, args):
         if "x86" not in builder.module.triple:
             return I64(0)
-        function = ir.FunctionType(I64, [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.readcyclecounter"), [])
+        return call_llvm(builder, "llvm.readcyclecounter", I64)
 
     return types.int64(), codegen
 
@@ -85,8 +79,7 @@ def yield_core(typing_context):
 
     def codegen(context, builder, signature, args):
         name = "SwitchToThread" if "windows" in builder.module.triple else "sched_yield"
-        function = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, function, name), [])
+        call_llvm(builder, name, I32)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -1,6 +1,6 @@
-"""The functions of mathematics for whole vectors: formulas of :class:`Vector` (see `simd.py`), each with its accuracy.
+"""Elementary functions of whole vectors: formulas of `Vector` (see `simd.py`), each with its accuracy.
 
-Series end below half a unit in the last place; what they lose is said in units in the last place of the result.
+Accuracy is in units in the last place of the result. Series end with the term below half a unit.
 """
 
 import numpy as np
@@ -10,34 +10,34 @@ from .simd import Vector, fma, maximum, where
 
 
 def exp(x):
-    """Give ``e**x`` for ``x <= 0``, to 2 units in the last place; 0 where it would be subnormal.
+    """Return ``e**x`` for ``x <= 0``, to 2 units in the last place; 0 where it would be subnormal.
 
-    Larger ``x`` than 0 would overflow early.
+    It overflows early for ``x > 0``.
     """
     r, power, smallest = _split(x)
     return where(x.of(smallest) > x, 0.0, fma(_exponential_series(r, x.bits), r, x.of(1)) * power)
 
 
 def exp_of_any(x):
-    """Give ``e**x`` to 4 units in the last place; infinity where ``e**-x`` would be subnormal."""
+    """Return ``e**x`` to 4 units in the last place; infinity where ``e**-x`` would be subnormal."""
     small = exp(-maximum(x, -x))  # which cannot overflow
     return where(x > 0.0, 1.0 / small, small)
 
 
 def expm1(x):
-    """Give ``e**x - 1`` for ``x <= 0``, to 2 units in the last place, also near 0."""
+    """Return ``e**x - 1`` for ``x <= 0``, to 2 units in the last place, also near 0."""
     r, power, smallest = _split(x)
     return where(x.of(smallest) > x, -1.0, fma(_exponential_series(r, x.bits) * r, power, power - 1.0))
 
 
 def _split(x):
-    """Give r and 2**n of ``x = n log 2 + r`` with ``|r| <= log(2) / 2``, and from which x on 2**n is normal."""
+    """Return r and 2**n with ``x = n log 2 + r``, ``|r| <= log(2) / 2``, and the smallest x whose 2**n is normal."""
     b = x.builder
     mantissa, smallest = (23, -87.33654) if x.bits == 32 else (52, -708.39641)
     integer = ir.VectorType(ir.IntType(x.bits), x.count)
-    # log 2 in two parts, the first with so few bits that n * first is exact
+    # log 2 in two parts (Cody and Waite, 1980), the first so short that n * first is exact
     first, second = 0.693359375, -2.1219444005469058e-4
-    magic = 1.5 * 2.0**mantissa  # adding it rounds to an integer, found in the lowest bits
+    magic = 1.5 * 2.0**mantissa  # adding it rounds to an integer, which is then in the lowest bits
     shifted = fma(maximum(smallest, x), x.of(1 / np.log(2)), x.of(magic))
     n = shifted - magic
     r = fma(n, x.of(-second), fma(n, x.of(-first), maximum(smallest, x)))
@@ -46,13 +46,13 @@ def _split(x):
 
 
 def _exponential_series(r, bits):
-    """Give ``(e**r - 1) / r``: Taylor's series up to the term below half a unit in the last place of ``e**r``."""
+    """Return ``(e**r - 1) / r`` by its Taylor series."""
     terms = 7 if bits == 32 else 13
     return polynomial(r, [1 / _factorial(k) for k in range(1, terms + 1)])
 
 
 def polynomial(x, coefficients):
-    """Give ``c[0] + c[1] x + c[2] x**2 + ...`` in Horner's form."""
+    """Return ``c[0] + c[1] x + c[2] x**2 + ...`` by Horner's rule."""
     total = x.of(coefficients[-1])
     for c in coefficients[-2::-1]:
         total = fma(total, x, x.of(c))
@@ -60,7 +60,7 @@ def polynomial(x, coefficients):
 
 
 def log1p(x):
-    """Give ``log(1 + x)`` for ``0 <= x <= 1``, to 2 units in the last place.
+    """Return ``log(1 + x)`` for ``0 <= x <= 1``, to 2 units in the last place.
 
     With ``s = x / (2 + x)`` it is ``log((1 + s) / (1 - s)) = 2 s (1 + s**2 / 3 + s**4 / 5 + ...)``.
     """
@@ -71,20 +71,20 @@ def log1p(x):
 
 
 def logistic(z):
-    """Give ``1 / (1 + e**-z)`` to 4 units in the last place; 0 where it would be subnormal."""
+    """Return ``1 / (1 + e**-z)`` to 4 units in the last place; 0 where it would be subnormal."""
     small = exp(-maximum(z, -z))  # which cannot overflow
     return where(z > 0.0, z.of(1), small) / (1.0 + small)
 
 
 def tanh(z):
-    """Give the hyperbolic tangent to 4 units in the last place."""
+    """Return the hyperbolic tangent to 4 units in the last place."""
     small = expm1(-2.0 * maximum(z, -z))
     size = -small / (2.0 + small)
     return where(z.of(0) > z, -size, size)
 
 
 def log(x):
-    """Give the logarithm of a normal float64 number, to 2 units in the last place.
+    """Return the logarithm of a normal float64 number, to 2 units in the last place.
 
     It is ``e log 2 + log m`` with m between the roots of 1/2 and 2; with ``s = (m - 1) / (m + 1)``, ``log m`` is
     ``2 s (1 + s**2 / 3 + s**4 / 5 + ...)``.
@@ -106,7 +106,7 @@ def log(x):
 
 
 def turn(x):
-    """Give cosine and sine of ``2 pi x`` of float64 numbers from 0 to 1, to a few units in the last place of 1."""
+    """Return cosine and sine of ``2 pi x`` of float64 numbers from 0 to 1, to a few units in the last place of 1."""
     magic = 1.5 * 2.0**52  # adding it rounds to an integer
     quarter = (4.0 * x + magic) - magic
     t = fma(quarter, x.of(-0.25), x) * (2 * np.pi)

@@ -254,9 +254,9 @@ def test_files_of_the_first_format_still_load(tmp_path):
 def test_pickles_of_older_versions():
     net = MLP([4, 8, 3])
     state = net.__getstate__()
-    for name in ("output", "label_smoothing", "l2", "dropout", "input_dropout", "input_noise", "_passes", "_progress"):
+    for name in ("output", "label_smoothing", "l2", "dropout", "input_dropout", "input_noise", "_training_state"):
         del state[name]
-    del state["_regularization_seed"]
+    state["_generator"] = state.pop("_random").generator
     old = object.__new__(MLP)
     old.__setstate__(state)
     X, y = data_for(old)
@@ -323,7 +323,7 @@ def test_another_course_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": np.array([4, 5])}, "the state has parameters that do not fit its layers [4, 5]"),
+        ({"layers": np.array([4, 5])}, "the state is damaged: its parameters do not fit its layers [4, 5]"),
         ({"format": "fastmlp 99"}, "the state holds no network saved by fastmlp"),
         ({"weights_1": None}, "the state is incomplete: it has no 'weights_1'"),
         ({"activation": "tanh"}, "the state is of a network with activation='tanh', but this one has 'gelu'"),
@@ -347,7 +347,7 @@ def test_another_course_is_refused(arguments, message):
         ({"optimizer_settings": '{"rate": 1}'}, "the state is damaged"),
         ({"optimizer_settings": "[1]"}, "the state is damaged"),
         ({"memory_3_1": None}, "the state is incomplete: it has no 'memory_3_1'"),
-        ({"memory_0_0": np.zeros(3)}, "the state is damaged: its optimizer's memory does not fit its layers"),
+        ({"memory_0_0": np.zeros(3)}, "the state is damaged: its optimizer's state does not fit its layers"),
         ({"memory_0_1": np.full((4, 7), np.inf)}, "the state is damaged: its optimizer's numbers are not all finite"),
         ({"schedule_state": "["}, "the state is damaged"),
     ],

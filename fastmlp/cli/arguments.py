@@ -1,4 +1,4 @@
-"""The arguments of the command line, and its help."""
+"""The arguments of the command line and their help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import fastmlp
 
 __all__ = ["PEERS", "parsers"]
 
-PEERS = {  # names on the command line -> classes of fastmlp.bench.peers
+PEERS = {  # name on the command line -> class of fastmlp.bench.peers
     "numpy": "NumPy",
     "numpy64": "NotebookNumPy",
     "pytorch": "PyTorch",
@@ -21,9 +21,8 @@ PEERS = {  # names on the command line -> classes of fastmlp.bench.peers
     "sklearn": "ScikitLearn",
 }
 _PRESETS = ("fast", "accurate")
-_ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "logistic", "identity")
-_OF_PEERS = ("relu", "logistic")  # activations that all peers of the benchmark have
-_MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is a slip, and would take all memory
+_OF_PEERS = ("relu", "logistic")  # activations that all peers have
+_MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is probably a typo, and would use up all memory
 
 _WRONG_USE = 2  # the exit status
 
@@ -115,7 +114,7 @@ exit status: 0 done, 1 a peer has not done the same work, 2 wrong use,
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
+    """A parser that reports errors in one line, without the usage."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
@@ -126,7 +125,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """Return the parser of ``fastmlp``, and that of each command."""
+    """Return the parser of ``fastmlp`` and those of the commands."""
     parser = _Parser(
         prog="fastmlp", usage="fastmlp [--help] [--version] train|bench ...", description=_DESCRIPTION, epilog=_EXAMPLES
     )
@@ -140,8 +139,8 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, {"train": train, "bench": bench}
 
 
-def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations: Sequence[str]) -> None:
-    """Add what says which network learns what, in which steps."""
+def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations: Sequence[str] | None = None) -> None:
+    """Add the options for data, network and training."""
     count = _whole_number(1)
     add = command.add_argument
     add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
@@ -156,9 +155,10 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations
     add(
         "--activation",
         default="relu",
+        type=str if activations else _activation,
         choices=activations,
         metavar="NAME",
-        help=f"of hidden layers: {', '.join(activations)} (default: %(default)s)",
+        help=f"of hidden layers: {', '.join(activations or ('relu', 'gelu', 'tanh', '...'))} (default: %(default)s)",
     )
     add("--epochs", default=epochs, type=count, metavar="N", help=f"{of_epochs} (default: %(default)s)")
     add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
@@ -179,7 +179,7 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations
 
 
 def _add_train_options(train: _Parser) -> None:
-    _add_work_options(train, 10, "passes over the training rows", _ACTIVATIONS)
+    _add_work_options(train, 10, "passes over the training rows")
     add = train.add_argument
     add(
         "--preset",
@@ -230,6 +230,14 @@ def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
         )
 
     return parse
+
+
+def _activation(text: str) -> str:
+    from fastmlp.activations import ACTIVATIONS  # imports NumPy, which is slow; --help needs none of it
+
+    if text in ACTIVATIONS:
+        return text
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(ACTIVATIONS)})")
 
 
 def _positive_number(text: str) -> float:

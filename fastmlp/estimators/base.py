@@ -31,7 +31,6 @@ from fastmlp.estimators.solvers import (
     initial_parameters,
     minimize,
     rescale_momentum,
-    rescaled,
     scale_of,
 )
 from fastmlp.network import Network
@@ -250,7 +249,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        optimizer = rescaled(self._optimizer(), scale.gradient)
+        optimizer = self._optimizer().rescaled(scale.gradient)
         if validation is not None:
             X_val, y_val = self._check_X_y(*validation[:2], reset=False)
             weights_val = _check_weights(validation[2], X_val)

@@ -54,8 +54,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
         Units of each hidden layer.
     activation : str or list of str, default='relu'
-        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', and beyond scikit-learn 'leaky_relu',
-        'elu', 'gelu', 'silu'.
+        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', or another name of
+        `fastmlp.activations.ACTIVATIONS`.
     solver : {'lbfgs', 'sgd', 'adam'} or Optimizer, default='adam'
         'lbfgs' is a quasi-Newton method on all rows at once, often best for small data. 'sgd' is stochastic gradient
         descent with momentum. 'adam' is that of Kingma and Ba (2015). An object of `fastmlp.optimizers` uses its own

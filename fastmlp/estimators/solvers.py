@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.losses import Targets
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastmlp.optimizers import Optimizer
 from fastmlp.training import Trainer, TrainingState
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "initial_parameters",
     "minimize",
     "rescale_momentum",
-    "rescaled",
     "scale_of",
 ]
 
@@ -61,20 +60,6 @@ def scale_of(output: str, n_outputs: int) -> Scale:
         case "identity":
             return Scale(0.5, n_outputs / 2)
     return Scale(n_outputs, n_outputs)
-
-
-def rescaled(optimizer: Optimizer, scale: float) -> Optimizer:
-    """Return an optimizer that does with a gradient what `optimizer` does with `scale` times the gradient."""
-    settings: dict[str, float] = {}
-    if isinstance(optimizer, SGD):
-        settings["learning_rate"] = optimizer.learning_rate * scale
-    if isinstance(optimizer, Adam | RMSprop | Adagrad):
-        settings["eps"] = optimizer.eps / scale
-    if isinstance(optimizer, SGD | Adam | RMSprop | Adagrad) and not isinstance(optimizer, AdamW):
-        settings["weight_decay"] = optimizer.weight_decay / scale
-    if isinstance(optimizer, Adagrad):
-        settings["initial_accumulator_value"] = optimizer.initial_accumulator_value / scale**2
-    return replace(optimizer, **settings) if scale != 1 else optimizer
 
 
 def initial_parameters(

@@ -20,7 +20,7 @@ _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "comp
 
 def as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
     """Return `data` as an array of real numbers (float, integer or bool), if possible without a copy."""
-    if is_sparse(data):
+    if hasattr(data, "tocsr"):  # as every sparse matrix has
         raise TypeError(f"{name} is sparse; make it dense first: {name.split()[-1]}.toarray()")
     if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
         count = np.count_nonzero(np.ma.getmaskarray(data))

@@ -105,15 +105,12 @@ def check_number(name: str, value: object, below: float = math.inf, zero: bool =
     return number
 
 
-def _as_float32(number: float) -> np.float32:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.float32(number)
-
-
 def check_float32(name: str, value: object) -> float:
     """Return `value` as a float; it must be 0 or more, and finite in float32."""
     number = check_number(name, value)
-    if _as_float32(number) == np.inf:
+    with np.errstate(over="ignore", under="ignore"):
+        is_too_large = np.float32(number) == np.inf
+    if is_too_large:
         raise ValueError(f"{name} {value} is too large: float32 makes it inf")
     return number
 
@@ -123,7 +120,8 @@ def check_learning_rate(value: object) -> float:
     rate = _real("learning_rate", value)
     if not 0 < rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, not {value}")
-    rate32 = _as_float32(rate)
+    with np.errstate(over="ignore", under="ignore"):
+        rate32 = np.float32(rate)
     if not 0 < rate32 < np.inf:
         raise ValueError(f"learning_rate {value} is too {'small' if rate < 1 else 'large'}: float32 makes it {rate32}")
     return rate

@@ -6,43 +6,30 @@ Where most of them are zero, they are packed there, see `packed`.
 from dataclasses import replace
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..jit import part
-from ..simd import Memory, Vector, lane_count, spread
+from ..memory import lane_count
+from ..simd import Vector
+from ..trace import traced
 from . import dense, packed
 from .base import Format, Rows, no_check
 
 
-@intrinsic
-def widen(typing_context, out, out_at, x, at, scale):
+@traced
+def widen(out, out_at, x, at, scale):
     """Store ``scale * x[at:]``, a vector, at ``out[out_at:]``."""
-
-    def codegen(context, builder, signature, args):
-        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
-        kind = out_memory.vector_type
-        bytes_type = ir.VectorType(ir.IntType(8), kind.count)
-        address = builder.bitcast(x_memory.address(args[3], kind.count), bytes_type.as_pointer())
-        factor = spread(builder, kind, context.cast(builder, args[4], signature.args[4], out.dtype))
-        value = builder.uitofp(builder.load(address, align=1), kind)
-        out_memory.put(args[1], Vector(builder, builder.fmul(value, factor)))
-        return context.get_dummy_value()
-
-    return types.void(out, types.int64, x, types.int64, scale), codegen
+    builder, bytes_type = out.builder, ir.VectorType(ir.IntType(8), out.count)
+    address = builder.bitcast(x.address(at, out.count), bytes_type.as_pointer())
+    numbers = Vector(builder, builder.uitofp(builder.load(address, align=1), out.vector_type))
+    out.put(out_at, numbers * scale.vector(out))
 
 
-@intrinsic
-def widen_one(typing_context, out, out_at, x, at, scale):
+@traced
+def widen_one(out, out_at, x, at, scale):
     """Store ``scale * x[at]`` at ``out[out_at]``."""
-
-    def codegen(context, builder, signature, args):
-        out_memory, x_memory = Memory(context, builder, out, args[0]), Memory(context, builder, x, args[2])
-        factor = context.cast(builder, args[4], signature.args[4], out.dtype)
-        out_memory.set(args[1], builder.fmul(builder.uitofp(x_memory.number(args[3]), factor.type), factor))
-        return context.get_dummy_value()
-
-    return types.void(out, types.int64, x, types.int64, scale), codegen
+    factor = scale.cast(out.dtype)
+    number = out.builder.uitofp(out.builder.load(x.address(at)), factor.type)
+    out.builder.store(out.builder.fmul(number, factor), out.address(out_at))
 
 
 @part

@@ -9,19 +9,18 @@ Everything lies anywhere in memory, and waiting for it is most of the work. So a
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..activations import floor_of
 from ..bits import ONE
 from ..jit import kernel, part
+from ..memory import lane_count, prefetch_near, store
+from ..memory import load as load_vector
 from ..optimizers import accumulate, plain_sgd
-from ..random import random_word, row_key
-from ..simd import I64, Memory, Vector, formula, lane_count, maximum, prefetch_near, spread, store, unpack
-from ..simd import load as load_vector
+from ..random import random_bits, row_key
+from ..simd import maximum
 from ..structs import Csr, Matrix
-from ..tile import loop, loop_while, multiply_add, switch
+from ..tile import multiply_add
+from ..trace import formula, loop, loop_while, switch, traced
 from . import dense
 from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
 from .packed import LINE_BYTES
@@ -60,7 +59,7 @@ def drop(kept, kept_indices, starts, ends, x, indices, indptr, order, at, n_rows
         key, starts[row] = row_key(settings.seed, epoch, order[at + row], 0), out
         for p in range(indptr[order[at + row]], indptr[order[at + row] + 1]):
             kept[out], kept_indices[out] = x[p], indices[p]  # overwritten by the next one if it is dropped
-            out += random_word(key, indices[p]) >= settings.drop_below
+            out += random_bits(key, indices[p]) >= settings.drop_below
         ends[row] = out
     for k in range(0, out, lanes):
         store(kept, k, times(load_vector(kept, k), settings.scale_kept))
@@ -101,56 +100,42 @@ def kept_rows(ws, data):
 # Forward -------------------------------------------------------------------------------------------------------------
 
 
-def _each_width(builder, vectors, emit, widths=range(1, WIDEST + 1)):
-    switch(builder, vectors, {width: lambda width=width: emit(width) for width in widths})
+def _each_width(vectors, emit, widths=range(1, WIDEST + 1)):
+    switch(vectors, {width: lambda width=width: emit(width) for width in widths})
 
 
-@intrinsic
-def forward_row(typing_context, vectors, out, x, row, next_row, w, b, floor):
+@traced
+def forward_row(vectors, out, x, row, next_row, w, b, floor):
     """Compute ``max(x @ w + b, floor)`` of one row, for some columns; prefetch the weights of its end and the next row.
 
     ``out`` is where the row's outputs are.
     """
+    floor, first, end = floor.vector(out.buffer), x.starts.index(row), x.ends.index(row)
+    next_first, next_end = x.starts.index(next_row), x.ends.index(next_row)
 
-    def codegen(context, builder, signature, args):
-        vectors, _, _, row, next_row, _, _, floor = args
-        out, x, w, b = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 5, 6))
-        vector_type = out.buffer.vector_type
-        floor = context.cast(builder, floor, signature.args[7], out.buffer.dtype)
-        floor = Vector(builder, spread(builder, vector_type, floor))
-        first, last = x.starts.number(row), x.ends.number(row)
-        next_first, next_last = x.starts.number(next_row), x.ends.number(next_row)
+    def w_row(p):
+        return w.at + x.indices.index(p) * w.pitch
 
-        def w_row(p):
-            return builder.add(w.at, builder.mul(builder.zext(x.indices.number(p), I64), w.pitch))
+    def emit(width):
+        across = [j * out.buffer.count for j in range(width)]
 
-        def emit(width):
-            across = [I64(j * vector_type.count) for j in range(width)]
+        def add(k, sums):
+            p = first + k
+            # the number to prefetch for is in this row, or in the next one if it is beyond the end of this
+            beyond = p + AHEAD - end
+            in_row = beyond < 0
+            later = in_row.choose(end, next_first) + beyond
+            later = w_row((in_row | (later < next_end)).choose(later, p))
+            for j in across:
+                w.buffer.prefetch(later + j, near=True)
+            right = [w.buffer.vector(w_row(p) + j) for j in across]
+            return multiply_add(sums, [x.buffer.everywhere(p)], right)
 
-            def add(k, sums):
-                p = builder.add(first, k)
-                # the number to prefetch for is in this row, or in the next one if it is beyond the end of this
-                beyond = builder.sub(builder.add(p, I64(AHEAD)), last)
-                in_row = builder.icmp_signed("<", beyond, I64(0))
-                later = builder.add(builder.select(in_row, last, next_first), beyond)
-                exists = builder.or_(in_row, builder.icmp_signed("<", later, next_last))
-                later = w_row(builder.select(exists, later, p))
-                for j in across:
-                    w.buffer.prefetch(builder.add(later, j), near=True)
-                here = w_row(p)
-                right = [w.buffer.vector(builder.add(here, j)) for j in across]
-                return multiply_add(builder, sums, [x.buffer.everywhere(p)], right)
+        sums = loop(end - first, [b.buffer.vector(b.at + j) for j in across], add)
+        for j, total in zip(across, sums, strict=True):
+            out.buffer.put(out.at + j, maximum(floor, total))
 
-            start = [b.buffer.vector(builder.add(b.at, j)).value for j in across]
-            sums = loop(builder, builder.sub(last, first), start, add)
-            for j, total in zip(across, sums, strict=True):
-                out.buffer.put(builder.add(out.at, j), maximum(floor, Vector(builder, total)))
-
-        _each_width(builder, vectors, emit)
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.void(i64, out, x, i64, i64, w, b, floor), codegen
+    _each_width(vectors, emit)
 
 
 @kernel
@@ -184,68 +169,48 @@ def _column_products(finish, listed):
     They are those of a list that starts at ``lists[first]``, or the columns from ``first`` on.
     """
 
-    def codegen(context, builder, signature, args):
-        vectors, _, _, _, first, n_columns, _, number = args
-        w, x, delta = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 6))
-        lists = Memory(context, builder, signature.args[3], args[3])
-        vector_type = w.buffer.vector_type
-        number = context.cast(builder, number, signature.args[7], w.buffer.dtype)
-        number = Vector(builder, spread(builder, vector_type, number))
-        last = builder.sub(n_columns, I64(1))
-
-        def entry(at, i=0):
-            return builder.zext(lists.number(builder.add(at, I64(i))), I64)
+    @traced
+    def update_columns(vectors, w, x, lists, first, n_columns, delta, number):
+        number, last = number.vector(w.buffer), n_columns - 1
 
         def column(i):
-            at = builder.add(first, i)
-            return entry(at) if listed else at
+            return lists.index(first + i) if listed else first + i
 
         def places(link):
             # where the number of a link is, and the deltas of its row
-            row = entry(link, 1)
-            number_at = builder.add(x.starts.number(row), entry(link, 2))
-            return number_at, builder.add(delta.at, builder.mul(row, delta.pitch))
+            row = lists.index(link + 1)
+            return x.starts.index(row) + lists.index(link + 2), delta.at + row * delta.pitch
 
         def emit(width):
-            across = [I64(j * vector_type.count) for j in range(width)]
-            zero = ir.Constant(vector_type, [0.0] * vector_type.count)
+            across = [j * w.buffer.count for j in range(width)]
 
             def prefetch(k):
-                number_at, delta_row = places(entry(k, 1))
-                w_row = builder.add(w.at, builder.mul(k, w.pitch))
+                number_at, delta_row = places(lists.index(k + 1))
                 x.buffer.prefetch(number_at, near=True)
                 for j in across:
-                    w.buffer.prefetch(builder.add(w_row, j), near=True)
-                    delta.buffer.prefetch(builder.add(delta_row, j), near=True)
+                    w.buffer.prefetch(w.at + k * w.pitch + j, near=True)
+                    delta.buffer.prefetch(delta_row + j, near=True)
 
             def add(state):
                 link, *sums = state
                 number_at, delta_row = places(link)
-                right = [delta.buffer.vector(builder.add(delta_row, j)) for j in across]
-                return [entry(link), *multiply_add(builder, sums, [x.buffer.everywhere(number_at)], right)]
+                right = [delta.buffer.vector(delta_row + j) for j in across]
+                return [lists.index(link), *multiply_add(sums, [x.buffer.everywhere(number_at)], right)]
 
             def each(i, _):
                 if listed:
-                    later = builder.add(i, I64(AHEAD))
-                    prefetch(column(builder.select(builder.icmp_signed("<", later, last), later, last)))
+                    prefetch(column((i + AHEAD < last).choose(i + AHEAD, last)))
                 k = column(i)
-                state = [entry(k, 1)] + [zero] * width
-                _, *sums = loop_while(builder, state, lambda state: builder.icmp_signed(">", state[0], I64(0)), add)
-                w_row = builder.add(w.at, builder.mul(k, w.pitch))
+                state = [lists.index(k + 1)] + [number.of(0.0)] * width
+                _, *sums = loop_while(state, lambda state: state[0] > 0, add)
                 for j, total in zip(across, sums, strict=True):
-                    at = builder.add(w_row, j)
-                    w.buffer.put(at, finish(Vector(builder, total), w.buffer.vector(at), number))
+                    at = w.at + k * w.pitch + j
+                    w.buffer.put(at, finish(total, w.buffer.vector(at), number))
                 return []
 
-            loop(builder, n_columns, [], each)
+            loop(n_columns, [], each)
 
-        _each_width(builder, vectors, emit, range(1, WIDEST + 1) if listed else WIDTHS)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def update_columns(typing_context, vectors, w, x, lists, first, n_columns, delta, number):
-        i64 = types.int64
-        return types.void(i64, w, x, lists, i64, i64, delta, number), codegen
+        _each_width(vectors, emit, range(1, WIDEST + 1) if listed else WIDTHS)
 
     return update_columns
 

@@ -7,9 +7,9 @@ from ..bits import ONE, ZERO, nonfinite_lanes
 from ..jit import kernel, part
 from ..matmul import forward_and_prefetch, rows_to_prefetch, sum_gradient
 from ..matmul import update as update_product
+from ..memory import lane_count, load_part, store
+from ..memory import load as load_vector
 from ..random import kept, noisy, row_key
-from ..simd import lane_count, load_part, store
-from ..simd import load as load_vector
 from ..structs import Gathered, Prefetch, owned
 from .base import Format, Products, Rows
 

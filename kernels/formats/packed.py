@@ -10,12 +10,7 @@ the transposed masks hold a word for each pair and 64 rows. Both passes read a r
 only moves on. Both read the next mask ahead: the core often mispredicts where a row ends, and then it is there.
 """
 
-from contextlib import nullcontext
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..activations import floor_of
 from ..bits import (
@@ -32,21 +27,13 @@ from ..bits import (
     transpose_bits,
 )
 from ..jit import entry, kernel, part
+from ..memory import lane_count, prefetch, prefetch_to_write
 from ..optimizers import accumulate, plain_sgd
 from ..random import kept_bits, row_key
-from ..simd import (
-    I64,
-    VECTOR_BYTES,
-    Vector,
-    lane_count,
-    maximum,
-    prefetch,
-    prefetch_to_write,
-    spread,
-    unpack,
-)
+from ..simd import VECTOR_BYTES, maximum
 from ..structs import Matrix, Packed
-from ..tile import loop, loop_while, multiply_add, switch
+from ..tile import multiply_add
+from ..trace import either, if_then, loop, loop_while, switch, traced
 from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width
 
 PAIR = 2
@@ -226,7 +213,7 @@ def check(bad_row, ws, data, at, n_rows, n_in):
         bad_row[0] = at
 
 
-# Prefetch: memory is slower than the sums, so rows are fetched while others are worked on ------------------------------
+# Prefetch: memory is slower than the sums, so rows are fetched while others are worked on-----------------------------
 
 
 @part
@@ -258,8 +245,8 @@ def no_prefetch(data, at, n_in):
 # Forward -------------------------------------------------------------------------------------------------------------
 
 
-def _each_bit(builder, word, state, body):
-    """Emit ``for i in the bits of the word, from the lowest: state = body(i, state)``.
+def _each_bit(mask, state, body):
+    """Emit ``for i in the bits of the mask, from the lowest: state = body(i, state)``.
 
     Only the mask decides when the loop ends, with one instruction a bit. So a mispredicted end is noticed while the
     sums are still being computed.
@@ -267,72 +254,52 @@ def _each_bit(builder, word, state, body):
 
     def take(state):
         mask, *rest = state
-        i = builder.cttz(mask, ir.IntType(1)(1))
-        return [builder.and_(mask, builder.sub(mask, I64(1))), *body(i, rest)]
+        return [mask & (mask - 1), *body(mask.lowest_bit(), rest)]
 
-    return loop_while(builder, [word, *state], lambda state: builder.icmp_unsigned("!=", state[0], I64(0)), take)[1:]
-
-
-def _each_width(builder, vectors, emit):
-    switch(builder, vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
+    return loop_while([mask, *state], lambda state: state[0] != 0, take)[1:]
 
 
-@intrinsic
-def forward_word(typing_context, vectors, out, sums, x, row, n_rows, word, n_words, w, b, floor):
+def _each_width(vectors, emit):
+    switch(vectors, {width: lambda width=width: emit(width) for width in WIDTHS})
+
+
+@traced
+def forward_word(vectors, out, sums, x, row, n_rows, word, n_words, w, b, floor):
     """Compute ``out = max(start + x @ w, floor)`` for the features of one word of the masks, for some columns.
 
     ``start`` is the bias for the first word, else the sums so far. ``row`` is the first of the rows.
     """
+    floor, mask_at, is_first = floor.vector(out.buffer), row * n_words + word, word == 0
 
-    def codegen(context, builder, signature, args):
-        vectors, _, _, _, row, n_rows, word, n_words, _, _, floor = args
-        out, sums_so_far, x, w, b = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 8, 9))
-        vector_type = out.buffer.vector_type
-        floor = context.cast(builder, floor, signature.args[10], out.buffer.dtype)
-        floor = Vector(builder, spread(builder, vector_type, floor))
-        pair_pitch, last = builder.mul(I64(PAIR), w.pitch), builder.sub(n_rows, I64(1))
-        mask_at = builder.add(builder.mul(row, n_words), word)
-        is_first = builder.icmp_signed("==", word, I64(0))
+    def mask_and_position(i):
+        return [x.masks.index(mask_at + i * n_words), x.positions.index(row + i)]
 
-        def pairs_of(i):
-            mask = x.masks.number(builder.add(mask_at, builder.mul(i, n_words)))
-            return mask, x.positions.number(builder.add(row, i))
+    def emit(width):
+        across = [j * out.buffer.count for j in range(width)]
 
-        def emit(width):
-            across = [I64(j * vector_type.count) for j in range(width)]
+        def add_pair(i, state):
+            position, *totals = state
+            weights = w.at + i * (w.pitch * PAIR)
+            for _ in range(PAIR):
+                right = [w.buffer.vector(weights + j) for j in across]
+                totals = multiply_add(totals, [x.buffer.everywhere(position)], right)
+                position, weights = position + 1, weights + w.pitch
+            return [position, *totals]
 
-            def add(i, state):
-                position, *sums = state
-                weights = builder.add(w.at, builder.mul(i, pair_pitch))
-                for _ in range(PAIR):
-                    right = [w.buffer.vector(builder.add(weights, j)) for j in across]
-                    sums = multiply_add(builder, sums, [x.buffer.everywhere(position)], right)
-                    position, weights = builder.add(position, I64(1)), builder.add(weights, w.pitch)
-                return [position, *sums]
+        def each_row(i, state):
+            mask, position = state
+            start = sums.at + i * sums.pitch
+            totals = [sums.buffer.vector_of_either(is_first, b.buffer, b.at + j, start + j) for j in across]
+            following = mask_and_position((i < n_rows - 1).choose(i + 1, i))
+            x.positions.set(row + i, position + mask.bit_count() * PAIR)
+            _, *totals = _each_bit(mask, [position, *totals], add_pair)
+            for j, total in zip(across, totals, strict=True):
+                out.buffer.put(out.at + i * out.pitch + j, maximum(floor, total))
+            return following
 
-            def each_row(i, state):
-                mask, first = state
-                start = builder.add(sums_so_far.at, builder.mul(i, sums_so_far.pitch))
-                sums = [
-                    sums_so_far.buffer.vector_of_either(is_first, b.buffer, builder.add(b.at, j), builder.add(start, j))
-                    for j in across
-                ]
-                following = pairs_of(builder.select(builder.icmp_signed("<", i, last), builder.add(i, I64(1)), i))
-                n_numbers = builder.mul(I64(PAIR), builder.ctpop(mask))
-                x.positions.set(builder.add(row, i), builder.add(first, n_numbers))
-                _, *sums = _each_bit(builder, mask, [first, *sums], add)
-                place = builder.add(out.at, builder.mul(i, out.pitch))
-                for j, total in zip(across, sums, strict=True):
-                    out.buffer.put(builder.add(place, j), maximum(floor, Vector(builder, total)))
-                return following
+        loop(n_rows, mask_and_position(0), each_row)
 
-            loop(builder, n_rows, pairs_of(I64(0)), each_row)
-
-        _each_width(builder, vectors, emit)
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.void(i64, out, sums, x, i64, i64, i64, i64, w, b, floor), codegen
+    _each_width(vectors, emit)
 
 
 def _forward(prefetch_next):
@@ -382,93 +349,67 @@ def _feature_products(finish, skip_empty):
     Features that no row of a batch of up to 128 rows has are skipped if ``skip_empty``, else their product is 0.
     """
 
-    def codegen(context, builder, signature, args):
-        vectors, _, _, _, row, n_groups, n_features, _, partial_sums, is_last, number = args
-        w, x, masks_t, delta = (unpack(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 7))
-        vector_type = w.buffer.vector_type
-        number = context.cast(builder, number, signature.args[10], w.buffer.dtype)
-        number = Vector(builder, spread(builder, vector_type, number))
-        last_pair = builder.ashr(builder.sub(n_features, I64(1)), I64(1))
-        last_group = builder.sub(n_groups, I64(1))
-        is_first = builder.icmp_signed("==", row, I64(0))
-
-        def rows_of(pair, group):
-            return masks_t.buffer.number(builder.add(builder.add(masks_t.at, pair), builder.mul(group, masks_t.pitch)))
-
-        def emit(width):
-            across = [I64(j * vector_type.count) for j in range(width)]
-            zero = ir.Constant(vector_type, [0.0] * vector_type.count)
-
-            def partial_places(pair):
-                start = builder.add(partial_sums, builder.mul(pair, I64(PAIR * width * vector_type.count)))
-                return [builder.add(start, I64(i * vector_type.count)) for i in range(PAIR * width)]
-
-            def sums_so_far(pair):
-                with builder.if_else(is_first) as (at_first, later):
-                    with at_first:
-                        before = builder.block
-                    with later:
-                        sums = [delta.buffer.vector(place).value for place in partial_places(pair)]
-                        after = builder.block
-                phis = [builder.phi(vector_type) for _ in sums]
-                for phi, total in zip(phis, sums, strict=True):
-                    phi.add_incoming(zero, before)
-                    phi.add_incoming(total, after)
-                return phis
-
-            def update(pair, state):
-                def add_group(group, state):
-                    mask, seen, *sums = state
-                    more = builder.icmp_signed("<", group, last_group)
-                    following = builder.select(more, builder.add(group, I64(1)), I64(0))
-                    following = rows_of(builder.select(more, pair, next_pair), following)
-                    first_row = builder.mul(group, I64(WORD))
-
-                    def add(i, sums):
-                        here = builder.add(first_row, i)
-                        position_at = builder.add(row, here)
-                        position = x.positions.number(position_at)
-                        x.positions.set(position_at, builder.add(position, I64(PAIR)))
-                        left = [x.buffer.everywhere(builder.add(position, I64(k))) for k in range(PAIR)]
-                        start = builder.add(delta.at, builder.mul(here, delta.pitch))
-                        right = [delta.buffer.vector(builder.add(start, j)) for j in across]
-                        return multiply_add(builder, sums, left, right)
-
-                    return [following, builder.or_(seen, mask), *_each_bit(builder, mask, sums, add)]
-
-                next_pair = builder.select(builder.icmp_signed("<", pair, last_pair), builder.add(pair, I64(1)), pair)
-                state = [*state, I64(0), *sums_so_far(pair)]
-                following, seen, *sums = loop(builder, n_groups, state, add_group)
-                with builder.if_then(builder.not_(is_last)):
-                    for place, total in zip(partial_places(pair), sums, strict=True):
-                        delta.buffer.put(place, Vector(builder, total))
-                changed = builder.or_(builder.not_(is_first), builder.icmp_unsigned("!=", seen, I64(0)))
-                with builder.if_then(builder.and_(is_last, changed) if skip_empty else is_last):
-                    for i in range(PAIR):
-                        k = builder.add(builder.mul(pair, I64(PAIR)), I64(i))
-                        with builder.if_then(builder.icmp_signed("<", k, n_features)) if i else nullcontext():
-                            start = builder.add(w.at, builder.mul(k, w.pitch))
-                            for j, total in zip(across, sums[i * width :][:width], strict=True):
-                                place = builder.add(start, j)
-                                w.buffer.put(place, finish(Vector(builder, total), w.buffer.vector(place), number))
-                return [following]
-
-            loop(builder, builder.add(last_pair, I64(1)), [rows_of(I64(0), I64(0))], update)
-
-        _each_width(builder, vectors, emit)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def add_rows(
-        typing_context, vectors, w, x, masks_t, row, n_groups, n_features, delta, partial_sums, is_last, number
-    ):
+    @traced
+    def add_rows(vectors, w, x, masks_t, row, n_groups, n_features, delta, partial_sums, is_last, number):
         """Add the products of some groups of rows to the sums, which start with 0 at row 0.
 
         They end in w with the last rows. Until then they are kept in ``delta.buffer[partial_sums:]``.
         """
-        i64 = types.int64
-        kinds = i64, w, x, masks_t, i64, i64, i64, delta, i64, types.boolean, number
-        return types.void(*kinds), codegen
+        number, lanes, is_first = number.vector(w.buffer), w.buffer.count, row == 0
+        last_pair = (n_features - 1) >> 1
+
+        def rows_of(pair, group):
+            return masks_t.buffer.index(masks_t.at + pair + group * masks_t.pitch)
+
+        def emit(width):
+            across = [j * lanes for j in range(width)]
+
+            def partial_places(pair):
+                return [partial_sums + pair * (PAIR * width * lanes) + i * lanes for i in range(PAIR * width)]
+
+            def update_pair(pair, state):
+                next_pair = (pair < last_pair).choose(pair + 1, pair)
+
+                def add_group(group, state):
+                    mask, seen, *totals = state
+                    more = group < n_groups - 1
+                    following = rows_of(more.choose(pair, next_pair), more.choose(group + 1, 0))
+
+                    def add_row(i, totals):
+                        here = group * WORD + i
+                        position = x.positions.index(row + here)
+                        x.positions.set(row + here, position + PAIR)
+                        left = [x.buffer.everywhere(position + k) for k in range(PAIR)]
+                        right = [delta.buffer.vector(delta.at + here * delta.pitch + j) for j in across]
+                        return multiply_add(totals, left, right)
+
+                    return [following, seen | mask, *_each_bit(mask, totals, add_row)]
+
+                zeros = [number.of(0.0)] * (PAIR * width)
+                totals = either(is_first, zeros, lambda: [delta.buffer.vector(at) for at in partial_places(pair)])
+                following, seen, *totals = loop(n_groups, [*state, pair.of(0), *totals], add_group)
+
+                def store_feature(i):
+                    k = pair * PAIR + i
+                    for j, total in zip(across, totals[i * width :][:width], strict=True):
+                        place = w.at + k * w.pitch + j
+                        w.buffer.put(place, finish(total, w.buffer.vector(place), number))
+
+                def store_pair():
+                    store_feature(0)
+                    if_then(pair * PAIR + 1 < n_features, lambda: store_feature(1))
+
+                def keep_sums():
+                    for place, total in zip(partial_places(pair), totals, strict=True):
+                        delta.buffer.put(place, total)
+
+                if_then(~is_last, keep_sums)
+                if_then(is_last & (~is_first | (seen != 0)) if skip_empty else is_last, store_pair)
+                return [following]
+
+            loop(last_pair + 1, [rows_of(last_pair.of(0), 0)], update_pair)
+
+        _each_width(vectors, emit)
 
     @part
     def update_features(vectors, w, x, masks_t, n_groups, n_features, delta, partial_sums, number):

@@ -33,7 +33,6 @@ from support.fitted import (  # noqa: F401
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.estimators.solvers import rescaled
 from fastmlp.optimizers import SGD, Adagrad, AdamW, RMSprop, at_step
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 
@@ -61,7 +60,7 @@ def test_an_optimizer_sees_the_gradient_of_scikit_learn(factor):
         Adagrad(initial_accumulator_value=0.3, weight_decay=0.2),
     ):
         ends = []
-        for used, scaled in ((optimizer, factor), (rescaled(optimizer, factor), 1.0)):
+        for used, scaled in ((optimizer, factor), (optimizer.rescaled(factor), 1.0)):
             w = np.ones(5)
             state = [np.zeros(5) for _ in range(used.slots)]
             used.start(state)

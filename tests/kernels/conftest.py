@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fastmlp.kernels import dense, losses, simd
-from fastmlp.kernels.structs import Matrix, RowLosses
+from fastmlp.kernels import losses, matmul, simd
+from fastmlp.kernels.structs import LAYER, Block, Gathered, Matrix, Prefetch, RowLosses
 
 SENTINEL = -12345.0
 
@@ -27,24 +27,33 @@ def rng():
 
 
 class Call:
-    """The dense kernels and the loss by name: whoever changes a kernel's arguments changes them here."""
+    """The matrix products and the losses with arguments by name: a kernel's new order of arguments goes here alone."""
 
     @staticmethod
-    def forward(*, out, x, starts, w, b, n_in, pitch, rows, columns, floor=-np.inf, at=0, starts_at=0, w_at=0, b_at=0):
-        dense.forward(
-            out, at, x, starts, starts_at, w, w_at, pitch, b, b_at, n_in, pitch, *rows, *columns, float(floor),
-            x, starts, 0, 1,
+    def forward(
+        *, out, x, starts, w, b, n_in, pitch, rows, columns, floor=-np.inf, at=0, starts_at=0, w_at=0, b_at=0,
+        prefetched=None,
+    ):  # fmt: skip
+        arguments = (
+            Matrix(out, at, pitch), Gathered(x, starts, starts_at), Matrix(w, w_at, pitch), Matrix(b, b_at, 0), n_in,
+            Block(*rows, *columns), float(floor),
         )  # fmt: skip
+        if prefetched is None:
+            matmul.forward(*arguments, 0)
+        else:
+            matmul.forward_and_prefetch(*arguments, Prefetch(x, prefetched, 0, min(len(prefetched), 4)))
 
     @staticmethod
     def update(*, w, x, starts, delta, zeros, n_rows, pitch, inputs, columns, rate, at=0, starts_at=0, delta_at=0):
-        dense.update(
-            w, at, pitch, x, starts, starts_at, delta, delta_at, zeros, n_rows, pitch, *inputs, *columns, float(rate)
+        matmul.update(
+            Matrix(w, at, pitch), Gathered(x, starts, starts_at), Matrix(delta, delta_at, pitch), zeros, n_rows,
+            Block(*inputs, *columns), float(rate),
         )  # fmt: skip
 
     @staticmethod
     def update_bias(*, b, delta, zeros, n_rows, pitch, columns, rate, at=0, delta_at=0):
-        dense.update_bias(b, at, delta, delta_at, zeros, n_rows, pitch, *columns, float(rate))
+        block = Block(0, 1, *columns)
+        matmul.update_bias(Matrix(b, at, 0), Matrix(delta, delta_at, pitch), zeros, n_rows, block, float(rate))
 
     @staticmethod
     def loss(
@@ -63,9 +72,22 @@ def call():
     return Call
 
 
+@pytest.fixture(scope="session")
+def new_layer():
+    """Return a function that makes a record of a layer from some of its fields; the others are 0."""
+
+    def new_layer(**fields):
+        layer = np.zeros(1, LAYER)
+        for name, value in fields.items():
+            layer[name] = value
+        return layer[0]
+
+    return new_layer
+
+
 @dataclass
 class Padded:
-    """Rows (n, m) that lie in one flat buffer: `pitch` numbers from row to row, sentinels around and between."""
+    """Rows (n, m) in one flat buffer, `pitch` numbers apart, with sentinels around and between them."""
 
     values: np.ndarray
     pitch: int
@@ -79,7 +101,7 @@ class Padded:
         self.starts = self.at + np.arange(n_rows) * self.pitch
 
     def outside(self):
-        """Everything but the rows themselves, to see that it is as it was."""
+        """Return all numbers that belong to no row."""
         mask = np.ones(self.flat.size, bool)
         for start in self.starts:
             mask[start : start + self.values.shape[1]] = False

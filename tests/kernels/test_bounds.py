@@ -1,4 +1,4 @@
-"""No kernel reaches beyond its arrays: the checked build says so, and so do pages that may not be touched."""
+"""No kernel reaches beyond its arrays: the checked build raises an error, and protected pages end the process."""
 
 import ctypes
 import mmap
@@ -7,20 +7,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import sparse
-from support.rows import kind_of_rows
+from support.rows import TRAIN_ROWS, in_format, row_param, train_rows
 
 from fastmlp.engine.layout import Layout
-from fastmlp.engine.rows import rows_in_place, rows_to_train
-from fastmlp.engine.workspace import Workspace
-from fastmlp.kernels import activations, dense, epoch, first_layer, losses, simd, tables, tile
+from fastmlp.engine.rows import rows_in_place
+from fastmlp.engine.workspace import Needs, Workspace
+from fastmlp.kernels import activations, epoch, losses, matmul, simd, structs, tile
+from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.kernels.structs import Block, Matrix
 
-pytestmark = pytest.mark.loops("every kind of rows")
+pytestmark = pytest.mark.loops("every row format")
 
-checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build tests no bounds; run with FASTMLP_CHECKED=1")
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library of Linux for mprotect")
+checked_build = pytest.mark.skipif(not CHECKED, reason="the normal build checks no bounds; run with FASTMLP_CHECKED=1")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="calls mprotect of Linux")
 
 
 # --- the checked build ------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def load_and_store(out, at, x, x_at):
 
 @kernel
 def load_first_and_store(out, x, at, count):
-    simd.store(out, 0, simd.load_first(x, at, count, 0.0))
+    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, 0.0))
 
 
 @kernel
@@ -58,7 +58,7 @@ def test_load_and_store_beyond(dtype, lanes):
         with beyond():
             load_and_store(out, at, x, x_at)
     load_first_and_store(out, x, 2 * lanes, 1)
-    with beyond():  # also lanes that are not taken are loaded
+    with beyond():  # lanes that are not used are loaded too
         load_first_and_store(out, x, 2 * lanes + 1, 1)
     with beyond():
         load_first_and_store(out, x, -1, 1)
@@ -84,7 +84,7 @@ def test_transpose_and_peek_beyond(dtype, lanes):
 
 
 def forward_arguments(dtype, lanes):
-    """Arguments of a forward pass of 13 rows, 5 inputs and 3 vectors, each array just long enough."""
+    """Return arguments of a forward pass of 13 rows, 5 inputs and 3 vectors; each array is just long enough."""
     return {
         "out": np.zeros(13 * 3 * lanes, dtype), "x": np.ones(13 * 5, dtype), "starts": np.arange(13) * 5,
         "w": np.zeros(5 * 3 * lanes, dtype), "b": np.zeros(3 * lanes, dtype), "n_in": 5, "pitch": 3 * lanes,
@@ -101,7 +101,7 @@ def update_arguments(dtype, lanes):
 
 
 def loss_arguments(dtype, lanes):
-    """Arguments of a loss of 5 rows and a class more than fit into one vector."""
+    """Return arguments of a loss with one class and 5 rows more than a vector has lanes."""
     n_rows = lanes + 5
     return {
         "row_loss": np.zeros(n_rows), "correct": np.zeros(n_rows, np.bool_), "z": np.zeros(n_rows * 2 * lanes, dtype),
@@ -113,9 +113,10 @@ def loss_arguments(dtype, lanes):
 @pytest.mark.parametrize("name", ["out", "x", "starts", "w", "b"])
 def test_forward_beyond(dtype, lanes, call, name):
     arguments = forward_arguments(dtype, lanes)
-    call.forward(**arguments)
-    with beyond():
-        call.forward(**arguments | {name: arguments[name][:-1].copy()})
+    for prefetched in (None, np.arange(13)):
+        call.forward(**arguments, prefetched=prefetched)
+        with beyond():
+            call.forward(**arguments | {name: arguments[name][:-1].copy()}, prefetched=prefetched)
 
 
 @checked_build
@@ -125,8 +126,9 @@ def test_forward_beyond(dtype, lanes, call, name):
     ids=str,
 )
 def test_forward_of_rows_columns_and_sums_beyond(dtype, lanes, call, change):
-    with beyond():
-        call.forward(**forward_arguments(dtype, lanes) | change)
+    for prefetched in (None, np.arange(13)):
+        with beyond():
+            call.forward(**forward_arguments(dtype, lanes) | change, prefetched=prefetched)
 
 
 @checked_build
@@ -154,7 +156,7 @@ def test_update_of_rows_columns_and_sums_beyond(dtype, lanes, call, change):
 def test_loss_beyond(dtype, lanes, call, name):
     arguments = loss_arguments(dtype, lanes)
     call.loss(**arguments)
-    with pytest.raises(IndexError):  # Numba's own words where a plain index is too large
+    with pytest.raises(IndexError):  # with Numba's message where a plain index is too large
         call.loss(**arguments | {name: arguments[name][:-1].copy()})
     with pytest.raises(IndexError):
         call.loss(**arguments | {"targets": np.full(5, 10 * lanes)})
@@ -167,15 +169,12 @@ def test_loss_beyond(dtype, lanes, call, name):
 
 # --- pages that may not be touched ------------------------------------------------------------------------------------
 
-_kept = []  # a mapping lives as long as the process: its protected pages are not given back
-
 
 def at_the_edge(array, end):
-    """A copy of the array that ends (or starts) where a page begins (or ends) that nobody may touch."""
+    """Return a copy of the array that ends where a protected page begins, or starts where one ends."""
     page = mmap.PAGESIZE
     n_pages = -(-array.nbytes // page)
     mapping = mmap.mmap(-1, (n_pages + 2) * page)
-    _kept.append(mapping)
     start = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -189,7 +188,7 @@ def at_the_edge(array, end):
 
 @pytest.fixture(params=[True, False], ids=["end", "start"])
 def guarded(request):
-    """Arguments with every array at a protected page."""
+    """Return a function that moves every array among some arguments to a protected page."""
 
     def guard(arguments):
         return {
@@ -205,6 +204,7 @@ def test_forward_update_and_loss_stay_inside(dtype, lanes, call, guarded):
     numbers = loss_arguments(dtype, lanes) | {"targets": np.zeros((lanes + 5) * (lanes + 1), dtype)}
     for function, arguments, outputs in (
         (call.forward, forward_arguments(dtype, lanes), ["out"]),
+        (call.forward, forward_arguments(dtype, lanes) | {"prefetched": np.arange(13)}, ["out"]),
         (call.update, update_arguments(dtype, lanes), ["w"]),
         (call.loss, loss_arguments(dtype, lanes), ["row_loss", "correct", "z"]),
         (call.loss, loss_arguments(dtype, lanes) | {"loss": "smoothed softmax", "smoothing": 0.1}, ["z"]),
@@ -235,6 +235,7 @@ def test_tails_stay_inside(dtype, lanes, call, guarded, n_rows, n_vectors):
         "inputs": (0, n_rows), "columns": (0, n_vectors), "rate": 1,
     }  # fmt: skip
     call.forward(**guarded(forward))
+    call.forward(**guarded(forward | {"prefetched": np.arange(n_rows)}))
     update = guarded(update)
     call.update(**update)
     assert np.all(update["w"] == 3)
@@ -265,9 +266,9 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
         b=arrays["b"], delta=arrays["delta"], zeros=arrays["zeros"], n_rows=3, pitch=pitch, columns=(0, 2), rate=1
     )
     assert np.all(arrays["b"] == 3)
-    dense.transpose(arrays["t"], 0, lanes, arrays["w"], 0, pitch, 0, lanes, 0, 2)
+    matmul.transpose(Matrix(arrays["t"], 0, lanes), Matrix(arrays["w"], 0, pitch), Block(0, lanes, 0, 2))
     assert np.all(arrays["t"] == 1)
-    dense.axpy(arrays["w"], arrays["t"], 0, len(arrays["w"]), 2.0)
+    matmul.add_and_clear(arrays["w"], arrays["t"], 0, len(arrays["w"]), 2.0)
     assert np.all(arrays["w"] == 3)
     for n_out in (1, lanes, lanes + 1, 2 * lanes):
         row = arrays["row"][: -(-n_out // lanes) * lanes] if n_out <= lanes else arrays["row"]
@@ -275,79 +276,82 @@ def test_the_other_parts_stay_inside(dtype, lanes, guarded, call):
         assert losses.argmax(row, 0, n_out) == 0
 
 
+class Buffers(SimpleNamespace):
+    """The arrays of a workspace, each at a protected page."""
+
+    def __init__(self, guarded, space, settings):
+        for name, value in settings.items():
+            space.settings[name] = value
+        names = ("work", "gradient", "sums", "row_loss", "row_correct", "control", "sync", "settings")
+        shared = {name: getattr(space, name) for name in names}
+        private = dict(zip(structs.Workspace._fields[1:], space.private[0], strict=False))
+        super().__init__(**guarded(shared | {"layers": space.layers[0]}), private=list(guarded(private).values()))
+
+
 @linux
 @pytest.mark.parametrize("layers", [[1, 1], [5, 3], [3, 17, 2], [7, 33, 40, 17]], ids=str)
 @pytest.mark.parametrize(
-    ("chunk", "mode", "norm"), [(7, 0, np.inf), (7, 0, 0.1), (3, tables.ACCUMULATE | tables.COMMIT, np.inf)]
+    ("chunk", "mode", "norm"), [(7, 0, np.inf), (7, 0, 0.1), (3, structs.ACCUMULATE | structs.COMMIT, np.inf)]
 )
 @pytest.mark.parametrize(
-    ("kind", "hidden", "head", "optimizer"),
+    ("row_kernels", "hidden", "head", "optimizer"),
     [
-        *(kind_of_rows(kind, "plain", "softmax", None) for kind in first_layer.TRAIN_ROWS),
+        *(row_param(name, "plain", "softmax", None) for name in TRAIN_ROWS),
         ("dense", "sloped", "logistic", None),
-        *(kind_of_rows(kind, "plain", "softmax", "adam", dtype="float64") for kind in ("dense", "packed", "csr")),
+        *(row_param(name, "plain", "softmax", "adam", dtype="float64") for name in ("dense", "packed", "csr")),
     ],
 )
 def test_training_and_inference_stay_inside(
-    rng, dtype, guarded, hidden, head, optimizer, layers, chunk, mode, norm, kind
+    rng, dtype, guarded, hidden, head, optimizer, layers, chunk, mode, norm, row_kernels
 ):
-    n_rows, batch_size, n_layers = 13, 7, len(layers) - 1
-    activations = ["relu"] * n_layers if hidden == "plain" else ["identity", "gelu", "relu"]
-    X = rng.standard_normal((n_rows, layers[0])).astype(dtype)
-    X[rng.random(X.shape) < 0.5] = 0
-    plain = kind.removeprefix("disturbed ").removeprefix("dropped ")
-    X = sparse.csr_array(X) if plain == "csr" else (100 * np.abs(X)).astype(np.uint8) if "bytes" in kind else X
-    rows = rows_to_train(X, "sparse" if plain in ("packed", "sparse bytes") else "dense", 8, 1)
-    assert rows.kind == plain
-    layout = Layout(layers, str(dtype))
+    n_rows, batch_size, n_hidden = 13, 7, len(layers) - 2
+    activations = ["relu"] * n_hidden if hidden == "plain" else ["identity", "gelu"][:n_hidden]
+    x = rng.standard_normal((n_rows, layers[0])).astype(dtype)
+    x[rng.random(x.shape) < 0.5] = 0
+    row_format, kernels = TRAIN_ROWS[row_kernels]
+    X, _ = in_format(x, row_format)
+    rows = train_rows(X, row_format)
+    layout, n_nonzeros = Layout(layers, str(dtype)), rows.most_nonzeros(chunk)
     slots, whole, mode = (None, False, mode) if optimizer is None else (2, mode != 0 or norm < np.inf, 0)
-    space = Workspace(
-        layout, activations, chunk, 1, mode != 0, kind, rows.most_numbers(chunk), hidden == "sloped", slots, whole
-    )
-    outputs = guarded({"losses": np.zeros(2), "hits": np.zeros(2, np.int64), "penalties": np.zeros(2)})
-    a = SimpleNamespace(**guarded({
-        "params": rng.standard_normal(layout.size).astype(dtype), "gradient": space.gradient, "work": space.work,
-        "notes": space.notes[0], "row_loss": space.row_loss, "row_hit": space.row_hit, "control": space.control,
-        "meetings": space.meetings, "x": rows.x, "starts": rows.starts, "index": rows.index,
-        "targets": rng.integers(0, layers[-1], n_rows).astype(np.int32), "marks": space.marks[0],
-        "row_weights": np.ones(n_rows, dtype), "settings": np.array([0.1, 0.2, 5, 6, *[2**30, 4 / 3] * n_layers, 0, 1]),
-        "links": space.links[0], "taken": space.taken[0], "features": space.features[0],
-        "orders": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
-        "plan": space.plans[0].ravel(), "memory": np.zeros(layout.size * (slots or 0), dtype), "sums": space.sums,
-        "coefficients": np.tile([0.1, 0.5, norm, 0.1, 1e-8, 0.01, 0.9, 0.1, 0.99, 0.01], 4),
-    }))  # fmt: skip
+    dropout_rates = (0.25,) * n_hidden if hidden == "sloped" else ()
+    needs = Needs(kernels, kernels.staged, chunk, 1, dropout_rates, n_nonzeros, mode != 0, slots, whole)
+    settings = {
+        "seed": 5, "epoch": 6, "drop_below": 2**30, "scale_kept": 4 / 3, "noise": 0.2, "input_scale": 0.01,
+        "label_smoothing": 0.1,
+    }  # fmt: skip
+    b = Buffers(guarded, Workspace(layout, activations, needs), settings)
+    targets = rng.integers(0, layers[-1], n_rows).astype(np.int32)
     if head == "logistic":
-        a.targets = guarded({"targets": rng.integers(0, 2, n_rows * layers[-1]).astype(dtype)})["targets"]
-    plan = a.plan.reshape(space.plans[0].shape)
-    epoch.train_loop(kind, hidden, head, optimizer)(
-        a.params, a.gradient, a.memory, a.work, a.notes, a.marks, a.links, a.taken, a.features, a.sums,
-        *outputs.values(), a.row_loss, a.row_hit, a.control, a.meetings,
-        a.x, a.starts, a.index, a.targets, a.row_weights, a.orders, a.coefficients.reshape(4, -1), plan, a.settings,
-        n_rows, batch_size, chunk, 2, 0.01, mode, 0, 1,
+        targets = rng.integers(0, 2, n_rows * layers[-1]).astype(dtype)
+    totals = guarded({"loss": np.zeros(2), "correct": np.zeros(2, np.int64), "penalty": np.zeros(2)})
+    a = SimpleNamespace(**guarded({
+        "params": rng.standard_normal(layout.size).astype(dtype), "state": np.zeros(layout.size * (slots or 0), dtype),
+        "x": rows.x, "indptr": rows.indptr, "indices": rows.indices, "targets": targets,
+        "row_weights": np.ones(n_rows, dtype), "order": np.concatenate([rng.permutation(n_rows) for _ in range(2)]),
+        "schedule": np.tile([0.1, 0.5, norm, 0.1, 1e-8, 0.01, 0.9, 0.1, 0.99, 0.01], 4),
+    }))  # fmt: skip
+    epoch.train_loop(kernels, hidden, head, optimizer)(
+        a.params, b.gradient, a.state, b.work, *b.private, b.sums, *totals.values(), b.row_loss, b.row_correct,
+        b.sync, b.control, a.x, a.indptr, a.indices, a.targets, a.row_weights, a.order, a.schedule.reshape(4, -1),
+        b.layers, b.settings, n_rows, batch_size, 2, mode, 0, 1,
     )  # fmt: skip
-    assert a.control[tables.STEPS] == 4
+    assert b.control[structs.STEPS] == 4
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)
     answers = guarded({
-        "numbers": np.zeros(n_rows * n_columns, dtype), "predicted": np.zeros(n_rows * n_labels, np.int64),
-        "losses": np.zeros(n_rows), "hits": np.zeros(n_rows, np.bool_), "bad_row": np.full(1, -1),
+        "numbers": np.zeros(n_rows * n_columns, dtype), "labels": np.zeros(n_rows * n_labels, np.int64),
+        "losses": np.zeros(n_rows), "correct": np.zeros(n_rows, np.bool_), "bad_row": np.full(1, -1),
     })  # fmt: skip
-    if kind != plain:  # what is predicted is not disturbed
-        kind, space = plain, Workspace(layout, activations, chunk, 1, False, plain)
-        vars(a).update(guarded({"work": space.work, "notes": space.notes[0], "plan": space.plans[0].ravel()}))
-        plan = a.plan.reshape(space.plans[0].shape)
-    forms = [rows]
-    if kind == "packed":  # one loop predicts from packed rows and from those that it packs
-        kind, forms = "sparse", [rows, rows_in_place(X, "sparse", 8)]
+    forms, to_infer = [rows], FORMATS[row_format].infer
+    if row_kernels == "packed":  # one loop predicts from packed rows and from those that it packs
+        forms.append(rows_in_place(X, "sparse", 8))
     for form in forms:
-        if form.kind == "sparse":
-            space = Workspace(layout, activations, chunk, 1, False, "sparse")
-            arrays = {"x": form.x, "starts": form.starts, "index": form.index, "plan": space.plans[0].ravel()}
-            vars(a).update(guarded(arrays | {"work": space.work, "notes": space.notes[0]}))
-            plan = a.plan.reshape(space.plans[0].shape)
-        for inference in (tables.NUMBERS, tables.LABELS, tables.LOSSES):
-            epoch.infer_loop(kind, hidden, head)(
-                *answers.values(), a.work, a.notes, a.marks, a.x, a.starts, a.index, a.targets, a.row_weights, a.orders,
-                a.params, plan, a.settings, a.meetings, 0, n_rows, chunk, 0.01, inference,
+        needs = Needs(to_infer, to_infer.staged and not form.is_packed, chunk, 1, ())
+        b = Buffers(guarded, Workspace(layout, activations, needs), settings)
+        vars(a).update(guarded({"x": form.x, "indptr": form.indptr, "indices": form.indices}))
+        for inference in (structs.NUMBERS, structs.LABELS, structs.LOSSES):
+            epoch.infer_loop(FORMATS[row_format], hidden, head)(
+                *answers.values(), b.work, *b.private[:6], b.sync, a.x, a.indptr, a.indices, a.targets, a.row_weights,
+                a.order, a.params, b.layers, b.settings, 0, n_rows, inference,
             )  # fmt: skip
     sums = answers["numbers"].reshape(n_rows, -1).sum(axis=1)
     if n_columns != n_labels:
@@ -355,7 +359,7 @@ def test_training_and_inference_stay_inside(
 
 
 @pytest.mark.skipif(CHECKED, reason="this is the checked build")
-def test_the_normal_build_pays_for_no_test(dtype, lanes):
+def test_the_normal_build_checks_nothing(dtype, lanes):
     assert CHECKED is False
     out = np.zeros(2 * lanes, dtype)
-    load_and_store(out[:lanes], lanes, out, 0)  # beyond the view, inside its memory: nobody objects
+    load_and_store(out[:lanes], lanes, out, 0)  # beyond the view, but inside its memory

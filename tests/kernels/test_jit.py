@@ -1,4 +1,4 @@
-"""How kernels are compiled and kept: one signature a dtype, a cache that never runs stale or damaged code."""
+"""How kernels are compiled and cached: one signature per dtype, and no stale or damaged code is ever run."""
 
 import json
 import os
@@ -14,15 +14,14 @@ from fastmlp.kernels import jit
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ENTRIES = (
-    "infer_dense", "infer_sparse", "pack_rows", "train_dense", "train_packed",
-)  # fmt: skip
+ENTRIES = ("infer_dense", "infer_packed", "pack_rows", "train_dense", "train_packed")
 
 FITS = """
 import json, sys, tempfile
 import numpy as np
 from fastmlp import MLP
-from fastmlp.kernels import dense, epoch, rows
+from fastmlp.kernels import epoch, matmul
+from fastmlp.kernels.formats import FORMATS, packed
 
 def fits(dtype):
     X = np.random.default_rng(0).random((40, 5)).astype(dtype)
@@ -47,18 +46,21 @@ def fits(dtype):
 
         MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
 
+def dtype_of(kind):
+    return str(getattr(kind, "types", [kind])[0].dtype)  # of an array, or of a matrix by that of its buffer
+
 for dtype in sys.argv[1:]:
     fits(dtype)
 kernels = {
-    "train_dense": epoch.train_loop("dense", "plain", "softmax", None),
-    "train_packed": epoch.train_loop("packed", "plain", "softmax", None),
-    "infer_dense": epoch.infer_loop("dense", "plain", "softmax"),
-    "infer_sparse": epoch.infer_loop("sparse", "plain", "softmax"),
-    "pack_rows": rows.pack_rows, "forward": dense.forward, "update": dense.update,
+    "train_dense": epoch.train_loop(FORMATS["dense"].train, "plain", "softmax", None),
+    "train_packed": epoch.train_loop(FORMATS["packed"].train, "plain", "softmax", None),
+    "infer_dense": epoch.infer_loop(FORMATS["dense"], "plain", "softmax"),
+    "infer_packed": epoch.infer_loop(FORMATS["packed"], "plain", "softmax"),
+    "pack_rows": packed.pack_rows, "forward": matmul.forward, "update": matmul.update,
 }
 print(json.dumps({
     name: {
-        "dtypes": sorted(str(signature[0].dtype) for signature in kernel.signatures),
+        "dtypes": sorted(dtype_of(signature[0]) for signature in kernel.signatures),
         "hits": sum(kernel.stats.cache_hits.values()),
     }
     for name, kernel in kernels.items()
@@ -77,12 +79,12 @@ def fits_in_a_new_process(folder, *dtypes):
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory):
-    """What a process that compiles everything has to say, and the folder of its cache."""
+    """Return what a process that compiles everything prints, and the folder of its cache."""
     folder = tmp_path_factory.mktemp("cache") / "not" / "yet"
     return fits_in_a_new_process(folder, "float32", "float64"), folder
 
 
-def test_one_signature_a_dtype(cold):
+def test_one_signature_per_dtype(cold):
     said, _ = cold
     for name in ENTRIES:
         assert said[name]["hits"] == 0
@@ -105,7 +107,7 @@ def test_a_second_process_loads(cold):
 
 
 def test_no_two_processes_give_a_kernel_the_same_name(tmp_path):
-    """The linker takes two kernels of one name for the same, even if they come from two files of two processes."""
+    """The linker takes two kernels of one name for the same, even from two cache files of two processes."""
     program = """
 import numpy as np
 from fastmlp.kernels.jit import entry
@@ -143,7 +145,7 @@ def twice(x):
 
 
 def new_kernel():
-    """The kernel as a new process has it: nothing compiled."""
+    """Return the kernel as a new process has it: nothing is compiled."""
     return jit.entry(twice)
 
 
@@ -199,7 +201,7 @@ def test_a_damaged_file_is_ignored_and_replaced(folder, damage):
     assert (healed(3), hits(healed)) == (6, 1)
 
 
-def test_what_cannot_be_written_is_compiled_again(folder, monkeypatch):
+def test_kernels_that_cannot_be_written_are_compiled_again(folder, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
@@ -210,7 +212,7 @@ def test_what_cannot_be_written_is_compiled_again(folder, monkeypatch):
     assert not folder.exists()
 
 
-def test_nothing_half_written_is_left(folder, monkeypatch):
+def test_a_failed_write_leaves_nothing(folder, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
@@ -219,21 +221,21 @@ def test_nothing_half_written_is_left(folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_is_a_file_is_survived(folder):
+def test_a_file_in_place_of_the_folder_does_no_harm(folder):
     folder.write_text("not a folder")
     assert new_kernel()(3) == 6
     assert folder.read_text() == "not a folder"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_read_only_folder_is_survived(folder):
+def test_a_read_only_folder_does_no_harm(folder):
     folder.mkdir()
     folder.chmod(0o500)
     assert new_kernel()(3) == 6
     assert list(folder.iterdir()) == []
 
 
-def test_the_first_folder_that_takes_it(tmp_path, monkeypatch):
+def test_the_first_writable_folder_is_used(tmp_path, monkeypatch):
     no_folder = tmp_path / "file"
     no_folder.write_text("")
     second = tmp_path / "second"
@@ -261,7 +263,7 @@ def test_folders(tmp_path, monkeypatch):
         assert all(folder.is_absolute() for folder in jit._folders())
 
 
-def test_another_build_has_other_files(folder, monkeypatch):
+def test_other_builds_have_other_files(folder, monkeypatch):
     new_kernel()(3)
     first = only_file(folder)
     monkeypatch.setattr(jit, "CHECKED", not jit.CHECKED)
@@ -277,13 +279,15 @@ def test_another_build_has_other_files(folder, monkeypatch):
 
 
 def test_any_kernel_source_counts(tmp_path, monkeypatch):
-    for path in Path(jit.__file__).parent.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    folder = tmp_path / "kernels"
+    shutil.copytree(Path(jit.__file__).parent, folder)
+    monkeypatch.setattr(jit, "__file__", str(folder / "jit.py"))
     seen = {jit._sources.__wrapped__()}
     assert jit._sources.__wrapped__() in seen
     assert jit._sources() in seen
-    for path in sorted(tmp_path.glob("*.py")):
+    paths = sorted(folder.rglob("*.py"))
+    assert folder / "formats" / "packed.py" in paths
+    for path in paths:
         path.write_bytes(path.read_bytes() + b"\n")
         assert jit._sources.__wrapped__() not in seen, path.name
         seen.add(jit._sources.__wrapped__())
@@ -299,7 +303,7 @@ def test_constants_make_no_new_signature():
     assert len(inner.signatures) == 1
 
 
-def test_kernels_release_the_lock_and_keep_their_sums():
+def test_kernels_release_the_gil_and_keep_the_order_of_sums():
     options = jit.kernel(twice).targetoptions
     assert options["nogil"] is True
     assert options["fastmath"] is False

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from fastmlp.kernels import descent, optimizers
+from fastmlp.kernels import blockwise, optimizers
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.structs import Matrix, Slots
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, at_step
@@ -73,12 +73,12 @@ def test_the_numbers_are_those_of_numpy(rng, dtype, lanes, padded, name):
     assert w.nothing_else_changed()
 
 
-def test_limits(rng, dtype, lanes):
+def test_clipping(rng, dtype, lanes):
     g, w = rng.standard_normal((2, 3 * 2 * lanes)).astype(dtype)
     expected, scale = g + 0.5 * w, 0.7
     expected = np.clip(expected, -0.6, 0.6) * scale
     expected[lanes] = g[lanes] = np.nan
-    descent.limit(g, 0, 2 * lanes, w, 0, 2 * lanes, 3, 2, 0.5, 0.6, scale)
+    blockwise.clip(Matrix(g, 0, 2 * lanes), Matrix(w, 0, 2 * lanes), 3, 2, 0.5, 0.6, scale)
     np.testing.assert_array_equal(g, expected)
 
 
@@ -87,7 +87,7 @@ def test_sums_of_squares(rng, dtype, lanes, n_rows):
     n_vectors, stride = 3, -(-n_rows // lanes) + 2
     a = rng.standard_normal((n_rows, n_vectors * lanes)).astype(dtype)
     sums = np.full(n_vectors * stride + 5, -1.0)
-    descent.sum_squares(sums, 4, stride, a.ravel(), 0, n_vectors * lanes, n_rows, n_vectors)
+    blockwise.sum_squares(sums, 4, stride, Matrix(a.ravel(), 0, n_vectors * lanes), n_rows, n_vectors)
     for column in range(n_vectors):
         for square in range(-(-n_rows // lanes)):
             block = a[square * lanes : (square + 1) * lanes, column * lanes : (column + 1) * lanes].astype(float)
@@ -95,4 +95,4 @@ def test_sums_of_squares(rng, dtype, lanes, n_rows):
             assert got == pytest.approx((block**2).sum(), rel=1e-6 if dtype == np.float32 else 1e-14)
     assert np.count_nonzero(sums == -1) == len(sums) - n_vectors * -(-n_rows // lanes)
     whole = np.arange(16.0)
-    assert descent.total_of(whole, 8, 16) == whole[8:].sum()
+    assert blockwise.total_of(whole, 8, 16) == whole[8:].sum()

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from fastmlp.kernels import functions, simd
+from fastmlp.kernels import simd, vmath
 from fastmlp.kernels.jit import kernel
 
-exp_formula = simd.formula(functions.exp)
+exp_formula = simd.formula(vmath.exp)
 fma_formula = simd.formula(simd.fma)
 maximum_formula = simd.formula(simd.maximum)
 mixed_formula = simd.formula(lambda a, b: (2 - a) * 3 + (1 / b - (-a)) - a / b * 0.5 + (1 + a))
@@ -58,7 +58,7 @@ def copy_kernel(out, at, x, x_at):
 
 @kernel
 def copy_first_kernel(out, x, at, count, fill):
-    simd.store(out, 0, simd.load_first(x, at, count, fill))
+    simd.store(out, 0, simd.first_lanes(simd.load(x, at), count, fill))
 
 
 @kernel

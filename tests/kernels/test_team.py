@@ -1,4 +1,4 @@
-"""The barrier: nobody leaves before all are there, also where threads are more than cores."""
+"""The barrier: no thread leaves it before all are there, also with more threads than cores."""
 
 import platform
 import threading
@@ -9,73 +9,68 @@ import pytest
 
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.simd import peek
-from fastmlp.kernels.team import meet
+from fastmlp.kernels.team import ARRIVED, CYCLES, FAILED, WAITED, barrier
 
 LINE = 8  # int64 numbers in a cache line
 
 
 @kernel
-def march(meetings, size, steps, missing, rank, n):
-    """Take `n` steps, meeting twice a step; count the comrades who are not where they should be."""
+def march(sync, size, steps, missing, rank, n):
+    """Take `n` steps with two barriers each; count the other threads that are not at the same step."""
     for i in range(n):
         steps[rank * LINE] = i + 1
-        meet(meetings, size)
+        barrier(sync, size)
         for other in range(size):
             if peek(steps, other * LINE) != i + 1:
                 missing[rank * LINE] += 1
-        meet(meetings, size)
+        barrier(sync, size)
 
 
 def run_march(size, n, late=0.0):
-    meetings, steps, missing = (
-        np.zeros(LINE, np.int64),
-        np.zeros(size * LINE, np.int64),
-        np.zeros(size * LINE, np.int64),
-    )
+    sync, steps, missing = (np.zeros(n * LINE, np.int64) for n in (1, size, size))
     march(np.zeros(LINE, np.int64), 1, steps, missing, 0, 0)  # compiles
     threads = [
-        threading.Thread(target=march, args=(meetings, size, steps, missing, rank, n), daemon=True)
-        for rank in range(size)
+        threading.Thread(target=march, args=(sync, size, steps, missing, rank, n), daemon=True) for rank in range(size)
     ]
     for thread in threads:
         thread.start()
         time.sleep(late)
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), "a thread waits for ever"
-    return meetings, steps[::LINE], missing[::LINE]
+        assert not thread.is_alive(), "a thread waits forever"
+    return sync, steps[::LINE], missing[::LINE]
 
 
 @pytest.mark.parametrize(("size", "n"), [(2, 10_000), (3, 2_000), (4, 5_000)])
-def test_nobody_leaves_before_all_are_there(size, n):
-    meetings, steps, missing = run_march(size, n)
+def test_no_thread_leaves_before_all_are_there(size, n):
+    sync, steps, missing = run_march(size, n)
     assert not missing.any()
     assert np.all(steps == n)
-    assert meetings[0] == 2 * n * size
-    assert meetings[1] == 0
-    assert not meetings[3:].any()
+    assert sync[ARRIVED] == 2 * n * size
+    assert sync[FAILED] == 0
+    assert not sync[CYCLES:].any()
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="no clock that a program may read")
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="programs cannot read a clock")
 def test_long_waits_are_counted():
-    meetings, _, _ = run_march(2, 1, late=0.05)
-    assert meetings[2] > 10_000_000  # cycles
+    sync, _, _ = run_march(2, 1, late=0.05)
+    assert sync[WAITED] > 10_000_000  # cycles
 
 
-def test_nobody_waits_for_one_that_has_failed():
-    meetings = np.zeros(LINE, np.int64)
-    meetings[1] = 1
-    march(meetings, 2, np.zeros(2 * LINE, np.int64), np.zeros(2 * LINE, np.int64), 0, 100)  # and comes back
+def test_no_thread_waits_for_one_that_has_failed():
+    sync = np.zeros(LINE, np.int64)
+    sync[FAILED] = 1
+    march(sync, 2, np.zeros(2 * LINE, np.int64), np.zeros(2 * LINE, np.int64), 0, 100)  # returns
 
 
-def test_a_late_comer_is_waited_for():
+def test_threads_wait_for_a_late_one():
     _, steps, missing = run_march(3, 5, late=0.05)
     assert not missing.any()
     assert np.all(steps == 5)
 
 
-def test_one_thread_meets_nobody():
-    meetings, steps, missing = run_march(1, 100)
-    assert meetings[0] == 0
+def test_one_thread_waits_for_nobody():
+    sync, steps, missing = run_march(1, 100)
+    assert sync[ARRIVED] == 0
     assert steps[0] == 100
     assert not missing.any()

@@ -1,10 +1,7 @@
-"""What `fit` is given: weights of rows and classes, clipping, validation, metrics, optimizers, schedules."""
-
-import functools
+"""Arguments of `fit`: weights of rows and classes, optimizers, schedules, and the errors of wrong ones."""
 
 import numpy as np
 import pytest
-from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 from support.losses import HEADS, data_for, network
 from support.nets import assert_bits, data, refused, snapshot
@@ -12,7 +9,6 @@ from support.nets import assert_bits, data, refused, snapshot
 import fastmlp
 from fastmlp import optimizers, schedules
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.random import validation_mask
 from fastmlp.reference import MLP
 
 RATE = {"learning_rate": 0.2, "batch_size": 1000}
@@ -98,150 +94,6 @@ def test_balanced_class_weights_are_those_of_scikit_learn(head):
     balanced.fit(X, y, epochs=2, class_weight="balanced", **RATE)
     expected.fit(X, y, epochs=2, sample_weight=of_classes[np.searchsorted(np.unique(y), y)], **RATE)
     assert_close(balanced, expected)
-
-
-# --- validation -------------------------------------------------------------------------------------------------------
-
-
-class Split:
-    """Rows that carry their own number in X: which of them were trained on, and which set aside."""
-
-    def __init__(self, y, fraction, n_outputs=3, output="softmax", seed=0, **arguments):
-        n = len(y)
-        net = MLP([1, n_outputs], output=output, dtype="float64", seed=seed)
-        seen = {}
-
-        def note(y_true, y_pred):
-            seen["aside"] = y_true
-            return 0.0
-
-        self.history = net.fit(np.arange(n)[:, None] / n, y, validation_fraction=fraction, metrics=[note], **arguments)
-        self.aside = seen["aside"]
-
-
-@pytest.mark.parametrize(
-    ("counts", "fraction", "aside"),
-    [
-        ([50, 30, 20], 0.1, [5, 3, 2]),
-        ([50, 3, 1], 0.1, [5, 1, 0]),
-        ([2, 2, 2], 0.9, [1, 1, 1]),
-        ([10, 10, 10], 0.55, [6, 6, 6]),
-        ([4, 0, 6], 0.5, [2, 0, 3]),
-    ],
-)
-def test_classes_are_divided_alike(counts, fraction, aside):
-    y = np.random.default_rng(0).permutation(np.repeat(np.arange(3), counts))
-    split = Split(y, fraction, epochs=1)
-    np.testing.assert_array_equal(np.bincount(split.aside, minlength=3), aside)
-    assert len(split.history.val_loss) == 1
-    assert split.history.steps == -(-(len(y) - sum(aside)) // 64)
-
-
-def test_numbers_and_labels_are_divided_at_random():
-    y = np.random.default_rng(0).normal(size=40)
-    split = Split(y, 0.25, n_outputs=1, output="identity", epochs=1)
-    assert len(split.aside) == 10
-    assert not np.array_equal(split.aside, y[:10])
-    assert len(Split(np.eye(2)[np.arange(40) % 2], 0.25, n_outputs=2, output="logistic", epochs=1).aside) == 10
-    y = np.arange(40) < 8
-    assert np.count_nonzero(Split(y, 0.25, n_outputs=1, output="logistic", epochs=1).aside) == 2
-
-
-def test_a_seed_sets_the_same_rows_aside():
-    y = np.random.default_rng(0).normal(size=40)
-    splits = [Split(y, 0.25, 1, "identity", seed=seed, epochs=1).aside for seed in (3, 3, 4)]
-    np.testing.assert_array_equal(splits[0], splits[1])
-    assert not np.array_equal(splits[0], splits[2])
-
-
-def test_a_second_fit_sets_the_same_rows_aside():
-    net = network("number", seed=None)
-    X, y = data_for(net, 40)
-    seen = []
-    for _ in range(2):
-        net.fit(X, y, epochs=1, validation_fraction=0.3, metrics=[lambda y_true, _: seen.append(y_true) or 0.0])
-    np.testing.assert_array_equal(*seen)
-
-
-def test_what_is_set_aside_is_not_trained_on():
-    net, other = network(), network()
-    X, y = data_for(net, 60)
-    weights = np.random.default_rng(0).uniform(1, 2, 60)
-    history = net.fit(X, y, epochs=2, batch_size=8, validation_fraction=0.3, sample_weight=weights)
-    aside = validation_mask(y, 0.3, other._random.seed)
-    given = {"validation_data": (X[aside], y[aside]), "sample_weight": weights[~aside]}
-    again = other.fit(X[~aside], y[~aside], epochs=2, batch_size=8, **given)
-    assert_bits(net, snapshot(other))
-    assert history.val_loss == again.val_loss
-
-
-def test_sparse_rows_are_divided():
-    from scipy import sparse
-
-    net, other = network(), network()
-    X, y = data_for(net, 60)
-    net.fit(X, y, epochs=2, validation_fraction=0.3)
-    other.fit(sparse.csr_array(X), y, epochs=2, validation_fraction=0.3)
-    assert_close(net, other)
-
-
-# --- metrics ----------------------------------------------------------------------------------------------------------
-
-METRICS = {
-    "softmax": {
-        "balanced_accuracy": sk.balanced_accuracy_score,
-        "f1_macro": functools.partial(sk.f1_score, average="macro"),
-        "precision_weighted": functools.partial(sk.precision_score, average="weighted", zero_division=0),
-        "recall_micro": functools.partial(sk.recall_score, average="micro"),
-    },
-    "two classes": {
-        "balanced_accuracy": sk.balanced_accuracy_score,
-        "f1_macro": functools.partial(sk.f1_score, average="macro"),
-    },
-    "labels": {
-        "f1_macro": functools.partial(sk.f1_score, average="macro"),
-        "recall_weighted": functools.partial(sk.recall_score, average="weighted"),
-    },
-    "number": {
-        "r2": sk.r2_score,
-        "mae": sk.mean_absolute_error,
-        "rmse": sk.root_mean_squared_error,
-        "max_error": sk.max_error,
-    },
-    "numbers": {"r2": sk.r2_score, "mae": sk.mean_absolute_error},
-}
-
-
-def largest_prediction(y_true, y_pred):
-    return np.max(y_pred)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("head", METRICS)
-def test_metrics_are_those_of_scikit_learn(head, dtype):
-    net = network(head, dtype=dtype)
-    X, y = data_for(net, 60)
-    names = [*METRICS[head], largest_prediction]
-    history = net.fit(X, y, epochs=3, validation_data=(X, y), metrics=names)
-    assert set(history.metrics) == {f"val_{name}" for name in (*METRICS[head], "largest_prediction")}
-    predicted = net.predict(X)
-    for name, metric in METRICS[head].items():
-        assert len(history[f"val_{name}"]) == 3
-        assert history[f"val_{name}"][-1] == pytest.approx(metric(y, predicted), rel=1e-6)
-    assert history["val_largest_prediction"][-1] == np.max(predicted)
-
-
-def test_a_metric_can_be_watched():
-    net = network(dropout=0.2)
-    X, y = data_for(net, 60)
-    stopping = EarlyStopping("val_f1_macro", patience=2)
-    history = net.fit(
-        X, y, epochs=200, validation_fraction=0.3, metrics=["f1_macro", "accuracy"], callbacks=[stopping],
-        schedule=schedules.ReduceOnPlateau(monitor="val_f1_macro", patience=0),
-    )  # fmt: skip
-    assert len(history.loss) < 200
-    assert history.learning_rate[-1] < history.learning_rate[0]
-    assert len(history.val_accuracy) == len(history["val_f1_macro"])
 
 
 # --- optimizers and schedules -----------------------------------------------------------------------------------------

@@ -1,13 +1,11 @@
-"""`fastmlp.MLP` against the plain network of `fastmlp.reference`, and the rest of its face."""
+"""`fastmlp.MLP`: the same bits however it is called, callbacks, views of its parameters, and settings."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 from support.nets import (
-    ACTIVATIONS,
     DTYPES,
     LONG,
-    NETS,
     AtEpochEnd,
     Recorder,
     X,
@@ -20,7 +18,6 @@ from support.nets import (
     parameters,
     raise_broken,
     snapshot,
-    twins,
 )
 
 from fastmlp import MLP, reference
@@ -29,106 +26,6 @@ from fastmlp.engine.rows import rows_in_place, rows_to_train
 from fastmlp.random import batch_generator, permutations
 
 pytestmark = pytest.mark.loops("plain SGD")
-
-# --- the same numbers as the plain network ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("layers", NETS, ids=str)
-def test_gradients(layers, activation, dtype):
-    net, plain = twins(layers, activation=activation, dtype=dtype)
-    for n_rows in (1, 3, 13, 64, LONG):
-        X, y = data_for(net, n_rows)
-        (loss, dw, db), (plain_loss, plain_dw, plain_db) = net.gradients(X, y), plain.gradients(X, y)
-        assert_close([loss], [plain_loss], dtype)
-        assert_close(dw + db, plain_dw + plain_db, dtype)
-        assert all(g.dtype == dtype for g in dw + db)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("layers", NETS, ids=str)
-def test_steps(layers, activation, dtype):
-    net, plain = twins(layers, activation=activation, dtype=dtype)
-    for step, n_rows in enumerate([1, 7, 32, 33, 2, LONG, 64]):
-        X, y = data_for(net, n_rows, seed=step)
-        rate = 0.01 * (step + 1)
-        assert_close([net.train_batch(X, y, rate)], [plain.train_batch(X, y, rate)], dtype)
-        assert_close(parameters(net), parameters(plain), dtype)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(
-    ("layers", "n_rows", "batch_size"),
-    [
-        ([4, 8, 3], 50, 16),
-        ([4, 8, 3], 49, 16),  # the last batch has one row
-        ([4, 8, 3], 50, 1),
-        ([4, 8, 3], 50, 50),
-        ([4, 8, 3], 50, 1000),
-        ([4, 8, 3], 1, 1),
-        ([4, 8, 3], 1, 64),
-        ([1, 5, 2], 30, 7),  # one feature
-        ([6, 1, 3], 30, 7),  # one hidden unit
-        ([3, 2, 1], 30, 7),  # one class
-        ([8, 9, 8, 7, 6, 5, 4], 40, 13),
-        ([20, 70, 10], 101, 25),
-        ([4, 8, 3], 2 * LONG, 600),
-        ([4, 40, 3], 1025, 513),
-        ([4, 8, 3], 1024, 512),
-    ],
-    ids=str,
-)
-def test_fits(layers, n_rows, batch_size, activation, dtype):
-    net, plain = twins(layers, activation=activation, dtype=dtype, seed=3)
-    X, y = data_for(net, n_rows)
-    settings = {"epochs": 3, "batch_size": batch_size, "learning_rate": 0.05}
-    history, plain_history = net.fit(X, y, **settings), plain.fit(X, y, **settings)
-    assert_close([history.loss], [plain_history.loss], dtype)
-    assert history.accuracy == plain_history.accuracy
-    assert len(history.seconds) == 3
-    assert_close(parameters(net), parameters(plain), dtype, factor=3)
-    net.fit(X, y, **settings)
-    plain.fit(X, y, **settings)
-    assert_close(parameters(net), parameters(plain), dtype, factor=10)
-
-
-@pytest.mark.parametrize("init", ["he", "xavier", "normal"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_first_parameters_are_those_of_the_plain_network(init, dtype):
-    settings = {"init": init, "seed": 11, "dtype": dtype}
-    assert_bits(MLP([5, 7, 3], **settings), parameters(reference.MLP([5, 7, 3], **settings)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("n_rows", [1, 2, 255, 256, 257, LONG])
-def test_predictions(n_rows, activation, dtype):
-    net, plain = twins([9, 33, 17, 5], activation=activation, dtype=dtype)
-    X, y = data_for(net, n_rows)
-    proba = net.predict_proba(X)
-    assert proba.dtype == dtype
-    assert_close([proba], [plain.predict_proba(X)], dtype)
-    labels = net.predict(X)
-    assert labels.dtype == np.int64
-    np.testing.assert_array_equal(labels, plain.predict(X))
-    measured = net.evaluate(X, y)
-    assert_close([measured["loss"]], [plain.evaluate(X, y)["loss"]], dtype)
-    assert measured["accuracy"] == plain.evaluate(X, y)["accuracy"] == net.score(X, y) == np.mean(labels == y)
-
-
-def test_shuffle_can_be_left_out():
-    X, y = data(50)
-    net, plain, by_steps = MLP([4, 8, 3]), reference.MLP([4, 8, 3]), MLP([4, 8, 3])
-    net.fit(X, y, epochs=2, batch_size=16, shuffle=False)
-    plain.fit(X, y, epochs=2, batch_size=16, shuffle=False)
-    assert_close(parameters(net), parameters(plain), "float32")
-    for start in [0, 16, 32, 48] * 2:
-        by_steps.train_batch(X[start : start + 16], y[start : start + 16])
-    assert_bits(net, parameters(by_steps))
-
 
 # --- the same bits ----------------------------------------------------------------------------------------------------
 
@@ -376,15 +273,17 @@ def test_the_first_layer_is_picked_from_the_data(first_layer, zeros, packed, n_r
     X = data(n_rows, 40)[0]
     X[np.random.default_rng(0).random(X.shape) < zeros] = 0
     as_bytes = (100 * np.abs(X) + (X != 0)).astype(np.uint8)
-    packed |= first_layer == "auto" and n_rows == 1  # of one row zeros are always left out
-    assert rows_to_train(X, first_layer, 8, 2).kind == ("packed" if packed else "dense")
-    assert rows_in_place(X, first_layer, 8).kind == ("sparse" if packed else "dense")
-    assert rows_to_train(as_bytes, first_layer, 8, 2).kind == ("sparse bytes" if packed else "bytes")
+    packed |= first_layer == "auto" and n_rows == 1  # one row is always packed
+    to_train, in_place = rows_to_train(X, first_layer, 8, 2), rows_in_place(X, first_layer, 8)
+    assert to_train.format == in_place.format == ("packed" if packed else "dense")
+    assert to_train.is_packed == packed
+    assert not in_place.is_packed  # but batch by batch
+    assert rows_to_train(as_bytes, first_layer, 8, 2).format == ("packed bytes" if packed else "bytes")
     for rows in (
         rows_to_train(sparse.csr_array(X), first_layer, 8, 2),
         rows_in_place(sparse.csr_array(X), first_layer, 8),
     ):
-        assert rows.kind == "csr"
+        assert rows.format == "csr"
 
 
 def test_batches_of_many_sizes_share_a_few_workspaces():

@@ -277,29 +277,29 @@ def test_rows_that_change_while_they_are_packed():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastmlp.engine.rows.run_together", Changing())
         rows = rows_to_train(X, "sparse", 8, 2)
-    counts = np.diff(rows.starts)
-    words = rows.index.view(np.uint8)
+    counts = np.diff(rows.indptr)
+    words = rows.indices.view(np.uint8)
     for row in range(len(X)):
-        marks = words[8 * rows.starts[row] :][:8]  # a word, as are the two numbers of each pair
-        assert np.unpackbits(marks).sum() <= counts[row] - 1
+        mask = words[8 * rows.indptr[row] :][:8]  # one word, and so are the two numbers of each pair
+        assert np.unpackbits(mask).sum() <= counts[row] - 1
 
 
 def test_memory_of_packed_rows_is_used_again_when_nobody_has_them():
     X, _ = numbers(2000)
     first, second = (rows_to_train(X, "sparse", 8, 1) for _ in range(2))
-    assert not np.shares_memory(first.index, second.index)
-    expected, place = second.x.copy(), first.index.ctypes.data
-    first.index[:] = 2**64 - 1
+    assert not np.shares_memory(first.indices, second.indices)
+    expected, place = second.x.copy(), first.indices.ctypes.data
+    first.indices[:] = 2**64 - 1
     del first
     third = rows_to_train(X, "sparse", 8, 1)
-    assert third.index.ctypes.data == place
+    assert third.indices.ctypes.data == place
     for row in range(len(X)):
-        start, end = third.starts[row : row + 2]
-        np.testing.assert_array_equal(third.index[start:end], second.index[start:end])
+        start, end = third.indptr[row : row + 2]
+        np.testing.assert_array_equal(third.indices[start:end], second.indices[start:end])
     np.testing.assert_array_equal(second.x, expected)
     del second, third
     larger = rows_to_train(numbers(4000)[0], "sparse", 8, 1)
-    assert larger.index.size >= larger.starts[-1]
+    assert larger.indices.size >= larger.indptr[-1]
 
 
 def test_a_matrix_without_numbers_trains():
