@@ -1,7 +1,7 @@
 """Exclusive or, the smallest problem that needs a hidden layer, with 100 different seeds.
 
 Logistic 2-4-2, full batch, SGD 0.5, 5,000 epochs: with He initialization, 100 of 100 seeds get all four points right.
-With ``init="normal"`` the weights, with standard deviation 0.01, are too small: no seed leaves the plateau in time.
+With ``init="normal"`` the weights (standard deviation 0.01) are too small: in 5,000 epochs no seed leaves the plateau.
 
 ReLU 2-8-4-2, batches of 4, SGD 0.1, 1,000 epochs: 81 of 100 seeds get all four points right. The others end in a local
 minimum, where the last hidden layer maps two or three points of different classes to the same values; the loss stays
