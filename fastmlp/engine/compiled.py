@@ -88,6 +88,7 @@ class CompiledEngine(Engine):  # noqa: D101
         self._hidden_in_training = "sloped" if any(settings.dropout_rates[1:]) else self._hidden
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
+        self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
         self._alone = self._crowded = 0  # calls that one thread still runs; crowded calls so far
 
     def new_state(self, slots: int) -> list[list[Floats]]:
@@ -320,19 +321,14 @@ class CompiledEngine(Engine):  # noqa: D101
         targets: Targets | None = None,
         n_rows: int | None = None,
     ) -> None:
-        """Run the network on the first `n_rows`, by default on all; refuse numbers that are not finite.
-
-        Threads divide the rows, and take them in calls between which they can be stopped.
-        """
+        """Run the network on the first `n_rows`, by default on all; refuse numbers that are not finite."""
         rows = X if isinstance(X, Rows) else rows_in_place(X, self.settings.first_layer, self._layout.widths[0])
-        row_format = FORMATS[rows.format]
-        loop, n_rows = epoch.infer_loop(row_format, self._hidden, self.settings.loss.kernel), n_rows or rows.n_rows
+        n_rows = n_rows or rows.n_rows
         none, bad_row, chunk = self._params[:0], np.full(1, -1), min(n_rows, INFER_CHUNK)
+        loop, needs = self._inference(rows, chunk)
         outputs = (none if numbers is None else numbers, labels, losses, correct, bad_row)
         data = (rows.x, rows.indptr, rows.indices, self._no_targets if targets is None else targets, none)
-        order, needs = np.arange(rows.n_rows), self._needs(row_format.infer, chunk, 1)
-        if rows.is_packed:
-            needs = needs._replace(staged=False)
+        order = np.arange(rows.n_rows)
 
         def call(first: int, end: int) -> None:
             space, idle = self._borrow(needs)
@@ -343,22 +339,41 @@ class CompiledEngine(Engine):  # noqa: D101
             idle.append(space)
 
         self._compile(loop, lambda: call(0, 1))
+        if n_rows == chunk:
+            call(0, n_rows)
+        else:
+            self._infer_by_team(call, n_rows, chunk)
+        if bad_row[0] >= 0:
+            check_finite(X, X, "X")
+
+    def _inference(self, rows: Rows, chunk: int) -> tuple[Callable[..., None], Needs]:
+        """Return the loop that predicts these rows, and what its workspace needs."""
+        key = (rows.format, len(rows.indptr) > 0, chunk)
+        try:
+            return self._inferences[key]
+        except KeyError:
+            row_format = FORMATS[rows.format]
+            loop = epoch.infer_loop(row_format, self._hidden, self.settings.loss.kernel)
+            staged = row_format.infer.staged and not rows.is_packed
+            self._inferences[key] = loop, self._needs(row_format.infer, chunk, 1)._replace(staged=staged)
+            return self._inferences[key]
+
+    def _infer_by_team(self, call: Callable[[int, int], None], n_rows: int, chunk: int) -> None:
+        """Divide the rows between threads, each of which takes its part in calls between which it can be stopped."""
         size = min(self._team_size(n_rows), -(-n_rows // chunk))
         rows_per_call = chunk * max(1, int(BRIEF_SECONDS / self._seconds(chunk, 1)))
+        stopped = Event()
+
+        def predict_share(rank: int) -> None:
+            end = n_rows * (rank + 1) // size
+            for first in range(n_rows * rank // size, end, rows_per_call):
+                if not stopped.is_set():
+                    call(first, min(first + rows_per_call, end))
+
         if size == 1 and n_rows <= rows_per_call:
             call(0, n_rows)
         else:
-            stopped = Event()
-
-            def predict_share(rank: int) -> None:
-                end = n_rows * (rank + 1) // size
-                for first in range(n_rows * rank // size, end, rows_per_call):
-                    if not stopped.is_set():
-                        call(first, min(first + rows_per_call, end))
-
             run_team(size, predict_share, stop=stopped.set)
-        if bad_row[0] >= 0:
-            check_finite(X, X, "X")
 
     # --- workspaces and kernels ---------------------------------------------------------------------------------------
 
