@@ -191,16 +191,20 @@ class Trainer:
             call_hooks(self.callbacks, "on_step", self.net, fit)
             return not ctrl_c.pressed
 
-        with ExitStack() as at_end:  # runs in reverse order, each one whatever the others raise
+        begun: list[object] = []
+        with ExitStack() as at_end:  # calls each `on_fit_end`, whatever the others raise
             try:
                 for callback in self.callbacks:
                     call_hooks([callback], "on_fit_begin", self.net, fit)
-                    at_end.callback(call_hooks, [callback], "on_fit_end", self.net, fit)
+                    begun.append(callback)
                 self.begun = True
                 while fit.epoch < fit.epochs and not fit.stop and not self.history.interrupted:
                     self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), ctrl_c, on_step)
             except KeyboardInterrupt:  # in a callback, or between two calls of the engine
                 self.history.interrupted = True
+            finally:
+                for callback in reversed(begun):  # an ExitStack calls what came last first
+                    at_end.callback(call_hooks, [callback], "on_fit_end", self.net, fit)
 
     def _train_epochs(self, n_epochs: int, ctrl_c: CtrlC, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()

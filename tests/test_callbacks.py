@@ -98,6 +98,20 @@ def test_fit_end_is_called_of_all_though_one_fails(net):
     assert_bits(net, snapshot(best))
 
 
+def test_fit_end_is_called_in_the_order_of_the_list(net):
+    class Keeps:
+        def on_fit_end(self, net, fit):
+            self.parameters = snapshot(net)
+
+    before, after = Keeps(), Keeps()
+    net.fit(X, Y, epochs=3, callbacks=[before, EarlyStopping("loss", mode="max"), after])
+    same = reference.MLP([4, 5, 3])
+    same.fit(X, Y, epochs=1)
+    assert_bits(same, after.parameters)  # those of the best epoch, which `EarlyStopping` has restored
+    same.fit(X, Y, epochs=3, resume=True)
+    assert_bits(same, before.parameters)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
