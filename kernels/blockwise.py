@@ -135,7 +135,7 @@ def applying(optimizer):
 
 @part
 def gradient_of(layer, buffer, i, column, lanes):
-    """Return where the gradient of a block is, which starts at row ``i`` and a column: in the full one, or in a buffer."""
+    """Return where the gradient of the block at row ``i`` and a column is: in the full gradient, or in a buffer."""
     if layer.gradient_pitch > 0:
         return Matrix(buffer, layer.gradient + i * layer.gradient_pitch + column * lanes, layer.gradient_pitch)
     return Matrix(buffer, layer.gradient, BLOCK_VECTORS * lanes)

@@ -12,7 +12,7 @@ from support.rows import TRAIN_ROWS, in_format, row_param, train_rows
 from fastmlp.engine.layout import Layout
 from fastmlp.engine.rows import rows_in_place
 from fastmlp.engine.workspace import Needs, Workspace
-from fastmlp.kernels import activations, epoch, losses, matmul, structs, tile
+from fastmlp.kernels import activations, epoch, losses, matmul, structs, tile, vector_ops
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.kernels.structs import Block, Matrix

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmlp import random as textbook
-from fastmlp.kernels import random
+from fastmlp.kernels import random, vector_ops
 from fastmlp.kernels.formats.dense import NOISE_LAYER
 from fastmlp.kernels.jit import kernel
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmlp.kernels import simd, trace, vmath
+from fastmlp.kernels import simd, trace, vector_ops, vmath
 from fastmlp.kernels.jit import kernel
 
 exp_formula = trace.formula(vmath.exp)

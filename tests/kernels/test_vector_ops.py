@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastmlp.kernels import simd
+from fastmlp.kernels import simd, vector_ops
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.structs import Matrix
 

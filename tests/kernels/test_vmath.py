@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels import simd, trace, vmath
+from fastmlp.kernels import simd, trace, vector_ops, vmath
 from fastmlp.kernels.jit import kernel
 
 EXACT = np.longdouble
