@@ -35,8 +35,7 @@ from fastmlp.validation.settings import (
     check_choice,
     check_dropout,
     check_dtype,
-    check_float32,
-    check_input_scale,
+    check_float,
     check_int,
     check_layers,
     check_n_threads,
@@ -156,14 +155,15 @@ input_dropout, input_noise
         n_threads = check_n_threads(n_threads)
         self.dtype: Final = check_dtype(dtype, DTYPES)
         self.first_layer: Final = check_choice("first_layer", first_layer, FIRST_LAYERS)
-        self.input_scale: Final = check_input_scale(input_scale, self.dtype)
+        scale = check_float("input_scale", input_scale, self.dtype, zero=False)
+        self.input_scale: Final = float(np.dtype(self.dtype).type(scale))
         self.label_smoothing: Final = check_number("label_smoothing", label_smoothing, below=1)
         if self.label_smoothing and self.output != "softmax":
             raise ValueError(f"label_smoothing is for output='softmax', not {self.output!r}")
-        self.l2: Final = check_float32("l2", l2)
+        self.l2: Final = check_float("l2", l2)
         self.dropout: Final = check_dropout(dropout, n_hidden)
         self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
-        self.input_noise: Final = check_float32("input_noise", input_noise)
+        self.input_noise: Final = check_float("input_noise", input_noise)
         self.history = History()
         self._random = RandomStreams.from_seed(self.seed)
         self._training_state: TrainingState | None = None

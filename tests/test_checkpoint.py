@@ -307,7 +307,7 @@ def test_every_optimizer_of_the_compiled_network(optimizer, tmp_path):
         ({"schedule": "none"}, "resume=True goes on with the schedule Cosine, not Constant; pass it again"),
         ({"schedule": "one_cycle"}, "resume=True goes on with the schedule Cosine, not OneCycle; pass it again"),
         ({"schedule": "function"}, "resume=True goes on with the schedule Cosine, not function; pass it again"),
-        ({"learning_rate": -1}, "learning_rate must be positive and finite, not -1"),
+        ({"learning_rate": -1}, "learning_rate must be more than 0 and finite, not -1"),
     ],
 )
 def test_another_course_is_refused(arguments, message):

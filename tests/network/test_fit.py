@@ -220,7 +220,7 @@ ONES = np.ones(N)
         ({"metrics": ["f1_macro", "f1_macro"]}, ValueError, "metrics has two of the name 'f1_macro'"),
         ({"optimizer": "adm"}, ValueError, "did you mean 'adam'?"),
         ({"optimizer": optimizers.Adam(), "learning_rate": 0.1}, ValueError, "learning_rate=0.1 is given beside an"),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be positive and finite, not -1"),
+        ({"learning_rate": -1}, ValueError, "learning_rate must be more than 0 and finite, not -1"),
         ({"schedule": "cosin"}, ValueError, "did you mean 'cosine'?"),
         (
             {"schedule": schedules.ReduceOnPlateau(monitor="val_loss")},
