@@ -78,10 +78,10 @@ class TrainingState:
         elif learning_rate is not None:
             chosen = replace(self.optimizer, learning_rate=cast(float, learning_rate))
         if not self.fits(chosen):
-            raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {chosen!r}")
+            raise ValueError(f"resume=True continues with {self.optimizer!r}, not with {chosen!r}")
         if type(schedule).__name__ != self.schedule:
             before, given = (kind.replace("_Function", "function") for kind in (self.schedule, type(schedule).__name__))
-            raise ValueError(f"resume=True goes on with the schedule {before}, not {given}; pass it again")
+            raise ValueError(f"resume=True continues with the schedule {before}, not {given}; pass it again")
         return replace(self, optimizer=chosen)
 
     def copied_into(self, engine: Engine) -> Self:
