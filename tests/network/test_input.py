@@ -227,7 +227,7 @@ def test_wrong_data_of_other_methods(method, kind):
         getattr(net, method)(X, Y[:9])
     with refused(ValueError, "X has nan in row 7, column 2"):
         getattr(net, method)(BAD_X, Y)
-    with refused(ValueError, "learning_rate must be positive"):
+    with refused(ValueError, "learning_rate must be more than 0"):
         net.train_batch(X, Y, learning_rate=0)
     assert_bits(net, before)
 
