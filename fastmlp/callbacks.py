@@ -66,7 +66,7 @@ class Net(Protocol):
 
 @dataclass
 class FitState:
-    """Where a fit stands.
+    """The progress of a fit, for callbacks to read and to control.
 
     Attributes
     ----------
@@ -317,7 +317,7 @@ class CSVLog:
         self.path = _check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
-        """Write the earlier epochs, or an empty file."""
+        """Write the epochs of a resumed fit, or an empty file."""
         self._write_all(fit.history.to_dict())
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:

@@ -132,8 +132,8 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
 
-    Its state is as large as the parameters with momentum, else empty. A step of plain SGD on CSR rows costs as much as
-    their nonzeros; with momentum, `weight_decay` or `l2` it passes over all weights, as every other optimizer does.
+    With momentum its state is as large as the parameters. The cost of a step of plain SGD on CSR rows depends on their
+    nonzeros; with momentum, `weight_decay` or `l2` each step updates all weights, as with every other optimizer.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class Adam(Optimizer):
     ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``, where the powers of beta1 and beta2 correct
     the bias of means that start from zero.
 
-    Its state is twice as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is twice as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ class RMSprop(Optimizer):
 
     ``v = alpha * v + (1 - alpha) * g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is one to three times as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is one to three times as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -470,7 +470,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": RMSprop(),
     "adagrad": Adagrad(),
 }
-"""What each name stands for."""
+"""The optimizers that have names."""
 
 
 def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Optimizer:
@@ -479,21 +479,20 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
     Parameters
     ----------
     optimizer : str, Optimizer or None
-        A name of `OPTIMIZERS` stands for the defaults; "momentum" and "nesterov" are SGD with momentum 0.9. None is
-        "sgd".
+        A name of `OPTIMIZERS` gives an optimizer with defaults. None is "sgd".
     learning_rate : float or None
         Replaces the default of a name.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such optimizer, or the learning rate is invalid or given beside an optimizer that has one.
+        If there is no such optimizer, or the learning rate is invalid, or given although `optimizer` has one.
     """
     if isinstance(optimizer, Optimizer):
         if learning_rate is not None:
             raise ValueError(
-                f"learning_rate={learning_rate} is given beside an optimizer that has learning_rate="
-                f"{optimizer.learning_rate}; give it there alone: {type(optimizer).__name__}(learning_rate=...)"
+                f"learning_rate={learning_rate} conflicts with the optimizer's learning_rate="
+                f"{optimizer.learning_rate}; set it only there: {type(optimizer).__name__}(learning_rate=...)"
             )
         return optimizer
     if isinstance(optimizer, type):

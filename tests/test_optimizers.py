@@ -98,8 +98,8 @@ def test_which_optimizer_is_plain_sgd():
         (("",), ValueError, "optimizer must be one of "),
         ((Adam,), TypeError, "optimizer Adam is a class; pass an object of it: Adam()"),
         ((0.1,), TypeError, "optimizer must be a name or an object of fastmlp.optimizers, not 0.1"),
-        ((Adam(), 0.1), ValueError, "learning_rate=0.1 is given beside an optimizer that has learning_rate=0.001; "
-         "give it there alone: Adam(learning_rate=...)"),
+        ((Adam(), 0.1), ValueError, "learning_rate=0.1 conflicts with the optimizer's learning_rate=0.001; "
+         "set it only there: Adam(learning_rate=...)"),
         (("adam", 0), ValueError, "learning_rate must be more than 0 and finite, not 0"),
         ((None, "fast"), TypeError, "learning_rate must be a number, not 'fast'"),
     ],
