@@ -150,7 +150,7 @@ input_dropout, input_noise
         self.output: Final = check_choice(
             "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
         )
-        self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
+        self.init: Final = check_choice("init", init, tuple(INITS), {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         n_threads = check_n_threads(n_threads)
         self.dtype: Final = check_dtype(dtype, DTYPES)
