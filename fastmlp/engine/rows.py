@@ -6,7 +6,7 @@ have not been packed, predictions pack them batch by batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import finalize
 
@@ -53,8 +53,8 @@ class Rows:
     n_rows: int
     n_features: int
     x: npt.NDArray[Any]
-    indptr: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_INDPTR)
-    indices: npt.NDArray[Any] = field(default_factory=lambda: _NO_INDICES)
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,9 +82,8 @@ def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
         indptr = as_kernel_input(np.ascontiguousarray(X.indptr, np.int64))
         return Rows("csr", n_rows, n_features, as_kernel_input(X.data), indptr, indices)
     packs = first_layer == "sparse" or (first_layer == "auto" and _worth_packing(X, width))
-    if X.dtype == np.uint8:
-        return Rows("packed bytes" if packs else "bytes", n_rows, n_features, as_kernel_input(X))
-    return Rows("packed" if packs else "dense", n_rows, n_features, as_kernel_input(X))
+    name = ("packed" if packs else "dense") if X.dtype != np.uint8 else "packed bytes" if packs else "bytes"
+    return Rows(name, n_rows, n_features, as_kernel_input(X), _NO_INDPTR, _NO_INDICES)
 
 
 def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
