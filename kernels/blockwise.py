@@ -247,7 +247,7 @@ def blockwise_step(optimizer, products):
             if i > 0:
                 update_layer(
                     weights_of(params.flat, layer), Slots(state, layer.w, len(params.flat)),
-                    inputs_of(ws, layers, i), ws.lists, delta, layer, n_rows,
+                    inputs_of(ws, i), ws.lists, delta, layer, n_rows,
                     ws.sums, schedule, step, keep, is_last,
                 )  # fmt: skip
             if layer.end_row == layer.n_in:

@@ -71,7 +71,7 @@ def hidden_layers(activation, slope):
             layer = layers[i]
             block = forward_block(layer, n_rows, first_row, end_row)
             forward(
-                outputs_of(layer, ws), inputs_of(ws, layers, i),
+                outputs_of(layer, ws), inputs_of(ws, i),
                 weights_of(params, layer), bias_of(params, layer), layer.n_in, block,
                 floor_of(layer.activation), 0,
             )  # fmt: skip

@@ -18,7 +18,7 @@ def update_pass(target, ws, layers, n_rows, rate):
         layer = layers[i]
         delta, block = deltas_of(layer, ws), owned(layer)
         if i > 0:
-            x = inputs_of(ws, layers, i)
+            x = inputs_of(ws, i)
             update(weights_of(target, layer), x, delta, ws.work, n_rows, block, rate)
         if layer.end_row == layer.n_in:
             update_bias(bias_of(target, layer), delta, ws.work, n_rows, block, rate)

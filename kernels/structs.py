@@ -192,9 +192,9 @@ def owned(layer):
 
 
 @part
-def inputs_of(ws, layers, i):
+def inputs_of(ws, i):
     """Return the inputs of layer i."""
-    return Gathered(ws.work, ws.inputs, i * (len(ws.inputs) // len(layers)))
+    return Gathered(ws.work, ws.inputs, i * len(ws.sources))
 
 
 @part
