@@ -90,7 +90,7 @@ def last_forward(n, params, ws, layers, data, settings):
     w, b = Matrix(params, layer.w, layer.pitch), Matrix(params, layer.b, 0)
     for _ in range(n):
         block = Block(0, N_ROWS, 0, layer.width)
-        matmul.forward(outputs_of(layer, ws), inputs_of(ws, layers, 1), w, b, layer.n_in, block, -math.inf, 0)
+        matmul.forward(outputs_of(layer, ws), inputs_of(ws, 1), w, b, layer.n_in, block, -math.inf, 0)
 
 
 @kernel
@@ -105,7 +105,7 @@ def backward(n, params, ws, layers, data, settings):
 @kernel
 def last_update(n, params, ws, layers, data, settings):
     layer = layers[1]
-    w, x = Matrix(params, layer.w, layer.pitch), inputs_of(ws, layers, 1)
+    w, x = Matrix(params, layer.w, layer.pitch), inputs_of(ws, 1)
     for _ in range(n):
         matmul.update(w, x, deltas_of(layer, ws), ws.work, N_ROWS, owned(layer), RATE)
 

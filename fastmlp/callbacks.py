@@ -31,7 +31,7 @@ from fastmlp.activations import Floats
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.storage import check_writable, save_npz
-from fastmlp.validation.settings import check_bool, check_int, check_number, check_positive_int
+from fastmlp.validation.settings import check_bool, check_int, check_number
 
 __all__ = [
     "CSVLog",
@@ -66,7 +66,7 @@ class Net(Protocol):
 
 @dataclass
 class FitState:
-    """Where a fit stands.
+    """The progress of a fit, for callbacks to read and to control.
 
     Attributes
     ----------
@@ -217,7 +217,7 @@ class EarlyStopping:
         restore_best: bool = True,
     ) -> None:
         self.monitor, self.mode = monitor, mode
-        self.patience = check_positive_int("patience", patience)
+        self.patience = check_int("patience", patience, 1)
         self.min_delta = check_number("min_delta", min_delta)
         self.restore_best = check_bool("restore_best", restore_best)
         self._forget()
@@ -281,7 +281,7 @@ class Checkpoint:
     ) -> None:
         self.path = _check_path(path)
         self.monitor, self.mode = monitor, mode
-        self.every = check_positive_int("every", every)
+        self.every = check_int("every", every, 1)
         self._best = self._new_best()
 
     def _new_best(self) -> Best:
@@ -317,7 +317,7 @@ class CSVLog:
         self.path = _check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
-        """Write the earlier epochs, or an empty file."""
+        """Write the epochs of a resumed fit, or an empty file."""
         self._write_all(fit.history.to_dict())
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
@@ -399,7 +399,7 @@ class LearningRateFinder:
         for state in states:
             chosen.start(state)
         X, y = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
-        n_rows = min(check_positive_int("batch_size", batch_size), len(y))
+        n_rows = min(check_int("batch_size", batch_size, 1), len(y))
         order = np.random.default_rng(net.seed).permutation(len(y))
         batches = np.resize(order, (self.steps, n_rows))
         rates = np.geomspace(self.low, self.high, self.steps)

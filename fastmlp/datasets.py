@@ -1,7 +1,6 @@
 """Data sets as four arrays: ``X_train, y_train, X_test, y_test``.
 
-Every loader returns C-contiguous arrays: rows float32 of shape (n, features), scaled to 0..1, and labels int64 of
-shape (n,). Nothing is downloaded except by :func:`load_openml`.
+X is float32 (n, features), scaled to 0..1, and y is int64 (n,); all are C-contiguous. Only `load_openml` downloads.
 """
 
 from __future__ import annotations
@@ -85,8 +84,8 @@ def load_xor() -> Dataset:
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
-    Keras's names ``x_train`` and ``x_test`` work, too. Images of any shape (n, ...) become rows. uint8 is divided by
-    255; floating point keeps its values. Labels have any integer type and the shape (n,) or (n, 1).
+    Keras's names ``x_train`` and ``x_test`` work, too. Images (n, ...) are flattened to rows. uint8 is divided by 255;
+    floating point is used as it is. Labels are integers of any type, (n,) or (n, 1).
 
     Parameters
     ----------
@@ -101,9 +100,9 @@ def load_npz(path: StrPath) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        If there is no such file.
     ValueError
-        The file is corrupt or no archive, lacks an array, or holds arrays that do not fit together.
+        If the file is corrupt or no archive, lacks an array, or holds arrays that do not fit together.
     """
     path = Path(path)
     arrays = _read_npz(path)
@@ -126,12 +125,12 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     Parameters
     ----------
     folder
-        Holds four files of images and labels, gzipped or not: ``train-images-idx3-ubyte``,
-        ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Known variants of the
-        names are found, too: a dot before ``idx``, ``test`` for ``t10k``, and a prefix such as ``emnist-letters-``.
-        If a file exists with and without ``.gz``, the latter is read.
+        Holds four files, gzipped or not: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+        ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Names may have a dot before ``idx``, ``test`` for
+        ``t10k``, and a prefix such as ``emnist-letters-``. If a file exists with and without ``.gz``, the latter is
+        read.
     split
-        Which data set to read if the folder holds several: the prefix, with or without ``emnist-``, for example
+        Which data set to read if the folder holds several: the prefix, with or without ``emnist-``, such as
         ``"letters"``; ``""`` for the files without a prefix.
 
     Returns
@@ -142,16 +141,15 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        There is no such folder, or a file is missing in it.
+        If there is no such folder, or a file is missing in it.
     ValueError
-        The folder holds several data sets and `split` names none of them; a file is corrupt, truncated or of another
-        format; the numbers of images and labels differ.
+        If the folder holds several data sets and `split` names none of them; if a file is corrupt, truncated or of
+        another format; if the numbers of images and labels differ.
 
     Notes
     -----
-    Labels are kept as they are. Those of EMNIST letters are 1 to 26: subtract 1, or give the network 27 outputs.
-    EMNIST's images are stored transposed; ``X.reshape(-1, 28, 28).transpose(0, 2, 1)`` stands them upright, which a
-    multilayer perceptron does not need.
+    Labels are not changed. Those of EMNIST letters are 1 to 26: subtract 1, or give the network 27 outputs. EMNIST's
+    images are transposed: plot ``X.reshape(-1, 28, 28).transpose(0, 2, 1)``. Training does not depend on it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -173,27 +171,27 @@ def load_openml(name: str, *, version: int | str = "active") -> Dataset:
     Parameters
     ----------
     name
-        The data set's name there, for example ``"mnist_784"``, ``"Fashion-MNIST"`` or ``"letter"``.
+        Its name there, such as ``"mnist_784"``, ``"Fashion-MNIST"`` or ``"letter"``.
     version
-        Its version there, a number; ``"active"`` is the oldest that is still active.
+        Its version there; ``"active"`` is the oldest that is still active.
 
     Returns
     -------
     X_train, y_train, X_test, y_test
-        float32 (n, features) and int64 (n,), for both parts. Data sets of 70,000 rows of 784 pixels (MNIST and those
-        made after it) are split as published, 60,000 to 10,000; all others 80/20 with ``random_state=42``.
+        float32 (n, features) and int64 (n,), for both parts. Data sets of 70,000 rows of 784 pixels (MNIST and its
+        successors) are split as published, 60,000 to 10,000; all others 80/20 with ``random_state=42``.
 
     Raises
     ------
     ValueError
-        A feature is not a number, values or labels are missing, or the target is not a class. Also scikit-learn's
-        own errors, where the name is unknown or openml.org cannot be reached.
+        If a feature is not a number, values or labels are missing, or the target is not a class. scikit-learn raises
+        its own errors if the name is unknown or openml.org cannot be reached.
 
     Notes
     -----
-    Labels become 0, 1, 2, ... in the order of ``np.unique``; strings are sorted as strings (``"10"`` before ``"2"``).
-    Values that are not within 0..1 already are scaled there by the smallest and the largest value of the whole data
-    set, the same for each feature: right for pixels. Features in units of their own are better scaled one by one.
+    Labels become 0, 1, 2, ... in the order of ``np.unique``, which sorts strings (``"10"`` before ``"2"``). Values
+    outside 0..1 are scaled by the minimum and maximum of the whole data set. That suits pixels; features with units of
+    their own are better scaled one by one.
     """
     from sklearn.datasets import fetch_openml
 
@@ -270,8 +268,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _find_idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
     """Find the idx files: prefix -> (part, kind) -> path."""
     found: dict[str, dict[tuple[str, str], Path]] = {}
-    # Unpacked files come last, to override their own .gz. Folders can have such names, too, if each archive was
-    # unpacked into its own folder.
+    # Unpacked files come last, to override their .gz. Folders can have such names, too: some tools unpack into one.
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".gz", path.name)):
         name = _IDX_NAME.fullmatch(path.name)
         if name and path.is_file():

@@ -54,7 +54,7 @@ class Loss(ABC):
     label_smoothing : float
         For a softmax; 0 for the others.
     classifies : bool
-        Whether predictions are right or wrong, so that there is an accuracy.
+        Whether there is an accuracy.
     name : str
         What `output` calls it.
     """
@@ -112,7 +112,7 @@ class Softmax(Loss):
 
     @property
     def kernel(self) -> str:
-        """Smoothed labels have functions of their own."""
+        """Smoothed labels have their own functions."""
         return "smoothed softmax" if self.label_smoothing else self.name
 
     def check_y(self, y: object, n_rows: int, dtype: npt.DTypeLike, name: str = "y") -> Targets:
@@ -159,7 +159,7 @@ class _ByColumns(Loss):
 
 
 class Logistic(_ByColumns):
-    """Yes or no for each output: two classes in one unit, or labels that are independent of each other."""
+    """0 or 1 for each output: two classes in one output, or multilabel."""
 
     name = "logistic"
 
@@ -185,7 +185,7 @@ class Logistic(_ByColumns):
         return super().decode(y.astype(np.int64))
 
     def probabilities(self, z: Floats) -> Floats:
-        """Return the probability of each label, (B, C); of a single output those of no and yes, (B, 2)."""
+        """Return the probability of each label, (B, C), or of both classes of a single output, (B, 2)."""
         p = logistic(z)
         return np.hstack([logistic(-z), p]) if self.n_outputs == 1 else p
 
@@ -196,7 +196,7 @@ class Logistic(_ByColumns):
 
 
 class _Numbers(_ByColumns):
-    """Outputs that are near or far, not right or wrong."""
+    """Regression: a prediction is not right or wrong, so there is no accuracy."""
 
     classifies = False
 
@@ -205,7 +205,7 @@ class _Numbers(_ByColumns):
         raise TypeError("a network whose outputs are numbers has no probabilities; use predict")
 
     def correct(self, z: Floats, y: Targets) -> npt.NDArray[np.bool_]:
-        """Return False: numbers are not right or wrong."""
+        """Return False for each row."""
         return np.zeros(len(z), np.bool_)
 
 

@@ -85,7 +85,7 @@ def check_metrics(metrics: object, loss: Loss) -> dict[str, Metric]:
             name = check_choice("metrics", metric, list(known))
             function = known[name]
         if name in chosen or name in ("loss", "accuracy"):
-            raise ValueError(f"metrics has two of the name {name!r}")
+            raise ValueError(f"metrics has two entries named {name!r}")
         chosen[name] = function
     return chosen
 

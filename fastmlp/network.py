@@ -1,4 +1,4 @@
-"""`Network`, the base class of `fastmlp.MLP` and `fastmlp.reference.MLP`: everything but the computation itself."""
+"""`Network`, the base class of `fastmlp.MLP` and `fastmlp.reference.MLP`, which add an engine."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ from fastmlp.validation.settings import (
     check_choice,
     check_dropout,
     check_dtype,
-    check_float32,
-    check_input_scale,
+    check_float,
     check_int,
     check_layers,
     check_n_threads,
@@ -49,8 +48,8 @@ __all__ = ["Network"]
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
 
-_FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # the engine relies on them
-_OWN = ("_engine", "_loss", "_lock")  # attributes that a copy makes anew
+_FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
+_NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
 
 
 class Network(ABC):
@@ -65,13 +64,13 @@ class Network(ABC):
     activation : str or sequence of str
         Of all hidden layers, or of each: a name of `fastmlp.activations.ACTIVATIONS`, such as "relu", "gelu" or "tanh".
     output : {"softmax", "logistic", "identity", "exp"}
-        "softmax": classes, with cross-entropy. "logistic": yes or no for each output, with binary cross-entropy; two
-        classes in one output, or multilabel. "identity": numbers, with squared error. "exp": means of counts, with half
-        the Poisson deviance. The loss is the mean over rows and, except for softmax, over outputs.
+        "softmax": one of C classes, cross-entropy. "logistic": two classes in one output, or multilabel, binary
+        cross-entropy. "identity": regression, squared error. "exp": means of counts, half the Poisson deviance. The
+        loss is the mean over rows and, except for softmax, over outputs.
     init : {"he", "xavier", "normal"}
-        The first weights are normal with standard deviation sqrt(2 / I), sqrt(2 / (I + O)) or 0.01; biases are zero.
+        Standard deviation of the normal first weights: sqrt(2 / I), sqrt(2 / (I + O)) or 0.01. Biases start at zero.
     seed : int or None
-        Fixes everything random: first weights, order of the rows, dropout, noise, validation rows. None draws afresh.
+        Seeds everything random: first weights, order of the rows, dropout, noise, validation rows. None is random.
     n_threads : int or None
         Threads for training and prediction. None uses the cores available to this process, or one thread if a step is
         too small to share. Results are bit-identical for any number.
@@ -81,14 +80,14 @@ class Network(ABC):
         Whether to skip multiplications by zeros in X; "auto" decides from X. Results are bit-identical. Zeros of a CSR
         matrix are always skipped.
     input_scale : float
-        X is multiplied by it, e.g. ``1 / 255`` for pixels from 0 to 255. Bytes are scaled as they are read.
+        Factor of X, e.g. ``1 / 255`` for pixels from 0 to 255. A uint8 X is not converted first.
     label_smoothing : float in [0, 1)
         For a softmax: the target becomes (1 - s) one-hot + s / C.
     l2 : float
         Adds ``l2 / 2 * sum(W**2)`` over all weights, but not biases, to the training loss.
     dropout : float in [0, 1) or sequence of float
-        Fraction of the units of all hidden layers, or of each, that a step drops at random; the others are multiplied
-        by 1 / (1 - dropout). Only `fit` and `train_batch` use this setting and the next two.
+        Fraction of hidden units to drop at random in each step, the same for all layers or one for each; the others are
+        multiplied by 1 / (1 - dropout). Only `fit` and `train_batch` use this setting and the next two.
     input_dropout : float in [0, 1)
         The same for the inputs.
     input_noise : float
@@ -151,19 +150,20 @@ input_dropout, input_noise
         self.output: Final = check_choice(
             "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
         )
-        self.init: Final = check_choice("init", init, INITS, {"glorot": "xavier", "kaiming": "he"})
+        self.init: Final = check_choice("init", init, tuple(INITS), {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         n_threads = check_n_threads(n_threads)
         self.dtype: Final = check_dtype(dtype, DTYPES)
         self.first_layer: Final = check_choice("first_layer", first_layer, FIRST_LAYERS)
-        self.input_scale: Final = check_input_scale(input_scale, self.dtype)
+        scale = check_float("input_scale", input_scale, self.dtype, zero=False)
+        self.input_scale: Final = float(np.dtype(self.dtype).type(scale))
         self.label_smoothing: Final = check_number("label_smoothing", label_smoothing, below=1)
         if self.label_smoothing and self.output != "softmax":
             raise ValueError(f"label_smoothing is for output='softmax', not {self.output!r}")
-        self.l2: Final = check_float32("l2", l2)
+        self.l2: Final = check_float("l2", l2)
         self.dropout: Final = check_dropout(dropout, n_hidden)
         self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
-        self.input_noise: Final = check_float32("input_noise", input_noise)
+        self.input_noise: Final = check_float("input_noise", input_noise)
         self.history = History()
         self._random = RandomStreams.from_seed(self.seed)
         self._training_state: TrainingState | None = None
@@ -173,14 +173,14 @@ input_dropout, input_noise
 
     @classmethod
     def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
-        """Return a network with copies of these parameters. Drawing them first would be slow for a large network."""
+        """Return a network with copies of these parameters; nothing is drawn, which is slow for a large network."""
         net = cls.__new__(cls)
         vars(net)["_given"] = weights, biases
         cls.__init__(net, **settings)
         return net
 
     def _make_engine(self, n_threads: int | None) -> None:
-        """Make the parts that no two networks share."""
+        """Make the engine, the loss and the lock: at the start, and in a copy."""
         n_hidden = len(self.layers) - 2
         dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
         self._lock = threading.Lock()  # held while training
@@ -269,13 +269,13 @@ input_dropout, input_noise
         callbacks: Iterable[object] = (),
         resume: bool = False,
     ) -> History:
-        """Train, starting from the present parameters.
+        """Train, from the current parameters on.
 
         Parameters
         ----------
         X : (n, I) array_like or sparse matrix of SciPy
             Finite numbers. Arrays of the network's dtype or uint8 and CSR matrices are read in place; others are
-            converted once. If X has many zeros, training makes a copy without them, which is faster.
+            converted once. If X has many zeros, training makes a faster copy without them.
         y : (n,) or (n, C) array_like
             Classes from 0 on, or one-hot rows; 0 and 1 for logistic outputs; numbers.
         epochs : int
@@ -285,44 +285,43 @@ input_dropout, input_noise
         learning_rate : float or None
             For an optimizer given by name; None is its default, 0.1 for "sgd".
         optimizer : str, Optimizer or None
-            A name of `fastmlp.optimizers.OPTIMIZERS`, such as "sgd" (as None), "momentum" or "adam", or an object of
-            `fastmlp.optimizers`. For a CSR matrix, plain SGD updates only the weights of features that occur in the
-            batch. All other optimizers, weight decay, `l2` and clipping pass over all weights and their state in every
-            step.
+            A name of `fastmlp.optimizers.OPTIMIZERS`, such as "sgd" (the default), "momentum" or "adam", or an object
+            of `fastmlp.optimizers`. For a CSR matrix, plain SGD updates only the weights of features that occur in the
+            batch. Other optimizers, weight decay, `l2` and clipping update all weights in every step.
         schedule : str, Schedule, callable or None
-            How the learning rate changes, see `fastmlp.schedules`. A callable gets the step, counted from 0, and
-            returns a factor.
+            How the learning rate changes, see `fastmlp.schedules`. A callable maps the step, counted from 0, to a
+            factor.
         sample_weight : (n,) array_like or None
             Weight of each row's loss, 0 or more. The loss of a batch is divided by the sum of its weights. A batch
             whose weights are all 0 changes nothing.
         class_weight : "balanced", mapping, (C,) array_like or None
-            Weight of each class; it multiplies the sample weights. "balanced" gives all classes the same total weight.
+            Weight of each class; multiplies the sample weights. "balanced" gives all classes the same total weight.
         clip_norm, clip_value : float or None
-            Maximum of the 2-norm of the whole gradient; maximum of each of its numbers, which is applied first.
+            Maximum of the 2-norm of the whole gradient, and of each of its numbers, which is applied first.
         validation_data : pair (X, y) or None
             Evaluated after each epoch.
         validation_fraction : float or None
-            Fraction of the rows of each class to use as validation data in place of training. Every fit of this network
-            to the same classes selects the same rows. The others are copied.
+            Fraction of the rows of each class to hold out as validation data. Every fit of this network to the same y
+            holds out the same rows. The rows for training are copied.
         metrics : iterable of str or callables
-            Further measurements on the validation data, see `fastmlp.metrics`.
+            Measured on the validation data, see `fastmlp.metrics`.
         shuffle : bool
-            Draw a new order of the rows for each epoch.
+            Whether to draw a new order of the rows for each epoch.
         progress : bool
-            Show a progress bar.
+            Whether to show a progress bar.
         callbacks : iterable of objects
             See `fastmlp.callbacks`.
         resume : bool
-            Continue where the last fit stopped, up to `epochs` in total, with the state of the optimizer and the
-            schedule; pass the same schedule again. If the other arguments are the same, the result is bit-identical to
-            a fit that was never interrupted.
+            Whether to continue where the last fit stopped, up to `epochs` in total, with the state of the optimizer and
+            the schedule; pass the same schedule again. If the other arguments are the same, the result is bit-identical
+            to one long fit.
 
         Returns
         -------
         History
             Loss and accuracy of each epoch. Ctrl-C stops training with a warning and returns the finished epochs; the
-            parameters keep the steps of the unfinished epoch. While kernels are compiled before the first step, Ctrl-C
-            raises KeyboardInterrupt and leaves the network unchanged.
+            steps of the unfinished epoch are kept. While kernels compile, before the first step, Ctrl-C raises
+            KeyboardInterrupt and leaves the network unchanged.
 
         Raises
         ------
@@ -331,14 +330,14 @@ input_dropout, input_noise
         FloatingPointError
             If a loss is nan or infinite. That step is not taken.
         RuntimeError
-            If the network is already being trained, by another thread or by the fit that runs this callback.
+            If the network is already being trained, by another thread or by the fit that called a callback.
         """
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
         clipping, metrics_ = check_clipping(clip_norm, clip_value), check_metrics(metrics, self._loss)
         callbacks = gather_callbacks(callbacks, progress)
         schedule = get_schedule(schedule)
-        finite = validation_fraction is not None or not self._engine.checks_finite
+        finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
         X_, y_ = self._check_data(X, y, finite=finite)
         weights = check_sample_weight(sample_weight, len(y_))
         validation = None
@@ -354,12 +353,12 @@ input_dropout, input_noise
             X_, y_, weights = X_[~mask], y_[~mask], None if weights is None else weights[~mask]
         row_weights_ = row_weights(weights, class_weight, y_, self._loss, self.dtype)
         if metrics_ and validation is None:
-            raise ValueError("metrics are measured on validation data; give validation_data or validation_fraction")
+            raise ValueError("metrics need validation data; give validation_data or validation_fraction")
         if not resume:
             state = TrainingState.new(get_optimizer(optimizer, learning_rate), self._engine, type(schedule).__name__)
             history = History()
         elif self._training_state is None:
-            raise ValueError("resume=True needs a fit to go on from, but this network has not been trained")
+            raise ValueError("resume=True needs an earlier fit, but this network has not been trained")
         else:
             state = self._training_state.resumed(optimizer, learning_rate, schedule)
             history = replace(copy.deepcopy(self.history), interrupted=False)
@@ -387,9 +386,7 @@ input_dropout, input_noise
             where = f"after epoch {fit.epoch} of {epochs}"
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warnings.warn(
-                f"Ctrl-C stopped training {where}; the network keeps the parameters of then", UserWarning, stacklevel=2
-            )
+            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=2)
         return history
 
     def train_batch(
@@ -405,8 +402,8 @@ input_dropout, input_noise
     ) -> float:
         """Take one step on these rows, in their order, and return their mean loss before it.
 
-        The arguments are those of `fit`. The optimizer continues with the state of the last step, of `fit` or
-        `train_batch`, if that was of the same kind.
+        The arguments are those of `fit`. If the last step, by `fit` or `train_batch`, used the same kind of optimizer,
+        its state is used.
 
         Raises
         ------
@@ -429,17 +426,14 @@ input_dropout, input_noise
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
     ) -> tuple[float, list[Floats], list[Floats]]:
-        """Return the mean loss plus the l2 penalty, and its gradients: lists of dW (I, O) and db (O,).
-
-        There is no dropout and no noise.
-        """
+        """Return the mean loss plus the l2 penalty, and its gradients dW (I, O) and db (O,); no dropout, no noise."""
         X_, y_ = self._check_data(X, y)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         return self._engine.gradients(X_, y_, weights)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Refuse to be trained by anybody else meanwhile."""
+        """Hold the lock, or raise RuntimeError if another call of this network holds it."""
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("this network is being trained already")
         try:
@@ -448,7 +442,7 @@ input_dropout, input_noise
             self._lock.release()
 
     def _run(self, trainer: Trainer) -> None:
-        """Train; from the first callback on the network has the new history and training state."""
+        """Train. Callbacks already see the new history and training state."""
         with self._training():
             trainer.prepare()
             before = self.history, self._training_state
@@ -463,12 +457,12 @@ input_dropout, input_noise
     # --- prediction ---------------------------------------------------------------------------------------------------
 
     def predict_proba(self, X: Any) -> Floats:
-        """Return the probability of each class or label, (n, C); for one logistic output those of no and yes, (n, 2).
+        """Return the probability of each class or label, (n, C), or of both classes of one logistic output, (n, 2).
 
         Raises
         ------
         TypeError
-            If the outputs are numbers, or X does not hold real numbers.
+            If the network does regression, or X does not hold real numbers.
         """
         if not self._loss.classifies:
             raise TypeError(f"a network with output={self.output!r} has no probabilities; use predict")
@@ -477,20 +471,20 @@ input_dropout, input_noise
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return a prediction for each row, in the form of y.
 
-        Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1 for each label, (n, C), or (n,)
-        for one output. Numbers: (n, C), or (n,) for one output.
+        Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1, and regression: numbers, both
+        (n, C), or (n,) for one output.
         """
         return self._engine.predict(self._check_X(X))
 
     def score(self, X: Any, y: npt.ArrayLike) -> float:
-        """Return the fraction of rows predicted right, with all their labels; R² for numbers."""
+        """Return the accuracy, for multilabel outputs that of whole rows; R² for regression."""
         X_, y_ = self._check_data(X, y, finite=not self._engine.checks_finite)
         if self._loss.classifies:
             return measure(self._engine, X_, y_)["accuracy"]
         return r2(self._loss.decode(y_), self._engine.predict(X_))
 
     def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
-        """Return the mean loss and, unless outputs are numbers, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
+        """Return the mean loss and, except for regression, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
         return measure(self._engine, *self._check_data(X, y, finite=not self._engine.checks_finite))
 
     def _check_X(self, X: Any) -> Any:
@@ -498,18 +492,18 @@ input_dropout, input_noise
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
     def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
-        """Return rows and targets; `what` is a prefix of their names in messages."""
+        """Return rows and targets; `what` comes before their names in messages."""
         X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
         numbers = X_ if isinstance(X_, np.ndarray) else X_.data
         if any(np.may_share_memory(numbers, parameter) for parameter in self._engine.parameters):
-            X_ = X_.copy()  # training would change the parameters while it reads them
+            X_ = X_.copy()  # or training would write to its own input
         return X_, self._loss.check_y(y, X_.shape[0], self.dtype, f"{what}y")
 
     # --- copies and files ---------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything to copy, including a user's attributes; parameters and training state are copied here."""
-        state = {name: value for name, value in vars(self).items() if name not in _OWN}
+        """Return all attributes, including those that a user has set, with copies of arrays and training state."""
+        state = {name: value for name, value in vars(self).items() if name not in _NOT_COPIED}
         for name in ("history", "_random", "_training_state"):
             state[name] = copy.deepcopy(state[name])
         weights, biases = ([parameter.copy() for parameter in of_all] for of_all in (self.weights, self.biases))
@@ -525,10 +519,10 @@ input_dropout, input_noise
             self._training_state = self._training_state.copied_into(self._engine)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a network is made of, as arrays, numbers and strings, all of them copies.
+        """Return settings, parameters and training state as arrays, numbers and strings, all of them copies.
 
-        Settings, parameters, optimizer with its state, schedule state, random state and history. After
-        `load_state_dict`, in another process or later, ``fit(..., resume=True)`` continues bit-identically.
+        The training state is the optimizer with its state, the states of schedule and random generator, and the
+        history. After `load_state_dict`, ``fit(..., resume=True)`` continues bit-identically, also in another process.
         """
         return self._parameters_dict() | checkpoint.training_dict(self.history, self._random, self._training_state)
 
@@ -541,7 +535,7 @@ input_dropout, input_noise
         Raises
         ------
         TypeError, ValueError
-            If it is not such a dict, is damaged, or belongs to a network with other settings. The network is unchanged.
+            If it is no such dict, is damaged, or belongs to a network with other settings. The network is unchanged.
         RuntimeError
             If the network is being trained.
         """

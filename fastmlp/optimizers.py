@@ -1,13 +1,13 @@
 """Optimizers: how a step changes the parameters, with the names and formulas of PyTorch.
 
-``net.fit(X, y, optimizer=Adam(learning_rate=1e-3))``; a name, ``optimizer="adam"``, stands for the defaults. An
-optimizer holds settings only. Whoever trains keeps its state: `slots` arrays in the shape of each parameter.
+``net.fit(X, y, optimizer=Adam(learning_rate=1e-3))``; a name such as ``optimizer="adam"`` uses the defaults. An
+optimizer holds settings only. Its state, `slots` arrays in the shape of each parameter, belongs to the training loop.
 
 In the formulas `w` is a parameter, `g` its gradient, and `t` counts steps from 1. `weight_decay` applies to weights and
 biases, as in PyTorch; a network's `l2` applies to weights only.
 
-To add an optimizer, write its class here and add it to `OPTIMIZERS`. `kernels/optimizers.py` has the same formula for
-the kernels; the names of its keyword arguments are those of the coefficients here.
+To add an optimizer, write its class here and add it to `OPTIMIZERS`. Write the same formula in `kernels/optimizers.py`;
+its keyword arguments have the names of the coefficients here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,7 @@ from typing import Any, ClassVar, Self, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.validation.settings import (
-    check_bool,
-    check_choice,
-    check_float32,
-    check_learning_rate,
-    check_number,
-    is_list,
-)
+from fastmlp.validation.settings import check_bool, check_choice, check_float, check_number, is_list
 
 __all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "at_step", "get_optimizer"]
 
@@ -40,8 +33,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 def _check_eps(value: object) -> float:
-    check_number("eps", value, zero=False)
-    eps = check_float32("eps", value)
+    eps = check_float("eps", value, zero=False)
     if eps < _TINY:
         raise ValueError(f"eps must be at least {_TINY:g}, the smallest normal float32 number, not {eps}")
     return eps
@@ -79,19 +71,12 @@ class Optimizer(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        self._set("learning_rate", check_learning_rate(self.learning_rate))
+        self._set(learning_rate=check_float("learning_rate", self.learning_rate, zero=False))
 
-    def _set(self, name: str, checked: object) -> None:
-        """Replace a setting by its checked value."""
-        object.__setattr__(self, name, checked)
-
-    def _check(self, *names: str) -> None:
-        for name in names:
-            object.__setattr__(self, name, check_float32(name, getattr(self, name)))
-
-    def _check_below_one(self, *names: str) -> None:
-        for name in names:
-            object.__setattr__(self, name, check_number(name, getattr(self, name), below=1))
+    def _set(self, **checked: object) -> None:
+        """Replace settings by their checked values."""
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def formula(self) -> str:
@@ -147,8 +132,8 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
 
-    Its state is as large as the parameters with momentum, else empty. A step of plain SGD on CSR rows costs as much as
-    their nonzeros; with momentum, `weight_decay` or `l2` it passes over all weights, as every other optimizer does.
+    With momentum its state is as large as the parameters. The cost of a step of plain SGD on CSR rows depends on their
+    nonzeros; with momentum, `weight_decay` or `l2` each step updates all weights, as with every other optimizer.
 
     Parameters
     ----------
@@ -168,9 +153,11 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_below_one("momentum")
-        self._check("weight_decay")
-        self._set("nesterov", check_bool("nesterov", self.nesterov))
+        self._set(
+            momentum=check_number("momentum", self.momentum, below=1),
+            weight_decay=check_float("weight_decay", self.weight_decay),
+            nesterov=check_bool("nesterov", self.nesterov),
+        )
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs momentum, e.g. SGD(momentum=0.9, nesterov=True)")
 
@@ -218,7 +205,7 @@ class Adam(Optimizer):
     ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``, where the powers of beta1 and beta2 correct
     the bias of means that start from zero.
 
-    Its state is twice as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is twice as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -243,10 +230,12 @@ class Adam(Optimizer):
         super().__post_init__()
         if not is_list(self.betas) or len(self.betas) != 2:
             raise TypeError(f"betas must be a pair of numbers, e.g. (0.9, 0.999), not {self.betas!r}")
-        self._set("betas", tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)))
-        self._check("weight_decay")
-        self._set("eps", _check_eps(self.eps))
-        self._set("eps_hat", check_bool("eps_hat", self.eps_hat))
+        self._set(
+            betas=tuple(check_number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(self.betas)),
+            weight_decay=check_float("weight_decay", self.weight_decay),
+            eps=_check_eps(self.eps),
+            eps_hat=check_bool("eps_hat", self.eps_hat),
+        )
 
     @property
     def slots(self) -> int:
@@ -329,7 +318,7 @@ class RMSprop(Optimizer):
 
     ``v = alpha * v + (1 - alpha) * g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is one to three times as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is one to three times as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -354,10 +343,13 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_below_one("alpha", "momentum")
-        self._check("weight_decay")
-        self._set("eps", _check_eps(self.eps))
-        self._set("centered", check_bool("centered", self.centered))
+        self._set(
+            alpha=check_number("alpha", self.alpha, below=1),
+            momentum=check_number("momentum", self.momentum, below=1),
+            weight_decay=check_float("weight_decay", self.weight_decay),
+            eps=_check_eps(self.eps),
+            centered=check_bool("centered", self.centered),
+        )
 
     @property
     def formula(self) -> str:
@@ -409,7 +401,7 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is as large as the parameters. Each step passes over all of them, also on CSR rows.
+    Its state is as large as the parameters. Each step updates all of them, also on CSR rows.
 
     Parameters
     ----------
@@ -432,8 +424,12 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("lr_decay", "weight_decay", "initial_accumulator_value")
-        self._set("eps", _check_eps(self.eps))
+        self._set(
+            lr_decay=check_float("lr_decay", self.lr_decay),
+            weight_decay=check_float("weight_decay", self.weight_decay),
+            initial_accumulator_value=check_float("initial_accumulator_value", self.initial_accumulator_value),
+            eps=_check_eps(self.eps),
+        )
 
     @property
     def slots(self) -> int:
@@ -474,7 +470,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": RMSprop(),
     "adagrad": Adagrad(),
 }
-"""What each name stands for."""
+"""The optimizers that have names."""
 
 
 def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Optimizer:
@@ -483,21 +479,20 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
     Parameters
     ----------
     optimizer : str, Optimizer or None
-        A name of `OPTIMIZERS` stands for the defaults; "momentum" and "nesterov" are SGD with momentum 0.9. None is
-        "sgd".
+        A name of `OPTIMIZERS` gives an optimizer with defaults. None is "sgd".
     learning_rate : float or None
         Replaces the default of a name.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such optimizer, or the learning rate is invalid or given beside an optimizer that has one.
+        If there is no such optimizer, or the learning rate is invalid, or given although `optimizer` has one.
     """
     if isinstance(optimizer, Optimizer):
         if learning_rate is not None:
             raise ValueError(
-                f"learning_rate={learning_rate} is given beside an optimizer that has learning_rate="
-                f"{optimizer.learning_rate}; give it there alone: {type(optimizer).__name__}(learning_rate=...)"
+                f"learning_rate={learning_rate} conflicts with the optimizer's learning_rate="
+                f"{optimizer.learning_rate}; set it only there: {type(optimizer).__name__}(learning_rate=...)"
             )
         return optimizer
     if isinstance(optimizer, type):

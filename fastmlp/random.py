@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
@@ -33,7 +33,12 @@ __all__ = [
     "validation_mask",
 ]
 
-INITS = ("he", "xavier", "normal")
+INITS: dict[str, Callable[[int, int], float]] = {
+    "he": lambda fan_in, fan_out: math.sqrt(2 / fan_in),  # He et al. 2015, equation 10
+    "xavier": lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)),  # Glorot and Bengio 2010, (12), but normal
+    "normal": lambda fan_in, fan_out: 0.01,
+}
+"""Standard deviation of the first weights (fan_in, fan_out) of a layer."""
 
 # Second word of the seed: it makes the streams independent. More layers do not change the order of the rows.
 _PARAMETERS, _BATCHES, _REGULARIZATION, _VALIDATION = range(4)
@@ -72,18 +77,6 @@ def _generator(seed: int | None, stream: int) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else [seed, stream])
 
 
-def _init_std(init: str, fan_in: int, fan_out: int) -> float:
-    """Return the standard deviation of the first weights (fan_in, fan_out) of a layer."""
-    match init:
-        case "he":  # He et al. 2015, equation 10
-            return math.sqrt(2 / fan_in)
-        case "xavier":  # Glorot and Bengio 2010, equation 12, but normal
-            return math.sqrt(2 / (fan_in + fan_out))
-        case "normal":
-            return 0.01
-    raise ValueError(f"init must be one of {', '.join(INITS)}, not {init!r}")
-
-
 def initial_parameters(
     layers: Sequence[int], init: str, seed: int | None
 ) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]:
@@ -94,7 +87,7 @@ def initial_parameters(
     layers : sequence of int
         Sizes, inputs first.
     init : {"he", "xavier", "normal"}
-        Standard deviation: sqrt(2 / I), sqrt(2 / (I + O)) or 0.01.
+        Selects the standard deviation, see `INITS`.
     seed : int or None
         None draws fresh numbers.
 
@@ -105,7 +98,7 @@ def initial_parameters(
     """
     generator = _generator(seed, _PARAMETERS)
     shapes = list(itertools.pairwise(layers))
-    weights = [_init_std(init, *shape) * generator.standard_normal(shape) for shape in shapes]
+    weights = [INITS[init](*shape) * generator.standard_normal(shape) for shape in shapes]
     biases = [np.zeros(fan_out) for _, fan_out in shapes]
     return weights, biases
 

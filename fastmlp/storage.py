@@ -47,7 +47,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot save {target}: there is no folder {target.parent}")
-    if target.is_dir():
+    if target.is_dir() or not os.path.basename(path):
         raise IsADirectoryError(f"cannot save {target}: it is a folder")
     if target.exists() and not target.is_file():
         raise OSError(f"cannot save {target}: it is not a plain file")

@@ -29,7 +29,7 @@ __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
 @dataclass
 class TrainingState:
-    """Where training stands, beside the parameters.
+    """What training needs to resume, beside the parameters.
 
     Attributes
     ----------
@@ -78,10 +78,10 @@ class TrainingState:
         elif learning_rate is not None:
             chosen = replace(self.optimizer, learning_rate=cast(float, learning_rate))
         if not self.fits(chosen):
-            raise ValueError(f"resume=True goes on with {self.optimizer!r}; it cannot with {chosen!r}")
+            raise ValueError(f"resume=True continues with {self.optimizer!r}, not with {chosen!r}")
         if type(schedule).__name__ != self.schedule:
             before, given = (kind.replace("_Function", "function") for kind in (self.schedule, type(schedule).__name__))
-            raise ValueError(f"resume=True goes on with the schedule {before}, not {given}; pass it again")
+            raise ValueError(f"resume=True continues with the schedule {before}, not {given}; pass it again")
         return replace(self, optimizer=chosen)
 
     def copied_into(self, engine: Engine) -> Self:
@@ -93,7 +93,7 @@ class TrainingState:
         return replace(self, optimizer_state=own)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickle, also what was pickled as `Progress`, see the end of this file."""
+        """Unpickle; older pickles call the state `memory`, and the class `Progress`."""
         if "memory" in state:
             state = state | {"optimizer_state": state["memory"]}
             del state["memory"]
@@ -108,7 +108,7 @@ class Trainer:
     ----------
     engine : Engine
     net : object
-        Passed to callbacks; not used otherwise.
+        For callbacks.
     callbacks : sequence of objects
     schedule : Schedule
     state : TrainingState
@@ -220,7 +220,7 @@ class Trainer:
             self._end_epoch()
 
     def _epochs_per_call(self) -> int:
-        """Return how many epochs one call of the engine may take: 1 if anything happens between epochs."""
+        """Return how many epochs to train in one call of the engine: 1 if anything happens between epochs."""
         if self.callbacks or self.validation is not None or self.schedule.monitor is not None:
             return 1
         return self.engine.epochs_per_call(self.X, self.fit.n_batches)
@@ -281,7 +281,7 @@ class Trainer:
             raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
 
     def _end_epoch(self) -> None:
-        """Let the schedule and the callbacks see the epoch."""
+        """Call the hooks of the schedule and the callbacks."""
         self.schedule.on_epoch_end(self.history)
         self.state.schedule_state = self.schedule.state()
         for callback in self.callbacks:
@@ -328,5 +328,4 @@ def check_clipping(clip_norm: object, clip_value: object) -> Clipping:
     return Clipping(norm, None if clip_value is None else check_number("clip_value", clip_value, zero=False))
 
 
-# The name of TrainingState in older pickles of networks and estimators.
-Progress = TrainingState
+Progress = TrainingState  # its name in older pickles

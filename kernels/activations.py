@@ -12,10 +12,10 @@ import math
 
 from . import vmath
 from .jit import kernel, part
-from .memory import lane_count, load, store
 from .random import kept, row_key
 from .simd import maximum, minimum, where
 from .trace import formula, loop, switch, traced
+from .vector_ops import lane_count, load, store
 from .vmath import polynomial
 
 inf = math.inf

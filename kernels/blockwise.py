@@ -5,9 +5,9 @@ weights while the first cache has it. The gradient of everything that the thread
 chunks, or if the norm of the whole gradient is clipped. Each thread changes what it owns, and no other reads its
 gradients.
 
-``sums`` holds sums of squares, of gradients in its first half and of weights in its second: one for each square of
-vectors of a layer's weights and one for each vector of its biases, column by column. They are added in one order,
-whoever computed them.
+``sums`` holds sums of squares, of gradients in its first half and of weights in its second. There is one for each
+lanes x lanes square of a layer's weights and one for each vector of its biases, column by column. They are added in one
+order, whichever thread computed them.
 """
 
 import math
@@ -19,14 +19,14 @@ from .formats import dense
 from .formats.base import BLOCK_ROWS, BLOCK_VECTORS, row_width
 from .jit import kernel, part
 from .matmul import sum_bias_gradient
-from .memory import lane_count, load, reduce_add, splat, store
-from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, clipped
+from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, penalized_and_clipped
 from .simd import fma, fold
-from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned
+from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned, weights_of
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 from .trace import formula, loop, traced
+from .vector_ops import lane_count, load, reduce_add, splat, store
 
-clip_vector = formula(clipped)
+penalize_and_clip_vector = formula(penalized_and_clipped)
 add = formula(lambda a, b: a + b)
 
 
@@ -97,14 +97,14 @@ def clip_factor(sums, schedule, step):
 
 
 @part
-def clip(g, w, n_rows, n_vectors, l2, bound, scale):
+def penalize_and_clip(g, w, n_rows, n_vectors, l2, bound, scale):
     """Compute ``g = scale * clip(g + l2 * w, -bound, bound)``."""
     lanes = lane_count(w.buffer)
     for i in range(n_rows):
         for j in range(0, n_vectors * lanes, lanes):
             at = g.at + i * g.pitch + j
             weights = load(w.buffer, w.at + i * w.pitch + j)
-            store(g.buffer, at, clip_vector(load(g.buffer, at), weights, l2, bound, scale))
+            store(g.buffer, at, penalize_and_clip_vector(load(g.buffer, at), weights, l2, bound, scale))
 
 
 @kernel
@@ -112,7 +112,7 @@ def finish_gradient(g, w, n_rows, n_vectors, sums, sums_at, stride, schedule, st
     """Add the penalty to a block's gradient, clip it, and sum up its squares, where these are asked for."""
     bound = schedule[step, CLIP_VALUE]
     if l2 > 0.0 or bound < math.inf:
-        clip(g, w, n_rows, n_vectors, l2, bound, 1.0)
+        penalize_and_clip(g, w, n_rows, n_vectors, l2, bound, 1.0)
     if schedule[step, CLIP_NORM] < math.inf:
         sum_squares(sums, sums_at, stride, g, n_rows, n_vectors)
 
@@ -125,7 +125,7 @@ def applying(optimizer):
     def apply_gradient(w, g, state, n_rows, n_vectors, sums, sums_at, stride, schedule, step, l2, scale):
         """Change a block and its state by ``scale`` times its gradient; sum up the squares for the next penalty."""
         if scale != 1.0:
-            clip(g, w, n_rows, n_vectors, 0.0, math.inf, scale)
+            penalize_and_clip(g, w, n_rows, n_vectors, 0.0, math.inf, scale)
         apply(w, g, state, schedule, step, n_rows, n_vectors)
         if l2 > 0.0:
             sum_squares(sums, sums_at + len(sums) // 2, stride, w, n_rows, n_vectors)
@@ -135,7 +135,7 @@ def applying(optimizer):
 
 @part
 def gradient_of(layer, buffer, i, column, lanes):
-    """Return the gradient of the block at row ``i`` and a column, in its own place or in that of every block."""
+    """Return where the gradient of the block at row ``i`` and a column is: in the full gradient, or in a buffer."""
     if layer.gradient_pitch > 0:
         return Matrix(buffer, layer.gradient + i * layer.gradient_pitch + column * lanes, layer.gradient_pitch)
     return Matrix(buffer, layer.gradient, BLOCK_VECTORS * lanes)
@@ -246,8 +246,8 @@ def blockwise_step(optimizer, products):
             delta = deltas_of(layer, ws)
             if i > 0:
                 update_layer(
-                    Matrix(params.flat, layer.w, layer.pitch), Slots(state, layer.w, len(params.flat)),
-                    inputs_of(ws, layers, i), ws.lists, delta, layer, n_rows,
+                    weights_of(params.flat, layer), Slots(state, layer.w, len(params.flat)),
+                    inputs_of(ws, i), ws.lists, delta, layer, n_rows,
                     ws.sums, schedule, step, keep, is_last,
                 )  # fmt: skip
             if layer.end_row == layer.n_in:
@@ -257,7 +257,7 @@ def blockwise_step(optimizer, products):
             l2, scale = schedule[step, L2], clip_factor(ws.sums, schedule, step)
             for i in range(len(layers)):
                 layer = layers[i]
-                w, slots = Matrix(params.flat, layer.w, layer.pitch), Slots(state, layer.w, len(params.flat))
+                w, slots = weights_of(params.flat, layer), Slots(state, layer.w, len(params.flat))
                 if i == 0:
                     w, slots = first_w, first_state
                 g = Matrix(ws.work, layer.gradient, layer.gradient_pitch)

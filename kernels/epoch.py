@@ -1,29 +1,27 @@
 """Whole epochs in one call: the minibatch loop, and the loop that predicts.
 
-The threads of a team run :func:`train` together. Wide layers are divided by columns in the forward pass, so that each
-core keeps its columns of the weights in its own cache from their update to their next use. Narrow layers, and the loss,
-are divided by rows of the batch. Deltas are divided as the forward pass of their layer is, and so are updates, except
-that the weights of narrow layers are divided by rows.
+The threads of a team run `train` together. Wide layers are divided by columns in the forward pass, the backward pass
+and the update, so that each core keeps its columns of the weights in its own cache. Narrow layers and the loss are
+divided by rows of the batch, and in the update by rows of the weights.
 """
 
 import math
 from functools import cache
 
-from . import losses as heads
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
 from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
-from .memory import peek, prefetch
+from .losses import LOSSES
 from .optimizers import FORMULAS, L2
 from .sgd import sgd_step
 from .structs import (
     ACCUMULATE,
     AGREED,
     LABELS,
-    LOSSES,
     NOT_FINITE,
     NUMBERS,
     RESULT,
+    ROW_LOSSES,
     STEPS,
     STOP,
     STOPPED,
@@ -34,8 +32,11 @@ from .structs import (
     Team,
     Totals,
     Workspace,
+    bias_of,
+    weights_of,
 )
 from .team import BACKWARD, CYCLES, FIRST_FORWARD, FORWARD, LOAD, LOSS, OUTSIDE, TRANSPOSE, barrier, cycles, profile
+from .vector_ops import peek, prefetch
 
 
 def training(rows, hidden, losses, take_step, has_penalty):
@@ -51,7 +52,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
     take_step : part
         Changes the parameters, and ends with a barrier.
     has_penalty : bool
-        Whether take_step can leave the sums of squares of the weights, for a penalty.
+        Whether the step maintains the sums of squared weights that an l2 penalty needs: all steps but plain SGD.
     """
     load, view, first_forward = rows.load, rows.view, rows.products.forward
     finish_layer, forward_pass, backward_pass = hidden
@@ -67,16 +68,16 @@ def training(rows, hidden, losses, take_step, has_penalty):
         totals, of_rows = Totals(epoch_loss, epoch_correct, epoch_penalty), RowLosses(row_loss, row_correct)
         data, s = Data(x, indptr, indices, targets, row_weights, order), settings[0]
         first, last = layers[0], layers[len(layers) - 1]
-        first_w = Matrix(params, first.w, first.pitch)
+        first_w = weights_of(params, first)
         if first.private_pitch:
             first_w = Matrix(work, first.private, first.private_pitch)
-        first_b, outputs, batch_x = Matrix(params, first.b, 0), outputs_of(last, ws), view(ws, data)
+        first_b, outputs, batch_x = bias_of(params, first), outputs_of(last, ws), view(ws, data)
         step, penalty = 0, 0.0
         if has_penalty and n_epochs > 0:
             if schedule[0, L2] > 0.0:
                 sum_weights(first_w, first, sums)
                 for i in range(1, len(layers)):
-                    sum_weights(Matrix(params, layers[i].w, layers[i].pitch), layers[i], sums)
+                    sum_weights(weights_of(params, layers[i]), layers[i], sums)
             barrier(sync, size)
         profile(clocks, OUTSIDE)
         for epoch in range(n_epochs):
@@ -88,7 +89,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 if has_penalty:  # no thread can have changed the sums yet: there is a barrier in between
                     penalty = penalty_of(sums, schedule, step)
                 transpose_pass(params, ws, layers)
-                if not first.barrier:  # else the threads wait before they use what is transposed
+                if not first.barrier:  # else the barrier after the first layer comes before the first use of w_t
                     barrier(sync, size)
                 profile(clocks, TRANSPOSE)
                 for chunk in range(start, end, s.chunk):
@@ -159,7 +160,7 @@ def inference(row_format, hidden, head):
         )
         team, of_rows, s = Team(sync, sync, 0, 1), RowLosses(row_loss, row_correct), settings[0]
         first, last = layers[0], layers[len(layers) - 1]
-        first_w, first_b = Matrix(params, first.w, first.pitch), Matrix(params, first.b, 0)
+        first_w, first_b = weights_of(params, first), bias_of(params, first)
         outputs, batch_x = outputs_of(last, ws), view(ws, data)
         for at in range(first_row, end_row, s.chunk):
             rows = min(s.chunk, end_row - at)
@@ -169,7 +170,7 @@ def inference(row_format, hidden, head):
             first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
             finish_layer(ws, layers, 0, block, s, 0, team)
             forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
-            if mode == LOSSES:
+            if mode == ROW_LOSSES:
                 note_sources(ws, order, at, rows)
                 losses(of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing)
             for row in range(rows):
@@ -183,7 +184,7 @@ def inference(row_format, hidden, head):
 
 @part
 def note_sources(ws, order, at, n_rows):
-    """Note which rows of X those of a chunk are."""
+    """Store the index in X of each row of a chunk."""
     for row in range(n_rows):
         ws.sources[row] = order[at + row]
 
@@ -212,20 +213,17 @@ def prefetch_targets(data, n_rows, at, n_targets):
 
 @cache
 def train_loop(rows, hidden, head, optimizer):
-    """Return the minibatch loop for these `formats.Rows`, and names of hidden layers, head and optimizer's formula.
-
-    Without a formula it is plain SGD.
-    """
+    """Return the training loop for some `formats.Rows`, a key of `HIDDEN`, a loss, and a formula; None is plain SGD."""
     products = rows.products
     step = sgd_step(products.update) if optimizer is None else blockwise_step(FORMULAS[optimizer], products)
-    loop = training(rows, HIDDEN[hidden], heads.LOSSES[head].losses, step, optimizer is not None)
+    loop = training(rows, HIDDEN[hidden], LOSSES[head].losses, step, optimizer is not None)
     return _entry(loop, "train", rows, hidden, head, optimizer)
 
 
 @cache
 def infer_loop(row_format, hidden, head):
-    """Return the loop that predicts, for a `formats.Format`, and names of hidden layers and head."""
-    loop = inference(row_format, HIDDEN[hidden], heads.LOSSES[head])
+    """Return the loop that predicts, for a `formats.Format`, a key of `HIDDEN`, and a loss."""
+    loop = inference(row_format, HIDDEN[hidden], LOSSES[head])
     return _entry(loop, "infer", row_format.infer, hidden, head)
 
 

@@ -5,7 +5,7 @@ import math
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradient_rows
 from .jit import part
 from .matmul import forward, transpose
-from .structs import Block, Gathered, Matrix, deltas_of, inputs_of, owned
+from .structs import Block, Gathered, Matrix, bias_of, deltas_of, inputs_of, owned, weights_of
 from .team import barrier
 
 
@@ -25,12 +25,12 @@ def forward_block(layer, n_rows, first_row, end_row):
 
 @part
 def no_activation(ws, layers, i, block, settings, epoch):
-    """Leave products as they are: identity or ReLU, which the tile has applied, and no dropout."""
+    """Do nothing: the matrix product has already applied ReLU or the identity, and there is no dropout."""
 
 
 @part
 def apply_activation(ws, layers, i, block, settings, epoch):
-    """Apply to products what their tile has not applied: an activation other than ReLU, and dropout."""
+    """Apply what the matrix product has not applied: an activation other than ReLU, and dropout."""
     layer = layers[i]
     activate(
         outputs_of(layer, ws), layer.slope, block, layer.activation, ws.sources, settings.seed, epoch, i + 1,
@@ -40,14 +40,14 @@ def apply_activation(ws, layers, i, block, settings, epoch):
 
 @part
 def apply_relu_slope(ws, layer, block):
-    """Multiply deltas by the slope of ReLU, which is seen from the outputs."""
+    """Multiply deltas by the derivative of ReLU: 1 where the output is positive, else 0."""
     if layer.activation == RELU:
         relu_gradient_rows(deltas_of(layer, ws), outputs_of(layer, ws), block, 1.0)
 
 
 @part
 def apply_slope(ws, layer, block):
-    """Multiply deltas by the slopes of the activation and of dropout."""
+    """Multiply deltas by the derivatives of the activation and of dropout."""
     if layer.slope:
         multiply_rows(deltas_of(layer, ws), Matrix(ws.work, layer.slope, layer.pitch), block)
     elif layer.activation == RELU:
@@ -71,8 +71,8 @@ def hidden_layers(activation, slope):
             layer = layers[i]
             block = forward_block(layer, n_rows, first_row, end_row)
             forward(
-                outputs_of(layer, ws), inputs_of(ws, layers, i),
-                Matrix(params, layer.w, layer.pitch), Matrix(params, layer.b, 0), layer.n_in, block,
+                outputs_of(layer, ws), inputs_of(ws, i),
+                weights_of(params, layer), bias_of(params, layer), layer.n_in, block,
                 floor_of(layer.activation), 0,
             )  # fmt: skip
             finish_layer(ws, layers, i, block, settings, epoch, team)
@@ -100,7 +100,7 @@ HIDDEN = {
     "plain": hidden_layers(no_activation, apply_relu_slope),
     "sloped": hidden_layers(apply_activation, apply_slope),
 }
-"""Hidden layers with ReLU or identity and without dropout; all others."""
+"""Plain: ReLU or identity, and no dropout. Sloped: all others, which store their derivatives in the forward pass."""
 
 
 @part
@@ -109,4 +109,4 @@ def transpose_pass(params, ws, layers):
     for i in range(1, len(layers)):
         layer = layers[i]
         out = Matrix(ws.work, layer.w_t, layers[i - 1].pitch)
-        transpose(out, Matrix(params, layer.w, layer.pitch), owned(layer))
+        transpose(out, weights_of(params, layer), owned(layer))

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .jit import kernel, part
-from .memory import first_lanes, lane, lane_count, load, load_part, reduce_add, set_lane, splat, store
 from .simd import maximum, where
 from .softmax import (
     add_logs,
@@ -27,6 +26,7 @@ from .softmax import (
     softmax_of_rows,
 )
 from .trace import formula
+from .vector_ops import first_lanes, lane, lane_count, load, load_part, reduce_add, set_lane, splat, store
 from .vmath import exp, exp_of_any, log1p, logistic
 
 add = formula(lambda a, b: a + b)

@@ -5,12 +5,12 @@ in place from the user's array, and a layer's activations from the workspace.
 """
 
 from .jit import kernel, part
-from .memory import lane_count, load, splat, store, transpose_square
 from .optimizers import accumulate, plain_sgd
 from .simd import maximum
 from .structs import Gathered, Matrix, Prefetch
 from .tile import TALLEST, VECTORS, tile_height, tile_product, tile_width
 from .trace import formula
+from .vector_ops import lane_count, load, splat, store, transpose_square
 
 ROWS = 11 * TALLEST
 """Rows that go through all columns together, so that they stay in the second cache from one column to the next."""
@@ -68,7 +68,7 @@ forward, forward_and_prefetch = _forward(prefetching=False), _forward(prefetchin
 
 @part
 def rows_to_prefetch(block, n_left):
-    """Return how many rows each tile prefetches, so that all tiles prefetch as many as they have: a power of two."""
+    """Return how many rows each tile prefetches, a power of two, so that all tiles prefetch about a block's rows."""
     n_rows, n_columns = block.end_row - block.row, block.end_column - block.column
     across = n_columns // VECTORS + (n_columns % VECTORS + 1) // 2  # tiles of four vectors, two and one
     n_tiles = across * max(1, n_rows // tile_height(n_rows, tile_width(n_columns, VECTORS)))

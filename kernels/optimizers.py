@@ -26,7 +26,7 @@ def accumulate(g, before, keep):
     return where(keep > 0.0, before + g, g)
 
 
-def clipped(g, w, l2, bound, scale):
+def penalized_and_clipped(g, w, l2, bound, scale):
     """Return ``scale * clip(g + l2 * w, -bound, bound)``."""
     return scale * minimum(bound, maximum(-bound, g + l2 * w))
 

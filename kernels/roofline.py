@@ -1,11 +1,11 @@
 """What a core can do at most: multiply-adds on registers alone, and reading memory alone, for a roofline model."""
 
 from .jit import entry
-from .memory import lane_count, load, store
 from .simd import VECTOR_BYTES
 from .structs import Gathered, Matrix
 from .tile import TALLEST, VECTORS, tile_product
 from .trace import formula
+from .vector_ops import lane_count, load, store
 
 _tile = tile_product(rows_named=True, finish=lambda total, _, scale: scale * total)
 _add = formula(lambda a, b: a + b)

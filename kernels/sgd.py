@@ -1,14 +1,14 @@
-"""The step of plain SGD, which changes the weights in the tiles that sum up their gradient. It is never stored.
+"""The step of plain SGD, fused into the gradient product: each tile applies its gradient while it is in registers.
 
-A batch of several chunks is the exception: its gradient is accumulated in a buffer.
+So no gradient is stored. The exception is a batch of several chunks, whose gradient is accumulated in a buffer.
 """
 
 from .jit import part
 from .matmul import add_and_clear, update, update_bias
-from .memory import lane_count
 from .optimizers import RATE
-from .structs import ACCUMULATE, COMMIT, Matrix, deltas_of, inputs_of, owned
+from .structs import ACCUMULATE, COMMIT, Matrix, bias_of, deltas_of, inputs_of, owned, weights_of
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
+from .vector_ops import lane_count
 
 
 @part
@@ -18,10 +18,10 @@ def update_pass(target, ws, layers, n_rows, rate):
         layer = layers[i]
         delta, block = deltas_of(layer, ws), owned(layer)
         if i > 0:
-            x = inputs_of(ws, layers, i)
-            update(Matrix(target, layer.w, layer.pitch), x, delta, ws.work, n_rows, block, rate)
+            x = inputs_of(ws, i)
+            update(weights_of(target, layer), x, delta, ws.work, n_rows, block, rate)
         if layer.end_row == layer.n_in:
-            update_bias(Matrix(target, layer.b, 0), delta, ws.work, n_rows, block, rate)
+            update_bias(bias_of(target, layer), delta, ws.work, n_rows, block, rate)
 
 
 @part

@@ -1,7 +1,7 @@
-"""Vectors of one register: the Numba type, loads and stores, and formulas of whole vectors.
+"""Vectors of one register: the Numba type, and formulas of whole vectors.
 
 A formula is a plain Python function of `Vector`. It runs while Numba compiles a kernel, and every operator emits one
-LLVM instruction. `formula` makes it callable from kernels; the register tile takes formulas as they are.
+LLVM instruction. `trace.formula` makes it callable from kernels; the register tile takes formulas as they are.
 """
 
 import numpy as np

@@ -38,8 +38,8 @@ LAYER = np.dtype(
     ]
     + [("scale_kept", np.float64)]  # what the other units are multiplied by
 )  # fmt: skip
-"""The plan of one layer for one thread. Privates and gradients start where row 0 and column 0 would be, even if the
-thread does not own these."""
+"""The plan of one layer for one thread. `private` and `gradient` are the places of row 0 and column 0, which may lie
+outside of what the thread owns."""
 
 SETTINGS = np.dtype(
     [
@@ -174,15 +174,27 @@ class Team(NamedTuple):
 
 
 @part
+def weights_of(params, layer):
+    """Return a layer's weights (I, O)."""
+    return Matrix(params, layer.w, layer.pitch)
+
+
+@part
+def bias_of(params, layer):
+    """Return a layer's biases, one row (O,)."""
+    return Matrix(params, layer.b, 0)
+
+
+@part
 def owned(layer):
     """Return the block of a layer's weights that this thread owns."""
     return Block(layer.row, layer.end_row, layer.column, layer.end_column)
 
 
 @part
-def inputs_of(ws, layers, i):
+def inputs_of(ws, i):
     """Return the inputs of layer i."""
-    return Gathered(ws.work, ws.inputs, i * (len(ws.inputs) // len(layers)))
+    return Gathered(ws.work, ws.inputs, i * len(ws.sources))
 
 
 @part
@@ -197,11 +209,12 @@ STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
 FINISHED, STOPPED, NOT_FINITE = range(3)
 """Values of ``control[RESULT]``."""
 
-ACCUMULATE, COMMIT = 1, 2
-"""Modes of training: add the gradient to ``gradient``; then change the parameters by it."""
+FUSED, ACCUMULATE, COMMIT = 0, 1, 2
+"""Modes of plain SGD: apply the gradient in the tiles that compute it; or add it to ``gradient``, and then maybe apply
+that at the end of the batch."""
 
-NUMBERS, LABELS, LOSSES = range(3)
-"""Modes of inference: the numbers of a head such as probabilities, its labels, or losses."""
+NUMBERS, LABELS, ROW_LOSSES = range(3)
+"""What inference computes: probabilities or other numbers, labels, or the loss of each row."""
 
 
 def _add_aliases(made, fields, alias_map, arg_aliases):

@@ -9,9 +9,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import PROFILED, kernel, part
-from .memory import peek
 from .simd import I32, I64, call_llvm
 from .trace import traced
+from .vector_ops import peek
 
 ARRIVED, FAILED, WAITED, CYCLES = range(4)
 """Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If

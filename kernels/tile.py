@@ -81,9 +81,9 @@ def tile_product(rows_named, finish, prefetching=False):
                     prefetch.source.prefetch(row * n + k)
                 term = k if rows_named else a.starts.index(a.first + k)
                 right = [b.buffer.vector(b.at + k * b.pitch + j) for j in across]
-                if not rows_named:  # the next tile's part of this row: the core does not foresee it
+                if not rows_named:  # what the next tile reads of this row: the hardware prefetcher misses it
                     a.buffer.prefetch(a_rows[0] + term + _LINE_BITS // a.buffer.dtype.bitwidth)
-                return multiply_add(sums, [a.buffer.everywhere(row + term) for row in a_rows], right)
+                return multiply_add(sums, [a.buffer.broadcast(row + term) for row in a_rows], right)
 
             start = [first.buffer.vector(first.at + j) for j in across] * n_rows
             for place, total in zip(places, loop(n, start, add), strict=True):

@@ -119,7 +119,7 @@ class Memory:
         """Store one element."""
         self.builder.store(number.value, self.address(at))
 
-    def everywhere(self, at):
+    def broadcast(self, at):
         """Load one element into every lane of a vector."""
         return self.number(at).vector(self)
 

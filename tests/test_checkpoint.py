@@ -227,13 +227,13 @@ def test_a_state_without_training(tmp_path):
     fit(other, 1)
     other.load_state_dict(net.state_dict())
     assert_bits(other, snapshot(net))
-    with refused(ValueError, "resume=True needs a fit to go on from, but this network has not been trained"):
+    with refused(ValueError, "resume=True needs an earlier fit, but this network has not been trained"):
         fit(other, 2, resume=True)
     fit(net, 1)
     net.save(tmp_path / "net.npz")
     loaded = MLP.load(tmp_path / "net.npz")
     assert loaded.history.loss == []
-    with refused(ValueError, "resume=True needs a fit to go on from"):
+    with refused(ValueError, "resume=True needs an earlier fit"):
         fit(loaded, 2, resume=True)
 
 
@@ -302,12 +302,12 @@ def test_every_optimizer_of_the_compiled_network(optimizer, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"optimizer": "sgd"}, "resume=True goes on with Adam("),
-        ({"optimizer": "adamw"}, "it cannot with AdamW("),
-        ({"schedule": "none"}, "resume=True goes on with the schedule Cosine, not Constant; pass it again"),
-        ({"schedule": "one_cycle"}, "resume=True goes on with the schedule Cosine, not OneCycle; pass it again"),
-        ({"schedule": "function"}, "resume=True goes on with the schedule Cosine, not function; pass it again"),
-        ({"learning_rate": -1}, "learning_rate must be positive and finite, not -1"),
+        ({"optimizer": "sgd"}, "resume=True continues with Adam("),
+        ({"optimizer": "adamw"}, "not with AdamW("),
+        ({"schedule": "none"}, "resume=True continues with the schedule Cosine, not Constant; pass it again"),
+        ({"schedule": "one_cycle"}, "resume=True continues with the schedule Cosine, not OneCycle; pass it again"),
+        ({"schedule": "function"}, "resume=True continues with the schedule Cosine, not function; pass it again"),
+        ({"learning_rate": -1}, "learning_rate must be more than 0 and finite, not -1"),
     ],
 )
 def test_another_course_is_refused(arguments, message):
@@ -343,7 +343,7 @@ def test_another_course_is_refused(arguments, message):
         ({"optimizer": "Adem"}, "the state is damaged: its optimizer must be one of"),
         ({"optimizer": "get_optimizer"}, "the state is damaged"),
         ({"optimizer": "Optimizer"}, "the state is damaged"),
-        ({"optimizer_settings": '{"learning_rate": -1}'}, "the state is damaged: learning_rate must be positive"),
+        ({"optimizer_settings": '{"learning_rate": -1}'}, "the state is damaged: learning_rate must be more than 0"),
         ({"optimizer_settings": '{"rate": 1}'}, "the state is damaged"),
         ({"optimizer_settings": "[1]"}, "the state is damaged"),
         ({"memory_3_1": None}, "the state is incomplete: it has no 'memory_3_1'"),

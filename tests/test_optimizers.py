@@ -98,9 +98,9 @@ def test_which_optimizer_is_plain_sgd():
         (("",), ValueError, "optimizer must be one of "),
         ((Adam,), TypeError, "optimizer Adam is a class; pass an object of it: Adam()"),
         ((0.1,), TypeError, "optimizer must be a name or an object of fastmlp.optimizers, not 0.1"),
-        ((Adam(), 0.1), ValueError, "learning_rate=0.1 is given beside an optimizer that has learning_rate=0.001; "
-         "give it there alone: Adam(learning_rate=...)"),
-        (("adam", 0), ValueError, "learning_rate must be positive and finite, not 0"),
+        ((Adam(), 0.1), ValueError, "learning_rate=0.1 conflicts with the optimizer's learning_rate=0.001; "
+         "set it only there: Adam(learning_rate=...)"),
+        (("adam", 0), ValueError, "learning_rate must be more than 0 and finite, not 0"),
         ((None, "fast"), TypeError, "learning_rate must be a number, not 'fast'"),
     ],
 )  # fmt: skip
@@ -115,7 +115,7 @@ def test_wrong_optimizers(arguments, error, message):
 @pytest.mark.parametrize(
     ("kind", "settings", "error", "message"),
     [
-        *((kind, {"learning_rate": value}, ValueError, f"learning_rate must be positive and finite, not {value}")
+        *((kind, {"learning_rate": value}, ValueError, f"learning_rate must be more than 0 and finite, not {value}")
           for kind in (SGD, Adam, AdamW, RMSprop, Adagrad) for value in (0, -1, math.inf, math.nan)),
         *((kind, {"weight_decay": -0.1}, ValueError, "weight_decay must be 0 or more and finite, not -0.1")
           for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)),

@@ -78,9 +78,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         "fastmlp/data/mnist.npz",
         "fastmlp/data/README.md",
         "fastmlp/kernels/README.md",
-        *(f"fastmlp/{path.name}" for path in (ROOT / "fastmlp").glob("*.py")),
-        *(f"fastmlp/bench/{path.name}" for path in (ROOT / "fastmlp" / "bench").glob("*.py")),
-        *(f"fastmlp/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")),
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "fastmlp").glob("[!k]*/*.py")),
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "fastmlp").glob("*.py")),
+        *(f"fastmlp/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")),
     }
     metadata = f"fastmlp-{fastmlp.__version__}.dist-info/"
     content = Counter({name: count for name, count in names.items() if not name.startswith(metadata)})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp import reference
 from fastmlp.random import (
     INITS,
     NOISE_LAYER,
@@ -52,8 +53,8 @@ def test_more_layers_do_not_change_the_first():
 
 
 def test_unknown_init():
-    with pytest.raises(ValueError, match="init must be one of he, xavier, normal, not 'zero'"):
-        initial_parameters([3, 2], "zero", 0)
+    with pytest.raises(ValueError, match="init must be one of 'he', 'xavier', 'normal', not 'zero'"):
+        reference.MLP([3, 2], init="zero")
 
 
 def test_every_order_is_a_new_permutation():

@@ -21,17 +21,17 @@ PEERS = {  # name on the command line -> class of fastmlp.bench.peers
     "sklearn": "ScikitLearn",
 }
 _PRESETS = ("fast", "accurate")
-_OF_PEERS = ("relu", "logistic")  # activations that all peers have
+_PEER_ACTIVATIONS = ("relu", "logistic")  # that all peers have
 _MOST_UNITS, _MOST_THREADS = 1_000_000, 1024  # more is probably a typo, and would use up all memory
 
-_WRONG_USE = 2  # the exit status
+_WRONG_USAGE = 2  # the exit status
 
 _DESCRIPTION = """\
 Train multilayer perceptrons, exactly and fast, on the CPU.
 
 commands:
   train       train a network and report its accuracy on test rows
-  bench       measure this machine, and how long others take for the same epoch
+  bench       time an epoch of fastmlp and of other libraries on this machine
 """
 
 _EXAMPLES = """\
@@ -43,12 +43,12 @@ examples:
 """
 
 _TRAIN_DESCRIPTION = """\
-Train a network on the cross-entropy of a softmax, by plain SGD or as a preset
-says, and report on test rows, which it does not learn from.
+Train a softmax classifier with plain SGD, or with the settings of a preset,
+and evaluate it on the test rows.
 
-Prints a line an epoch (loss and train accuracy are means over the epoch while
-it trains, test accuracy is measured after it, seconds are those of training
-alone), then five sample predictions of test rows, and last the test accuracy.
+Prints one line per epoch, then five sample predictions, then the test
+accuracy. Loss and train accuracy are means over the epoch while it trains;
+test accuracy is measured after the epoch; seconds are training time only.
 """
 
 _TRAIN_DETAILS = """\
@@ -60,36 +60,35 @@ examples:
   fastmlp train --data xor --layers 8 --epochs 500
   fastmlp train --data mine.npz --threads 1
 
-FILE.npz of --data is a NumPy archive, as numpy.savez("mine.npz",
+--data FILE.npz is a NumPy archive, as numpy.savez("mine.npz",
 X_train=X_train, ...) writes it, of
-  X_train, X_test   numbers (rows, inputs), or images (rows, height, width):
-                    floating point, best scaled to 0..1, is taken as it is,
-                    uint8 is divided by 255
+  X_train, X_test   numbers (rows, inputs), or images (rows, height, width);
+                    uint8 is divided by 255, floating point is used as it is
+                    and should be scaled to 0..1
   y_train, y_test   class labels (rows,): the integers 0, 1, 2, ...
-The network gets an input for each column of X_train, and an output for each
-class in y_train.
+The network has one input per column of X_train and one output per class in
+y_train.
 
-FILE.npz of --save holds the trained network. Use it in Python:
+--save FILE.npz writes the trained network. Use it in Python:
   net = fastmlp.MLP.load("net.npz")
   net.predict(X)
 
-Ctrl-C ends the training early: what is trained so far is reported, and saved
-if --save says so.
+Ctrl-C stops training early; the network so far is evaluated, and saved with
+--save.
 
-exit status: 0 done, 1 the loss is no finite number any more, 2 wrong use,
-130 ended by Ctrl-C
+exit status: 0 done, 1 the loss became NaN or infinite, 2 wrong usage,
+130 stopped by Ctrl-C
 """
 
 _BENCH_DESCRIPTION = """\
-Measure on this machine, now, in one run: the rates of multiply-adds and of
-reading memory, then how long an epoch of one network takes with fastmlp and
-with NumPy in float32 and float64, PyTorch eager and compiled, JAX and
-scikit-learn, as far as they are installed.
+Measure this machine's peak rates of multiply-adds and memory reads, then the
+time of an epoch with fastmlp and with NumPy in float32 and float64, PyTorch
+eager and compiled, JAX and scikit-learn, if they are installed.
 
-All train in turns, A B C A B C, from the same first weights. Before times are
-taken each trains an epoch in the same order of the rows, and must come to the
-loss of fastmlp, to 2 %; after each turn to its accuracy, to 3 %. One that does
-not gets an error in place of a time.
+All train in turns, A B C A B C, from the same first weights. First each trains
+an untimed epoch with the rows in the same order and must reach the loss of
+fastmlp within 2 %; after each turn it must reach its accuracy within 3 %. One
+that does not is listed with an error in place of a time.
 """
 
 _BENCH_DETAILS = """\
@@ -98,18 +97,17 @@ examples:
   fastmlp bench --layers 256 128 --batch-size 128 --json bench.json
   fastmlp bench --data mine.npz --peers numpy pytorch --chart bench.png
 
-The table says for each: the best and the median epoch, each turn's time being
-that of its epochs divided by their number; how far turns lie apart, as a share
-of the median; the median and the range of how many times as long it took as
-fastmlp in the same turn; and how near its best is to the least time that the
-machine's multiply-adds allow, with the zeros of the rows and without them.
+The table has a row for each: the best and the median time of an epoch (mean
+over the epochs of a turn); the spread of the turns, relative to the median; its
+time relative to fastmlp's in the same turn, median and range; and its best time
+relative to the machine's peak, counting the zeros of the rows or not.
 
 peers of --peers: {peers}
-FILE.npz of --data is one that `fastmlp train` takes; its test rows are unused.
-A quiet machine measures best: the load is in the file that --json writes.
+--data FILE.npz is a file as for `fastmlp train`; its test rows are not used.
+Close other programs first. --json records the load of the machine.
 
-exit status: 0 done, 1 a peer has not done the same work, 2 wrong use,
-130 ended by Ctrl-C
+exit status: 0 done, 1 a peer has not done the same work, 2 wrong usage,
+130 stopped by Ctrl-C
 """
 
 
@@ -121,7 +119,7 @@ class _Parser(argparse.ArgumentParser):
         self.color = False  # Python 3.14 would colour the help
 
     def error(self, message: str) -> NoReturn:
-        self.exit(_WRONG_USE, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(_WRONG_USAGE, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 def parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -143,7 +141,7 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations
     """Add the options for data, network and training."""
     count = _whole_number(1)
     add = command.add_argument
-    add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="what to learn (default: %(default)s)")
+    add("--data", default="mnist", metavar="mnist|digits|xor|FILE.npz", help="data set (default: %(default)s)")
     add(
         "--layers",
         default=[128],
@@ -161,20 +159,14 @@ def _add_work_options(command: _Parser, epochs: int, of_epochs: str, activations
         help=f"of hidden layers: {', '.join(activations or ('relu', 'gelu', 'tanh', '...'))} (default: %(default)s)",
     )
     add("--epochs", default=epochs, type=count, metavar="N", help=f"{of_epochs} (default: %(default)s)")
-    add("--batch-size", default=64, type=count, metavar="N", help="rows a step (default: %(default)s)")
-    add(
-        "--learning-rate",
-        default=0.1,
-        type=_positive_number,
-        metavar="RATE",
-        help="of the steps (default: %(default)s)",
-    )
+    add("--batch-size", default=64, type=count, metavar="N", help="rows per step (default: %(default)s)")
+    rate_help = "of the optimizer (default: %(default)s)"
+    add("--learning-rate", default=0.1, type=_positive_number, metavar="RATE", help=rate_help)
     add(
         "--threads",
         type=_whole_number(1, _MOST_THREADS),
         metavar="N",
-        help="threads to compute with; their number does not change the result (default: one a core, and a single "
-        "one where steps are small)",
+        help="number of threads; does not change the result (default: one per core, or one if steps are small)",
     )
 
 
@@ -184,14 +176,14 @@ def _add_train_options(train: _Parser) -> None:
     add(
         "--preset",
         choices=_PRESETS,
-        help="network and training by name: fast reaches 98 %% of MNIST's test images in a second, accurate 98.8 %% "
-        "in a minute; other options change what they name",
+        help="named settings: on MNIST fast reaches 98 %% in a second, accurate 98.8 %% in a minute; other options "
+        "override them",
     )
     add(
         "--init",
         default="he",
         choices=("he", "xavier", "normal"),
-        help="first weights, normal with standard deviation sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
+        help="standard deviation of the normal first weights: sqrt(2 / inputs), sqrt(2 / (inputs + outputs)) or 0.01 "
         "(default: %(default)s)",
     )
     add(
@@ -199,13 +191,13 @@ def _add_train_options(train: _Parser) -> None:
         default=0,
         type=_whole_number(0),
         metavar="N",
-        help="fixes the first weights and the order of the rows (default: %(default)s)",
+        help="of first weights and order of the rows (default: %(default)s)",
     )
     add("--save", metavar="FILE.npz", help="write the trained network to this file")
 
 
 def _add_bench_options(bench: _Parser) -> None:
-    _add_work_options(bench, 2, "passes over the rows in one turn", _OF_PEERS)
+    _add_work_options(bench, 2, "passes over the rows in one turn", _PEER_ACTIVATIONS)
     add = bench.add_argument
     add("--runs", default=5, type=_whole_number(1), metavar="N", help="turns (default: %(default)s)")
     add(
@@ -214,10 +206,10 @@ def _add_bench_options(bench: _Parser) -> None:
         nargs="*",
         choices=list(PEERS),
         metavar="NAME",
-        help="who trains beside fastmlp (default: all)",
+        help="libraries to compare with (default: all)",
     )
-    add("--json", metavar="FILE", help="write all that was measured to this file")
-    add("--chart", metavar="FILE.png|FILE.svg", help="draw the times into this file; needs matplotlib")
+    add("--json", metavar="FILE", help="write all measurements to this file")
+    add("--chart", metavar="FILE.png|FILE.svg", help="plot the times into this file; needs matplotlib")
 
 
 def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:

@@ -65,7 +65,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
     preset = preset_of(arguments)
     if arguments.save is not None:
-        _check_target(arguments.save, arguments.data)
+        _check_save(arguments.save, arguments.data)
     x_train, y_train, x_test, y_test = load(arguments.data)
     net = fastmlp.MLP(
         [x_train.shape[1], *arguments.layers, count_classes(y_train)],
@@ -106,26 +106,13 @@ def train(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if history.interrupted else 0
 
 
-def _check_target(path: str, data: str) -> None:
+def _check_save(path: str, data: str) -> None:
     """Refuse a path to which the network cannot be saved, before training begins."""
-    import tempfile
+    from fastmlp.storage import check_writable
 
-    target = os.path.realpath(path) if os.path.islink(path) else path
-    folder = os.path.dirname(target) or os.curdir
-    if os.path.isdir(path) or not os.path.basename(path):
-        raise ValueError(f"--save {path!r} is a folder, not a file")
-    if not os.path.isdir(folder):
-        raise ValueError(f"cannot write --save {path!r}: there is no folder {folder!r}")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"--save {path!r} is not a plain file")
+    check_writable(path)
     if data not in DATA_SETS and os.path.exists(path) and os.path.exists(data) and os.path.samefile(path, data):
         raise ValueError(f"--save {path!r} would overwrite the data")
-    try:
-        # Saving writes a temporary file with such a name and renames it.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{os.path.basename(target)}.", suffix=".tmp"):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write --save {path!r}: {error.strerror}") from error
 
 
 def _loss_of_a_guess(labels: Any) -> float:

@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastmlp.activations import ACTIVATIONS, Floats
+from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.solvers import (
@@ -200,9 +200,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self.t_ = 0
         self.n_layers_ = len(layers)
         self.out_activation_ = self._output()
-        n_hidden = len(layers) - 2
-        hidden = [self.activation] * n_hidden if isinstance(self.activation, str) else list(self.activation)
-        activations = hidden + (hidden[-1:] or [self.activation])
+        hidden = per_layer(self.activation, len(layers) - 2)
+        activations = hidden + (hidden[-1:] or (self.activation,))
         self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)
         self._seed = int(self._random_state.randint(np.iinfo(np.int32).max)) if np.any(self.dropout) else 0
 

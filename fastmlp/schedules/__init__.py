@@ -26,7 +26,7 @@ from fastmlp.schedules.known import (
     _Function,
 )
 from fastmlp.schedules.plateau import Adaptive, ReduceOnPlateau
-from fastmlp.validation.settings import check_choice, check_number, check_positive_int
+from fastmlp.validation.settings import check_choice, check_int, check_number
 
 __all__ = [
     "Adaptive", "Constant", "Cosine", "Course", "Duration", "Exponential", "InverseScaling", "MultiStep", "OneCycle",
@@ -60,7 +60,7 @@ class Warmup(Schedule):
     def __post_init__(self) -> None:
         check_number("epochs", self.epochs)
         if self.steps is not None:
-            check_positive_int("steps", self.steps)
+            check_int("steps", self.steps, 1)
         object.__setattr__(self, "schedule", get_schedule(self.schedule))
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmlp.schedules.base import Doubles, Duration, Schedule, Steps
-from fastmlp.validation.settings import check_number, check_positive_int, is_list
+from fastmlp.validation.settings import check_int, check_number, is_list
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "MultiStep", "OneCycle", "Step"]
 
@@ -56,7 +56,7 @@ class Step(_Decay):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive_int("every", self.every)
+        check_int("every", self.every, 1)
         check_number("gamma", self.gamma, zero=False)
 
     def _exponents(self, epochs: Steps) -> Steps:
@@ -81,7 +81,7 @@ class MultiStep(_Decay):
         given: object = self.milestones
         if not is_list(given):
             raise TypeError(f"milestones must be a list of epochs, e.g. [30, 60], not {given!r}")
-        epochs = tuple(check_positive_int(f"milestones[{i}]", epoch) for i, epoch in enumerate(given))
+        epochs = tuple(check_int(f"milestones[{i}]", epoch, 1) for i, epoch in enumerate(given))
         object.__setattr__(self, "milestones", tuple(sorted(epochs)))
         check_number("gamma", self.gamma, zero=False)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastmlp.history import History, direction
 from fastmlp.schedules.base import Duration, Schedule, Steps
-from fastmlp.validation.settings import check_int, check_number, check_positive_int
+from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Adaptive", "ReduceOnPlateau"]
 
@@ -123,7 +123,7 @@ class Adaptive(_Monitoring):
 
     def __post_init__(self) -> None:
         self.tol = check_number("tol", self.tol)
-        self.n_iter_no_change = check_positive_int("n_iter_no_change", self.n_iter_no_change)
+        self.n_iter_no_change = check_int("n_iter_no_change", self.n_iter_no_change, 1)
         self._sign = direction(self.monitor, self.mode)
         self.start()
 

@@ -35,18 +35,18 @@ def as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
     return array
 
 
-def _check_shape(array: npt.NDArray[Any], n_features: int, name: str) -> None:
+def _check_shape(shape: tuple[int, ...], n_features: int, name: str) -> None:
     word = name.split()[-1]
-    if array.size == 0:
-        raise ValueError(f"{name} is empty: its shape is {array.shape}")
-    if array.ndim == 1:
+    if math.prod(shape) == 0:
+        raise ValueError(f"{name} is empty: its shape is {shape}")
+    if len(shape) == 1:
         advice = "reshape(-1, 1) for one feature" if n_features == 1 else "reshape(1, -1) for a single row"
         raise ValueError(f"{name} must have two dimensions (rows, features), not one; use {word}.{advice}")
-    if array.ndim != 2:
-        advice = f"; use {word}.reshape(len({word}), -1)" if array.ndim > 2 else ""
-        raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {array.shape}{advice}")
-    if array.shape[1] != n_features:
-        raise ValueError(f"{name} has {array.shape[1]} features, but the network has {n_features} inputs")
+    if len(shape) != 2:
+        advice = f"; use {word}.reshape(len({word}), -1)" if len(shape) > 2 else ""
+        raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {shape}{advice}")
+    if shape[1] != n_features:
+        raise ValueError(f"{name} has {shape[1]} features, but the network has {n_features} inputs")
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
@@ -97,14 +97,12 @@ def check_X(
     ValueError
         If its shape does not fit, values are masked, missing or infinite, or its indices are broken.
     """
-    if not finite and type(X) is np.ndarray and X.ndim == 2 and X.size and X.shape[1] == n_features:
-        ready = _is_ready(X, dtype, scale)  # checked first: a prediction of one row takes few microseconds
-        if ready:
-            return X
+    if type(X) is np.ndarray and not finite and _is_ready(X, dtype, scale) and X.size and X.shape[1:] == (n_features,):
+        return X  # a shortcut: predicting one row takes a few microseconds
     if is_sparse(X):
         return _check_csr(X, n_features, dtype, scale, name)
     source = as_numbers(X, name, f"convert it first, e.g. {name.split()[-1]}.astype(np.float32)")
-    _check_shape(source, n_features, name)
+    _check_shape(source.shape, n_features, name)
     if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
     return source if not finite and _is_ready(source, dtype, scale) else _as_finite(source, dtype, scale, name)
@@ -129,12 +127,7 @@ def _check_csr(X: Any, n_features: int, dtype: npt.DTypeLike, scale: float, name
     """Return a sparse matrix as `check_X` does, in CSR format."""
     from scipy import sparse
 
-    if X.ndim != 2:
-        raise ValueError(f"{name} must have two dimensions (rows, features), but its shape is {X.shape}")
-    if X.shape[0] == 0:
-        raise ValueError(f"{name} is empty: its shape is {X.shape}")
-    if X.shape[1] != n_features:
-        raise ValueError(f"{name} has {X.shape[1]} features, but the network has {n_features} inputs")
+    _check_shape(X.shape, n_features, name)
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {_KINDS.get(X.dtype.kind, 'unknown')} values (dtype {X.dtype}), not numbers")
     csr = as_csr(X, name)

@@ -107,5 +107,5 @@ def validation_rows(y: Targets, loss: Loss, fraction: object, seed: int) -> npt.
     groups = loss.decode(y) if loss.n_classes else np.zeros(len(y), np.int32)
     mask = validation_mask(groups, fraction, seed)
     if not mask.any():
-        raise ValueError(f"validation_fraction={fraction} sets no row aside: y has one row of each class")
+        raise ValueError(f"validation_fraction={fraction} selects no row: y has one row of each class")
     return mask

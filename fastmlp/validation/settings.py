@@ -21,14 +21,11 @@ __all__ = [
     "check_choice",
     "check_dropout",
     "check_dtype",
-    "check_float32",
-    "check_input_scale",
+    "check_float",
     "check_int",
     "check_layers",
-    "check_learning_rate",
     "check_n_threads",
     "check_number",
-    "check_positive_int",
     "check_seed",
     "is_list",
 ]
@@ -60,7 +57,7 @@ def check_layers(layers: object) -> tuple[int, ...]:
         raise TypeError(f"layers must be a list of layer sizes, e.g. [784, 128, 10], not {layers!r}")
     if len(layers) < 2:
         raise ValueError(f"layers must name at least two sizes, inputs and outputs, e.g. [784, 10], not {layers!r}")
-    return tuple(check_positive_int(f"layers[{i}]", size) for i, size in enumerate(layers))
+    return tuple(check_int(f"layers[{i}]", size, 1) for i, size in enumerate(layers))
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NONE) -> str:
@@ -82,58 +79,28 @@ def check_dtype(value: object, choices: Sequence[str]) -> str:
     return check_choice("dtype", value, choices)
 
 
-def check_positive_int(name: str, value: object) -> int:
-    """Return `value` as an int; it must be an integer of 1 or more."""
-    return check_int(name, value, 1)
-
-
-def _real(name: str, value: object) -> float:
+def check_number(name: str, value: object, below: float = math.inf, zero: bool = True) -> float:
+    """Return `value` as a float; it must be a number in [0, below), or in (0, below) if `zero` is False."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:  # an int or a fraction larger than every float
-        return math.inf
-
-
-def check_number(name: str, value: object, below: float = math.inf, zero: bool = True) -> float:
-    """Return `value` as a float; it must be a number in [0, below), or in (0, below) if `zero` is False."""
-    number = _real(name, value)
+        number = math.inf
     if not (0 < number < below or (zero and number == 0)):
         low, high = "0 or more" if zero else "more than 0", "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be {low} and {high}, not {value}")
     return number
 
 
-def check_float32(name: str, value: object) -> float:
-    """Return `value` as a float; it must be 0 or more, and finite in float32."""
-    number = check_number(name, value)
+def check_float(name: str, value: object, dtype: str = "float32", zero: bool = True) -> float:
+    """Return `value` as a float. It must be 0 or more and finite, and with ``zero=False`` not 0, also in `dtype`."""
+    number = check_number(name, value, zero=zero)
     with np.errstate(over="ignore", under="ignore"):
-        is_too_large = np.float32(number) == np.inf
-    if is_too_large:
-        raise ValueError(f"{name} {value} is too large: float32 makes it inf")
+        rounded = np.dtype(dtype).type(number)
+    if rounded == np.inf or (rounded == 0 and not zero):
+        raise ValueError(f"{name} {value} is too {'large' if rounded else 'small'}: {dtype} makes it {rounded}")
     return number
-
-
-def check_learning_rate(value: object) -> float:
-    """Return the learning rate as a float; it must be positive and finite, also in float32."""
-    rate = _real("learning_rate", value)
-    if not 0 < rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, not {value}")
-    with np.errstate(over="ignore", under="ignore"):
-        rate32 = np.float32(rate)
-    if not 0 < rate32 < np.inf:
-        raise ValueError(f"learning_rate {value} is too {'small' if rate < 1 else 'large'}: float32 makes it {rate32}")
-    return rate
-
-
-def check_input_scale(value: object, dtype: str) -> float:
-    """Return the factor of the input as a float; it must be positive and finite in `dtype`."""
-    with np.errstate(over="ignore", under="ignore"):
-        scale = float(np.dtype(dtype).type(_real("input_scale", value)))
-    if not 0 < scale < math.inf:
-        raise ValueError(f"input_scale must be positive and finite, not {value}")
-    return scale
 
 
 def check_bool(name: str, value: object) -> bool:

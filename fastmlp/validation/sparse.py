@@ -38,7 +38,7 @@ def as_csr(X: Any, name: str) -> Any:
 def _without_bad_indices(X: Any, name: str) -> Any:
     """Return a sparse matrix that SciPy can convert without reading out of bounds, with its own copy of the indices.
 
-    The copy is made before the check, so that nobody can change checked indices while kernels use them.
+    They are copied before they are checked: checked indices must not change while kernels use them.
     """
     n_rows, n_features = X.shape
     if X.format in ("csr", "csc", "bsr"):

@@ -64,7 +64,7 @@ def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDAr
     if array.ndim == 2:
         return _labels_from_one_hot(array, n_classes, name)
     _check_labels(array, n_classes, name)
-    return np.array(array, np.int32)  # a copy: kernels rely on labels that nobody can change
+    return np.array(array, np.int32)  # a copy: labels must not change while kernels run
 
 
 def _check_columns(y: object, n_rows: int, n_outputs: int, name: str, advice: str) -> npt.NDArray[Any]:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from llvmlite import ir
 
 from ..jit import part
-from ..memory import lane_count
 from ..simd import Vector
 from ..trace import traced
+from ..vector_ops import lane_count
 from . import dense, packed
 from .base import Format, Rows, no_check
 
@@ -83,4 +83,4 @@ BYTES = Format(train=PLAIN, dropout=PERTURBED, noise=PERTURBED, infer=PLAIN, che
 PACKED = Rows("packed_bytes", load_packed, packed.staged, packed.products(packed.prefetch_dense_row), staged=True)
 PACKED_PERTURBED = replace(PACKED, name="packed_bytes_perturbed", load=load_packed_perturbed)
 PACKED_TO_INFER = replace(PACKED, products=packed.products(packed.no_prefetch))  # prefetching gains nothing there
-PACKED_BYTES = Format(PACKED, PACKED_PERTURBED, PACKED_PERTURBED, PACKED_TO_INFER, no_check)
+PACKED_BYTES = Format(PACKED, PACKED_PERTURBED, None, PACKED_TO_INFER, no_check)

@@ -13,14 +13,14 @@ import numpy as np
 from ..activations import floor_of
 from ..bits import ONE
 from ..jit import kernel, part
-from ..memory import lane_count, prefetch_near, store
-from ..memory import load as load_vector
 from ..optimizers import accumulate, plain_sgd
 from ..random import random_bits, row_key
 from ..simd import maximum
 from ..structs import Csr, Matrix
 from ..tile import multiply_add
 from ..trace import formula, loop, loop_while, switch, traced
+from ..vector_ops import lane_count, prefetch_near, store
+from ..vector_ops import load as load_vector
 from . import dense
 from .base import WIDTHS, Buffers, Format, Products, Rows, no_check
 from .packed import LINE_BYTES
@@ -129,7 +129,7 @@ def forward_row(vectors, out, x, row, next_row, w, b, floor):
             for j in across:
                 w.buffer.prefetch(later + j, near=True)
             right = [w.buffer.vector(w_row(p) + j) for j in across]
-            return multiply_add(sums, [x.buffer.everywhere(p)], right)
+            return multiply_add(sums, [x.buffer.broadcast(p)], right)
 
         sums = loop(end - first, [b.buffer.vector(b.at + j) for j in across], add)
         for j, total in zip(across, sums, strict=True):
@@ -195,7 +195,7 @@ def _column_products(finish, listed):
                 link, *sums = state
                 number_at, delta_row = places(link)
                 right = [delta.buffer.vector(delta_row + j) for j in across]
-                return [lists.index(link), *multiply_add(sums, [x.buffer.everywhere(number_at)], right)]
+                return [lists.index(link), *multiply_add(sums, [x.buffer.broadcast(number_at)], right)]
 
             def each(i, _):
                 if listed:

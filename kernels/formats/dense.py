@@ -7,10 +7,10 @@ from ..bits import ONE, ZERO, nonfinite_lanes
 from ..jit import kernel, part
 from ..matmul import forward_and_prefetch, rows_to_prefetch, sum_gradient
 from ..matmul import update as update_product
-from ..memory import lane_count, load_part, store
-from ..memory import load as load_vector
 from ..random import kept, noisy, row_key
 from ..structs import Gathered, Prefetch, owned
+from ..vector_ops import lane_count, load_part, store
+from ..vector_ops import load as load_vector
 from .base import Format, Products, Rows
 
 NOISE_LAYER = 1_000_000

@@ -7,7 +7,7 @@ and one turn of a loop, and seldom a multiplication by zero.
 The forward pass takes one word of the masks of all rows, then the next word. So the weights of these few features stay
 in the first cache. The update takes each pair of features through the rows that have it, at most 128 rows at a time:
 the transposed masks hold a word for each pair and 64 rows. Both passes read a row's numbers in order, so ``positions``
-only moves on. Both read the next mask ahead: the core often mispredicts where a row ends, and then it is there.
+only moves on. Both load the next mask early: the end of a row is often mispredicted, and then the mask is there.
 """
 
 import numpy as np
@@ -27,13 +27,13 @@ from ..bits import (
     transpose_bits,
 )
 from ..jit import entry, kernel, part
-from ..memory import lane_count, prefetch, prefetch_to_write
 from ..optimizers import accumulate, plain_sgd
 from ..random import kept_bits, row_key
 from ..simd import VECTOR_BYTES, maximum
 from ..structs import Matrix, Packed
 from ..tile import multiply_add
 from ..trace import either, if_then, loop, loop_while, switch, traced
+from ..vector_ops import lane_count, prefetch, prefetch_to_write
 from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width
 
 PAIR = 2
@@ -282,7 +282,7 @@ def forward_word(vectors, out, sums, x, row, n_rows, word, n_words, w, b, floor)
             weights = w.at + i * (w.pitch * PAIR)
             for _ in range(PAIR):
                 right = [w.buffer.vector(weights + j) for j in across]
-                totals = multiply_add(totals, [x.buffer.everywhere(position)], right)
+                totals = multiply_add(totals, [x.buffer.broadcast(position)], right)
                 position, weights = position + 1, weights + w.pitch
             return [position, *totals]
 
@@ -344,7 +344,7 @@ def _forward(prefetch_next):
 
 
 def _feature_products(finish, skip_empty):
-    """Build ``w[k] = finish(x[:, k] @ delta, w[k], number)`` for some features of an even first one, for some columns.
+    """Build ``w[k] = finish(x[:, k] @ delta, w[k], number)`` for features from an even one on, and some columns.
 
     Features that no row of a batch of up to 128 rows has are skipped if ``skip_empty``, else their product is 0.
     """
@@ -379,7 +379,7 @@ def _feature_products(finish, skip_empty):
                         here = group * WORD + i
                         position = x.positions.index(row + here)
                         x.positions.set(row + here, position + PAIR)
-                        left = [x.buffer.everywhere(position + k) for k in range(PAIR)]
+                        left = [x.buffer.broadcast(position + k) for k in range(PAIR)]
                         right = [delta.buffer.vector(delta.at + here * delta.pitch + j) for j in across]
                         return multiply_add(totals, left, right)
 

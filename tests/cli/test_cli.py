@@ -227,8 +227,8 @@ def error_line(arguments, capsys, status=2, program="fastmlp train"):
         ("--init zeros", "--init: invalid choice: 'zeros'"),
         ("--data no-such.npz", "cannot read --data 'no-such.npz': No such file"),
         ("--data .", "cannot read --data '.': "),
-        ("--save .", "--save '.' is a folder"),
-        ("--save no-such-folder/net.npz", "there is no folder 'no-such-folder'"),
+        ("--save .", "cannot save .: it is a folder"),
+        ("--save no-such-folder/net.npz", "there is no folder no-such-folder"),
         ("--layer 5", "unrecognized arguments: --layer 5"),
         ("digits", "unrecognized arguments: digits"),
     ],
@@ -307,7 +307,7 @@ def test_unwritable_folder(tmp_path, capsys):
         folder = Path("/proc")
         if not folder.is_dir():
             pytest.skip("no folder is closed to the superuser")
-    assert "cannot write --save" in error_line([*QUICK, "--save", folder / "net.npz"], capsys)
+    assert f"{folder / 'net.npz'}: " in error_line([*QUICK, "--save", folder / "net.npz"], capsys)
 
 
 def test_saving_does_not_overwrite_the_data(archive, capsys):

@@ -12,7 +12,7 @@ from support.rows import TRAIN_ROWS, in_format, row_param, train_rows
 from fastmlp.engine.layout import Layout
 from fastmlp.engine.rows import rows_in_place
 from fastmlp.engine.workspace import Needs, Workspace
-from fastmlp.kernels import activations, epoch, losses, matmul, memory, structs, tile
+from fastmlp.kernels import activations, epoch, losses, matmul, structs, tile, vector_ops
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.jit import CHECKED, kernel
 from fastmlp.kernels.structs import Block, Matrix
@@ -28,22 +28,22 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="calls m
 
 @kernel
 def load_and_store(out, at, x, x_at):
-    memory.store(out, at, memory.load(x, x_at))
+    vector_ops.store(out, at, vector_ops.load(x, x_at))
 
 
 @kernel
 def load_first_and_store(out, x, at, count):
-    memory.store(out, 0, memory.first_lanes(memory.load(x, at), count, 0.0))
+    vector_ops.store(out, 0, vector_ops.first_lanes(vector_ops.load(x, at), count, 0.0))
 
 
 @kernel
 def transpose(out, out_at, out_pitch, x, x_at, x_pitch):
-    memory.transpose_square(Matrix(out, out_at, out_pitch), Matrix(x, x_at, x_pitch))
+    vector_ops.transpose_square(Matrix(out, out_at, out_pitch), Matrix(x, x_at, x_pitch))
 
 
 @kernel
 def peek(x, at):
-    return memory.peek(x, at)
+    return vector_ops.peek(x, at)
 
 
 def beyond():
@@ -348,7 +348,7 @@ def test_training_and_inference_stay_inside(
         needs = Needs(to_infer, to_infer.staged and not form.is_packed, chunk, 1, ())
         b = Buffers(guarded, Workspace(layout, activations, needs), settings)
         vars(a).update(guarded({"x": form.x, "indptr": form.indptr, "indices": form.indices}))
-        for inference in (structs.NUMBERS, structs.LABELS, structs.LOSSES):
+        for inference in (structs.NUMBERS, structs.LABELS, structs.ROW_LOSSES):
             epoch.infer_loop(FORMATS[row_format], hidden, head)(
                 *answers.values(), b.work, *b.private[:6], b.sync, a.x, a.indptr, a.indices, a.targets, a.row_weights,
                 a.order, a.params, b.layers, b.settings, 0, n_rows, inference,

@@ -261,7 +261,7 @@ def test_inference(rng, dtype, activation, layers, chunk, row_format, is_packed)
     losses, correct = np.zeros(n), np.zeros(n, np.bool_)
     run.infer(structs.NUMBERS, numbers=proba)
     run.infer(structs.LABELS, labels=labels)
-    run.infer(structs.LOSSES, losses=losses, correct=correct)
+    run.infer(structs.ROW_LOSSES, losses=losses, correct=correct)
     assert_close([proba, losses], [reference.softmax(logits), reference.cross_entropy(logits, run.labels)], dtype)
     np.testing.assert_array_equal(labels, logits.argmax(axis=1))
     np.testing.assert_array_equal(correct, labels == run.labels)
@@ -277,7 +277,7 @@ def test_inference_of_some_rows_leaves_the_others(rng, dtype, first, end):
         losses, correct = np.full(34, -5.0), np.zeros(34, np.bool_)
         r.infer(structs.NUMBERS, numbers=proba, **rows)
         r.infer(structs.LABELS, labels=labels, **rows)
-        r.infer(structs.LOSSES, losses=losses, correct=correct, **rows)
+        r.infer(structs.ROW_LOSSES, losses=losses, correct=correct, **rows)
         outputs[name] = proba, labels, losses, correct
     for got, full in zip(outputs["part"], outputs["whole"], strict=True):
         np.testing.assert_array_equal(got[first:end], full[first:end])

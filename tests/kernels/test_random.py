@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmlp import random as textbook
-from fastmlp.kernels import memory, random
+from fastmlp.kernels import random, vector_ops
 from fastmlp.kernels.formats.dense import NOISE_LAYER
 from fastmlp.kernels.jit import kernel
 
@@ -14,8 +14,8 @@ KEYS = [(0, 0, 0), (5, 6, 1), (2**32 - 1, 2**32 - 1, 3), (123456789, 77, NOISE_L
 
 @kernel
 def keep_all(out, key, drop_below, scale):
-    for k in range(0, len(out), memory.lane_count(out)):
-        memory.store(out, k, random.kept(memory.load(out, k), key, k, drop_below, scale))
+    for k in range(0, len(out), vector_ops.lane_count(out)):
+        vector_ops.store(out, k, random.kept(vector_ops.load(out, k), key, k, drop_below, scale))
 
 
 @kernel
@@ -25,8 +25,8 @@ def bits_of(key, unit, drop_below):
 
 @kernel
 def add_noise(out, key, size):
-    for k in range(0, len(out), memory.lane_count(out)):
-        memory.store(out, k, random.noisy(memory.load(out, k), key, k, size))
+    for k in range(0, len(out), vector_ops.lane_count(out)):
+        vector_ops.store(out, k, random.noisy(vector_ops.load(out, k), key, k, size))
 
 
 @pytest.mark.parametrize(("seed", "epoch", "layer"), KEYS)

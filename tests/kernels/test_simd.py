@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmlp.kernels import memory, simd, trace, vmath
+from fastmlp.kernels import simd, trace, vector_ops, vmath
 from fastmlp.kernels.jit import kernel
 
 exp_formula = trace.formula(vmath.exp)
@@ -18,8 +18,8 @@ def over_vectors(formula):
 
     @kernel
     def apply(out, x):
-        for at in range(0, len(x), memory.lane_count(x)):
-            memory.store(out, at, formula(memory.load(x, at)))
+        for at in range(0, len(x), vector_ops.lane_count(x)):
+            vector_ops.store(out, at, formula(vector_ops.load(x, at)))
 
     return apply
 
@@ -27,8 +27,8 @@ def over_vectors(formula):
 def over_pairs(formula):
     @kernel
     def apply(out, x, y):
-        for at in range(0, len(x), memory.lane_count(x)):
-            memory.store(out, at, formula(memory.load(x, at), memory.load(y, at)))
+        for at in range(0, len(x), vector_ops.lane_count(x)):
+            vector_ops.store(out, at, formula(vector_ops.load(x, at), vector_ops.load(y, at)))
 
     return apply
 
@@ -41,7 +41,7 @@ exp_kernel, mixed_kernel, where_kernel, equal_kernel, maximum_kernel = (
 
 @kernel
 def fma_kernel(out, a, b, number):
-    memory.store(out, 0, fma_formula(memory.load(a, 0), memory.load(b, 0), number))
+    vector_ops.store(out, 0, fma_formula(vector_ops.load(a, 0), vector_ops.load(b, 0), number))
 
 
 def applied(apply, *arrays):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.memory import peek
 from fastmlp.kernels.team import ARRIVED, CYCLES, FAILED, WAITED, barrier
+from fastmlp.kernels.vector_ops import peek
 
 LINE = 8  # int64 numbers in a cache line
 

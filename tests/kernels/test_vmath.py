@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels import memory, simd, trace, vmath
+from fastmlp.kernels import simd, trace, vector_ops, vmath
 from fastmlp.kernels.jit import kernel
 
 EXACT = np.longdouble
@@ -15,8 +15,8 @@ def over_vectors(function):
 
     @kernel
     def apply(out, x):
-        for at in range(0, len(x), memory.lane_count(x)):
-            memory.store(out, at, formula(memory.load(x, at)))
+        for at in range(0, len(x), vector_ops.lane_count(x)):
+            vector_ops.store(out, at, formula(vector_ops.load(x, at)))
 
     def applied(x):
         whole = np.concatenate([x, np.ones(-len(x) % simd.lanes(x.dtype), x.dtype)])

@@ -212,15 +212,15 @@ ONES = np.ones(N)
         ({"validation_fraction": 0}, ValueError, "validation_fraction must be more than 0 and below 1, not 0"),
         ({"validation_fraction": "0.1"}, TypeError, "validation_fraction must be a number, not '0.1'"),
         ({"validation_fraction": 0.1, "validation_data": ([[0] * 4], [0])}, ValueError, "not both"),
-        ({"metrics": ["f1_macro"]}, ValueError, "metrics are measured on validation data; give validation_data or"),
+        ({"metrics": ["f1_macro"]}, ValueError, "metrics need validation data; give validation_data or"),
         ({"metrics": "f1_macro"}, TypeError, "metrics must be a list of names or functions"),
         ({"metrics": ["f1"]}, ValueError, "metrics must be one of 'balanced_accuracy', 'f1_macro'"),
         ({"metrics": ["r2"]}, ValueError, "metrics must be one of 'balanced_accuracy'"),
         ({"metrics": [3]}, TypeError, "metrics must be one of"),
-        ({"metrics": ["f1_macro", "f1_macro"]}, ValueError, "metrics has two of the name 'f1_macro'"),
+        ({"metrics": ["f1_macro", "f1_macro"]}, ValueError, "metrics has two entries named 'f1_macro'"),
         ({"optimizer": "adm"}, ValueError, "did you mean 'adam'?"),
-        ({"optimizer": optimizers.Adam(), "learning_rate": 0.1}, ValueError, "learning_rate=0.1 is given beside an"),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be positive and finite, not -1"),
+        ({"optimizer": optimizers.Adam(), "learning_rate": 0.1}, ValueError, "learning_rate=0.1 conflicts with the"),
+        ({"learning_rate": -1}, ValueError, "learning_rate must be more than 0 and finite, not -1"),
         ({"schedule": "cosin"}, ValueError, "did you mean 'cosine'?"),
         (
             {"schedule": schedules.ReduceOnPlateau(monitor="val_loss")},
@@ -253,7 +253,7 @@ def test_classes_that_are_not_there():
     net = network("labels")
     with refused(ValueError, "metrics must be one of 'f1_macro'"):
         net.fit(*data_for(net), validation_fraction=0.5, metrics=["balanced_accuracy"])
-    with refused(ValueError, "validation_fraction=0.5 sets no row aside: y has one row of each class"):
+    with refused(ValueError, "validation_fraction=0.5 selects no row: y has one row of each class"):
         network().fit(np.ones((3, 4)), [0, 1, 2], validation_fraction=0.5)
 
 

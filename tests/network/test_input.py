@@ -194,8 +194,8 @@ BAD_X[7, 2] = np.nan
         ({"epochs": 1.0}, TypeError, "epochs must be an integer, not 1.0"),
         ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, not 2.5"),
         ({"batch_size": -1}, ValueError, "batch_size must be at least 1, not -1"),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be positive and finite, not -1"),
-        ({"learning_rate": np.nan}, ValueError, "learning_rate must be positive and finite, not nan"),
+        ({"learning_rate": -1}, ValueError, "learning_rate must be more than 0 and finite, not -1"),
+        ({"learning_rate": np.nan}, ValueError, "learning_rate must be more than 0 and finite, not nan"),
         ({"learning_rate": "0.1"}, TypeError, "learning_rate must be a number, not '0.1'"),
         ({"learning_rate": 1e-60}, ValueError, "learning_rate 1e-60 is too small: float32 makes it 0.0"),
         ({"validation_data": (X, Y[:9])}, ValueError, "validation X has 10 rows, but validation y has 9"),
@@ -227,7 +227,7 @@ def test_wrong_data_of_other_methods(method, kind):
         getattr(net, method)(X, Y[:9])
     with refused(ValueError, "X has nan in row 7, column 2"):
         getattr(net, method)(BAD_X, Y)
-    with refused(ValueError, "learning_rate must be positive"):
+    with refused(ValueError, "learning_rate must be more than 0"):
         net.train_batch(X, Y, learning_rate=0)
     assert_bits(net, before)
 

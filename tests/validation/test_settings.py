@@ -7,10 +7,10 @@ from support.nets import refused
 from fastmlp.validation.settings import (
     check_choice,
     check_dtype,
+    check_float,
+    check_int,
     check_layers,
-    check_learning_rate,
     check_n_threads,
-    check_positive_int,
     check_seed,
 )
 
@@ -66,7 +66,7 @@ def test_wrong_dtype(dtype, error):
 
 
 def test_integers():
-    assert check_positive_int("epochs", np.int32(3)) == 3
+    assert check_int("epochs", np.int32(3), 1) == 3
     assert check_seed(None) is None
     assert check_seed(0) == 0
     assert check_seed(10**40) == 10**40
@@ -77,9 +77,9 @@ def test_integers():
 @pytest.mark.parametrize(
     ("check", "value", "error", "message"),
     [
-        (lambda v: check_positive_int("epochs", v), 0, ValueError, "epochs must be at least 1, not 0"),
-        (lambda v: check_positive_int("epochs", v), 1.0, TypeError, "epochs must be an integer, not 1.0"),
-        (lambda v: check_positive_int("epochs", v), True, TypeError, "epochs must be an integer, not True"),
+        (lambda v: check_int("epochs", v, 1), 0, ValueError, "epochs must be at least 1, not 0"),
+        (lambda v: check_int("epochs", v, 1), 1.0, TypeError, "epochs must be an integer, not 1.0"),
+        (lambda v: check_int("epochs", v, 1), True, TypeError, "epochs must be an integer, not True"),
         (check_seed, -1, ValueError, "seed must be at least 0, not -1"),
         (check_seed, 1.5, TypeError, "seed must be an integer or None, not 1.5"),
         (check_seed, "0", TypeError, "seed must be an integer or None, not '0'"),
@@ -94,7 +94,7 @@ def test_wrong_integers(check, value, error, message):
 
 @pytest.mark.parametrize("value", [0.1, 1, np.float32(0.5), np.int64(2), 1e-45, 3e38])
 def test_learning_rate(value):
-    rate = check_learning_rate(value)
+    rate = check_float("learning_rate", value, zero=False)
     assert type(rate) is float
     assert rate == value
 
@@ -102,11 +102,11 @@ def test_learning_rate(value):
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (0, ValueError, "learning_rate must be positive and finite, not 0"),
-        (-0.1, ValueError, "learning_rate must be positive and finite, not -0.1"),
-        (np.nan, ValueError, "learning_rate must be positive and finite, not nan"),
-        (np.inf, ValueError, "learning_rate must be positive and finite, not inf"),
-        (10**400, ValueError, "learning_rate must be positive and finite, not 1000"),
+        (0, ValueError, "learning_rate must be more than 0 and finite, not 0"),
+        (-0.1, ValueError, "learning_rate must be more than 0 and finite, not -0.1"),
+        (np.nan, ValueError, "learning_rate must be more than 0 and finite, not nan"),
+        (np.inf, ValueError, "learning_rate must be more than 0 and finite, not inf"),
+        (10**400, ValueError, "learning_rate must be more than 0 and finite, not 1000"),
         (1e-60, ValueError, "learning_rate 1e-60 is too small: float32 makes it 0.0"),
         (1e60, ValueError, "learning_rate 1e+60 is too large: float32 makes it inf"),
         (True, TypeError, "learning_rate must be a number, not True"),
@@ -117,4 +117,4 @@ def test_learning_rate(value):
 )
 def test_wrong_learning_rate(value, error, message):
     with refused(error, message):
-        check_learning_rate(value)
+        check_float("learning_rate", value, zero=False)

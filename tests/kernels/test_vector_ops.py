@@ -4,51 +4,51 @@ import math
 
 import numpy as np
 
-from fastmlp.kernels import memory, simd
+from fastmlp.kernels import simd, vector_ops
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.structs import Matrix
 
 
 @kernel
 def count_kernel(x):
-    return memory.lane_count(x)
+    return vector_ops.lane_count(x)
 
 
 @kernel
 def copy_kernel(out, at, x, x_at):
-    memory.store(out, at, memory.load(x, x_at))
+    vector_ops.store(out, at, vector_ops.load(x, x_at))
 
 
 @kernel
 def copy_first_kernel(out, x, at, count, fill):
-    memory.store(out, 0, memory.first_lanes(memory.load(x, at), count, fill))
+    vector_ops.store(out, 0, vector_ops.first_lanes(vector_ops.load(x, at), count, fill))
 
 
 @kernel
 def splat_kernel(out, number):
-    memory.store(out, 0, memory.splat(out, number))
+    vector_ops.store(out, 0, vector_ops.splat(out, number))
 
 
 @kernel
 def sum_kernel(x):
-    return memory.reduce_add(memory.load(x, 0))
+    return vector_ops.reduce_add(vector_ops.load(x, 0))
 
 
 @kernel
 def with_lane_kernel(x, i, number):
-    v = memory.set_lane(memory.load(x, 0), i, number)
-    memory.store(x, 0, v)
-    return memory.lane(v, i)
+    v = vector_ops.set_lane(vector_ops.load(x, 0), i, number)
+    vector_ops.store(x, 0, v)
+    return vector_ops.lane(v, i)
 
 
 @kernel
 def transpose_kernel(out, out_at, out_pitch, x, x_at, x_pitch):
-    memory.transpose_square(Matrix(out, out_at, out_pitch), Matrix(x, x_at, x_pitch))
+    vector_ops.transpose_square(Matrix(out, out_at, out_pitch), Matrix(x, x_at, x_pitch))
 
 
 @kernel
 def peek_kernel(x, at):
-    return memory.peek(x, at)
+    return vector_ops.peek(x, at)
 
 
 def test_widths(dtype, lanes):
