@@ -55,12 +55,13 @@ def each_row(row_loss):
     return losses
 
 
-def mean_loss(loss_of, gradient_of, is_wrong):
+def mean_loss(loss_of, gradient_of, is_wrong=None):
     """Build the loss of one row that is the mean over its outputs of ``loss_of(z, y)``, from three formulas.
 
-    The row is right where ``is_wrong(z, y)`` is 0 for each of its outputs.
+    The row is right where ``is_wrong(z, y)`` is 0 for each of its outputs; never without that formula.
     """
-    loss_of, gradient_of, is_wrong = formula(loss_of), formula(gradient_of), formula(is_wrong)
+    can_be_right = is_wrong is not None
+    loss_of, gradient_of, is_wrong = formula(loss_of), formula(gradient_of), is_wrong and formula(is_wrong)
 
     @part
     def row_loss(z, at, n_out, targets, row, scale, smoothing):
@@ -69,9 +70,10 @@ def mean_loss(loss_of, gradient_of, is_wrong):
         for o in range(0, n_out, lanes):
             value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
             loss = add(loss, first_lanes(loss_of(value, y), n_out - o, 0.0))
-            wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
+            if can_be_right:
+                wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
             store(z, at + o, first_lanes(multiply(gradient_of(value, y), scale / n_out), n_out - o, 0.0))
-        return float(reduce_add(loss)) / n_out, reduce_add(wrong) == 0.0
+        return float(reduce_add(loss)) / n_out, can_be_right and reduce_add(wrong) == 0.0
 
     return row_loss
 
@@ -176,7 +178,6 @@ def logistic_labels(out, row, z, at, n_out):
 squared_loss = mean_loss(
     loss_of=lambda z, y: (z - y) * (z - y),
     gradient_of=lambda z, y: 2.0 * (z - y),
-    is_wrong=lambda z, y: z.of(1.0),  # numbers are never right
 )
 
 

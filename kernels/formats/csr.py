@@ -54,15 +54,16 @@ def load(ws, data, settings, at, n_rows, n_in, epoch):
 @kernel
 def drop(kept, kept_indices, starts, ends, x, indices, indptr, order, at, n_rows, settings, epoch):
     """Copy the numbers that dropout keeps, and their columns."""
+    seed, drop_below, scale = settings.seed, settings.drop_below, settings.scale_kept  # once, see `dense.perturb`
     out, lanes = 0, lane_count(x)
     for row in range(n_rows):
-        key, starts[row] = row_key(settings.seed, epoch, order[at + row], 0), out
+        key, starts[row] = row_key(seed, epoch, order[at + row], 0), out
         for p in range(indptr[order[at + row]], indptr[order[at + row] + 1]):
             kept[out], kept_indices[out] = x[p], indices[p]  # overwritten by the next one if it is dropped
-            out += random_bits(key, indices[p]) >= settings.drop_below
+            out += random_bits(key, indices[p]) >= drop_below
         ends[row] = out
     for k in range(0, out, lanes):
-        store(kept, k, times(load_vector(kept, k), settings.scale_kept))
+        store(kept, k, times(load_vector(kept, k), scale))
 
 
 @part

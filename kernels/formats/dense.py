@@ -39,17 +39,18 @@ def load_perturbed(ws, data, settings, at, n_rows, n_in, epoch):
 @kernel
 def perturb(buffer, starts, order, at, n_rows, n_in, settings, epoch):
     """Add noise to staged rows, then drop some of their numbers."""
+    # Read once: the compiler does not know that stores to the buffer do not change them.
+    seed, noise, drop_below, scale = settings.seed, settings.noise, settings.drop_below, settings.scale_kept
     for row in range(n_rows):
-        if settings.noise > 0.0:
-            key = row_key(settings.seed, epoch, order[at + row], NOISE_LAYER)
+        start = starts[row]
+        if noise > 0.0:
+            key = row_key(seed, epoch, order[at + row], NOISE_LAYER)
             for k in range(0, n_in, lane_count(buffer)):
-                numbers = load_vector(buffer, starts[row] + k)
-                store(buffer, starts[row] + k, noisy(numbers, key, k, settings.noise))
-        if settings.drop_below:
-            key = row_key(settings.seed, epoch, order[at + row], 0)
+                store(buffer, start + k, noisy(load_vector(buffer, start + k), key, k, noise))
+        if drop_below:
+            key = row_key(seed, epoch, order[at + row], 0)
             for k in range(0, n_in, lane_count(buffer)):
-                numbers = load_vector(buffer, starts[row] + k)
-                store(buffer, starts[row] + k, kept(numbers, key, k, settings.drop_below, settings.scale_kept))
+                store(buffer, start + k, kept(load_vector(buffer, start + k), key, k, drop_below, scale))
 
 
 @part

@@ -154,18 +154,19 @@ def load_or_pack(ws, data, settings, at, n_rows, n_in, epoch):
 def drop(out, starts, masks, x, words, indptr, order, at, n_rows, n_in, settings, epoch):
     """Copy packed rows with zeros for the numbers that dropout drops."""
     n_words, per_word, lanes = words_of(n_in), WORD_BYTES // x.itemsize, lane_count(x)
+    seed, drop_below, scale = settings.seed, settings.drop_below, settings.scale_kept  # once, see `dense.perturb`
     for row in range(n_rows):
         first_word, end = indptr[order[at + row]], starts[row]
-        key, k = row_key(settings.seed, epoch, order[at + row], 0), (first_word + n_words) * per_word
+        key, k = row_key(seed, epoch, order[at + row], 0), (first_word + n_words) * per_word
         for word in range(n_words):
             pairs = masks[row * n_words + word] = words[first_word + word]
             for unit in range(word * PAIR * WORD, (word + 1) * PAIR * WORD, WORD):
                 features = double_bits(pairs)
                 if features != ZERO:
-                    keep = extract_bits(kept_bits(key, unit, settings.drop_below), features)
+                    keep = extract_bits(kept_bits(key, unit, drop_below), features)
                     count = count_bits(features)
                     for i in range(0, count, lanes):
-                        keep_lanes(out, end + i, x, k + i, keep >> np.uint64(i), settings.scale_kept)
+                        keep_lanes(out, end + i, x, k + i, keep >> np.uint64(i), scale)
                     end += count
                     k += count
                 pairs >>= np.uint64(WORD // PAIR)
