@@ -48,8 +48,13 @@ def _of_steps(n_steps: int, **coefficients: Doubles | float) -> Coefficients:
     return {name: np.array(np.broadcast_to(value, n_steps), np.float64) for name, value in coefficients.items()}
 
 
-def at_step(coefficients: Mapping[str, Doubles], step: int) -> dict[str, float]:
-    """Return the coefficients of one of the steps, counted from 0, as `Optimizer.update` takes them."""
+def at_step(coefficients: Mapping[str, Doubles] | Doubles, step: int) -> Any:
+    """Return the coefficients of one of the steps, counted from 0, as `Optimizer.update` takes them.
+
+    Optimizers that users wrote for earlier versions return an array with a row for each step, and take a row.
+    """
+    if isinstance(coefficients, np.ndarray):
+        return coefficients[step]
     return {name: float(values[step]) for name, values in coefficients.items()}
 
 

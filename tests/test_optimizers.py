@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.nets import refused
 
+from fastmlp import reference
 from fastmlp.kernels.optimizers import FORMULAS as KERNEL_FORMULAS
 from fastmlp.kernels.optimizers import coefficient_names
 from fastmlp.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, at_step, get_optimizer
@@ -261,6 +262,33 @@ def test_an_optimizer_of_ones_own():
     take_steps(optimizer, w, np.array([[5.0, -0.1]]))
     np.testing.assert_allclose(w, [0.99, 1.01])
     assert optimizer.formula == "sign_sgd"
+
+
+def test_an_optimizer_of_ones_own_may_use_rows_of_an_array():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class OldSignSGD(Optimizer):  # as earlier versions wanted it
+        learning_rate: float = 0.01
+        name = "old_sign_sgd"
+        slots = 1
+
+        def coefficients(self, steps, rates):
+            return np.stack([rates, 1 / steps], axis=1)
+
+        def start(self, memory):
+            memory[0][...] = 2
+
+        def update(self, parameter, gradient, memory, coefficients):
+            rate, share = coefficients
+            memory[0] *= share
+            parameter -= rate * memory[0] * np.sign(gradient)
+
+    w = np.ones(2)
+    take_steps(OldSignSGD(), w, np.array([[5.0, -0.1], [5.0, -0.1]]))
+    np.testing.assert_allclose(w, [0.97, 1.03])
+    net = reference.MLP([2, 2], dtype="float64")
+    before = net.weights[0].copy()
+    net.fit(np.eye(2), [0, 1], epochs=1, optimizer=OldSignSGD())
+    np.testing.assert_allclose(abs(net.weights[0] - before), 0.02)
 
 
 @pytest.mark.parametrize("kind", [Adam, AdamW])
