@@ -9,6 +9,7 @@ Plain SGD needs no formula: it finishes the tile that sums up the gradient, whic
 
 import inspect
 import math
+from functools import cache
 
 import numpy as np
 
@@ -119,6 +120,7 @@ L2, CLIP_VALUE, CLIP_NORM, RATE = range(4)
 gradient, infinite if there are none; and from `RATE` on what the formula takes, the learning rate first."""
 
 
+@cache
 def coefficient_names(formula):
     """Return the names of a formula's coefficients, in the order of their columns."""
     return [name for name, p in inspect.signature(formula).parameters.items() if p.kind is p.KEYWORD_ONLY]

@@ -85,7 +85,7 @@ class Workspace:
         in_line = LINE // np.dtype(layout.dtype).itemsize
         row_pitch = (-(-layout.layers[0] // in_line) | 1) * in_line  # odd: rows share no set of the cache
         rows_at = [self._reserve(chunk * row_pitch if needs.staged else 0) for _ in range(n_threads)]
-        self.layers = [plan.copy() for _ in range(n_threads)]
+        self._plans = [[layer.copy() for layer in plan] for _ in range(n_threads)]
         self._divide()
         buffers = products.buffers(chunk, layout.layers[0], needs.n_nonzeros)
         self._reserve_partial_sums(buffers.partial_sums)
@@ -95,6 +95,7 @@ class Workspace:
         if needs.slots is not None:
             self._reserve_gradients()
             n_sums = self._reserve_squares()
+        self.layers = [np.array([tuple(layer.values()) for layer in own], structs.LAYER) for own in self._plans]
         self.work = aligned_zeros(self._end, layout.dtype)
         self.gradient = aligned_zeros(layout.size if needs.accumulate else 0, layout.dtype)
         self.sums = aligned_zeros(2 * n_sums, np.float64)
@@ -104,14 +105,14 @@ class Workspace:
         self.settings["chunk"] = chunk
         n_kept = needs.n_nonzeros + layout.lanes if needs.rows.keeps else 0
         row = np.arange(chunk)
+        inputs = [layer["out"] + row * layer["pitch"] for layer in plan[:-1]]
+        deltas = np.concatenate([layer["delta"] + row * layer["pitch"] for layer in plan])
         self.private = []
-        for layers, staged in zip(self.layers, rows_at, strict=True):
-            inputs = [staged + row * row_pitch, *(layer["out"] + row * layer["pitch"] for layer in layers[:-1])]
-            deltas = [layer["delta"] + row * layer["delta_pitch"] for layer in plan]
+        for staged in rows_at:
             self.private.append(
                 (
-                    np.concatenate(inputs),
-                    np.concatenate(deltas),
+                    np.concatenate([staged + row * row_pitch, *inputs]),
+                    deltas,
                     np.zeros(chunk, np.int64),  # sources
                     np.zeros(chunk, np.int64),  # ends
                     np.zeros(buffers.masks, np.uint64),
@@ -128,10 +129,13 @@ class Workspace:
         self._end += int(n)
         return start
 
-    def _plan(self, activations: Sequence[str]) -> npt.NDArray[Any]:
-        """Return the plan of a thread that owns everything."""
+    def _plan(self, activations: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the plan of a thread that owns everything, the fields of `structs.LAYER` for each layer.
+
+        Dicts are much faster to fill than an array of records, and a fit of few steps notices it.
+        """
         layout, chunk = self._layout, self.needs.chunk
-        plan = np.zeros(len(layout.shapes), structs.LAYER)
+        plan: list[dict[str, Any]] = [dict.fromkeys(structs.LAYER.names or (), 0) for _ in layout.shapes]
         names = [*activations, "identity"]
         rates = [*(self.needs.dropout_rates or [0.0] * len(activations)), 0.0]
         for i, (layer, (n_in, n_out), width, pitch) in enumerate(
@@ -158,7 +162,7 @@ class Workspace:
         n_threads, lanes, n_layers = self.needs.n_threads, self._layout.lanes, len(self._layout.shapes)
         by_columns = [n_threads > 1 and width >= 2 * n_threads for width in self._layout.widths]
         by_columns[0] &= self.needs.rows.products.by_columns
-        for rank, layers in enumerate(self.layers):
+        for rank, layers in enumerate(self._plans):
 
             def share(n: int, rank: int = rank) -> tuple[int, int]:
                 return n * rank // n_threads, n * (rank + 1) // n_threads
@@ -180,14 +184,14 @@ class Workspace:
     def _reserve_partial_sums(self, n_bytes: int) -> None:
         """Reserve a place for the partial sums of each thread, if any are needed."""
         if n_bytes:
-            for layers in self.layers:
+            for layers in self._plans:
                 self._reserve(_GAP)
                 layers[0]["partial_sums"] = self._reserve(n_bytes // simd.VECTOR_BYTES * self._layout.lanes)
             self._reserve(_GAP)
 
     def _reserve_private_weights(self) -> None:
         """Reserve a place for each thread's own columns of the first weights, with the optimizer's state and deltas."""
-        for layers in self.layers:
+        for layers in self._plans:
             first = layers[0]
             column = first["column"] * self._layout.lanes
             if first["by_columns"]:
@@ -204,10 +208,12 @@ class Workspace:
     def _reserve_gradients(self) -> None:
         """Reserve a place for the gradient of everything that each thread owns, or of one block."""
         lanes = self._layout.lanes
-        for layers in self.layers:
+        for layers in self._plans:
             self._reserve(_GAP)
             if not self.needs.whole_gradient:
-                layers["gradient"] = self._reserve(BLOCK_ROWS * BLOCK_VECTORS * lanes)
+                block = self._reserve(BLOCK_ROWS * BLOCK_VECTORS * lanes)
+                for layer in layers:
+                    layer["gradient"] = block
                 continue
             for layer in layers:
                 pitch = (layer["end_column"] - layer["column"]) * lanes
@@ -220,8 +226,8 @@ class Workspace:
     def _reserve_squares(self) -> int:
         """Place the sums of squares; return how many there are, in whole cache lines."""
         n_sums = 0
-        for i, layer in enumerate(self.layers[0]):
-            for layers in self.layers:
+        for i, layer in enumerate(self._plans[0]):
+            for layers in self._plans:
                 layers[i]["squares"] = n_sums
             n_sums += layer["width"] * (-(-layer["n_in"] // self._layout.lanes) + 1)
         in_line = LINE // 8
@@ -236,14 +242,13 @@ class Workspace:
         Yields a function that copies them back in the meantime, for others to read.
         """
         copies = []
-        for layers in self.layers:
-            first = layers[0]
-            w, pitch, n_in, own_pitch = (int(first[name]) for name in ("w", "pitch", "n_in", "private_pitch"))
+        for first, *_ in self._plans:
+            w, pitch, n_in, own_pitch = (first[name] for name in ("w", "pitch", "n_in", "private_pitch"))
             if own_pitch:
-                column, end = (int(first[name]) * self._layout.lanes for name in ("column", "end_column"))
+                column, end = (first[name] * self._layout.lanes for name in ("column", "end_column"))
                 shared = [params] if state is None else [params, *state.reshape(-1, self._layout.size)]
                 for k, flat in enumerate(shared):
-                    start = int(first["private"]) + column + k * int(first["slot_stride"])
+                    start = first["private"] + column + k * first["slot_stride"]
                     own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
                     copies.append((own, flat[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
 
