@@ -446,13 +446,13 @@ input_dropout, input_noise
         with self._training():
             trainer.prepare()
             before = self.history, self._training_state
+
+            def restore() -> None:
+                self.history, self._training_state = before
+
+            trainer.refused = restore
             self.history, self._training_state = trainer.history, trainer.state
-            try:
-                trainer.run()
-            except Exception:
-                if not trainer.begun:  # a callback refused to begin
-                    self.history, self._training_state = before
-                raise
+            trainer.run()
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 

@@ -127,8 +127,8 @@ class Trainer:
         Gets one entry for each finished epoch.
     fit : FitState
         What callbacks see.
-    begun : bool
-        Whether `on_fit_begin` of every callback has returned.
+    refused : callable
+        Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
     """
 
     engine: Engine
@@ -148,7 +148,7 @@ class Trainer:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
-    begun: bool = field(default=False, init=False)
+    refused: Callable[[], object] = field(default=lambda: None, init=False)
 
     def __post_init__(self) -> None:
         self.batch_size = min(self.batch_size, len(self.y))
@@ -194,10 +194,13 @@ class Trainer:
         begun: list[object] = []
         with ExitStack() as at_end:  # calls each `on_fit_end`, whatever the others raise
             try:
-                for callback in self.callbacks:
-                    call_hooks([callback], "on_fit_begin", self.net, fit)
-                    begun.append(callback)
-                self.begun = True
+                try:
+                    for callback in self.callbacks:
+                        call_hooks([callback], "on_fit_begin", self.net, fit)
+                        begun.append(callback)
+                except Exception:
+                    self.refused()
+                    raise
                 while fit.epoch < fit.epochs and not fit.stop and not self.history.interrupted:
                     self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), ctrl_c, on_step)
             except KeyboardInterrupt:  # in a callback, or between two calls of the engine

@@ -87,6 +87,21 @@ def test_fit_end_is_called_of_those_that_have_begun(net):
     assert last.calls == []
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_those_that_have_begun_find_the_earlier_history_if_another_refuses(net, error):
+    earlier, seen = net.fit(X, Y, epochs=1), []
+
+    class Looks:
+        def on_fit_end(self, net, fit):
+            seen.append(net.history)
+            if error is not None:
+                raise error
+
+    with pytest.raises(error or RuntimeError):
+        net.fit(X, Y, callbacks=[Looks(), Fails("on_fit_begin")])
+    assert seen[0] is net.history is earlier
+
+
 def test_fit_end_is_called_of_all_though_one_fails(net):
     recorder, stopping = Recorder(), EarlyStopping("loss", mode="max")
     best = reference.MLP([4, 5, 3])
