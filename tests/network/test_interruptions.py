@@ -172,7 +172,7 @@ class Pressing:
 @pytest.mark.parametrize(("hook", "epochs"), [("on_fit_begin", 0), ("on_epoch_end", 1)])
 def test_ctrl_c_in_a_callback(hook, epochs):
     net = MLP([4, 8, 3])
-    with pytest.warns(UserWarning, match=f"^Ctrl-C stopped training after epoch {epochs} of 9; the network keeps"):
+    with pytest.warns(UserWarning, match=f"^Ctrl-C stopped training after epoch {epochs} of 9; steps taken so far"):
         history = net.fit(X, Y, epochs=9, batch_size=4, callbacks=[Pressing(hook)])
     assert history.interrupted
     assert len(history.loss) == epochs
