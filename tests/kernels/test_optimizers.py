@@ -78,7 +78,7 @@ def test_clipping(rng, dtype, lanes):
     expected, scale = g + 0.5 * w, 0.7
     expected = np.clip(expected, -0.6, 0.6) * scale
     expected[lanes] = g[lanes] = np.nan
-    blockwise.clip(Matrix(g, 0, 2 * lanes), Matrix(w, 0, 2 * lanes), 3, 2, 0.5, 0.6, scale)
+    blockwise.penalize_and_clip(Matrix(g, 0, 2 * lanes), Matrix(w, 0, 2 * lanes), 3, 2, 0.5, 0.6, scale)
     np.testing.assert_array_equal(g, expected)
 
 
