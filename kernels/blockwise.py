@@ -253,7 +253,7 @@ def blockwise_step(optimizer, products):
             if layer.end_row == layer.n_in:
                 update_bias(params.flat, state, delta, layer, n_rows, ws.sums, schedule, step, keep, is_last)
         if is_last and schedule[step, CLIP_NORM] < math.inf:
-            barrier(team.sync, team.size)
+            barrier(team)
             l2, scale = schedule[step, L2], clip_factor(ws.sums, schedule, step)
             for i in range(len(layers)):
                 layer = layers[i]
@@ -268,7 +268,7 @@ def blockwise_step(optimizer, products):
                     block = Block(layer.n_in, layer.n_in + 1, layer.column, layer.end_column)
                     apply_layer(b, slots, g, layer, block, ws.sums, schedule, step, 0.0, scale)
         profile(ws.clocks, UPDATE)
-        barrier(team.sync, team.size)
+        barrier(team)
         profile(ws.clocks, WAIT)
 
     return take_step

@@ -78,7 +78,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 sum_weights(first_w, first, sums)
                 for i in range(1, len(layers)):
                     sum_weights(weights_of(params, layers[i]), layers[i], sums)
-            barrier(sync, size)
+            barrier(team)
         profile(clocks, OUTSIDE)
         for epoch in range(n_epochs):
             for start in range(0, n_rows, batch_size):
@@ -90,7 +90,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                     penalty = penalty_of(sums, schedule, step)
                 transpose_pass(params, ws, layers)
                 if not first.barrier:  # else the barrier after the first layer comes before the first use of w_t
-                    barrier(sync, size)
+                    barrier(team)
                 profile(clocks, TRANSPOSE)
                 for chunk in range(start, end, s.chunk):
                     rows = min(s.chunk, end - chunk)
@@ -130,7 +130,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                             mode, team,
                         )  # fmt: skip
                     else:
-                        barrier(sync, size)
+                        barrier(team)
                 step += 1
                 if rank == 0:
                     totals.loss[epoch] += loss

@@ -13,6 +13,8 @@ import llvmlite
 import numba
 from numba.core import compiler, serialize, types
 
+from .subnormals import FlushingCompiler
+
 CHECKED = os.environ.get("FASTMLP_CHECKED", "") not in ("", "0")
 """Whether every load and store is tested against the bounds of its array (the checked build)."""
 
@@ -20,7 +22,7 @@ PROFILED = os.environ.get("FASTMLP_PROFILED", "") not in ("", "0")
 """Whether each thread counts the cycles of each phase of a step (the profiled build)."""
 
 
-def kernel(function, *, inline="never"):
+def kernel(function, *, inline="never", pipeline_class=compiler.Compiler):
     """Compile a function that other kernels call."""
     # The linker identifies a kernel by its name, its types, and a number that counts what the process has compiled. Two
     # kernels that different processes have cached could agree in all three, and the first would run in place of both.
@@ -32,6 +34,7 @@ def kernel(function, *, inline="never"):
         boundscheck=CHECKED,
         fastmath=False,  # sums keep their order and NaN stays NaN; fused multiply-adds are explicit
         inline=inline,
+        pipeline_class=pipeline_class,
         _nrt=False,  # arrays belong to the caller: no atomic reference counts in every loop
         no_cfunc_wrapper=True,  # no C code calls a kernel: compiling takes half a second less
     )
@@ -53,8 +56,11 @@ def part(function):
 
 
 def entry(function):
-    """Compile a kernel that Python calls. Its machine code, with everything that it calls, is cached on disk."""
-    dispatcher = kernel(function)
+    """Compile a kernel that Python calls. Its machine code, with everything that it calls, is cached on disk.
+
+    While it runs, subnormal numbers count as zero, see `subnormals`.
+    """
+    dispatcher = kernel(function, pipeline_class=FlushingCompiler)
     dispatcher._cache = KernelCache(function)
     return dispatcher
 

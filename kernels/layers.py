@@ -62,7 +62,7 @@ def hidden_layers(activation, slope):
         """Apply the activation, and wait if other threads need the outputs."""
         activation(ws, layers, i, block, settings, epoch)
         if layers[i].barrier:
-            barrier(team.sync, team.size)
+            barrier(team)
 
     @part
     def forward_pass(params, ws, layers, settings, epoch, n_rows, first_row, end_row, team):
@@ -83,7 +83,7 @@ def hidden_layers(activation, slope):
         for i in range(len(layers) - 1, 0, -1):
             layer, below = layers[i], layers[i - 1]
             if layer.barrier_back:
-                barrier(team.sync, team.size)
+                barrier(team)
             block = forward_block(below, n_rows, first_row, end_row)
             forward(
                 deltas_of(below, ws), Gathered(ws.work, ws.deltas, i * settings.chunk),
@@ -91,7 +91,7 @@ def hidden_layers(activation, slope):
             )  # fmt: skip
             slope(ws, below, block)
         if layers[0].barrier_back:
-            barrier(team.sync, team.size)
+            barrier(team)
 
     return finish_layer, forward_pass, backward_pass
 

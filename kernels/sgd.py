@@ -47,10 +47,10 @@ def sgd_step(first_update):
         profile(ws.clocks, FIRST_UPDATE)
         update_pass(target, ws, layers, n_rows, target_rate)
         if is_last and mode & COMMIT:
-            barrier(team.sync, team.size)
+            barrier(team)
             commit(params, rate, team)
         profile(ws.clocks, UPDATE)
-        barrier(team.sync, team.size)
+        barrier(team)
         profile(ws.clocks, WAIT)
 
     return take_step

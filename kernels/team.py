@@ -13,13 +13,20 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-ARRIVED, FAILED, WAITED, CYCLES = range(4)
-"""Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
-FAILED is set, nobody waits any more, because a thread of the team has failed. WAITED sums up long waits, in cycles, and
-CYCLES is the length of the call: if the team waits for a large part of it, other programs use its cores."""
+FAILED, WAITED, CYCLES = range(3)
+"""Places in the first line of ``sync``. If FAILED is set, nobody waits any more, because a thread of the team has failed.
+WAITED sums up long waits, in cycles, and CYCLES is the length of the call: if the team waits for a large part of it,
+other programs use its cores."""
+
+LINE = 8
+"""Elements of ``sync`` in a cache line."""
+
+SPIN_CYCLES = 20_000
+"""Some 8 microseconds, after which a waiting thread yields its core at every turn. Cycles, since a pause takes 65 of
+them on one processor and 140 on another."""
 
 SPINS = 400
-"""Turns of the waiting loop, about 5 microseconds, after which a thread yields its core at every turn."""
+"""Turns after which it does so where a program cannot read the clock."""
 
 LONG_WAIT = 200_000
 """Cycles, about 60 microseconds: a wait this long means that other programs use the cores."""
@@ -43,10 +50,10 @@ CLOCKS = len(PHASES) + 1
 """Places in ``clocks``: the cycles of each phase, and when the last one ended."""
 
 
-@traced(returns=lambda array, at: types.int64)
-def add_one(array, at):
-    """Add one to an element, visible to all threads at once; return what it was before."""
-    return array.builder.atomic_rmw("add", array.address(at), I64(1), "seq_cst")
+@traced
+def publish(array, at, number):
+    """Store an element after all that this thread has stored before, for threads that `peek` at it."""
+    array.builder.store_atomic(number.value, array.address(at), "release", array.align)
 
 
 @intrinsic
@@ -85,16 +92,47 @@ def yield_core(typing_context):
     return types.void(), codegen
 
 
+@part
+def rounds_of(size):
+    """Return in how many rounds the threads of a team meet: the logarithm of their number."""
+    rounds = 0
+    while 1 << rounds < size:
+        rounds += 1
+    return rounds
+
+
+def sync_size(size):
+    """Return how many elements ``sync`` has: a line for `FAILED` and so on, and a line for each flag and counter."""
+    return LINE * (1 + size * (1 + (size - 1).bit_length()))
+
+
 @kernel
-def barrier(sync, size):
-    """Wait until all threads of the team are here."""
-    if size == 1:
+def barrier(team):
+    """Wait until all threads of the team are here.
+
+    In round k, thread i tells thread i + 2**k that it is here, and with it all those that it has heard of. Every flag
+    has one writer, one reader, and a cache line of its own. It holds the number of the barrier, which only grows.
+    (Hensgen, Finkel, Manber 1988, Two algorithms for barrier synchronization)
+    """
+    if team.size == 1:
         return
-    goal = add_one(sync, ARRIVED) // size * size + size
+    sync, rounds = team.sync, rounds_of(team.size)
+    own = LINE * (1 + team.rank * (1 + rounds))
+    number = sync[own] + 1
+    sync[own] = number
+    for k in range(rounds):
+        other = (team.rank + (1 << k)) % team.size
+        publish(sync, LINE * (2 + other * (1 + rounds) + k), number)
+        wait_for(sync, own + LINE * (1 + k), number)
+
+
+@kernel
+def wait_for(sync, flag, number):
+    """Wait until a flag has reached a number, or a thread has failed."""
     start, spins = cycles(), 0
-    while peek(sync, ARRIVED) < goal and not peek(sync, FAILED):
+    while peek(sync, flag) < number and not peek(sync, FAILED):
         spins += 1
-        if spins < SPINS:
+        if spins < SPINS and cycles() - start < SPIN_CYCLES:
             pause()
         else:
             yield_core()

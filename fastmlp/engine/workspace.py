@@ -100,7 +100,7 @@ class Workspace:
         self.gradient = aligned_zeros(layout.size if needs.accumulate else 0, layout.dtype)
         self.sums = aligned_zeros(2 * n_sums, np.float64)
         self.row_loss, self.row_correct = np.zeros(chunk), np.zeros(chunk, np.bool_)
-        self.control, self.sync = np.zeros(structs.CONTROLS, np.int64), np.zeros(LINE // 8, np.int64)
+        self.control, self.sync = np.zeros(structs.CONTROLS, np.int64), aligned_zeros(team.sync_size(n_threads), np.int64)
         self.settings = np.zeros(1, structs.SETTINGS)
         self.settings["chunk"] = chunk
         n_kept = needs.n_nonzeros + layout.lanes if needs.rows.keeps else 0
