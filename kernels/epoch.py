@@ -102,7 +102,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                     profile(clocks, LOAD)
                     block = forward_block(first, rows, row, end_row)
                     first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
-                    finish_layer(ws, layers, 0, block, s, pass_, team)
+                    finish_layer(ws, layers, 0, block, s, pass_, rows, row, end_row, team)
                     profile(clocks, FIRST_FORWARD)
                     forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
                     profile(clocks, FORWARD)
@@ -168,7 +168,7 @@ def inference(row_format, hidden, head):
             check(bad_row, ws, data, at, rows, first.n_in)
             block = forward_block(first, rows, 0, rows)
             first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
-            finish_layer(ws, layers, 0, block, s, 0, team)
+            finish_layer(ws, layers, 0, block, s, 0, rows, 0, rows, team)
             forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
             if mode == ROW_LOSSES:
                 note_sources(ws, order, at, rows)

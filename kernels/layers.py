@@ -7,6 +7,7 @@ from .jit import part
 from .matmul import forward, transpose
 from .structs import Block, Gathered, Matrix, bias_of, deltas_of, inputs_of, owned, weights_of
 from .team import barrier
+from .vector_ops import lane_count, prefetch_near
 
 
 @part
@@ -54,15 +55,27 @@ def apply_slope(ws, layer, block):
         relu_gradient_rows(deltas_of(layer, ws), outputs_of(layer, ws), block, layer.scale_kept)
 
 
+@part
+def fetch(a, row, end_row, vectors):
+    """Prefetch rows that other threads have written, all at once: their cache lines come one after the other else."""
+    lanes = lane_count(a.buffer)
+    for i in range(row, end_row):
+        for j in range(0, vectors * lanes, lanes):
+            prefetch_near(a.buffer, a.at + i * a.pitch + j)
+
+
 def hidden_layers(activation, slope):
     """Build the end of a layer, and the passes through the layers above the first."""
 
     @part
-    def finish_layer(ws, layers, i, block, settings, epoch, team):
+    def finish_layer(ws, layers, i, block, settings, epoch, n_rows, first_row, end_row, team):
         """Apply the activation, and wait if other threads need the outputs."""
         activation(ws, layers, i, block, settings, epoch)
         if layers[i].barrier:
             barrier(team)
+            if i + 1 < len(layers):
+                next_block = forward_block(layers[i + 1], n_rows, first_row, end_row)
+                fetch(outputs_of(layers[i], ws), next_block.row, next_block.end_row, layers[i].width)
 
     @part
     def forward_pass(params, ws, layers, settings, epoch, n_rows, first_row, end_row, team):
@@ -75,16 +88,20 @@ def hidden_layers(activation, slope):
                 weights_of(params, layer), bias_of(params, layer), layer.n_in, block,
                 floor_of(layer.activation), 0,
             )  # fmt: skip
-            finish_layer(ws, layers, i, block, settings, epoch, team)
+            finish_layer(ws, layers, i, block, settings, epoch, n_rows, first_row, end_row, team)
 
     @part
     def backward_pass(ws, layers, settings, n_rows, first_row, end_row, team):
         """Compute the deltas of all layers below the last. The threads wait for each other at least once."""
         for i in range(len(layers) - 1, 0, -1):
             layer, below = layers[i], layers[i - 1]
+            block = forward_block(below, n_rows, first_row, end_row)
             if layer.barrier_back:
                 barrier(team)
-            block = forward_block(below, n_rows, first_row, end_row)
+                fetch(deltas_of(layer, ws), block.row, block.end_row, layer.width)
+            if team.size > 1:
+                lanes = lane_count(ws.work)
+                fetch(Matrix(ws.work, layer.w_t + block.column * lanes, below.pitch), 0, layer.n_out, block.end_column - block.column)
             forward(
                 deltas_of(below, ws), Gathered(ws.work, ws.deltas, i * settings.chunk),
                 Matrix(ws.work, layer.w_t, below.pitch), Matrix(ws.work, 0, 0), layer.n_out, block, -math.inf, 0,
