@@ -13,16 +13,12 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-ARRIVED, FAILED, WAITED, CYCLES = range(4)
+ARRIVED, FAILED = range(2)
 """Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
-FAILED is set, nobody waits any more, because a thread of the team has failed. WAITED sums up long waits, in cycles, and
-CYCLES is the length of the call: if the team waits for a large part of it, other programs use its cores."""
+FAILED is set, nobody waits any more, because a thread of the team has failed."""
 
 SPINS = 400
 """Turns of the waiting loop, about 5 microseconds, after which a thread yields its core at every turn."""
-
-LONG_WAIT = 200_000
-"""Cycles, about 60 microseconds: a wait this long means that other programs use the cores."""
 
 PHASES = (
     "outside",
@@ -91,16 +87,13 @@ def barrier(sync, size):
     if size == 1:
         return
     goal = add_one(sync, ARRIVED) // size * size + size
-    start, spins = cycles(), 0
+    spins = 0
     while peek(sync, ARRIVED) < goal and not peek(sync, FAILED):
         spins += 1
         if spins < SPINS:
             pause()
         else:
             yield_core()
-    waited = cycles() - start
-    if waited > LONG_WAIT:
-        sync[WAITED] += waited  # only a hint: an update lost in a race does no harm
 
 
 @part

@@ -36,9 +36,6 @@ INFER_CHUNK = 128
 """The same for predictions, which need no more."""
 SHARED_FLOPS = 4e6
 """A step of fewer operations runs in one thread: the barriers would cost what a second thread gains."""
-CROWDED, ALONE_CALLS = 0.2, 8
-"""If the threads of a team spend this part of a call in long waits, other programs use their cores, and one thread is
-faster. It then runs 1, 2, 4, and at most 8 calls before the team is tried again."""
 BRIEF_SECONDS = 0.1
 """Calls that must be shorter run in the calling thread, which does not hear Ctrl-C meanwhile. That saves 70 us."""
 LONG_SECONDS, LONG_BYTES = 20.0, 2**24
@@ -89,7 +86,6 @@ class CompiledEngine(Engine):  # noqa: D101
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
-        self._alone = self._crowded = 0  # calls that one thread still runs; crowded calls so far
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state, in one flat buffer."""
@@ -120,22 +116,6 @@ class CompiledEngine(Engine):  # noqa: D101
         if self.n_threads is not None:
             return self.n_threads
         return 1 if self._flops(n_rows) < SHARED_FLOPS else available_threads()
-
-    def _training_size(self, n_rows: int) -> int:
-        """Return the size of the next team: one thread for a while after a crowded call.
-
-        Threads that wait for each other ten thousand times a second lose more than half of their speed if another
-        program takes one of their cores now and then.
-        """
-        size = self._team_size(n_rows)
-        if size == 1 or self.n_threads is not None or self._alone == 0:
-            return size
-        self._alone -= 1
-        return 1
-
-    def _note_crowding(self, space: Workspace) -> None:
-        self._crowded = self._crowded + 1 if space.waited > CROWDED else 0
-        self._alone = min(2**self._crowded // 2, ALONE_CALLS)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -185,7 +165,7 @@ class CompiledEngine(Engine):  # noqa: D101
         """Train on what `prepare` has returned, epoch after epoch."""
         n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
         n_batches, mode = -(-n_rows // batch_size), structs.FUSED
-        size = 1 if on_step is None else self._training_size(batch_size)
+        size = 1 if on_step is None else self._team_size(batch_size)
         n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
         needs = self._needs(rows.kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
         if rows.blockwise:
@@ -208,8 +188,6 @@ class CompiledEngine(Engine):  # noqa: D101
                     self._run(call, space, size, len(order) * self._seconds(n_rows, n_batches), go_on)
             finally:
                 totals.steps = int(space.control[structs.STEPS])
-            if size > 1:
-                self._note_crowding(space)
             if space.control[structs.RESULT] == structs.NOT_FINITE:
                 bad = totals.steps // n_batches
                 totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
@@ -252,7 +230,7 @@ class CompiledEngine(Engine):  # noqa: D101
         parameters = (self._params, space.gradient, self._flat(plan.state))
         outputs = (totals.losses, totals.correct, totals.penalties, space.row_loss, space.row_correct)
         data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
-        sizes = (rows.n_rows, batch_size, len(order), mode)
+        sizes = (rows.n_rows, batch_size, 0, len(order) * -(-rows.n_rows // batch_size), mode)
 
         def call(rank: int, size: int) -> None:
             loop(

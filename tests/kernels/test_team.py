@@ -1,6 +1,5 @@
 """The barrier: no thread leaves it before all are there, also with more threads than cores."""
 
-import platform
 import threading
 import time
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.team import ARRIVED, CYCLES, FAILED, WAITED, barrier
+from fastmlp.kernels.team import ARRIVED, FAILED, barrier
 from fastmlp.kernels.vector_ops import peek
 
 LINE = 8  # int64 numbers in a cache line
@@ -48,13 +47,6 @@ def test_no_thread_leaves_before_all_are_there(size, n):
     assert np.all(steps == n)
     assert sync[ARRIVED] == 2 * n * size
     assert sync[FAILED] == 0
-    assert not sync[CYCLES:].any()
-
-
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="programs cannot read a clock")
-def test_long_waits_are_counted():
-    sync, _, _ = run_march(2, 1, late=0.05)
-    assert sync[WAITED] > 10_000_000  # cycles
 
 
 def test_no_thread_waits_for_one_that_has_failed():
