@@ -18,8 +18,10 @@ from .structs import (
     ACCUMULATE,
     AGREED,
     LABELS,
+    LAST_STEP,
     NOT_FINITE,
     NUMBERS,
+    PAUSE,
     RESULT,
     ROW_LOSSES,
     STEPS,
@@ -35,7 +37,19 @@ from .structs import (
     bias_of,
     weights_of,
 )
-from .team import BACKWARD, FIRST_FORWARD, FORWARD, LOAD, LOSS, OUTSIDE, TRANSPOSE, barrier, profile
+from .team import (
+    BACKWARD,
+    FIRST_FORWARD,
+    FORWARD,
+    LOAD,
+    LOSS,
+    OUTSIDE,
+    TAKEN,
+    TRANSPOSE,
+    add_one,
+    barrier,
+    profile,
+)
 from .vector_ops import peek, prefetch
 
 
@@ -118,7 +132,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 )  # fmt: skip
                 profile(clocks, LOSS)
                 if rank == 0:
-                    control[AGREED] = peek(control, STOP)
+                    control[AGREED], control[LAST_STEP] = peek(control, STOP), peek(control, PAUSE)
                 backward_pass(ws, layers, s, rows, row, end_row, team)
                 for i in range(rows):
                     loss += row_loss[i]
@@ -144,6 +158,8 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 if weight > 0.0:
                     totals.penalty[epoch] += penalty
                 control[STEPS] = step + 1
+            if control[LAST_STEP]:
+                return
             start = end
             if start == n_rows:
                 epoch, start = epoch + 1, 0
@@ -152,7 +168,10 @@ def training(rows, hidden, losses, take_step, has_penalty):
 
 
 def inference(row_format, hidden, head):
-    """Build the loop that predicts."""
+    """Build the loop that predicts.
+
+    Threads that call it with the same `sync` share the rows: each takes the next chunk until none is left.
+    """
     load, view, first_forward = row_format.infer.load, row_format.infer.view, row_format.infer.products.forward
     check, (finish_layer, forward_pass, _) = row_format.check, hidden
     losses, numbers_of, labels_of = head
@@ -169,12 +188,14 @@ def inference(row_format, hidden, head):
         first, last = layers[0], layers[len(layers) - 1]
         first_w, first_b = weights_of(params, first), bias_of(params, first)
         outputs, batch_x = outputs_of(last, ws), view(ws, data)
-        for at in range(first_row, end_row, s.chunk):
+        at = first_row + add_one(sync, TAKEN) * s.chunk
+        while at < end_row:
             rows = min(s.chunk, end_row - at)
             load(ws, data, s, at, rows, first.n_in, 0)
             check(bad_row, ws, data, at, rows, first.n_in)
             block = forward_block(first, rows, 0, rows)
-            first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
+            next_at = len(order)  # nothing is prefetched: another thread may take the next rows
+            first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, next_at)
             finish_layer(ws, layers, 0, block, s, 0, team)
             forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
             if mode == ROW_LOSSES:
@@ -185,6 +206,7 @@ def inference(row_format, hidden, head):
                     labels_of(labels, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
                 elif mode == NUMBERS:
                     numbers_of(numbers, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
+            at = first_row + add_one(sync, TAKEN) * s.chunk
 
     return infer
 

@@ -13,9 +13,10 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-ARRIVED, FAILED = range(2)
+ARRIVED, FAILED, TAKEN = range(3)
 """Places in ``sync``. ARRIVED only grows: a thread that reaches its n-th barrier adds 1 and waits for n * size. If
-FAILED is set, nobody waits any more, because a thread of the team has failed."""
+FAILED is set, nobody waits any more, because a thread of the team has failed. TAKEN counts the chunks that threads have
+taken to predict."""
 
 SPINS = 400
 """Turns of the waiting loop, about 5 microseconds, after which a thread yields its core at every turn."""

@@ -278,6 +278,10 @@ class Workspace:
         """Ask the team to stop before its next update."""
         self.control[structs.STOP] = 1
 
+    def pause(self) -> None:
+        """Ask the team to end the call after a step."""
+        self.control[structs.PAUSE] = 1
+
     def release(self) -> None:
         """Let every thread of the team pass every barrier."""
         self.sync[team.FAILED] = 1
