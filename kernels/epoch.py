@@ -18,8 +18,10 @@ from .structs import (
     ACCUMULATE,
     AGREED,
     LABELS,
+    LAST_STEP,
     NOT_FINITE,
     NUMBERS,
+    PAUSE,
     RESULT,
     ROW_LOSSES,
     STEPS,
@@ -35,7 +37,19 @@ from .structs import (
     bias_of,
     weights_of,
 )
-from .team import BACKWARD, CYCLES, FIRST_FORWARD, FORWARD, LOAD, LOSS, OUTSIDE, TRANSPOSE, barrier, cycles, profile
+from .team import (
+    BACKWARD,
+    FIRST_FORWARD,
+    FORWARD,
+    LOAD,
+    LOSS,
+    OUTSIDE,
+    TAKEN,
+    TRANSPOSE,
+    add_one,
+    barrier,
+    profile,
+)
 from .vector_ops import peek, prefetch
 
 
@@ -53,6 +67,12 @@ def training(rows, hidden, losses, take_step, has_penalty):
         Changes the parameters, and ends with a barrier.
     has_penalty : bool
         Whether the step maintains the sums of squared weights that an l2 penalty needs: all steps but plain SGD.
+
+    Notes
+    -----
+    `order` and `schedule` describe all steps, epoch after epoch. A call takes those from `first_step` on, but not
+    `end_step`. Several calls in a row give the bits of one, whatever the sizes of their teams: a step leaves nothing to
+    the next but parameters, state and totals. Sums of squares are computed again, from the same weights.
     """
     load, view, first_forward = rows.load, rows.view, rows.products.forward
     finish_layer, forward_pass, backward_pass = hidden
@@ -61,9 +81,9 @@ def training(rows, hidden, losses, take_step, has_penalty):
         params, gradient, state, work, inputs, deltas, sources, ends, masks, clocks, lists, kept, kept_indices, sums,
         epoch_loss, epoch_correct, epoch_penalty, row_loss, row_correct, sync, control,
         x, indptr, indices, targets, row_weights, order, schedule, layers, settings,
-        n_rows, batch_size, n_epochs, mode, rank, size,
+        n_rows, batch_size, first_step, end_step, mode, rank, size,
     ):  # fmt: skip
-        began, p, team = cycles(), Parameters(params, gradient, state), Team(sync, control, rank, size)
+        p, team = Parameters(params, gradient, state), Team(sync, control, rank, size)
         ws = Workspace(work, inputs, deltas, sources, ends, masks, clocks, lists, kept, kept_indices, sums)
         totals, of_rows = Totals(epoch_loss, epoch_correct, epoch_penalty), RowLosses(row_loss, row_correct)
         data, s = Data(x, indptr, indices, targets, row_weights, order), settings[0]
@@ -72,80 +92,86 @@ def training(rows, hidden, losses, take_step, has_penalty):
         if first.private_pitch:
             first_w = Matrix(work, first.private, first.private_pitch)
         first_b, outputs, batch_x = bias_of(params, first), outputs_of(last, ws), view(ws, data)
-        step, penalty = 0, 0.0
-        if has_penalty and n_epochs > 0:
-            if schedule[0, L2] > 0.0:
+        n_batches, penalty = (n_rows + batch_size - 1) // batch_size, 0.0  # steps of an epoch
+        epoch, start = first_step // n_batches, first_step % n_batches * batch_size
+        if has_penalty and first_step < end_step:
+            if schedule[first_step, L2] > 0.0:
                 sum_weights(first_w, first, sums)
                 for i in range(1, len(layers)):
                     sum_weights(weights_of(params, layers[i]), layers[i], sums)
             barrier(team)
         profile(clocks, OUTSIDE)
-        for epoch in range(n_epochs):
-            for start in range(0, n_rows, batch_size):
-                end = min(start + batch_size, n_rows)
-                loss, correct = 0.0, 0
-                weight = weight_of_batch(data, epoch * n_rows + start, end - start)
-                inv_weight = 1.0 / weight if weight > 0.0 else 0.0
-                if has_penalty:  # no thread can have changed the sums yet: there is a barrier in between
-                    penalty = penalty_of(sums, schedule, step)
-                transpose_pass(params, ws, layers)
-                if not first.barrier:  # else the barrier after the first layer comes before the first use of w_t
-                    barrier(team)
-                profile(clocks, TRANSPOSE)
-                for chunk in range(start, end, s.chunk):
-                    rows = min(s.chunk, end - chunk)
-                    row, end_row = rows * rank // size, rows * (rank + 1) // size
-                    at, pass_ = epoch * n_rows + chunk, s.epoch + epoch
-                    note_sources(ws, order, at, rows)
-                    prefetch_targets(data, n_rows, at + row, end_row - row)
-                    load(ws, data, s, at, rows, first.n_in, pass_)
-                    profile(clocks, LOAD)
-                    block = forward_block(first, rows, row, end_row)
-                    first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
-                    finish_layer(ws, layers, 0, block, s, pass_, rows, row, end_row, team)
-                    profile(clocks, FIRST_FORWARD)
-                    forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
-                    profile(clocks, FORWARD)
-                    losses(
-                        of_rows, 0, outputs, last.n_out, targets, row_weights, sources, row, end_row, inv_weight,
-                        s.label_smoothing,
-                    )  # fmt: skip
-                    profile(clocks, LOSS)
+        for step in range(first_step, end_step):
+            end = min(start + batch_size, n_rows)
+            loss, correct = 0.0, 0
+            weight = weight_of_batch(data, epoch * n_rows + start, end - start)
+            inv_weight = 1.0 / weight if weight > 0.0 else 0.0
+            if has_penalty:  # no thread can have changed the sums yet: there is a barrier in between
+                penalty = penalty_of(sums, schedule, step)
+            transpose_pass(params, ws, layers)
+            if not first.barrier:  # else the barrier after the first layer comes before the first use of w_t
+                barrier(team)
+            profile(clocks, TRANSPOSE)
+            for chunk in range(start, end, s.chunk):
+                rows = min(s.chunk, end - chunk)
+                row, end_row = rows * rank // size, rows * (rank + 1) // size
+                at, pass_ = epoch * n_rows + chunk, s.epoch + epoch
+                note_sources(ws, order, at, rows)
+                prefetch_targets(data, n_rows, at + row, end_row - row)
+                load(ws, data, s, at, rows, first.n_in, pass_)
+                profile(clocks, LOAD)
+                block = forward_block(first, rows, row, end_row)
+                first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
+                finish_layer(ws, layers, 0, block, s, pass_, rows, row, end_row, team)
+                profile(clocks, FIRST_FORWARD)
+                forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
+                profile(clocks, FORWARD)
+                losses(
+                    of_rows, 0, outputs, last.n_out, targets, row_weights, sources, row, end_row, inv_weight,
+                    s.label_smoothing,
+                )  # fmt: skip
+                profile(clocks, LOSS)
+                if rank == 0:
+                    control[AGREED], control[LAST_STEP] = peek(control, STOP), peek(control, PAUSE)
+                backward_pass(ws, layers, s, rows, row, end_row, team)
+                for i in range(rows):
+                    loss += row_loss[i]
+                    correct += row_correct[i]
+                profile(clocks, BACKWARD)
+                if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                     if rank == 0:
-                        control[AGREED] = peek(control, STOP)
-                    backward_pass(ws, layers, s, rows, row, end_row, team)
-                    for i in range(rows):
-                        loss += row_loss[i]
-                        correct += row_correct[i]
-                    profile(clocks, BACKWARD)
-                    if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
-                        if rank == 0:
-                            control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
+                        control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
+                        if not control[AGREED]:  # else the step may be taken later, and is counted then
                             totals.loss[epoch] += loss
                             totals.penalty[epoch] += penalty
-                        return
-                    if weight > 0.0:
-                        take_step(
-                            p, first_w, ws, layers, batch_x, rows, schedule, step, chunk == start, chunk + rows == end,
-                            mode, team,
-                        )  # fmt: skip
-                    else:
-                        barrier(team)
-                step += 1
-                if rank == 0:
-                    totals.loss[epoch] += loss
-                    totals.correct[epoch] += correct
-                    if weight > 0.0:
-                        totals.penalty[epoch] += penalty
-                    control[STEPS] += 1
-        if rank == 0:
-            sync[CYCLES] = cycles() - began
+                    return
+                if weight > 0.0:
+                    take_step(
+                        p, first_w, ws, layers, batch_x, rows, schedule, step, chunk == start, chunk + rows == end,
+                        mode, team,
+                    )  # fmt: skip
+                else:
+                    barrier(team)
+            if rank == 0:
+                totals.loss[epoch] += loss
+                totals.correct[epoch] += correct
+                if weight > 0.0:
+                    totals.penalty[epoch] += penalty
+                control[STEPS] = step + 1
+            if control[LAST_STEP]:
+                return
+            start = end
+            if start == n_rows:
+                epoch, start = epoch + 1, 0
 
     return train
 
 
 def inference(row_format, hidden, head):
-    """Build the loop that predicts."""
+    """Build the loop that predicts.
+
+    Threads that call it with the same `sync` share the rows: each takes the next chunk until none is left.
+    """
     load, view, first_forward = row_format.infer.load, row_format.infer.view, row_format.infer.products.forward
     check, (finish_layer, forward_pass, _) = row_format.check, hidden
     losses, numbers_of, labels_of = head
@@ -162,12 +188,14 @@ def inference(row_format, hidden, head):
         first, last = layers[0], layers[len(layers) - 1]
         first_w, first_b = weights_of(params, first), bias_of(params, first)
         outputs, batch_x = outputs_of(last, ws), view(ws, data)
-        for at in range(first_row, end_row, s.chunk):
+        at = first_row + add_one(sync, TAKEN) * s.chunk
+        while at < end_row:
             rows = min(s.chunk, end_row - at)
             load(ws, data, s, at, rows, first.n_in, 0)
             check(bad_row, ws, data, at, rows, first.n_in)
             block = forward_block(first, rows, 0, rows)
-            first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
+            next_at = len(order)  # nothing is prefetched: another thread may take the next rows
+            first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, next_at)
             finish_layer(ws, layers, 0, block, s, 0, rows, 0, rows, team)
             forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
             if mode == ROW_LOSSES:
@@ -178,6 +206,7 @@ def inference(row_format, hidden, head):
                     labels_of(labels, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
                 elif mode == NUMBERS:
                     numbers_of(numbers, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
+            at = first_row + add_one(sync, TAKEN) * s.chunk
 
     return infer
 

@@ -203,8 +203,9 @@ def deltas_of(layer, ws):
     return Matrix(ws.work, layer.delta, layer.delta_pitch)
 
 
-STOP, AGREED, STEPS, RESULT, CONTROLS = range(5)
-"""Places in ``control``: Python's wish to stop, the team's answer, finished steps, how training ended."""
+STOP, AGREED, PAUSE, LAST_STEP, STEPS, RESULT, CONTROLS = range(7)
+"""Places in ``control``: Python's wish to stop before the next update, and the team's answer; Python's wish to end the
+call after a step, and the answer; finished steps, how training ended."""
 
 FINISHED, STOPPED, NOT_FINITE = range(3)
 """Values of ``control[RESULT]``."""

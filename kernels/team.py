@@ -13,10 +13,8 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-FAILED, WAITED, CYCLES = range(3)
-"""Places in the first line of ``sync``. If FAILED is set, nobody waits any more, because a thread of the team has failed.
-WAITED sums up long waits, in cycles, and CYCLES is the length of the call: if the team waits for a large part of it,
-other programs use its cores."""
+FAILED = 0
+"""Place in the first line of ``sync``: if it is set, nobody waits any more, because a thread of the team has failed."""
 
 LINE = 8
 """Elements of ``sync`` in a cache line."""
@@ -27,9 +25,6 @@ them on one processor and 140 on another."""
 
 SPINS = 400
 """Turns after which it does so where a program cannot read the clock."""
-
-LONG_WAIT = 200_000
-"""Cycles, about 60 microseconds: a wait this long means that other programs use the cores."""
 
 PHASES = (
     "outside",
@@ -136,9 +131,6 @@ def wait_for(sync, flag, number):
             pause()
         else:
             yield_core()
-    waited = cycles() - start
-    if waited > LONG_WAIT:
-        sync[WAITED] += waited  # only a hint: an update lost in a race does no harm
 
 
 @part

@@ -6,7 +6,6 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +13,16 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
-from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
+from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.engine.threads import available_threads, run_in_thread, run_team
+from fastmlp.engine.team_size import TeamSize, at_work
+from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
 from fastmlp.kernels.optimizers import coefficient_table
+from fastmlp.kernels.team import TAKEN
 from fastmlp.losses import Targets
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
@@ -35,10 +36,12 @@ TRAIN_CHUNK = 512
 INFER_CHUNK = 128
 """The same for predictions, which need no more."""
 SHARED_FLOPS = 4e6
-"""A step of fewer operations runs in one thread: the barriers would cost what a second thread gains."""
-CROWDED, ALONE_CALLS = 0.2, 8
-"""If the threads of a team spend this part of a call in long waits, other programs use their cores, and one thread is
-faster. It then runs 1, 2, 4, and at most 8 calls before the team is tried again."""
+"""A step of fewer operations begins in one thread: the barriers may cost what a second thread gains."""
+SINGLE_FLOPS = 2e5
+"""A step of fewer operations, some microseconds, always runs in one thread."""
+TYPICAL_FLOPS_PER_SECOND, SECONDS_PER_THREAD = 5e10, 5e-4
+"""Of one core, until the steps have been measured. Work for which one thread needs less than SECONDS_PER_THREAD is not
+worth a second one."""
 BRIEF_SECONDS = 0.1
 """Calls that must be shorter run in the calling thread, which does not hear Ctrl-C meanwhile. That saves 70 us."""
 LONG_SECONDS, LONG_BYTES = 20.0, 2**24
@@ -46,6 +49,9 @@ LONG_SECONDS, LONG_BYTES = 20.0, 2**24
 take less memory. An epoch of XOR then takes 1.3 us in place of 144."""
 SECONDS_PER_STEP, SECONDS_PER_FLOP = 1e-6, 1e-10
 """Upper bounds, from which these times follow: XOR needs half of the first, dense MNIST a tenth of the second."""
+
+PACKED_BY_ONE = 2**20
+"""Numbers that one thread packs about as fast as another one starts."""
 
 _NO_LABELS, _NO_LOSSES, _NO_CORRECT = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
 
@@ -89,7 +95,6 @@ class CompiledEngine(Engine):  # noqa: D101
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
-        self._alone = self._crowded = 0  # calls that one thread still runs; crowded calls so far
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state, in one flat buffer."""
@@ -116,26 +121,21 @@ class CompiledEngine(Engine):  # noqa: D101
         n_bytes = 8 * rows.n_rows + 160 * n_batches
         return max(1, min(int(LONG_SECONDS / seconds), LONG_BYTES // n_bytes))
 
-    def _team_size(self, n_rows: int) -> int:
-        if self.n_threads is not None:
-            return self.n_threads
-        return 1 if self._flops(n_rows) < SHARED_FLOPS else available_threads()
+    def _team_size(self, kind: tuple[Any, ...], n_rows: int, n_steps: int, **options: Any) -> TeamSize:
+        """Return who says how many threads take some steps, each on `n_rows`: the user, or what has been measured.
 
-    def _training_size(self, n_rows: int) -> int:
-        """Return the size of the next team: one thread for a while after a crowded call.
-
-        Threads that wait for each other ten thousand times a second lose more than half of their speed if another
-        program takes one of their cores now and then.
+        The time of a step depends on the layers, the number of rows, and what `kind` names.
         """
-        size = self._team_size(n_rows)
-        if size == 1 or self.n_threads is not None or self._alone == 0:
-            return size
-        self._alone -= 1
-        return 1
-
-    def _note_crowding(self, space: Workspace) -> None:
-        self._crowded = self._crowded + 1 if space.waited > CROWDED else 0
-        self._alone = min(2**self._crowded // 2, ALONE_CALLS)
+        if self.n_threads is not None:
+            return TeamSize(None, self.n_threads, self.n_threads, 0.0, is_fixed=True)
+        flops = self._flops(n_rows)
+        if flops < SINGLE_FLOPS:
+            return TeamSize(None, 1, 1, 0.0, is_fixed=True)
+        seconds = SECONDS_PER_STEP + flops / TYPICAL_FLOPS_PER_SECOND
+        size = 1 if flops < SHARED_FLOPS else 1 + int(n_steps * seconds / SECONDS_PER_THREAD)
+        settings = self.settings
+        key = (settings.layers, settings.activations, settings.dtype, settings.loss.kernel, n_rows, *kind)
+        return TeamSize(key, available_threads(), size, seconds, **options)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -146,8 +146,8 @@ class CompiledEngine(Engine):  # noqa: D101
             raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
         if self.settings.input_noise:
             first_layer = "dense"  # noise leaves no zeros
-        size = 1 if math.prod(X.shape) < SHARED_FLOPS else self.n_threads or available_threads()
-        rows = rows_to_train(X, first_layer or self.settings.first_layer, self._layout.widths[0], size)
+        first_layer = first_layer or self.settings.first_layer
+        rows = rows_to_train(X, first_layer, self._layout.widths[0], self._packers(X))
         row_format = FORMATS[rows.format]
         kernels = row_format.train
         if self.settings.input_noise and row_format.noise is not None:
@@ -156,6 +156,10 @@ class CompiledEngine(Engine):  # noqa: D101
             kernels = row_format.dropout
         blockwise = not optimizer.is_plain_sgd or clipping != Clipping() or self.settings.l2 > 0
         return self._prepared(rows, kernels, optimizer if blockwise else None)
+
+    def _packers(self, X: Any) -> int:
+        """Return how many threads pack the rows of X."""
+        return self.n_threads or min(available_threads(), 1 + math.prod(X.shape) // PACKED_BY_ONE)
 
     def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
         """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
@@ -167,7 +171,8 @@ class CompiledEngine(Engine):  # noqa: D101
             needs = self._needs(kernels, 1, 1, slots=None if optimizer is None else optimizer.slots)
             with self._workspace(needs) as space:
                 order, plan = np.zeros((0, 1), np.int64), _no_steps(0, optimizer)
-                self._call(prepared, space, EpochTotals.zeros(0), self._no_targets, order, 1, structs.FUSED, plan)(0, 1)
+                call = self._call(prepared, EpochTotals.zeros(0), self._no_targets, order, 1, structs.FUSED, plan)
+                call(space, 0, 0, 0, 1)
 
         self._compile(loop, train_nothing)
         return prepared
@@ -185,34 +190,70 @@ class CompiledEngine(Engine):  # noqa: D101
         """Train on what `prepare` has returned, epoch after epoch."""
         n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
         n_batches, mode = -(-n_rows // batch_size), structs.FUSED
-        size = 1 if on_step is None else self._training_size(batch_size)
         n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
-        needs = self._needs(rows.kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
+        needs = self._needs(rows.kernels, batch_size, 1, n_nonzeros, self.settings.dropout_rates[1:])
         if rows.blockwise:
             whole = in_chunks or plan.clipping.norm is not None
             needs = needs._replace(slots=plan.optimizer.slots, whole_gradient=whole)
         elif in_chunks:
             needs, mode = needs._replace(accumulate=True), structs.ACCUMULATE | structs.COMMIT
-        with self._workspace(needs) as space:
-            self._configure(space, plan)
-            call = self._call(rows, space, totals, y, order, batch_size, mode, plan)
-            try:
-                with space.private_weights(self._params, self._flat(plan.state)) as publish:
+        call = self._call(rows, totals, y, order, batch_size, mode, plan)
+        n_steps, seconds = len(order) * n_batches, self._seconds(n_rows, n_batches) / n_batches
+        kind = ("train", needs, plan.optimizer.formula if rows.blockwise else None)
+        team = self._team_size(kind, batch_size, n_steps)
+        if on_step is None:
+            team = TeamSize(None, 1, 1, 0.0, is_fixed=True)
+        result = structs.FINISHED
+        with at_work():
+            while totals.steps < n_steps and result == structs.FINISHED:
+                result = self._take_steps(call, needs, totals, plan, team, n_steps, seconds, on_step)
+                if totals.steps < n_steps and on_step is not None and not on_step(totals.steps):
+                    break
+        if result == structs.NOT_FINITE:
+            bad = totals.steps // n_batches
+            totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
 
-                    def go_on() -> bool:
-                        if on_step is None:
-                            return True
-                        publish()  # a callback may look at the network
-                        return on_step(int(space.control[structs.STEPS]))
+    def _take_steps(
+        self,
+        call: Callable[[Workspace, int, int, int, int], None],
+        needs: Needs,
+        totals: EpochTotals,
+        plan: StepPlan,
+        team: TeamSize,
+        n_steps: int,
+        seconds: float,
+        on_step: Callable[[int], bool] | None,
+    ) -> int:
+        """Take steps with one team, which may end before the last of the `n_steps`; return how it has ended."""
+        first, segment = totals.steps, team.next(n_steps - totals.steps)
+        end, size = first + segment.n_steps, segment.size
+        needs = needs._replace(n_threads=size)
+        space, idle = self._borrow(needs)
+        self._configure(space, plan)
+        space.reset(first)
+        try:
+            with space.private_weights(self._params, self._flat(plan.state)) as publish:
 
-                    self._run(call, space, size, len(order) * self._seconds(n_rows, n_batches), go_on)
-            finally:
-                totals.steps = int(space.control[structs.STEPS])
-            if size > 1:
-                self._note_crowding(space)
-            if space.control[structs.RESULT] == structs.NOT_FINITE:
-                bad = totals.steps // n_batches
-                totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
+                def run(rank: int) -> None:
+                    team.enter(rank)
+                    call(space, first, end, rank, size)
+
+                def go_on() -> bool:
+                    done = int(space.control[structs.STEPS])
+                    if team.is_to_end(done - first):
+                        space.pause()
+                    if on_step is None:
+                        return True
+                    publish()  # a callback may look at the network
+                    return on_step(done)
+
+                self._run(run, space, size, segment.n_steps * seconds, go_on)
+                team.end(int(space.control[structs.STEPS]) - first)
+        finally:
+            totals.steps = int(space.control[structs.STEPS])
+        if not team.lost():
+            idle.append(space)
+        return int(space.control[structs.RESULT])
 
     def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
@@ -220,10 +261,11 @@ class CompiledEngine(Engine):  # noqa: D101
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
         order, plan = np.arange(rows.n_rows)[None, :], _no_steps(1, row_weights=row_weights)
         needs = self._needs(prepared.kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
+        call = self._call(prepared, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
         with self._workspace(needs) as space:
             self._configure(space)
-            call = self._call(prepared, space, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
-            self._run(call, space, 1, self._seconds(rows.n_rows, 1))
+            space.reset()
+            self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(rows.n_rows, 1))
             dw = [g.copy() for g in self._layout.weights(space.gradient)]
             db = [g.copy() for g in self._layout.biases(space.gradient)]
         l2 = self.settings.l2
@@ -235,53 +277,50 @@ class CompiledEngine(Engine):  # noqa: D101
     def _call(
         self,
         prepared: _Prepared,
-        space: Workspace,
         totals: EpochTotals,
         y: Targets,
         order: npt.NDArray[np.int64],
         batch_size: int,
         mode: int,
         plan: StepPlan,
-    ) -> Callable[[int, int], None]:
-        """Return the call of a training loop, with a rank and the size of the team."""
+    ) -> Callable[[Workspace, int, int, int, int], None]:
+        """Return the call of a training loop in a workspace, for some steps, a rank and the size of the team."""
         rows, loop = prepared.rows, prepared.loop
         row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
         clipping = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
         l2 = self.settings.l2 if plan.l2 is None else plan.l2
         schedule = coefficient_table(plan.optimizer.formula, plan.coefficients, l2, *clipping)
-        parameters = (self._params, space.gradient, self._flat(plan.state))
-        outputs = (totals.losses, totals.correct, totals.penalties, space.row_loss, space.row_correct)
+        state, sums = self._flat(plan.state), (totals.losses, totals.correct, totals.penalties)
         data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
-        sizes = (rows.n_rows, batch_size, len(order), mode)
 
-        def call(rank: int, size: int) -> None:
+        def call(space: Workspace, first_step: int, end_step: int, rank: int, size: int) -> None:
             loop(
-                *parameters, space.work, *space.private[rank], space.sums, *outputs, space.sync, space.control, *data,
-                space.layers[rank], space.settings, *sizes, rank, size,
+                self._params, space.gradient, state, space.work, *space.private[rank], space.sums, *sums,
+                space.row_loss, space.row_correct, space.sync, space.control, *data, space.layers[rank],
+                space.settings, rows.n_rows, batch_size, first_step, end_step, mode, rank, size,
             )  # fmt: skip
 
         return call
 
     def _run(
         self,
-        call: Callable[[int, int], None],
+        call: Callable[[int], None],
         space: Workspace,
         size: int,
         seconds: float,
         go_on: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Run a call that takes `seconds` at most; threads listen for Ctrl-C unless that is brief."""
-        space.reset()
-        if size == 1 and seconds < BRIEF_SECONDS:
-            call(0, 1)
+        """Run the call of each rank, which takes `seconds` at most; threads listen for Ctrl-C unless that is brief."""
+        if seconds < BRIEF_SECONDS:
+            run_brief_team(size, call, stop=space.stop, release=space.release)
         else:
-            run_team(size, lambda rank: call(rank, size), go_on=go_on, stop=space.stop, release=space.release)
+            run_team(size, call, go_on=go_on, stop=space.stop, release=space.release)
 
     # --- predictions --------------------------------------------------------------------------------------------------
 
     def prepare_inference(self, X: Any) -> Rows:
         """Return X packed if it has many zeros, and compile or load the kernels."""
-        rows = rows_to_train(X, self.settings.first_layer, self._layout.widths[0], self._team_size(X.shape[0]))
+        rows = rows_to_train(X, self.settings.first_layer, self._layout.widths[0], self._packers(X))
         self._infer(rows, structs.LABELS, labels=np.empty(self.settings.layers[-1], np.int64), n_rows=1)
         return rows
 
@@ -330,19 +369,21 @@ class CompiledEngine(Engine):  # noqa: D101
         data = (rows.x, rows.indptr, rows.indices, self._no_targets if targets is None else targets, none)
         order = np.arange(rows.n_rows)
 
-        def call(first: int, end: int) -> None:
+        taken = np.zeros(LINE // 8, np.int64)
+
+        def call(rank: int, end: int = n_rows) -> None:
             space, idle = self._borrow(needs)
             loop(
-                *outputs, space.work, *space.private[0][:6], space.sync, *data, order, self._params, space.layers[0],
-                space.settings, first, end, mode,
+                *outputs, space.work, *space.private[0][:6], taken, *data, order, self._params, space.layers[0],
+                space.settings, 0, end, mode,
             )  # fmt: skip
             idle.append(space)
 
-        self._compile(loop, lambda: call(0, 1))
+        self._compile(loop, lambda: call(0, 0))
         if n_rows == chunk:
-            call(0, n_rows)
+            call(0)
         else:
-            self._infer_by_team(call, n_rows, chunk)
+            self._infer_by_team(call, needs, n_rows, taken)
         if bad_row[0] >= 0:
             check_finite(X, X, "X")
 
@@ -358,22 +399,24 @@ class CompiledEngine(Engine):  # noqa: D101
             self._inferences[key] = loop, self._needs(row_format.infer, chunk, 1)._replace(staged=staged)
             return self._inferences[key]
 
-    def _infer_by_team(self, call: Callable[[int, int], None], n_rows: int, chunk: int) -> None:
-        """Divide the rows between threads, each of which takes its part in calls between which it can be stopped."""
-        size = min(self._team_size(n_rows), -(-n_rows // chunk))
-        rows_per_call = chunk * max(1, int(BRIEF_SECONDS / self._seconds(chunk, 1)))
-        stopped = Event()
+    def _infer_by_team(
+        self, call: Callable[[int], None], needs: Needs, n_rows: int, taken: npt.NDArray[np.int64]
+    ) -> None:
+        """Have the rows predicted by threads that take chunk after chunk of them."""
+        kind, seconds = ("predict", needs, n_rows.bit_length()), self._seconds(n_rows, 1)
 
-        def predict_share(rank: int) -> None:
-            end = n_rows * (rank + 1) // size
-            for first in range(n_rows * rank // size, end, rows_per_call):
-                if not stopped.is_set():
-                    call(first, min(first + rows_per_call, end))
+        def stop() -> None:
+            taken[TAKEN] = n_rows  # so that nothing is left
 
-        if size == 1 and n_rows <= rows_per_call:
-            call(0, n_rows)
-        else:
-            run_team(size, predict_share, stop=stopped.set)
+        with at_work():
+            team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
+            size = team.next(1).size
+            team.begin()
+            if seconds < BRIEF_SECONDS:
+                run_brief_team(size, call, stop)
+            else:
+                run_team(size, call, stop=stop)
+            team.end(1)
 
     # --- workspaces and kernels ---------------------------------------------------------------------------------------
 

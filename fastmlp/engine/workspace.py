@@ -263,16 +263,12 @@ class Workspace:
         finally:
             publish()
 
-    def reset(self) -> None:
-        """Prepare for a new call."""
+    def reset(self, first_step: int = 0) -> None:
+        """Prepare for a call that begins with this step."""
         self.control[:] = 0
+        self.control[structs.STEPS] = first_step
         self.sync[:] = 0
         self.gradient[:] = 0
-
-    @property
-    def waited(self) -> float:
-        """Part of the time of the last call that its threads spent in long waits."""
-        return float(self.sync[team.WAITED] / max(1, self.sync[team.CYCLES] * len(self.layers)))
 
     def clocks(self, rank: int) -> npt.NDArray[Any]:
         """Return the clocks of a thread, see `team`; only the profiled build counts."""
@@ -281,6 +277,10 @@ class Workspace:
     def stop(self) -> None:
         """Ask the team to stop before its next update."""
         self.control[structs.STOP] = 1
+
+    def pause(self) -> None:
+        """Ask the team to end the call after a step."""
+        self.control[structs.PAUSE] = 1
 
     def release(self) -> None:
         """Let every thread of the team pass every barrier."""

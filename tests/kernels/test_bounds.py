@@ -333,7 +333,7 @@ def test_training_and_inference_stay_inside(
     epoch.train_loop(kernels, hidden, head, optimizer)(
         a.params, b.gradient, a.state, b.work, *b.private, b.sums, *totals.values(), b.row_loss, b.row_correct,
         b.sync, b.control, a.x, a.indptr, a.indices, a.targets, a.row_weights, a.order, a.schedule.reshape(4, -1),
-        b.layers, b.settings, n_rows, batch_size, 2, mode, 0, 1,
+        b.layers, b.settings, n_rows, batch_size, 0, 4, mode, 0, 1,
     )  # fmt: skip
     assert b.control[structs.STEPS] == 4
     n_columns, n_labels = (max(2, layers[-1]), layers[-1]) if head == "logistic" else (layers[-1], 1)

@@ -74,23 +74,24 @@ class Run:
         """Train in `size` threads; return the sums of losses and of correct rows of each epoch."""
         space, rows, n_rows = self.space, self.rows, self.order.shape[1]
         losses, correct, penalties = np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs)
-        schedule = np.zeros((n_epochs * -(-n_rows // batch_size), RATE + 1))
+        n_steps = n_epochs * -(-n_rows // batch_size)
+        schedule = np.zeros((n_steps, RATE + 1))
         schedule[:, RATE] = rate
 
-        def call(rank, epochs):
+        def call(rank, end_step):
             epoch.train_loop(self.kernels, self.hidden, "softmax", None)(
                 self.params, space.gradient, self.params[:0], space.work, *space.private[rank], space.sums,
                 losses, correct, penalties, space.row_loss, space.row_correct, space.sync, space.control,
                 rows.x, rows.indptr, rows.indices, self.labels, self.params[:0], self.order.reshape(-1), schedule,
-                space.layers[rank], space.settings, n_rows, batch_size, epochs, mode, rank, self.size,
+                space.layers[rank], space.settings, n_rows, batch_size, 0, end_step, mode, rank, self.size,
             )  # fmt: skip
 
         call(0, 0)  # compiles
-        threads = [threading.Thread(target=call, args=(rank, n_epochs)) for rank in range(1, self.size)]
+        threads = [threading.Thread(target=call, args=(rank, n_steps)) for rank in range(1, self.size)]
         with space.private_weights(self.params):
             for thread in threads:
                 thread.start()
-            call(0, n_epochs)
+            call(0, n_steps)
             for thread in threads:
                 thread.join()
         return losses, correct

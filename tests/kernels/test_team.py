@@ -1,6 +1,5 @@
 """The barrier: no thread leaves it before all are there, also with more threads than cores."""
 
-import platform
 import threading
 import time
 
@@ -10,7 +9,7 @@ import pytest
 from fastmlp.engine.layout import aligned_zeros
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.structs import Team
-from fastmlp.kernels.team import CYCLES, FAILED, LINE, WAITED, barrier, sync_size
+from fastmlp.kernels.team import FAILED, LINE, barrier, sync_size
 from fastmlp.kernels.vector_ops import peek
 
 
@@ -49,13 +48,6 @@ def test_no_thread_leaves_before_all_are_there(size, n):
     assert not missing.any()
     assert np.all(steps == n)
     assert sync[FAILED] == 0
-    assert sync[CYCLES] == 0
-
-
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="programs cannot read a clock")
-def test_long_waits_are_counted():
-    sync, _, _ = run_march(2, 1, late=0.05)
-    assert sync[WAITED] > 10_000_000  # cycles
 
 
 def test_no_thread_waits_for_one_that_has_failed():
