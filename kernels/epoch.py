@@ -1,8 +1,8 @@
 """Whole epochs in one call: the minibatch loop, and the loop that predicts.
 
-The threads of a team run `train` together. Wide layers are divided by columns in the forward pass, the backward pass
-and the update, so that each core keeps its columns of the weights in its own cache. Narrow layers and the loss are
-divided by rows of the batch, and in the update by rows of the weights.
+The threads of a team run `train` together. A layer is divided into a grid of columns and rows. A thread computes the
+outputs of its columns for its rows of the batch, and changes its columns and rows of the weights. So each core keeps
+its columns of the weights in its own cache. The loss is divided by rows of the batch.
 """
 
 import math
@@ -120,11 +120,11 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 prefetch_targets(data, n_rows, at + row, end_row - row)
                 load(ws, data, s, at, rows, first.n_in, pass_)
                 profile(clocks, LOAD)
-                block = forward_block(first, rows, row, end_row)
+                block = forward_block(first, rows)
                 first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
-                finish_layer(ws, layers, 0, block, s, pass_, rows, row, end_row, team)
+                finish_layer(ws, layers, 0, block, s, pass_, rows, team)
                 profile(clocks, FIRST_FORWARD)
-                forward_pass(params, ws, layers, s, pass_, rows, row, end_row, team)
+                forward_pass(params, ws, layers, s, pass_, rows, team)
                 profile(clocks, FORWARD)
                 losses(
                     of_rows, 0, outputs, last.n_out, targets, row_weights, sources, row, end_row, inv_weight,
@@ -133,7 +133,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 profile(clocks, LOSS)
                 if rank == 0:
                     control[AGREED], control[LAST_STEP] = peek(control, STOP), peek(control, PAUSE)
-                backward_pass(ws, layers, s, rows, row, end_row, team)
+                backward_pass(ws, layers, s, rows, team)
                 for i in range(rows):
                     loss += row_loss[i]
                     correct += row_correct[i]
@@ -193,11 +193,11 @@ def inference(row_format, hidden, head):
             rows = min(s.chunk, end_row - at)
             load(ws, data, s, at, rows, first.n_in, 0)
             check(bad_row, ws, data, at, rows, first.n_in)
-            block = forward_block(first, rows, 0, rows)
+            block = forward_block(first, rows)
             next_at = len(order)  # nothing is prefetched: another thread may take the next rows
             first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, next_at)
-            finish_layer(ws, layers, 0, block, s, 0, rows, 0, rows, team)
-            forward_pass(params, ws, layers, s, 0, rows, 0, rows, team)
+            finish_layer(ws, layers, 0, block, s, 0, rows, team)
+            forward_pass(params, ws, layers, s, 0, rows, team)
             if mode == ROW_LOSSES:
                 note_sources(ws, order, at, rows)
                 losses(of_rows, at, outputs, last.n_out, targets, row_weights, sources, 0, rows, 1.0, s.label_smoothing)

@@ -17,11 +17,10 @@ def outputs_of(layer, ws):
 
 
 @part
-def forward_block(layer, n_rows, first_row, end_row):
-    """Return the outputs of a layer that this thread computes: some columns of all rows, or its rows."""
-    if layer.by_columns:
-        return Block(0, n_rows, layer.column, layer.end_column)
-    return Block(first_row, end_row, layer.column, layer.end_column)
+def forward_block(layer, n_rows):
+    """Return the outputs of a layer, and their deltas, that this thread computes: some columns of some rows."""
+    first, end = n_rows * layer.part // layer.parts, n_rows * (layer.part + 1) // layer.parts
+    return Block(first, end, layer.column, layer.end_column)
 
 
 @part
@@ -68,40 +67,40 @@ def hidden_layers(activation, slope):
     """Build the end of a layer, and the passes through the layers above the first."""
 
     @part
-    def finish_layer(ws, layers, i, block, settings, epoch, n_rows, first_row, end_row, team):
+    def finish_layer(ws, layers, i, block, settings, epoch, n_rows, team):
         """Apply the activation, and wait if other threads need the outputs."""
         activation(ws, layers, i, block, settings, epoch)
         if layers[i].barrier:
             barrier(team)
             if i + 1 < len(layers):
-                next_block = forward_block(layers[i + 1], n_rows, first_row, end_row)
+                next_block = forward_block(layers[i + 1], n_rows)
                 fetch(outputs_of(layers[i], ws), next_block.row, next_block.end_row, layers[i].width)
 
     @part
-    def forward_pass(params, ws, layers, settings, epoch, n_rows, first_row, end_row, team):
+    def forward_pass(params, ws, layers, settings, epoch, n_rows, team):
         """Compute the outputs of all layers above the first."""
         for i in range(1, len(layers)):
             layer = layers[i]
-            block = forward_block(layer, n_rows, first_row, end_row)
+            block = forward_block(layer, n_rows)
             forward(
                 outputs_of(layer, ws), inputs_of(ws, i),
                 weights_of(params, layer), bias_of(params, layer), layer.n_in, block,
                 floor_of(layer.activation), 0,
             )  # fmt: skip
-            finish_layer(ws, layers, i, block, settings, epoch, n_rows, first_row, end_row, team)
+            finish_layer(ws, layers, i, block, settings, epoch, n_rows, team)
 
     @part
-    def backward_pass(ws, layers, settings, n_rows, first_row, end_row, team):
+    def backward_pass(ws, layers, settings, n_rows, team):
         """Compute the deltas of all layers below the last. The threads wait for each other at least once."""
         for i in range(len(layers) - 1, 0, -1):
             layer, below = layers[i], layers[i - 1]
-            block = forward_block(below, n_rows, first_row, end_row)
+            block = forward_block(below, n_rows)
             if layer.barrier_back:
                 barrier(team)
                 fetch(deltas_of(layer, ws), block.row, block.end_row, layer.width)
             if team.size > 1:
-                lanes = lane_count(ws.work)
-                fetch(Matrix(ws.work, layer.w_t + block.column * lanes, below.pitch), 0, layer.n_out, block.end_column - block.column)
+                w_t = Matrix(ws.work, layer.w_t + block.column * lane_count(ws.work), below.pitch)
+                fetch(w_t, 0, layer.n_out, block.end_column - block.column)
             forward(
                 deltas_of(below, ws), Gathered(ws.work, ws.deltas, i * settings.chunk),
                 Matrix(ws.work, layer.w_t, below.pitch), Matrix(ws.work, 0, 0), layer.n_out, block, -math.inf, 0,

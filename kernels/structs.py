@@ -30,8 +30,8 @@ LAYER = np.dtype(
             "partial_sums",  # of an update from packed rows, until more rows are added to them
             "squares",  # where its sums of squares start in each half of `sums`
             # how the work is divided between threads:
-            "by_columns",  # whether the forward pass is divided by columns rather than by rows
             "column", "end_column", "row", "end_row",  # the weights that this thread owns; columns counted in vectors
+            "part", "parts",  # of the rows of a batch, it computes this part of its columns of the outputs
             "barrier", "barrier_back",  # whether threads wait for each other after the forward pass, after the deltas
             "drop_below",  # a unit is dropped if its random word is below this
         )

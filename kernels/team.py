@@ -13,8 +13,9 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-FAILED = 0
-"""Place in the first line of ``sync``: if it is set, nobody waits any more, because a thread of the team has failed."""
+FAILED, TAKEN = range(2)
+"""Places in the first line of ``sync``. If FAILED is set, nobody waits any more: a thread of the team has failed. TAKEN
+counts the chunks that threads have taken to predict."""
 
 LINE = 8
 """Elements of ``sync`` in a cache line."""
@@ -43,6 +44,12 @@ OUTSIDE, TRANSPOSE, LOAD, FIRST_FORWARD, FORWARD, LOSS, BACKWARD, FIRST_UPDATE, 
 
 CLOCKS = len(PHASES) + 1
 """Places in ``clocks``: the cycles of each phase, and when the last one ended."""
+
+
+@traced(returns=lambda array, at: types.int64)
+def add_one(array, at):
+    """Add one to an element, visible to all threads at once; return what it was before."""
+    return array.builder.atomic_rmw("add", array.address(at), I64(1), "seq_cst")
 
 
 @traced

@@ -21,6 +21,37 @@ __all__ = ["Needs", "Workspace"]
 _GAP = 1024  # numbers between what different threads write: processors fetch neighbouring cache lines, too
 
 
+def grid(width: int, n_threads: int, n_rows: int) -> tuple[int, int]:
+    """Return into how many parts the columns of a layer are divided, and the rows of a batch and of the weights.
+
+    Parameters
+    ----------
+    width : int
+        Vectors in a row of the weights.
+    n_threads : int
+        At least as many as the grid has parts: some may have nothing to do.
+    n_rows : int
+        Of a batch.
+
+    Notes
+    -----
+    Of a vector of each feature, a thread computes with its rows, two of them a cycle, and a third of a vector is what a
+    tile costs besides. If rows are divided, most of its weights have been changed by others, and each line takes some
+    40 cycles to fetch.
+    """
+
+    def cycles(n_columns: int) -> float:
+        vectors, parts = -(-width // n_columns), n_threads // n_columns
+        return (vectors + 0.3) * n_rows / (2 * parts) + 40 * vectors * (parts - 1) / parts
+
+    n_columns = min(range(1, min(width, n_threads) + 1), key=cycles)
+    return n_columns, n_threads // n_columns
+
+
+def _share(n: int, part: int, parts: int) -> tuple[int, int]:
+    return n * part // parts, n * (part + 1) // parts
+
+
 class Needs(NamedTuple):
     """What a workspace is for.
 
@@ -100,7 +131,8 @@ class Workspace:
         self.gradient = aligned_zeros(layout.size if needs.accumulate else 0, layout.dtype)
         self.sums = aligned_zeros(2 * n_sums, np.float64)
         self.row_loss, self.row_correct = np.zeros(chunk), np.zeros(chunk, np.bool_)
-        self.control, self.sync = np.zeros(structs.CONTROLS, np.int64), aligned_zeros(team.sync_size(n_threads), np.int64)
+        self.control = np.zeros(structs.CONTROLS, np.int64)
+        self.sync = aligned_zeros(team.sync_size(n_threads), np.int64)
         self.settings = np.zeros(1, structs.SETTINGS)
         self.settings["chunk"] = chunk
         n_kept = needs.n_nonzeros + layout.lanes if needs.rows.keeps else 0
@@ -155,31 +187,33 @@ class Workspace:
         return plan
 
     def _divide(self) -> None:
-        """Say which weights each thread owns, and where threads wait for each other.
-
-        A thread gets at least two vectors of columns of a layer, or the layer is divided by rows.
-        """
+        """Say which weights each thread owns, and where threads wait for each other."""
         n_threads, lanes, n_layers = self.needs.n_threads, self._layout.lanes, len(self._layout.shapes)
-        by_columns = [n_threads > 1 and width >= 2 * n_threads for width in self._layout.widths]
-        by_columns[0] &= self.needs.rows.products.by_columns
+        grids = [grid(width, n_threads, self.needs.chunk) for width in self._layout.widths]
+        if not self.needs.rows.products.by_columns:
+            grids[0] = 1, n_threads
+        by_columns = [columns > 1 for columns, _ in grids]
         for rank, layers in enumerate(self._plans):
-
-            def share(n: int, rank: int = rank) -> tuple[int, int]:
-                return n * rank // n_threads, n * (rank + 1) // n_threads
-
-            for i, layer in enumerate(layers):
-                squares, width = -(-layer["n_in"] // lanes), layer["width"]
-                first, end = (0, squares) if by_columns[i] else share(squares)
+            for layer, (n_columns, n_rows) in zip(layers, grids, strict=True):
+                (column, row), squares = divmod(rank, n_rows), -(-layer["n_in"] // lanes)
+                layer["parts"] = n_rows
+                if column == n_columns:  # no columns are left for this thread
+                    layer["column"] = layer["end_column"] = layer["width"]
+                    continue
+                layer["part"] = row
+                layer["column"], layer["end_column"] = _share(layer["width"], column, n_columns)
+                first, end = _share(squares, row, n_rows)
                 layer["row"], layer["end_row"] = first * lanes, min(end * lanes, layer["n_in"])
-                layer["column"], layer["end_column"] = share(width) if by_columns[i] else (0, width)
-                layer["by_columns"] = by_columns[i]
-                layer["barrier"] = by_columns[i] or (n_threads > 1 and any(by_columns[i + 1 : i + 2]))
-            by_rows = True  # whether deltas since the last barrier are divided by rows, as the last layer's are
+            by_rows = (
+                True  # whether there are deltas since the last barrier whose rows are divided, as the last layer's
+            )
             for i in range(n_layers - 1, 0, -1):
                 waits = by_columns[i - 1] or (by_columns[i] and i < n_layers - 1)
                 layers[i]["barrier_back"] = waits
-                by_rows = (by_rows and not waits) or not by_columns[i - 1]
+                by_rows = (by_rows and not waits) or grids[i - 1][1] > 1
             layers[0]["barrier_back"] = by_rows
+            for i, layer in enumerate(layers):
+                layer["barrier"] = n_threads > 1 and any(by_columns[i : i + 2])
 
     def _reserve_partial_sums(self, n_bytes: int) -> None:
         """Reserve a place for the partial sums of each thread, if any are needed."""
@@ -190,20 +224,24 @@ class Workspace:
             self._reserve(_GAP)
 
     def _reserve_private_weights(self) -> None:
-        """Reserve a place for each thread's own columns of the first weights, with the optimizer's state and deltas."""
+        """Reserve a place for each part of the first weights' columns, with the optimizer's state and deltas.
+
+        Threads that divide the rows of a part share it.
+        """
+        places: dict[int, tuple[int, int]] = {}
         for layers in self._plans:
             first = layers[0]
-            column = first["column"] * self._layout.lanes
-            if first["by_columns"]:
-                pitch = first["end_column"] * self._layout.lanes - column
+            pitch = (first["end_column"] - first["column"]) * self._layout.lanes
+            if 0 < pitch < first["width"] * self._layout.lanes:
+                column = first["column"] * self._layout.lanes
                 first["private_pitch"] = pitch
                 first["slot_stride"] = pitch * (first["n_in"] + 1) + _GAP  # one row of zeros, for odd features
-                first["private"] = self._reserve(first["slot_stride"] * (1 + (self.needs.slots or 0))) - column
+                if column not in places:
+                    weights = self._reserve(first["slot_stride"] * (1 + (self.needs.slots or 0)))
+                    places[column] = weights - column, self._reserve(pitch * self.needs.chunk + _GAP) - column
+                first["private"], delta = places[column]
                 if len(layers) > 1:
-                    first["delta"], first["delta_pitch"] = (
-                        self._reserve(pitch * self.needs.chunk + _GAP) - column,
-                        pitch,
-                    )
+                    first["delta"], first["delta_pitch"] = delta, pitch
 
     def _reserve_gradients(self) -> None:
         """Reserve a place for the gradient of everything that each thread owns, or of one block."""
