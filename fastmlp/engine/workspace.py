@@ -197,7 +197,7 @@ class Workspace:
             for layer, (n_columns, n_rows) in zip(layers, grids, strict=True):
                 (column, row), squares = divmod(rank, n_rows), -(-layer["n_in"] // lanes)
                 layer["parts"] = n_rows
-                if column == n_columns:  # no columns are left for this thread
+                if column >= n_columns:  # no columns are left for this thread
                     layer["column"] = layer["end_column"] = layer["width"]
                     continue
                 layer["part"] = row
