@@ -371,7 +371,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
         taken = np.zeros(LINE // 8, np.int64)
 
-        def call(rank: int, end: int = n_rows) -> None:
+        def call(rank: int, end: int = n_rows, taken: npt.NDArray[np.int64] = taken) -> None:
             space, idle = self._borrow(needs)
             loop(
                 *outputs, space.work, *space.private[0][:6], taken, *data, order, self._params, space.layers[0],
@@ -379,7 +379,7 @@ class CompiledEngine(Engine):  # noqa: D101
             )  # fmt: skip
             idle.append(space)
 
-        self._compile(loop, lambda: call(0, 0))
+        self._compile(loop, lambda: call(0, 0, taken.copy()))
         if n_rows == chunk:
             call(0)
         else:
@@ -403,7 +403,7 @@ class CompiledEngine(Engine):  # noqa: D101
         self, call: Callable[[int], None], needs: Needs, n_rows: int, taken: npt.NDArray[np.int64]
     ) -> None:
         """Have the rows predicted by threads that take chunk after chunk of them."""
-        kind, seconds = ("predict", needs, n_rows.bit_length()), self._seconds(n_rows, 1)
+        kind = "predict", needs
 
         def stop() -> None:
             taken[TAKEN] = n_rows  # so that nothing is left
@@ -412,7 +412,8 @@ class CompiledEngine(Engine):  # noqa: D101
             team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
             size = team.next(1).size
             team.begin()
-            if seconds < BRIEF_SECONDS:
+            seconds = self._seconds(n_rows, 1) / (3 * size)  # a third of the operations of a training step
+            if min(seconds, team.late()) < BRIEF_SECONDS:
                 run_brief_team(size, call, stop)
             else:
                 run_team(size, call, stop=stop)

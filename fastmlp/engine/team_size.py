@@ -85,13 +85,21 @@ class Record:
         """Return the seconds that it takes to start a team."""
         return self._start_seconds * size if size > 1 else 0.0
 
+    def each(self, size: int) -> float:
+        """Return the seconds of a step, if any size has been tried. A smaller team has at most more work a thread."""
+        if size in self.seconds:
+            return self.seconds[size]
+        return min(
+            (seconds * tried / size for tried, seconds in self.seconds.items() if tried > size), default=math.inf
+        )
+
     def best(self, n_steps: int) -> int:
-        """Return the size that takes so many steps in the shortest time, of those that have been tried."""
-        return min(self.seconds, key=lambda size: self.start(size) + n_steps * self.seconds[size])
+        """Return the size that takes so many steps in the shortest time, as far as is known."""
+        return min(self.sizes, key=lambda size: self.start(size) + n_steps * self.each(size))
 
     def trial(self, best: int, n_left: int, trial_steps: int | None, now: float) -> Segment | None:
         """Return a trial of a size, if there is one that may be better than `best` and whose cost is no matter."""
-        size, each = self._candidate(best, now), self.seconds[best]
+        size, each = self._candidate(best, now), self.each(best)
         n_steps = trial_steps or math.ceil(TRIAL_SECONDS / each)
         if size is None or n_steps > n_left:
             return None
@@ -106,7 +114,7 @@ class Record:
             for i, size in enumerate(sizes):
                 if size not in self.seconds or (i == 0 and now >= self._due.get(size, now)):
                     return size
-                if self.seconds[size] > NEAR * self.seconds[best]:
+                if self.seconds[size] > NEAR * self.each(best):
                     break
         return None
 
@@ -117,7 +125,7 @@ class Record:
         each, before = seconds / max(1, n_steps), self.best(1 << 62) if self.seconds else size
         if is_trial or size not in self.seconds:
             if self.seconds:
-                self._lost += max(0.0, seconds - n_steps * self.seconds[before]) + self.start(size) + self.start(before)
+                self._lost += max(0.0, seconds - n_steps * self.each(before)) + self.start(size) + self.start(before)
             self.seconds[size] = each
         else:
             self.seconds[size] += (each - self.seconds[size]) / 2
@@ -223,8 +231,8 @@ class TeamSize:
             if self._share != _share_of(self._available):
                 return True
             n_left = self._n_left - n_done
-            best, seconds = record.best(n_left), record.seconds
-            if best != segment.size and seconds[best] < WORTH_IT * seconds[segment.size]:
+            best = record.best(n_left)
+            if best != segment.size and record.each(best) < WORTH_IT * record.each(segment.size):
                 return True
             return record.trial(segment.size, n_left, self._trial_steps, now) is not None
 
@@ -240,6 +248,11 @@ class TeamSize:
                 self._record.note(segment, n_steps, seconds, now)
             else:
                 self._record.add(seconds)
+
+    def late(self) -> float:
+        """Return after how many seconds this segment takes unusually long; infinity if its size has not been tried."""
+        size, n_steps, _ = self._segment
+        return LATE * n_steps * (self._record.seconds if self._entered else {}).get(size, math.inf)
 
     def lost(self) -> bool:
         """Return whether another size is faster than that of the last segment."""
