@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple
 
-__all__ = ["Record", "Segment", "TeamSize", "at_work"]
+__all__ = ["Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
 
 START_SECONDS = 60e-6
 """To start one thread of a team."""
@@ -187,7 +187,7 @@ class TeamSize:
         if self._is_fixed:
             return Segment(self._size, n_left, is_trial=False)
         with _lock:
-            self._share = _share_of(self._available)
+            self._share = share_of(self._available)
             key = self._key, self._start_seconds, self._share
             self._record = record = _records.setdefault(key, Record(self._share, self._start_seconds))
             size, n_steps, is_trial = max(one for one in record.sizes if one <= self._size), n_left, False
@@ -228,7 +228,7 @@ class TeamSize:
                 return False
             record.note(segment, n_done - n_noted, now - since, now)
             self._noted = n_done, now
-            if self._share != _share_of(self._available):
+            if self._share != share_of(self._available):
                 return True
             n_left = self._n_left - n_done
             best = record.best(n_left)
@@ -269,6 +269,11 @@ class TeamSize:
         return began or None
 
 
+def forget() -> None:
+    """Forget everything that has been measured."""
+    _records.clear()
+
+
 # --- calls at the same time -------------------------------------------------------------------------------------------
 
 
@@ -285,7 +290,7 @@ def at_work() -> Iterator[None]:
             _n_at_work = max(0, _n_at_work - 1)  # a fork may have forgotten it
 
 
-def _share_of(available: int) -> int:
+def share_of(available: int) -> int:
     """Return how many of the available threads each of the calls that run now may use."""
     return max(1, available // max(1, _n_at_work))
 
