@@ -50,22 +50,31 @@ def rows(kind):
 # --- phases -----------------------------------------------------------------------------------------------------------
 
 
-def count_phases(kind, layers, batch_size, n_threads, epochs):
-    """Return the seconds of an epoch, and the cycles of each thread in each phase; needs the profiled build."""
+def count_cycles(net, X, y, batch_size, epochs):
+    """Return the seconds of an epoch, and the cycles of each thread in each phase; needs the profiled build.
+
+    The network's number of threads must be fixed.
+    """
     from fastmlp.kernels import team
 
-    X, y, settings = rows(kind)
-    net = fastmlp.MLP(layers, n_threads=n_threads, **settings)
     net.fit(X, y, epochs=1, batch_size=batch_size)
-    spaces = [space for idle in net._engine._idle.values() for space in idle if len(space.layers) == n_threads]
-    for space, rank in itertools.product(spaces, range(n_threads)):
+    spaces = [space for idle in net._engine._idle.values() for space in idle if len(space.layers) == net.n_threads]
+    for space, rank in itertools.product(spaces, range(net.n_threads)):
         space.clocks(rank)[:] = 0
     history = net.fit(X, y, epochs=epochs, batch_size=batch_size)
     space = max(spaces, key=lambda space: space.clocks(0)[team.FIRST_FORWARD])
-    cycles = [(space.clocks(rank)[:-1] / epochs).tolist() for rank in range(n_threads)]
+    cycles = [(space.clocks(rank)[:-1] / epochs).tolist() for rank in range(net.n_threads)]
     return {
         "seconds": sum(history.seconds) / epochs,
         "cycles": [dict(zip(team.PHASES, own, strict=True)) for own in cycles],
+    }
+
+
+def count_phases(kind, layers, batch_size, n_threads, epochs):
+    """Return what `count_cycles` does for one network, and what its rows are."""
+    X, y, settings = rows(kind)
+    net = fastmlp.MLP(layers, n_threads=n_threads, **settings)
+    return count_cycles(net, X, y, batch_size, epochs) | {
         "rows": len(y),
         "nonzero": count_nonzero(X),
         "pairs": 0 if kind == "csr" else int(np.count_nonzero(np.logical_or(X[:, ::2], X[:, 1::2]))),

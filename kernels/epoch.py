@@ -39,6 +39,7 @@ from .structs import (
 )
 from .team import (
     BACKWARD,
+    FAILED,
     FIRST_FORWARD,
     FORWARD,
     LOAD,
@@ -138,12 +139,15 @@ def training(rows, hidden, losses, take_step, has_penalty):
                     loss += row_loss[i]
                     correct += row_correct[i]
                 profile(clocks, BACKWARD)
-                if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
+                if control[AGREED] or peek(sync, FAILED):  # a thread that has failed has not reached any update
                     if rank == 0:
-                        control[RESULT] = STOPPED if control[AGREED] else NOT_FINITE
-                        if not control[AGREED]:  # else the step may be taken later, and is counted then
-                            totals.loss[epoch] += loss
-                            totals.penalty[epoch] += penalty
+                        control[RESULT] = STOPPED
+                    return
+                if mode != ACCUMULATE and not math.isfinite(loss + penalty):
+                    if rank == 0:
+                        control[RESULT] = NOT_FINITE
+                        totals.loss[epoch] += loss
+                        totals.penalty[epoch] += penalty
                     return
                 if weight > 0.0:
                     take_step(

@@ -15,7 +15,7 @@ from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.engine.team_size import TeamSize, at_work
+from fastmlp.engine.team_size import TeamSize, at_work, share_of
 from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace
 from fastmlp.kernels import epoch, structs
@@ -146,8 +146,7 @@ class CompiledEngine(Engine):  # noqa: D101
             raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
         if self.settings.input_noise:
             first_layer = "dense"  # noise leaves no zeros
-        first_layer = first_layer or self.settings.first_layer
-        rows = rows_to_train(X, first_layer, self._layout.widths[0], self._packers(X))
+        rows = self._packed(X, first_layer or self.settings.first_layer)
         row_format = FORMATS[rows.format]
         kernels = row_format.train
         if self.settings.input_noise and row_format.noise is not None:
@@ -157,9 +156,12 @@ class CompiledEngine(Engine):  # noqa: D101
         blockwise = not optimizer.is_plain_sgd or clipping != Clipping() or self.settings.l2 > 0
         return self._prepared(rows, kernels, optimizer if blockwise else None)
 
-    def _packers(self, X: Any) -> int:
-        """Return how many threads pack the rows of X."""
-        return self.n_threads or min(available_threads(), 1 + math.prod(X.shape) // PACKED_BY_ONE)
+    def _packed(self, X: Any, first_layer: str) -> Rows:
+        """Return the rows of X, packed if that is worth it, by as many threads as they are worth."""
+        with at_work():
+            most = 1 + math.prod(X.shape) // PACKED_BY_ONE
+            size = self.n_threads or min(most, share_of(available_threads()))
+            return rows_to_train(X, first_layer, self._layout.widths[0], size)
 
     def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
         """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
@@ -320,7 +322,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def prepare_inference(self, X: Any) -> Rows:
         """Return X packed if it has many zeros, and compile or load the kernels."""
-        rows = rows_to_train(X, self.settings.first_layer, self._layout.widths[0], self._packers(X))
+        rows = self._packed(X, self.settings.first_layer)
         self._infer(rows, structs.LABELS, labels=np.empty(self.settings.layers[-1], np.int64), n_rows=1)
         return rows
 
@@ -371,7 +373,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
         taken = np.zeros(LINE // 8, np.int64)
 
-        def call(rank: int, end: int = n_rows) -> None:
+        def call(rank: int, end: int = n_rows, taken: npt.NDArray[np.int64] = taken) -> None:
             space, idle = self._borrow(needs)
             loop(
                 *outputs, space.work, *space.private[0][:6], taken, *data, order, self._params, space.layers[0],
@@ -379,7 +381,7 @@ class CompiledEngine(Engine):  # noqa: D101
             )  # fmt: skip
             idle.append(space)
 
-        self._compile(loop, lambda: call(0, 0))
+        self._compile(loop, lambda: call(0, 0, taken.copy()))
         if n_rows == chunk:
             call(0)
         else:
@@ -403,7 +405,7 @@ class CompiledEngine(Engine):  # noqa: D101
         self, call: Callable[[int], None], needs: Needs, n_rows: int, taken: npt.NDArray[np.int64]
     ) -> None:
         """Have the rows predicted by threads that take chunk after chunk of them."""
-        kind, seconds = ("predict", needs, n_rows.bit_length()), self._seconds(n_rows, 1)
+        kind = "predict", needs
 
         def stop() -> None:
             taken[TAKEN] = n_rows  # so that nothing is left
@@ -412,7 +414,8 @@ class CompiledEngine(Engine):  # noqa: D101
             team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
             size = team.next(1).size
             team.begin()
-            if seconds < BRIEF_SECONDS:
+            seconds = self._seconds(n_rows, 1) / (3 * size)  # a third of the operations of a training step
+            if min(seconds, team.late()) < BRIEF_SECONDS:
                 run_brief_team(size, call, stop)
             else:
                 run_team(size, call, stop=stop)

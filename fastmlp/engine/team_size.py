@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple
 
-__all__ = ["Record", "Segment", "TeamSize", "at_work"]
+__all__ = ["Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
 
 START_SECONDS = 60e-6
 """To start one thread of a team."""
@@ -85,13 +85,21 @@ class Record:
         """Return the seconds that it takes to start a team."""
         return self._start_seconds * size if size > 1 else 0.0
 
+    def each(self, size: int) -> float:
+        """Return the seconds of a step, if any size has been tried. A smaller team has at most more work a thread."""
+        if size in self.seconds:
+            return self.seconds[size]
+        return min(
+            (seconds * tried / size for tried, seconds in self.seconds.items() if tried > size), default=math.inf
+        )
+
     def best(self, n_steps: int) -> int:
-        """Return the size that takes so many steps in the shortest time, of those that have been tried."""
-        return min(self.seconds, key=lambda size: self.start(size) + n_steps * self.seconds[size])
+        """Return the size that takes so many steps in the shortest time, as far as is known."""
+        return min(self.sizes, key=lambda size: self.start(size) + n_steps * self.each(size))
 
     def trial(self, best: int, n_left: int, trial_steps: int | None, now: float) -> Segment | None:
         """Return a trial of a size, if there is one that may be better than `best` and whose cost is no matter."""
-        size, each = self._candidate(best, now), self.seconds[best]
+        size, each = self._candidate(best, now), self.each(best)
         n_steps = trial_steps or math.ceil(TRIAL_SECONDS / each)
         if size is None or n_steps > n_left:
             return None
@@ -106,7 +114,7 @@ class Record:
             for i, size in enumerate(sizes):
                 if size not in self.seconds or (i == 0 and now >= self._due.get(size, now)):
                     return size
-                if self.seconds[size] > NEAR * self.seconds[best]:
+                if self.seconds[size] > NEAR * self.each(best):
                     break
         return None
 
@@ -117,7 +125,7 @@ class Record:
         each, before = seconds / max(1, n_steps), self.best(1 << 62) if self.seconds else size
         if is_trial or size not in self.seconds:
             if self.seconds:
-                self._lost += max(0.0, seconds - n_steps * self.seconds[before]) + self.start(size) + self.start(before)
+                self._lost += max(0.0, seconds - n_steps * self.each(before)) + self.start(size) + self.start(before)
             self.seconds[size] = each
         else:
             self.seconds[size] += (each - self.seconds[size]) / 2
@@ -179,7 +187,7 @@ class TeamSize:
         if self._is_fixed:
             return Segment(self._size, n_left, is_trial=False)
         with _lock:
-            self._share = _share_of(self._available)
+            self._share = share_of(self._available)
             key = self._key, self._start_seconds, self._share
             self._record = record = _records.setdefault(key, Record(self._share, self._start_seconds))
             size, n_steps, is_trial = max(one for one in record.sizes if one <= self._size), n_left, False
@@ -220,11 +228,11 @@ class TeamSize:
                 return False
             record.note(segment, n_done - n_noted, now - since, now)
             self._noted = n_done, now
-            if self._share != _share_of(self._available):
+            if self._share != share_of(self._available):
                 return True
             n_left = self._n_left - n_done
-            best, seconds = record.best(n_left), record.seconds
-            if best != segment.size and seconds[best] < WORTH_IT * seconds[segment.size]:
+            best = record.best(n_left)
+            if best != segment.size and record.each(best) < WORTH_IT * record.each(segment.size):
                 return True
             return record.trial(segment.size, n_left, self._trial_steps, now) is not None
 
@@ -241,6 +249,11 @@ class TeamSize:
             else:
                 self._record.add(seconds)
 
+    def late(self) -> float:
+        """Return after how many seconds this segment takes unusually long; infinity if its size has not been tried."""
+        size, n_steps, _ = self._segment
+        return LATE * n_steps * (self._record.seconds if self._entered else {}).get(size, math.inf)
+
     def lost(self) -> bool:
         """Return whether another size is faster than that of the last segment."""
         seconds = self._record.seconds if self._entered else {}
@@ -254,6 +267,11 @@ class TeamSize:
                 return None
             began = max(began, at)
         return began or None
+
+
+def forget() -> None:
+    """Forget everything that has been measured."""
+    _records.clear()
 
 
 # --- calls at the same time -------------------------------------------------------------------------------------------
@@ -272,7 +290,7 @@ def at_work() -> Iterator[None]:
             _n_at_work = max(0, _n_at_work - 1)  # a fork may have forgotten it
 
 
-def _share_of(available: int) -> int:
+def share_of(available: int) -> int:
     """Return how many of the available threads each of the calls that run now may use."""
     return max(1, available // max(1, _n_at_work))
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from support.nets import (
 )
 
 from fastmlp import MLP, reference
-from fastmlp.engine.threads import run_in_thread, run_team
+from fastmlp.engine.threads import run_brief_team, run_in_thread, run_team
 
 # --- threads and processes --------------------------------------------------------------------------------------------
 
@@ -141,8 +142,9 @@ def test_fit_after_the_main_thread_has_ended():
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 2000\n", "")
 
 
+@pytest.mark.parametrize("run", [run_team, run_brief_team])
 @pytest.mark.parametrize("failing", [0, 2])
-def test_a_call_that_fails_stops_and_frees_the_others(failing):
+def test_a_call_that_fails_stops_and_frees_the_others(run, failing):
     stopped, released = threading.Event(), threading.Event()
 
     def call(rank):
@@ -153,8 +155,23 @@ def test_a_call_that_fails_stops_and_frees_the_others(failing):
 
     before = threading.active_count()
     with refused(ValueError, "broken"):
-        run_team(3, call, stop=stopped.set, release=released.set)
+        run(3, call, stop=stopped.set, release=released.set)
     assert threading.active_count() == before
+
+
+def test_a_brief_team_is_waited_for_whatever_handlers_of_signals_raise():
+    ended, go = [], threading.Event()
+
+    def call(rank):
+        if rank == 0:
+            raise KeyboardInterrupt("pressed")
+        go.wait(10)
+        time.sleep(0.05)
+        ended.append(rank)
+
+    with refused(KeyboardInterrupt, "pressed"):
+        run_brief_team(3, call, stop=go.set)
+    assert sorted(ended) == [1, 2]
 
 
 def test_run_in_thread_passes_on_errors():
@@ -209,34 +226,40 @@ NO_THREADS = """
 import threading
 import numpy as np
 from fastmlp import MLP
+from fastmlp.engine import threads
 
 X, y = np.random.default_rng(0).random((200, 8), np.float32), np.arange(200) % 3
 net = MLP([8, 200, 200, 3], n_threads=3)
 net.fit(X, y, epochs=1)
 before = [p.copy() for p in net.weights + net.biases]
-start, started = threading.Thread.start, []
+starts, started = (threading.Thread.start, threads.start_new_thread), []
 
-def refuse(thread):
-    if len(started) == ALLOWED:
-        raise RuntimeError("can't start new thread")
-    started.append(thread)
-    start(thread)
+def refusing(start):
+    def refuse(*arguments):
+        if len(started) == ALLOWED:
+            raise RuntimeError("can't start new thread")
+        started.append(arguments)
+        return start(*arguments)
 
-threading.Thread.start = refuse
+    return refuse
+
+threading.Thread.start, threads.start_new_thread = map(refusing, starts)
 try:
-    net.fit(X, y, epochs=5)
+    net.fit(X, y, epochs=EPOCHS)
 except RuntimeError as error:
     print(error)
-threading.Thread.start = start
+threading.Thread.start, threads.start_new_thread = starts
 print(all(np.array_equal(p, q) for p, q in zip(before, net.weights + net.biases)))
 net.fit(X, y, epochs=1)
 """
 
 
-@pytest.mark.parametrize("allowed", [0, 1, 2])
-def test_threads_that_cannot_be_started_leave_nobody_waiting(allowed):
+@pytest.mark.parametrize(("allowed", "epochs"), [(0, 5), (1, 5), (0, 100), (2, 100)], ids=str)
+def test_threads_that_cannot_be_started_leave_nobody_waiting(allowed, epochs):
+    """In a short fit, for which the calling thread works itself, and in a long one."""
+    program = NO_THREADS.replace("ALLOWED", str(allowed)).replace("EPOCHS", str(epochs))
     ran = subprocess.run(
-        [sys.executable, "-c", NO_THREADS.replace("ALLOWED", str(allowed))],
+        [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
