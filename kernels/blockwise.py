@@ -21,7 +21,7 @@ from .jit import kernel, part
 from .matmul import sum_bias_gradient
 from .optimizers import CLIP_NORM, CLIP_VALUE, L2, apply_formula, penalized_and_clipped
 from .simd import fma, fold
-from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned, weights_of
+from .structs import Block, Matrix, Slots, deltas_of, inputs_of, owned, waits_after_update, weights_of
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 from .trace import formula, loop, traced
 from .vector_ops import lane_count, load, reduce_add, splat, store
@@ -268,7 +268,8 @@ def blockwise_step(optimizer, products):
                     block = Block(layer.n_in, layer.n_in + 1, layer.column, layer.end_column)
                     apply_layer(b, slots, g, layer, block, ws.sums, schedule, step, 0.0, scale)
         profile(ws.clocks, UPDATE)
-        barrier(team)
+        if waits_after_update(layers, mode) or schedule[step, L2] > 0.0:  # then the sums of squares are read next
+            barrier(team)
         profile(ws.clocks, WAIT)
 
     return take_step

@@ -10,7 +10,7 @@ from functools import cache
 
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
-from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
+from .layers import HIDDEN, forward_block, outputs_of, transpose_pass, turn_outputs
 from .losses import LOSSES
 from .optimizers import FORMULAS, L2
 from .sgd import sgd_step
@@ -35,6 +35,7 @@ from .structs import (
     Totals,
     Workspace,
     bias_of,
+    waits_after_update,
     weights_of,
 )
 from .team import (
@@ -65,7 +66,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
     losses : part
         Losses of some rows.
     take_step : part
-        Changes the parameters, and ends with a barrier.
+        Changes the parameters, and ends with a barrier if `waits_after_update`.
     has_penalty : bool
         Whether the step maintains the sums of squared weights that an l2 penalty needs: all steps but plain SGD.
 
@@ -107,16 +108,13 @@ def training(rows, hidden, losses, take_step, has_penalty):
             loss, correct = 0.0, 0
             weight = weight_of_batch(data, epoch * n_rows + start, end - start)
             inv_weight = 1.0 / weight if weight > 0.0 else 0.0
-            if has_penalty:  # no thread can have changed the sums yet: there is a barrier in between
+            if has_penalty:  # no thread can change the sums yet: there is a barrier in between
                 penalty = penalty_of(sums, schedule, step)
-            transpose_pass(params, ws, layers)
-            if not first.barrier:  # else the barrier after the first layer comes before the first use of w_t
-                barrier(team)
-            profile(clocks, TRANSPOSE)
             for chunk in range(start, end, s.chunk):
                 rows = min(s.chunk, end - chunk)
                 row, end_row = rows * rank // size, rows * (rank + 1) // size
                 at, pass_ = epoch * n_rows + chunk, s.epoch + epoch
+                turn_outputs(ws, layers)
                 note_sources(ws, order, at, rows)
                 prefetch_targets(data, n_rows, at + row, end_row - row)
                 load(ws, data, s, at, rows, first.n_in, pass_)
@@ -125,6 +123,9 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, at + rows)
                 finish_layer(ws, layers, 0, block, s, pass_, rows, team)
                 profile(clocks, FIRST_FORWARD)
+                if chunk == start:
+                    transpose_pass(params, ws, layers)
+                profile(clocks, TRANSPOSE)
                 forward_pass(params, ws, layers, s, pass_, rows, team)
                 profile(clocks, FORWARD)
                 losses(
@@ -154,7 +155,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                         p, first_w, ws, layers, batch_x, rows, schedule, step, chunk == start, chunk + rows == end,
                         mode, team,
                     )  # fmt: skip
-                else:
+                elif waits_after_update(layers, mode):
                     barrier(team)
             if rank == 0:
                 totals.loss[epoch] += loss

@@ -17,6 +17,20 @@ def outputs_of(layer, ws):
 
 
 @part
+def turn_outputs(ws, layers):
+    """Let the first layer write its outputs where those of the last step but one are."""
+    first, chunk = layers[0], len(ws.sources)
+    turn = first.turn
+    if turn != 0:
+        first.out += turn
+        if first.slope:
+            first.slope += turn
+        for row in range(chunk, 2 * chunk):
+            ws.inputs[row] += turn
+        first.turn = -turn
+
+
+@part
 def forward_block(layer, n_rows):
     """Return the outputs of a layer, and their deltas, that this thread computes: some columns of some rows."""
     first, end = n_rows * layer.part // layer.parts, n_rows * (layer.part + 1) // layer.parts

@@ -6,7 +6,7 @@ So no gradient is stored. The exception is a batch of several chunks, whose grad
 from .jit import part
 from .matmul import add_and_clear, update, update_bias
 from .optimizers import RATE
-from .structs import ACCUMULATE, COMMIT, Matrix, bias_of, deltas_of, inputs_of, owned, weights_of
+from .structs import ACCUMULATE, COMMIT, Matrix, bias_of, deltas_of, inputs_of, owned, waits_after_update, weights_of
 from .team import FIRST_UPDATE, UPDATE, WAIT, barrier, profile
 from .vector_ops import lane_count
 
@@ -50,7 +50,8 @@ def sgd_step(first_update):
             barrier(team)
             commit(params, rate, team)
         profile(ws.clocks, UPDATE)
-        barrier(team)
+        if waits_after_update(layers, mode):
+            barrier(team)
         profile(ws.clocks, WAIT)
 
     return take_step

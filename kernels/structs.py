@@ -22,6 +22,7 @@ LAYER = np.dtype(
             # where these start in `work`, the buffer that the threads of a team share:
             "out",  # outputs (chunk, O)
             "slope",  # slopes of the activation (chunk, O); 0 if none are stored
+            "turn",  # from these outputs and slopes to the place of those of the next batch; 0 if it is the same
             "w_t",  # transposed weights (O, I)
             "delta", "delta_pitch",  # gradient of the loss by the products (chunk, O)
             "private", "private_pitch",  # the thread's own copy of its columns of the weights; pitch 0 if there is none
@@ -189,6 +190,16 @@ def bias_of(params, layer):
 def owned(layer):
     """Return the block of a layer's weights that this thread owns."""
     return Block(layer.row, layer.end_row, layer.column, layer.end_column)
+
+
+@part
+def waits_after_update(layers, mode):
+    """Return whether threads wait for each other at the end of a step.
+
+    They need not if each thread reads only its own weights until the next barrier, after the first layer, and writes
+    its outputs to another place than in the last step: others may still be reading those.
+    """
+    return layers[0].turn == 0 or mode != FUSED
 
 
 @part

@@ -183,16 +183,18 @@ class Workspace:
                 layer["w_t"] = self._reserve(width * layout.lanes * layout.pitches[i - 1])
             if stores_slope(names[i], rates[i] > 0):
                 layer["slope"] = self._reserve(chunk * pitch)
+            if i == 0 and not is_last and self.needs.n_threads > 1:  # as much again
+                layer["turn"] = self._end - layer["out"]
+                self._reserve(layer["turn"])
             layer["drop_below"], layer["scale_kept"] = keep_threshold(rates[i]), 1 / (1 - rates[i])
         return plan
 
     def _divide(self) -> None:
         """Say which weights each thread owns, and where threads wait for each other."""
-        n_threads, lanes, n_layers = self.needs.n_threads, self._layout.lanes, len(self._layout.shapes)
+        n_threads, lanes = self.needs.n_threads, self._layout.lanes
         grids = [grid(width, n_threads, self.needs.chunk) for width in self._layout.widths]
         if not self.needs.rows.products.by_columns:
             grids[0] = 1, n_threads
-        by_columns = [columns > 1 for columns, _ in grids]
         for rank, layers in enumerate(self._plans):
             for layer, (n_columns, n_rows) in zip(layers, grids, strict=True):
                 (column, row), squares = divmod(rank, n_rows), -(-layer["n_in"] // lanes)
@@ -204,16 +206,25 @@ class Workspace:
                 layer["column"], layer["end_column"] = _share(layer["width"], column, n_columns)
                 first, end = _share(squares, row, n_rows)
                 layer["row"], layer["end_row"] = first * lanes, min(end * lanes, layer["n_in"])
-            by_rows = (
-                True  # whether there are deltas since the last barrier whose rows are divided, as the last layer's
-            )
-            for i in range(n_layers - 1, 0, -1):
-                waits = by_columns[i - 1] or (by_columns[i] and i < n_layers - 1)
-                layers[i]["barrier_back"] = waits
-                by_rows = (by_rows and not waits) or grids[i - 1][1] > 1
-            layers[0]["barrier_back"] = by_rows
-            for i, layer in enumerate(layers):
-                layer["barrier"] = n_threads > 1 and any(by_columns[i : i + 2])
+            self._place_barriers(layers, grids)
+
+    def _place_barriers(self, layers: list[dict[str, Any]], grids: list[tuple[int, int]]) -> None:
+        """Say where a thread waits for the others."""
+        by_columns, last = [n_columns > 1 for n_columns, _ in grids], len(layers) - 1
+        for i, layer in enumerate(layers):
+            layer["barrier"] = any(by_columns[i : i + 2])
+        # The transposed weights, which all write after the first layer, are complete after one more barrier.
+        are_complete = self.needs.n_threads == 1 or any(layer["barrier"] for layer in layers[1:])
+        # Of some deltas, all threads have computed rows since the last barrier, as they have of the last layer's.
+        by_rows = True
+        for i in range(last, 0, -1):
+            waits = not are_complete or by_columns[i - 1] or (by_columns[i] and i < last)
+            are_complete = True
+            layers[i]["barrier_back"] = waits
+            by_rows = (by_rows and not waits) or grids[i - 1][1] > 1
+        layers[0]["barrier_back"] = by_rows
+        if not by_columns[0] or grids[0][1] > 1:  # others change or use what its first layer reads
+            layers[0]["turn"] = 0
 
     def _reserve_partial_sums(self, n_bytes: int) -> None:
         """Reserve a place for the partial sums of each thread, if any are needed."""
