@@ -68,10 +68,16 @@ def apply_slope(ws, layer, block):
         relu_gradient_rows(deltas_of(layer, ws), outputs_of(layer, ws), block, layer.scale_kept)
 
 
+FETCHED = 256
+"""Vectors that are prefetched at most: more would evict each other from the first cache."""
+
+
 @part
 def fetch(a, row, end_row, vectors):
     """Prefetch rows that other threads have written, all at once: their cache lines come one after the other else."""
     lanes = lane_count(a.buffer)
+    if (end_row - row) * vectors > FETCHED:
+        return
     for i in range(row, end_row):
         for j in range(0, vectors * lanes, lanes):
             prefetch_near(a.buffer, a.at + i * a.pitch + j)
