@@ -54,6 +54,10 @@ from .team import (
 )
 from .vector_ops import peek, prefetch
 
+EARLY = 16
+"""While so many chunks are left, a thread that predicts takes its next one early, and prefetches it. The last ones are
+taken when a thread is free, so that all end at the same time."""
+
 
 def training(rows, hidden, losses, take_step, has_penalty):
     """Build the minibatch loop.
@@ -199,7 +203,8 @@ def inference(row_format, hidden, head):
             load(ws, data, s, at, rows, first.n_in, 0)
             check(bad_row, ws, data, at, rows, first.n_in)
             block = forward_block(first, rows)
-            next_at = len(order)  # nothing is prefetched: another thread may take the next rows
+            early = end_row - at > EARLY * s.chunk
+            next_at = first_row + add_one(sync, TAKEN) * s.chunk if early else len(order)
             first_forward(outputs_of(first, ws), batch_x, first_w, first_b, first, block, data, next_at)
             finish_layer(ws, layers, 0, block, s, 0, rows, team)
             forward_pass(params, ws, layers, s, 0, rows, team)
@@ -211,7 +216,7 @@ def inference(row_format, hidden, head):
                     labels_of(labels, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
                 elif mode == NUMBERS:
                     numbers_of(numbers, at + row, work, outputs.at + row * outputs.pitch, last.n_out)
-            at = first_row + add_one(sync, TAKEN) * s.chunk
+            at = next_at if early else first_row + add_one(sync, TAKEN) * s.chunk
 
     return infer
 

@@ -17,7 +17,7 @@ from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.team_size import TeamSize, at_work, share_of
 from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
-from fastmlp.engine.workspace import Needs, Workspace
+from fastmlp.engine.workspace import Needs, Workspace, divide_first
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
@@ -205,10 +205,10 @@ class CompiledEngine(Engine):  # noqa: D101
         team = self._team_size(kind, batch_size, n_steps)
         if on_step is None:
             team = TeamSize(None, 1, 1, 0.0, is_fixed=True)
-        result = structs.FINISHED
+        result, density = structs.FINISHED, rows.rows.density
         with at_work():
             while totals.steps < n_steps and result == structs.FINISHED:
-                result = self._take_steps(call, needs, totals, plan, team, n_steps, seconds, on_step)
+                result = self._take_steps(call, needs, density, totals, plan, team, n_steps, seconds, on_step)
                 if totals.steps < n_steps and on_step is not None and not on_step(totals.steps):
                     break
         if result == structs.NOT_FINITE:
@@ -219,6 +219,7 @@ class CompiledEngine(Engine):  # noqa: D101
         self,
         call: Callable[[Workspace, int, int, int, int], None],
         needs: Needs,
+        density: npt.NDArray[np.float64] | None,
         totals: EpochTotals,
         plan: StepPlan,
         team: TeamSize,
@@ -229,7 +230,7 @@ class CompiledEngine(Engine):  # noqa: D101
         """Take steps with one team, which may end before the last of the `n_steps`; return how it has ended."""
         first, segment = totals.steps, team.next(n_steps - totals.steps)
         end, size = first + segment.n_steps, segment.size
-        needs = needs._replace(n_threads=size)
+        needs = divide_first(needs._replace(n_threads=size), self._layout, density)
         space, idle = self._borrow(needs)
         self._configure(space, plan)
         space.reset(first)

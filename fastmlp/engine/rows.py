@@ -7,6 +7,7 @@ have not been packed, predictions pack them batch by batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import finalize
 
@@ -25,6 +26,7 @@ __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
 _SAMPLED = 128  # rows from all over X, from which the number of zeros is estimated
 _FEW_ROWS = 6
+_MOST_COUNTED = 2**16  # nonzeros from all over a CSR matrix, from which those of each feature are estimated
 
 _MOST_KEPT = 2**28  # bytes
 _kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody uses any more, at most one
@@ -72,6 +74,21 @@ class Rows:
             return 0
         counts = np.diff(self.indptr)
         return int(counts.sum() if n_rows >= len(counts) else np.partition(counts, -n_rows)[-n_rows:].sum())
+
+    @cached_property
+    def density(self) -> npt.NDArray[np.float64] | None:
+        """Which part of the rows has each feature (n_features,), estimated; None if all rows have all features."""
+        if self.format == "csr":
+            stride = -(-len(self.indices) // _MOST_COUNTED)
+            counts = np.bincount(self.indices[::stride], minlength=self.n_features)
+            return counts * (stride / self.n_rows)
+        if not self.is_packed:
+            return None
+        n_words = -(-self.n_features // (PAIR * 8 * WORD_BYTES))
+        starts = self.indptr[: self.n_rows : -(-self.n_rows // _SAMPLED)]
+        masks = self.indices[starts[:, None] + np.arange(n_words)]
+        pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
+        return np.repeat(pairs.mean(axis=0), PAIR)[: self.n_features]
 
 
 def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:

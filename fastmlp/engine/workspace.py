@@ -13,7 +13,7 @@ from fastmlp.engine.layout import LINE, Layout, aligned_zeros
 from fastmlp.kernels import simd, structs, team, tile
 from fastmlp.kernels.activations import CODES, stores_slope
 from fastmlp.kernels.formats import Rows as RowKernels
-from fastmlp.kernels.formats.base import BLOCK_ROWS, BLOCK_VECTORS
+from fastmlp.kernels.formats.base import BLOCK_ROWS, BLOCK_VECTORS, dense_cycles
 from fastmlp.random import keep_threshold
 
 __all__ = ["Needs", "Workspace"]
@@ -21,31 +21,64 @@ __all__ = ["Needs", "Workspace"]
 _GAP = 1024  # numbers between what different threads write: processors fetch neighbouring cache lines, too
 
 
-def grid(width: int, n_threads: int, n_rows: int) -> tuple[int, int]:
+LINE_CYCLES = 40
+"""About what a core waits for a cache line that another core has changed, while it fetches several."""
+
+_TURNED_BYTES = 2**17  # outputs of a batch for which a second place does not crowd the second cache
+
+
+def grid(width: int, n_threads: int, n_rows: int, cycles: Callable[[int], float]) -> tuple[int, int]:
     """Return into how many parts the columns of a layer are divided, and the rows of a batch and of the weights.
+
+    There may be fewer parts than threads; the other threads have nothing to do.
 
     Parameters
     ----------
     width : int
         Vectors in a row of the weights.
     n_threads : int
-        At least as many as the grid has parts: some may have nothing to do.
     n_rows : int
         Of a batch.
+    cycles : callable
+        What a feature of a row takes in a tile of some vectors.
 
     Notes
     -----
-    Of a vector of each feature, a thread computes with its rows, two of them a cycle, and a third of a vector is what a
-    tile costs besides. If rows are divided, most of its weights have been changed by others, and each line takes some
-    40 cycles to fetch.
+    The fewer columns a thread has, the more its tiles cost for each of them. But if rows are divided, most weights that
+    a thread reads have been changed by others.
     """
 
-    def cycles(n_columns: int) -> float:
+    def cost(n_columns: int) -> float:
         vectors, parts = -(-width // n_columns), n_threads // n_columns
-        return (vectors + 0.3) * n_rows / (2 * parts) + 40 * vectors * (parts - 1) / parts
+        return cycles(vectors) * n_rows / parts + LINE_CYCLES * vectors * (parts - 1) / parts
 
-    n_columns = min(range(1, min(width, n_threads) + 1), key=cycles)
+    n_columns = min(range(1, min(width, n_threads) + 1), key=cost)
     return n_columns, n_threads // n_columns
+
+
+def divide_first(needs: Needs, layout: Layout, density: npt.NDArray[np.float64] | None) -> Needs:
+    """Return needs that say how the first layer is divided, so that all threads have the same work.
+
+    Parameters
+    ----------
+    needs : Needs
+    layout : Layout
+    density : (n_features,) array or None
+        Which part of the rows has each feature; None if all have all.
+    """
+    products, mean = needs.rows.products, 1.0 if density is None else float(density.mean())
+    first_grid = 1, needs.n_threads
+    if products.by_columns:
+        first_grid = grid(
+            layout.widths[0], needs.n_threads, needs.chunk, lambda vectors: products.cycles(vectors, mean)
+        )
+    needs, parts = needs._replace(first_grid=first_grid), first_grid[1]
+    if density is None or parts == 1:
+        return needs
+    # A feature costs as much as the rows of a batch that have it, and as another one because it is there.
+    work = np.cumsum(np.add.reduceat(1 + needs.chunk * density, range(0, len(density), layout.lanes)))
+    ends = np.searchsorted(work, work[-1] * np.arange(1, parts) / parts)
+    return needs._replace(first_ends=(*ends.tolist(), len(work)))
 
 
 def _share(n: int, part: int, parts: int) -> tuple[int, int]:
@@ -74,6 +107,11 @@ class Needs(NamedTuple):
         Of the state of an optimizer that updates block by block; None for plain SGD and predictions.
     whole_gradient : bool
         Whether such an optimizer needs the gradient of all blocks before it changes any.
+    first_grid : tuple of int or None
+        Into how many parts the columns and rows of the first weights are divided, see `divide_first`; None if that is
+        to be found without knowing which features the rows have.
+    first_ends : tuple of int
+        Where each part of the first weights' rows ends, in squares of vectors; empty if the parts are equal.
     """
 
     rows: RowKernels
@@ -85,6 +123,8 @@ class Needs(NamedTuple):
     accumulate: bool = False
     slots: int | None = None
     whole_gradient: bool = False
+    first_grid: tuple[int, int] | None = None
+    first_ends: tuple[int, ...] = ()
 
 
 class Workspace:
@@ -183,7 +223,8 @@ class Workspace:
                 layer["w_t"] = self._reserve(width * layout.lanes * layout.pitches[i - 1])
             if stores_slope(names[i], rates[i] > 0):
                 layer["slope"] = self._reserve(chunk * pitch)
-            if i == 0 and not is_last and self.needs.n_threads > 1:  # as much again
+            n_bytes = (self._end - layer["out"]) * np.dtype(layout.dtype).itemsize
+            if i == 0 and not is_last and self.needs.n_threads > 1 and n_bytes <= _TURNED_BYTES:  # as much again
                 layer["turn"] = self._end - layer["out"]
                 self._reserve(layer["turn"])
             layer["drop_below"], layer["scale_kept"] = keep_threshold(rates[i]), 1 / (1 - rates[i])
@@ -192,9 +233,8 @@ class Workspace:
     def _divide(self) -> None:
         """Say which weights each thread owns, and where threads wait for each other."""
         n_threads, lanes = self.needs.n_threads, self._layout.lanes
-        grids = [grid(width, n_threads, self.needs.chunk) for width in self._layout.widths]
-        if not self.needs.rows.products.by_columns:
-            grids[0] = 1, n_threads
+        grids = [grid(n, n_threads, self.needs.chunk, lambda v: dense_cycles(v, 1.0)) for n in self._layout.widths]
+        grids[0] = self.needs.first_grid or divide_first(self.needs, self._layout, None).first_grid or (1, n_threads)
         for rank, layers in enumerate(self._plans):
             for layer, (n_columns, n_rows) in zip(layers, grids, strict=True):
                 (column, row), squares = divmod(rank, n_rows), -(-layer["n_in"] // lanes)
@@ -205,6 +245,8 @@ class Workspace:
                 layer["part"] = row
                 layer["column"], layer["end_column"] = _share(layer["width"], column, n_columns)
                 first, end = _share(squares, row, n_rows)
+                if layer is layers[0] and self.needs.first_ends:
+                    first, end = (0, *self.needs.first_ends)[row : row + 2]
                 layer["row"], layer["end_row"] = first * lanes, min(end * lanes, layer["n_in"])
             self._place_barriers(layers, grids)
 
@@ -223,7 +265,7 @@ class Workspace:
             layers[i]["barrier_back"] = waits
             by_rows = (by_rows and not waits) or grids[i - 1][1] > 1
         layers[0]["barrier_back"] = by_rows
-        if not by_columns[0] or grids[0][1] > 1:  # others change or use what its first layer reads
+        if not by_columns[0] or grids[0][1] > 1:  # others change what the first layer reads
             layers[0]["turn"] = 0
 
     def _reserve_partial_sums(self, n_bytes: int) -> None:

@@ -42,6 +42,11 @@ def skip(x, lists, layer, n_rows):
     """Do nothing."""
 
 
+def dense_cycles(vectors, density):
+    """Return the cycles of two multiply-adds for each vector, two at a time, and of what a tile costs besides."""
+    return vectors + 0.3
+
+
 @dataclass(frozen=True, eq=False)
 class Products:
     """What the first layer computes with loaded rows ``x`` of some kind. `lists` are those of the workspace."""
@@ -63,6 +68,9 @@ class Products:
     """buffers(chunk, n_in, n_nonzeros), for that many rows, features, and nonzeros of CSR rows."""
     by_columns: bool = True
     """Whether the weights may be divided between threads by columns."""
+    cycles: Callable[[int, float], float] = dense_cycles
+    """cycles(vectors, density): about what forward and update take for a feature of a row, if a thread has some vectors
+    of columns, and a part of the rows have the feature."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -349,6 +349,7 @@ def test_training_and_inference_stay_inside(
         b = Buffers(guarded, Workspace(layout, activations, needs), settings)
         vars(a).update(guarded({"x": form.x, "indptr": form.indptr, "indices": form.indices}))
         for inference in (structs.NUMBERS, structs.LABELS, structs.ROW_LOSSES):
+            b.sync[:] = 0
             epoch.infer_loop(FORMATS[row_format], hidden, head)(
                 *answers.values(), b.work, *b.private[:6], b.sync, a.x, a.indptr, a.indices, a.targets, a.row_weights,
                 a.order, a.params, b.layers, b.settings, 0, n_rows, inference,

@@ -14,6 +14,7 @@ from fastmlp.engine.workspace import Needs, Workspace
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.optimizers import RATE
+from fastmlp.kernels.team import TAKEN
 
 pytestmark = pytest.mark.loops("every row format")
 
@@ -96,15 +97,18 @@ class Run:
                 thread.join()
         return losses, correct
 
-    def infer(self, mode, *, first=0, end=None, numbers=None, labels=None, losses=None, correct=None):
-        space, rows, none = self.space, self.rows, np.zeros(0)
+    def infer(
+        self, mode, *, first=0, end=None, numbers=None, labels=None, losses=None, correct=None, space=None, sync=None
+    ):  # fmt: skip
+        space, rows, none = space or self.space, self.rows, np.zeros(0)
         epoch.infer_loop(FORMATS[rows.format], self.hidden, "softmax")(
             np.zeros(0, self.params.dtype) if numbers is None else numbers.reshape(-1),
             none.astype(np.int64) if labels is None else labels,
             none if losses is None else losses,
             none.astype(np.bool_) if correct is None else correct,
             np.full(1, -1),
-            space.work, *space.private[0][:6], space.sync, rows.x, rows.indptr, rows.indices, self.labels,
+            space.work, *space.private[0][:6], np.zeros_like(space.sync) if sync is None else sync,
+            rows.x, rows.indptr, rows.indices, self.labels,
             self.params[:0], np.arange(len(self.x)), self.params, space.layers[0], space.settings,
             first, len(self.x) if end is None else end, mode,
         )  # fmt: skip
@@ -284,3 +288,22 @@ def test_inference_of_some_rows_leaves_the_others(rng, dtype, first, end):
         np.testing.assert_array_equal(got[first:end], full[first:end])
         others = np.delete(got, slice(first, end), axis=0)
         assert np.all(others == (0 if got.dtype == np.bool_ else -5))
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_threads_share_the_rows_that_they_predict(n_threads):
+    run = Run(np.random.default_rng(4), "float32", [7, 13, 3], chunk=1)
+    expected = np.zeros((34, 3), np.float32)
+    run.infer(structs.NUMBERS, numbers=expected)
+    proba, sync = np.full((34, 3), -5, np.float32), np.zeros_like(run.space.sync)
+    spaces = [Workspace(run.layout, ["relu"], run.space.needs) for _ in range(n_threads)]
+    threads = [
+        threading.Thread(target=run.infer, args=(structs.NUMBERS,), kwargs={"numbers": proba, "space": s, "sync": sync})
+        for s in spaces
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(proba, expected)
+    assert sync[TAKEN] == 34 + n_threads
