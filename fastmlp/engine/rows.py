@@ -88,7 +88,7 @@ class Rows:
         starts = self.indptr[: self.n_rows : -(-self.n_rows // _SAMPLED)]
         masks = self.indices[starts[:, None] + np.arange(n_words)]
         pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
-        return np.repeat(pairs.mean(axis=0), PAIR)[: self.n_features]
+        return np.repeat(pairs.mean(axis=0, dtype=np.float64), PAIR)[: self.n_features]
 
 
 def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
