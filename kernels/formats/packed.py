@@ -303,14 +303,32 @@ def forward_word(vectors, out, sums, x, row, n_rows, word, n_words, w, b, floor)
     _each_width(vectors, emit)
 
 
+@part
+def prefetch_weights(w, x, row, n_rows, word, n_words, j, vectors):
+    """Prefetch the weights of the features of one word that any of the rows has."""
+    seen = ZERO
+    if word < n_words:
+        for i in range(row, row + n_rows):
+            seen |= x.masks[i * n_words + word]
+    at, lanes = w.at + word * WORD * PAIR * w.pitch + j, lane_count(w.buffer)
+    while seen != ZERO:
+        if seen & ONE != ZERO:
+            for k in range(0, vectors * lanes, lanes):
+                prefetch(w.buffer, at + k)
+                prefetch(w.buffer, at + w.pitch + k)
+        at += PAIR * w.pitch
+        seen >>= ONE
+
+
 def _forward(prefetch_next):
     """Build the forward product, which prefetches the rows of the next batch between its own."""
 
     @kernel
-    def forward(out, sums, x, w, b, n_in, block, floor, data, next_at):
+    def forward(out, sums, x, w, b, n_in, block, parts, floor, data, next_at):
         """Compute ``out = max(x @ w + b, floor)``  # (B, O).
 
-        ``sums`` is a place that no other thread uses: the sums stay there until they are finished.
+        ``sums`` is a place that no other thread uses: the sums stay there until they are finished. If the rows of the
+        batch are divided into several parts, the update needs the others too, and other threads have changed weights.
         """
         n_words, prefetches, lanes, column = words_of(n_in), True, lane_count(out.buffer), block.column
         while column < block.end_column:
@@ -328,8 +346,11 @@ def _forward(prefetch_next):
                     if word + 1 == n_words:
                         to, bound = final, floor
                     if prefetches:  # little by little
-                        for i in range(row + n_rows * word // n_words, row + n_rows * (word + 1) // n_words):
+                        start, n_next = row * parts, n_rows * parts
+                        for i in range(start + n_next * word // n_words, start + n_next * (word + 1) // n_words):
                             prefetch_next(data, next_at + i, n_in)
+                    if parts > 1:
+                        prefetch_weights(w, x, row, n_rows, word + 1, n_words, j, vectors)
                     forward_word(
                         vectors, to, own, x, row, n_rows, word, n_words,
                         Matrix(w.buffer, w.at + word * WORD * PAIR * w.pitch + j, w.pitch),
@@ -518,7 +539,7 @@ def products(prefetch_next):
     @part
     def forward(out, x, w, b, layer, block, data, next_at):
         sums = Matrix(out.buffer, layer.delta, layer.delta_pitch)
-        forward_block(out, sums, x, w, b, layer.n_in, block, floor_of(layer.activation), data, next_at)
+        forward_block(out, sums, x, w, b, layer.n_in, block, layer.parts, floor_of(layer.activation), data, next_at)
 
     return Products(forward, update, gradient, prepare, prepare_columns, buffers=buffers, cycles=cycles)
 
