@@ -117,8 +117,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        X = self._check_X(X)
-        return self._network().predict(X)
+        outputs = self._outputs(self._check_X(X))
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _output(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
