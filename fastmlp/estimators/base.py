@@ -202,10 +202,11 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget earlier fits."""
-        for name in ("_link", "_loaded", "_resume", "n_layers_", *_OF_EPOCHS):
+        for name in ("_link", "_loaded", "_training", "_optimizer_state", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
+        self.n_layers_ = self._n_fitted_layers = len(layers)
         hidden = per_layer(self.activation, len(layers) - 2)
         activations = hidden + (hidden[-1:] or (self.activation,))
         self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)

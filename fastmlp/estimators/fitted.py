@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -12,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fastmlp import optimizers
 from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import softmax
 from fastmlp.network import Network
@@ -28,6 +30,9 @@ _APPLIED: dict[str, Callable[[Floats], Floats]] = {
     **{name: activation.value for name, activation in ACTIVATIONS.items()},
 }
 """What `out_activation_` may be, as functions of the sums (n, n_outputs) of the last layer."""
+
+
+_MEMORY = ("_training", "_optimizer_state")
 
 
 class _Link(NamedTuple):
@@ -77,11 +82,12 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_layers_(self) -> int:
-        """Number of layers, the inputs included; if it is assigned, only the first layers count."""
-        if "coefs_" not in vars(self):
-            raise AttributeError(f"{type(self).__name__} has no n_layers_ before it is fitted")
-        n_layers: int = vars(self).get("n_layers_", len(self.coefs_) + 1)
-        return n_layers
+        """Number of layers, the inputs included. If another one is assigned, only the first layers count."""
+        try:
+            n_layers, n_fitted = self.__dict__["n_layers_"], self.__dict__["_n_fitted_layers"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no n_layers_ before it is fitted") from None
+        return len(self.coefs_) + 1 if n_layers == n_fitted else int(n_layers)
 
     @n_layers_.setter
     def n_layers_(self, n_layers: int) -> None:
@@ -142,14 +148,14 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         }
 
     def _new_network(self, weights: list[Floats], biases: list[Floats], settings: dict[str, Any]) -> Network:
-        from fastmlp.mlp import MLP
-
-        network_class = self._network_class or MLP
+        network_class = self._network_class
+        if network_class is None:
+            from fastmlp.mlp import MLP as network_class
         memory = self._memory()  # of the network before
         net: Network = network_class._with_parameters(weights, biases, **settings)
-        if memory is not None:
-            self._resume = memory
-            net._random.epoch = memory["passes"]
+        if memory:
+            self.__dict__.update(memory)
+            net._random.epoch = self._training["passes"]
         return net
 
     def _outputs(self, X: Any) -> Floats:
@@ -171,49 +177,50 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
 
     # --- the training state -------------------------------------------------------------------------------------------
 
-    def _memory(self) -> dict[str, Any] | None:
-        """Return the state of the last training as plain objects, or None. Arrays are shared."""
+    def _memory(self) -> dict[str, Any]:
+        """Return the state of the last training as attributes: plain data, which any format can hold, and arrays."""
         link: _Link | None = vars(self).get("_link")
         state = None if link is None else link.net._training_state
         if link is None or state is None:
-            return vars(self).get("_resume")
-        slots = [list(of_parameter) for of_parameter in state.optimizer_state]
-        return {
-            "passes": link.net._random.epoch,
-            "output": link.net.output,
-            "state": vars(state) | {"optimizer_state": slots},
-        }
+            return {name: vars(self)[name] for name in _MEMORY if name in vars(self)}
+        training, optimizer = dict(vars(state)), state.optimizer
+        arrays = [slot for slots in training.pop("optimizer_state") for slot in slots]
+        training |= {"passes": link.net._random.epoch, "output": link.net.output}
+        if vars(optimizers).get(type(optimizer).__name__) is type(optimizer):
+            training["optimizer"] = {"name": type(optimizer).__name__, **asdict(optimizer)}
+        return {"_training": training, "_optimizer_state": arrays}
 
     def _state_in(self, net: Network) -> TrainingState | None:
         """Return the state of the last training, in arrays of the network, or None if it does not fit them."""
-        memory = vars(self).get("_resume")
-        if net._training_state is None and memory is not None and memory["output"] == net.output:
-            state = TrainingState(**memory["state"])
-            shapes = [[parameter.shape] * state.optimizer.slots for parameter in net._engine.parameters]
-            if [[slot.shape for slot in slots] for slots in state.optimizer_state] == shapes:
-                return state.copied_into(net._engine)
-        return net._training_state
+        if net._training_state is not None or "_training" not in vars(self):
+            return net._training_state
+        training, arrays = dict(self._training), iter(self._optimizer_state)
+        training.pop("passes")
+        if isinstance(training["optimizer"], dict):
+            settings = dict(training["optimizer"])
+            training["optimizer"] = getattr(optimizers, settings.pop("name"))(**settings)
+        shapes = [parameter.shape for parameter in net._engine.parameters for _ in range(training["optimizer"].slots)]
+        if training.pop("output") != net.output or [array.shape for array in self._optimizer_state] != shapes:
+            return None
+        slots = [[next(arrays) for _ in range(training["optimizer"].slots)] for _ in net._engine.parameters]
+        return TrainingState(**training, optimizer_state=slots).copied_into(net._engine)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, with the training state in place of the network."""
-        state = dict(super().__getstate__())
-        memory = self._memory()
-        for name in ("_link", "_loaded"):
-            state.pop(name, None)
-        return state if memory is None else state | {"_resume": memory}
+        state = super().__getstate__() | self._memory()
+        return {name: value for name, value in state.items() if name not in ("_link", "_loaded")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, also in earlier versions."""
         state = dict(state)
-        for name in ("_goes_on", "_resumable"):
-            state.pop(name, None)
-        resume = state.pop("_memory", state.get("_resume"))
-        if isinstance(resume, tuple):
-            resume = {"passes": resume[0], "output": state["out_activation_"], "state": vars(resume[1])}
-        if resume is not None:
-            state["_resume"] = resume
-        if state.get("n_layers_") == len(state.get("coefs_", ())) + 1:
-            del state["n_layers_"]  # it follows from coefs_
+        if "n_layers_" in state:
+            state.setdefault("_n_fitted_layers", state["n_layers_"])
+        earlier = [state.pop(name, None) for name in ("_resume", "_memory", "_resumable", "_goes_on")]
+        for passes, training in filter(None, earlier[:2]):
+            arrays = [slot for slots in training.optimizer_state for slot in slots]
+            training = vars(training) | {"passes": passes, "output": state["out_activation_"]}
+            del training["optimizer_state"]
+            state |= {"_training": training, "_optimizer_state": arrays}
         if "coefs_" in state:
             state["_loaded"] = [*state["coefs_"], *state["intercepts_"]]
         super().__setstate__(state)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 import sys
 
@@ -357,16 +358,21 @@ def test_copies_of_what_was_assigned(copied):
 def test_pickles_of_earlier_versions():
     net = fitted(MLPClassifier, warm_start=True)
     state = net.__getstate__()
-    memory = state.pop("_resume")
+    del state["_training"], state["_optimizer_state"], state["_n_fitted_layers"]
+    memory = net._network()._random.epoch, copy.deepcopy(net._network()._training_state)
+    for names in ({"_memory": memory, "_goes_on": True}, {"_resume": memory, "_resumable": True}):
+        twin = MLPClassifier.__new__(MLPClassifier)
+        twin.__setstate__(copy.deepcopy(state) | names)
+        assert same_bits(twin.partial_fit(X, Y), copy.deepcopy(net).partial_fit(X, Y))
 
-    class TrainingState:
-        pass
 
-    old = TrainingState()
-    vars(old).update(memory["state"])
-    twin = MLPClassifier.__new__(MLPClassifier)
-    twin.__setstate__(state | {"_memory": (memory["passes"], old), "_goes_on": True, "n_layers_": 3})
-    assert same_bits(twin.partial_fit(X, Y), net.partial_fit(X, Y))
+def test_the_training_state_is_plain_data():
+    """So that formats without pickles, such as JSON, can hold it."""
+    state = fitted(MLPRegressor, solver="sgd").__getstate__()
+    training = json.loads(json.dumps(state["_training"]))
+    assert training["optimizer"]["name"] == "SGD"
+    assert {type(array) for array in state["_optimizer_state"]} == {np.ndarray}
+    assert "n_layers_" in state
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
