@@ -148,9 +148,7 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         }
 
     def _new_network(self, weights: list[Floats], biases: list[Floats], settings: dict[str, Any]) -> Network:
-        network_class = self._network_class
-        if network_class is None:
-            from fastmlp.mlp import MLP as network_class
+        network_class = self._network_class or _default_network()
         memory = self._memory()  # of the network before
         net: Network = network_class._with_parameters(weights, biases, **settings)
         if memory:
@@ -233,6 +231,12 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         twin = type(self).__new__(type(self))
         twin.__setstate__(state | learned)
         return twin
+
+
+def _default_network() -> type[Network]:
+    from fastmlp.mlp import MLP
+
+    return MLP
 
 
 def _checked_parameters(coefs: Sequence[Any], intercepts: Sequence[Any]) -> tuple[list[Floats], list[Floats]]:
