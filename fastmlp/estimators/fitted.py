@@ -203,15 +203,16 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         """Return the state of the last training, in arrays of the network, or None if it does not fit them."""
         if net._training_state is not None or "_training" not in vars(self):
             return net._training_state
-        training, arrays = dict(self._training), iter(self._optimizer_state)
+        training, arrays = dict(self.__dict__.pop("_training")), self.__dict__.pop("_optimizer_state")
         training.pop("passes")
         if isinstance(training["optimizer"], dict):
             settings = dict(training["optimizer"])
             training["optimizer"] = getattr(optimizers, settings.pop("name"))(**settings)
         shapes = [parameter.shape for parameter in net._engine.parameters for _ in range(training["optimizer"].slots)]
-        if training.pop("output") != net.output or [array.shape for array in self._optimizer_state] != shapes:
+        if training.pop("output") != net.output or [array.shape for array in arrays] != shapes:
             return None
-        slots = [[next(arrays) for _ in range(training["optimizer"].slots)] for _ in net._engine.parameters]
+        slot = iter(arrays)
+        slots = [[next(slot) for _ in range(training["optimizer"].slots)] for _ in net._engine.parameters]
         return TrainingState(**training, optimizer_state=slots).copied_into(net._engine)
 
     def __getstate__(self) -> dict[str, Any]:
