@@ -4,41 +4,48 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import sys
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from numbers import Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn import config_context, get_config
+from sklearn.base import _fit_context, is_classifier
 from sklearn.metrics import accuracy_score, check_scoring, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
+from fastmlp.estimators.fitted import FittedMLP
 from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.solvers import (
     NOT_FINITE,
     StochasticTrainer,
+    changes_momentum,
     initial_parameters,
     minimize,
     rescale_momentum,
     scale_of,
 )
+from fastmlp.history import History
+from fastmlp.losses import Targets
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import TrainingState
 from fastmlp.validation.rows import check_sample_weight, row_weights
-from fastmlp.validation.settings import check_activation, check_dropout
+from fastmlp.validation.settings import check_activation, check_dropout, check_float
+from fastmlp.validation.targets import check_numbers
 
 __all__ = ["BaseMLP"]
 
@@ -46,22 +53,16 @@ _OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "be
 _SMALL = ("uint8", "float16")  # exactly representable in float32
 
 
-class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
+class BaseMLP(FittedMLP, metaclass=ABCMeta):
     """Base class of the estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-
-    _network_class: type[Network] | None = None  # None is fastmlp.MLP, which is slow to import; tests set it
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Set the parameters of `__init__`, its ``locals()``, as attributes."""
         self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
 
     # --- implemented by each estimator --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _output(self) -> str:
-        """Return the kind of output of the network."""
 
     @abstractmethod
     def _encode(self, y: Any) -> npt.NDArray[Any]:
@@ -114,6 +115,17 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation)
 
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Train for one epoch. Unlike those of scikit-learn, later calls check parameters that have changed."""
+        given = [vars(self).get(name) for name in self._parameter_constraints]
+        before = vars(self).get("_checked_parameters", ())
+        same = len(before) == len(given) and all(a is b for a, b in zip(before, given, strict=True))
+        if not (same or get_config()["skip_parameter_validation"]):
+            self._validate_params()
+            self._checked_parameters = given
+        with config_context(skip_parameter_validation=True):  # of a scaler or scorer, as in every fit of scikit-learn
+            return self._fit(X, y, sample_weight, incremental=True)
+
     def _check_solver(self) -> bool:
         if not self._stochastic:
             raise AttributeError(
@@ -123,7 +135,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     @property
     def _stochastic(self) -> bool:
-        return bool(self.solver != "lbfgs")
+        return isinstance(self.solver, Optimizer) or self.solver in ("sgd", "adam")
 
     def _fit(
         self,
@@ -133,23 +145,24 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] | None = None,
         incremental: bool = False,
     ) -> Self:
-        sizes = self.hidden_layer_sizes if hasattr(self.hidden_layer_sizes, "__iter__") else [self.hidden_layer_sizes]
-        sizes = list(sizes)
-        if np.any(np.array(sizes) <= 0):
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") and getattr(sizes, "shape", None) != () else [sizes]
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes):
+            raise TypeError(f"hidden_layer_sizes must hold integers, got {sizes}.")
+        if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         check_activation(self.activation, len(sizes), tuple(ACTIVATIONS))
         check_dropout(self.dropout, len(sizes))
         if not self._stochastic:
             self._check_lbfgs(validation)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        before = self.__dict__.copy()
+        before, history = self.__dict__.copy(), History()
         try:
-            train = self._prepare(X, y, sample_weight, validation, sizes, incremental)
-        except BaseException:  # keep the earlier fit
-            self.__dict__ = before
+            train = self._prepare(X, y, sample_weight, validation, sizes, incremental, history)
+            train()
+        except BaseException:
+            if not history.steps:  # nothing has been learned: keep the earlier fit
+                self.__dict__ = before
             raise
-        train()
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(NOT_FINITE)
         return self
@@ -162,23 +175,33 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] | None,
         sizes: list[int],
         incremental: bool,
+        history: History,
     ) -> Callable[[], None]:
-        """Check all arguments, draw first parameters, and return a function that trains."""
+        """Check all arguments, draw first parameters, and return a function that trains; `history` counts steps."""
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._check_X_y(X, y, first_pass)
         self._learn_classes(y, incremental)
+        if first_pass:
+            self.out_activation_ = self._output()
         targets = self._encode(y)
         weights = self._weigh(y, _check_weights(sample_weight, X), incremental)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_ = len(self.classes_) if self._output() == "softmax" else targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
-        self._resumable = incremental or self.warm_start
+        net = self._network(train=True)
+        if net.output != self.out_activation_:
+            raise ValueError(
+                f"out_activation_ is {self.out_activation_!r}, which only predictions can use; assign "
+                f"{self._output()!r} before training"
+            )
         if not self._stochastic:
-            return lambda: self._fit_lbfgs(X, targets, weights)
+            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets), weights)
         self._begin_curves()
-        trainer = self._trainer(X, y, targets, weights, validation, incremental)
-        return partial(self._network()._run, trainer)
+        trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history)
+        return partial(net._run, trainer)
 
     def _check_lbfgs(self, validation: Any) -> None:
         """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""
@@ -194,12 +217,11 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget earlier fits."""
-        for name in ("_net", "_resume", *_OF_EPOCHS):
+        for name in ("_link", "_loaded", "_training", "_optimizer_state", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
-        self.n_layers_ = len(layers)
-        self.out_activation_ = self._output()
+        self.n_layers_ = self._n_fitted_layers = len(layers)
         hidden = per_layer(self.activation, len(layers) - 2)
         activations = hidden + (hidden[-1:] or (self.activation,))
         self.coefs_, self.intercepts_ = initial_parameters(layers, activations, self._random_state, dtype)
@@ -216,11 +238,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self._no_improvement_count = 0
 
-    def _fit_lbfgs(self, X: Any, targets: Any, weights: Floats | None) -> None:
-        net = self._network()
-        X, y = net._check_data(X, targets, finite=False)
+    def _fit_lbfgs(self, net: Network, X: Any, y: Targets, weights: Floats | None) -> None:
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
-        scale = scale_of(self.out_activation_, self.n_outputs_)
+        scale = scale_of(net.output, net.layers[-1])
         with net._training():
             result = minimize(
                 net._engine,
@@ -238,16 +258,18 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
 
     def _trainer(
         self,
+        net: Network,
         X: Any,
         y: Any,
         targets: Any,
         weights: Floats | None,
         validation: tuple[Any, Any, Any] | None,
         incremental: bool,
+        history: History,
     ) -> StochasticTrainer:
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
-        scale = scale_of(self.out_activation_, self.n_outputs_)
+        scale = scale_of(net.output, net.layers[-1])
         optimizer = self._optimizer().rescaled(scale.gradient)
         if validation is not None:
             X_val, y_val = self._check_X_y(*validation[:2], reset=False)
@@ -256,11 +278,10 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             X, targets, weights, X_val, y_val, weights_val = self._split(X, y, targets, weights)
         else:
             X_val = y_val = weights_val = None
-        net = self._network()
-        X, y_ = net._check_data(X, targets, finite=False)  # scikit-learn has checked that
+        X, y_ = self._check_data(net, X, targets)
         validation_data = metrics = monitor = None
         if X_val is not None:
-            validation_data = net._check_data(X_val, self._encode(y_val), "validation ", finite=False)
+            validation_data = self._check_data(net, X_val, self._encode(y_val), "validation ")
             monitor, metrics = self._monitor(X_val, y_val, weights_val)
         state = self._training_state(net, optimizer, schedule, incremental)
         trainer = StochasticTrainer(
@@ -278,6 +299,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             shuffle=self.shuffle,
             validation=validation_data,
             metrics=metrics or {},
+            history=history,
             estimator=self,
             random_state=self._random_state,
             scale=scale,
@@ -301,6 +323,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         return int(self.batch_size)
 
     def _optimizer(self) -> Optimizer:
+        if isinstance(self.solver, str):
+            check_float("learning_rate_init", self.learning_rate_init, zero=False)
+            check_float("epsilon", self.epsilon, zero=False)
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
             return SGD(learning_rate=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
@@ -319,11 +344,12 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         self, net: Network, optimizer: Optimizer, schedule: Schedule, incremental: bool
     ) -> TrainingState:
         """Return where to start: where the last fit stopped, if the optimizer can use its state."""
-        kind, before = type(schedule).__name__, net._training_state
+        kind, before = type(schedule).__name__, self._state_in(net)
         if before is None or not before.fits(optimizer):
             return TrainingState.new(optimizer, net._engine, kind)
         factor = before.learning_rate_factor if incremental else 1.0
-        if self.solver == "sgd":
+        if self.solver == "sgd" and changes_momentum(before, optimizer, factor):
+            before = before.copied_into(net._engine)  # the one before stays as it is if training is refused
             rescale_momentum(before, optimizer, factor)
         if not (incremental and before.schedule == kind):
             return replace(
@@ -357,6 +383,22 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     def _dtype_of(self, X: Any) -> str:
         return np.dtype(X.dtype if self.dtype is None and X.dtype != np.uint8 else self.dtype or np.float32).name
 
+    def _check_data(self, net: Network, X: Any, targets: Any, what: str = "") -> tuple[Any, Targets]:
+        """Return rows and targets for the network; scikit-learn has checked that all numbers are finite."""
+        if net.output == self._output():
+            X, y = net._check_data(X, targets, what, finite=False)
+        else:  # of an `out_activation_` that was assigned: any numbers
+            X, _ = net._check_data(X, np.zeros((len(targets), net.layers[-1])), what, finite=False)
+            y = check_numbers(targets, len(targets), net.layers[-1], net.dtype, f"{what}y")
+        if y.dtype == net.dtype:
+            largest = np.abs(y).max()
+            if largest > math.sqrt(np.finfo(net.dtype).max) / 2:
+                raise ValueError(
+                    f"{what}y has {largest:g}, whose square is too large for {net.dtype}; scale y first, for example "
+                    "with sklearn.compose.TransformedTargetRegressor"
+                )
+        return X, y
+
     def _split(
         self, X: Any, y: Any, targets: Any, weights: Floats | None
     ) -> tuple[Any, Any, Floats | None, Any, Any, Floats | None]:
@@ -379,13 +421,15 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """Return the name of the measurement that scores the validation data, and the metrics to measure for it."""
         if isinstance(self.scoring, str) and self.scoring == "loss":
             return "val_loss", {}
+        own = self.out_activation_ == self._output()
         always_right = is_classifier(self) and len(self.classes_) == 1  # the network may still predict the other class
-        if self.scoring is None and not always_right:
+        if self.scoring is None and own and not always_right:
             if is_classifier(self) and weights is None:
                 return "val_accuracy", {}
-            measure = accuracy_score if is_classifier(self) else r2_score
-            return "val_score", {"score": _where_finite(measure, weights)}
-        scorer = check_scoring(self, self.scoring or "accuracy")
+            if is_classifier(self):
+                return "val_score", {"score": _where_finite(partial(accuracy_score, sample_weight=weights))}
+            return "val_score", {"score": _where_finite(lambda _, y_pred: _r2(y, y_pred, weights))}
+        scorer = check_scoring(self, self.scoring)
         nameless = object.__new__(type(self))  # it has no feature names, as X has none here
         weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
         settings = {"sample_weight": weights} if weighs else {}
@@ -398,68 +442,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             return value
 
         return "val_score", {"score": score}
-
-    # --- the network --------------------------------------------------------------------------------------------------
-
-    def _network(self) -> Network:
-        """Return the network. Afterwards `coefs_` and `intercepts_` are views of its parameters."""
-        settings = self._settings()
-        net: Network | None
-        settings_before, net = vars(self).get("_net", (None, None))
-        if net is None or settings_before != settings:
-            net = self._new_network(settings, net)
-            self._net = settings, net
-            self.coefs_, self.intercepts_ = list(net._engine.weights), list(net._engine.biases)
-        net.n_threads = self.n_threads
-        own, given = net._engine.parameters, [*self.coefs_, *self.intercepts_]
-        if any(a is not b for a, b in zip(own, given, strict=True)):  # a user has assigned other arrays
-            net._fill(self.coefs_, self.intercepts_)
-            self.coefs_, self.intercepts_ = list(net._engine.weights), list(net._engine.biases)
-        return net
-
-    def _settings(self) -> dict[str, Any]:
-        shapes = [np.shape(coef) for coef in self.coefs_]
-        dtype = getattr(self.coefs_[0], "dtype", None)
-        return {
-            "layers": [shapes[0][0], *(shape[1] for shape in shapes)],
-            "activation": self.activation if isinstance(self.activation, str) else list(self.activation),
-            "output": self.out_activation_,
-            "dropout": self.dropout if isinstance(self.dropout, Real) else list(self.dropout),
-            "l2": float(self.alpha) if self._stochastic else 0.0,  # each step divides it by its rows
-            "dtype": "float32" if dtype == np.float32 else "float64",
-            "seed": vars(self).get("_seed", 0),
-        }
-
-    def _new_network(self, settings: dict[str, Any], before: Network | None) -> Network:
-        """Return a network with these settings; it continues the training of `before`, or of a pickle."""
-        from fastmlp.mlp import MLP
-
-        network_class = self._network_class or MLP
-        net: Network = network_class._with_parameters(self.coefs_, self.intercepts_, **settings)
-        epoch, state = self.__dict__.pop("_resume", (0, None))
-        if before is not None:
-            epoch, state = before._random.epoch, before._training_state
-        net._random.epoch = epoch
-        if state is not None:
-            net._training_state = state.copied_into(net._engine)
-        return net
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes, with the training state in place of the network if a later fit will use it."""
-        state = dict(super().__getstate__())
-        _, net = state.pop("_net", (None, None))
-        if net is not None and net._training_state is not None and self._resumable:
-            state["_resume"] = net._random.epoch, net._training_state
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickle; older pickles have other names for two attributes."""
-        renamed = {"_memory": "_resume", "_goes_on": "_resumable"}
-        super().__setstate__({renamed.get(name, name): value for name, value in state.items()})
-
-    def _check_X(self, X: Any) -> Any:
-        check_is_fitted(self)
-        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -483,15 +465,18 @@ def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
     return weights
 
 
-def _where_finite(measure: Callable[..., float], weights: Floats | None) -> Callable[[Any, Any], float]:
+def _where_finite(measure: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
     """Return a metric that is nan if a prediction is not finite."""
 
     def measured(y_true: Any, y_pred: Any) -> float:
-        if not np.isfinite(y_pred).all():
-            return float("nan")
-        return float(measure(y_true, y_pred, sample_weight=weights))
+        return float(measure(y_true, y_pred)) if np.isfinite(y_pred).all() else math.nan
 
     return measured
+
+
+def _r2(y: Any, y_pred: Floats, weights: Floats | None) -> float:
+    """Return R² in float64: beside a large y, float32 hides small steps."""
+    return float(r2_score(np.asarray(y, np.float64), y_pred.astype(np.float64), sample_weight=weights))
 
 
 def _print_iteration(iteration: int, loss: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -93,7 +93,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Update the model with a single iteration over the given data.
 
@@ -113,10 +112,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self : object
             The trained model.
         """
-        if _check_partial_fit_first_call(self, classes):
-            labels = y if type_of_target(y).startswith("multilabel") else classes
-            self._label_binarizer = LabelBinarizer().fit(labels)
-        return self._fit(X, y, sample_weight, incremental=True)
+        before = self.__dict__.copy()
+        try:
+            if _check_partial_fit_first_call(self, classes):
+                labels = y if type_of_target(y).startswith("multilabel") else classes
+                self._label_binarizer = LabelBinarizer().fit(labels)
+            return self._partial_fit(X, y, sample_weight)
+        except BaseException:
+            if "coefs_" not in vars(self):  # the first call is still to come
+                self.__dict__ = before
+            raise
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the class of each row, or its labels.
@@ -131,9 +136,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         X = self._check_X(X)
-        predicted: npt.NDArray[Any] = self._network().predict(X)
-        if self.out_activation_ == "softmax":
-            return np.asarray(self.classes_[predicted])
+        predicted: npt.NDArray[Any]
+        if self.out_activation_ == self._output():
+            predicted = self._network().predict(X)
+            if self.out_activation_ == "softmax":
+                return np.asarray(self.classes_.take(predicted, mode="clip"))
+        else:
+            predicted = self._outputs(X)
+            predicted = predicted.ravel() if predicted.shape[1] == 1 else predicted
         labels: npt.NDArray[Any] = self._label_binarizer.inverse_transform(predicted)
         return labels
 
@@ -148,9 +158,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         y_prob : ndarray of shape (n_samples, n_classes)
-            Classes are in the order of `classes_`.
+            Classes are in the order of `classes_`. If `out_activation_` is assigned, the outputs of the last layer.
         """
         X = self._check_X(X)
+        if self.out_activation_ != self._output():
+            outputs = self._outputs(X)
+            return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
         probabilities = self._network().predict_proba(X)
         if self.out_activation_ == "logistic":  # rounding must not make it certain
             smallest, largest = np.finfo(probabilities.dtype).tiny, np.nextafter(1, 0, dtype=probabilities.dtype)
@@ -194,7 +207,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
-        if self._output() == "softmax" and y.ndim == 1:
+        if self._output() == "softmax" and y.ndim == 1 and self.out_activation_ == "softmax":
             return np.asarray(np.searchsorted(self.classes_, y))
         encoded: npt.NDArray[Any] = self._label_binarizer.transform(y)
         return encoded

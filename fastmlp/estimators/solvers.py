@@ -27,6 +27,7 @@ __all__ = [
     "NOT_FINITE",
     "Scale",
     "StochasticTrainer",
+    "changes_momentum",
     "initial_parameters",
     "minimize",
     "rescale_momentum",
@@ -130,7 +131,8 @@ class StochasticTrainer(Trainer):
         except FloatingPointError as error:
             self._record_epochs()
             if not self.early_stopping:
-                raise ValueError(f"{NOT_FINITE} ({error})") from error
+                reason = error if self.history.steps else "the loss is not finite before the first step; scale X and y"
+                raise ValueError(f"{NOT_FINITE} ({reason})") from error
             self._record_epoch(math.nan, math.nan)
             warnings.warn(f"{error}; the parameters are those of the best epoch", ConvergenceWarning, stacklevel=6)
             self._converged = True
@@ -293,12 +295,16 @@ def rescale_momentum(state: TrainingState, optimizer: Optimizer, factor: float) 
     scikit-learn computes ``v = momentum * v - rate * g; w += v``. While the rate is constant, this v is `-rate` times
     the v of ``v = momentum * v + g; w -= rate * v``.
     """
-    before = state.optimizer.learning_rate * state.learning_rate_factor
-    after = optimizer.learning_rate * factor
-    if before != after:
+    if changes_momentum(state, optimizer, factor):
+        before, after = state.optimizer.learning_rate * state.learning_rate_factor, optimizer.learning_rate * factor
         for slots in state.optimizer_state:
             for slot in slots:
                 slot *= before / after
+
+
+def changes_momentum(state: TrainingState, optimizer: Optimizer, factor: float) -> bool:
+    """Return whether the learning rate changes."""
+    return state.optimizer.learning_rate * state.learning_rate_factor != optimizer.learning_rate * factor
 
 
 # --- lbfgs ------------------------------------------------------------------------------------------------------------
@@ -320,7 +326,7 @@ def minimize(
     Parameters
     ----------
     engine : Engine
-        Its own l2 is 0. It has the best parameters in the end.
+        Its own l2 is 0. It has the best parameters in the end, or those of before if anything is raised.
     X, y, row_weights
         Checked.
     scale, l2 : float
@@ -360,8 +366,12 @@ def minimize(
             report(iteration, last)
 
     start = np.concatenate([parameter.ravel() for parameter in own], dtype=np.float64)
-    result = optimize.minimize(
-        loss_and_gradient, start, method="L-BFGS-B", jac=True, options=dict(options), callback=each_iteration
-    )
+    try:
+        result = optimize.minimize(
+            loss_and_gradient, start, method="L-BFGS-B", jac=True, options=dict(options), callback=each_iteration
+        )
+    except BaseException:
+        fill(start)
+        raise
     fill(result.x)
     return result

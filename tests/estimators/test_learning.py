@@ -284,7 +284,7 @@ def test_ctrl_c(kind):
 def test_pickles_are_small_and_whole(kind):
     estimator = fitted(kind, IRIS, hidden_layer_sizes=(50, 400))
     written = pickle.dumps(estimator)
-    assert len(written) <= 1.1 * sum(parameter.nbytes for parameter in parameters(estimator))
+    assert len(written) <= 1.1 * 3 * sum(parameter.nbytes for parameter in parameters(estimator))  # two slots of Adam
     for twin in (pickle.loads(written), copy.deepcopy(estimator), through_joblib(estimator)):
         assert same_bits(twin, estimator)
         np.testing.assert_array_equal(twin.predict(IRIS[0]), estimator.predict(IRIS[0]))
