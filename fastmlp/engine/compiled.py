@@ -15,7 +15,7 @@ from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.engine.team_size import TeamSize, at_work, share_of
+from fastmlp.engine.team_size import ALONE, TeamSize, at_work, share_of
 from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace, divide_first
 from fastmlp.kernels import epoch, structs
@@ -129,9 +129,9 @@ class CompiledEngine(Engine):  # noqa: D101
         if self.n_threads is not None:
             return TeamSize(None, self.n_threads, self.n_threads, 0.0, is_fixed=True)
         flops = self._flops(n_rows)
-        if flops < SINGLE_FLOPS:
-            return TeamSize(None, 1, 1, 0.0, is_fixed=True)
         seconds = SECONDS_PER_STEP + flops / TYPICAL_FLOPS_PER_SECOND
+        if flops < SINGLE_FLOPS or n_steps * seconds < SECONDS_PER_THREAD:
+            return ALONE
         size = 1 if flops < SHARED_FLOPS else 1 + int(n_steps * seconds / SECONDS_PER_THREAD)
         settings = self.settings
         key = (settings.layers, settings.activations, settings.dtype, settings.loss.kernel, n_rows, *kind)
@@ -158,10 +158,11 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def _packed(self, X: Any, first_layer: str) -> Rows:
         """Return the rows of X, packed if that is worth it, by as many threads as they are worth."""
-        with at_work():
-            most = 1 + math.prod(X.shape) // PACKED_BY_ONE
-            size = self.n_threads or min(most, share_of(available_threads()))
-            return rows_to_train(X, first_layer, self._layout.widths[0], size)
+        width, most = self._layout.widths[0], 1 + math.prod(X.shape) // PACKED_BY_ONE
+        if most == 1:
+            return rows_to_train(X, first_layer, width, 1)
+        with at_work:
+            return rows_to_train(X, first_layer, width, self.n_threads or min(most, share_of(available_threads())))
 
     def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
         """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
@@ -202,11 +203,9 @@ class CompiledEngine(Engine):  # noqa: D101
         call = self._call(rows, totals, y, order, batch_size, mode, plan)
         n_steps, seconds = len(order) * n_batches, self._seconds(n_rows, n_batches) / n_batches
         kind = ("train", needs, plan.optimizer.formula if rows.blockwise else None)
-        team = self._team_size(kind, batch_size, n_steps)
-        if on_step is None:
-            team = TeamSize(None, 1, 1, 0.0, is_fixed=True)
+        team = ALONE if on_step is None else self._team_size(kind, batch_size, n_steps)
         result, density = structs.FINISHED, rows.rows.density
-        with at_work():
+        with at_work:
             while totals.steps < n_steps and result == structs.FINISHED:
                 result = self._take_steps(call, needs, density, totals, plan, team, n_steps, seconds, on_step)
                 if totals.steps < n_steps and on_step is not None and not on_step(totals.steps):
@@ -411,7 +410,7 @@ class CompiledEngine(Engine):  # noqa: D101
         def stop() -> None:
             taken[TAKEN] = n_rows  # so that nothing is left
 
-        with at_work():
+        with at_work:
             team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
             size = team.next(1).size
             team.begin()

@@ -16,12 +16,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import NamedTuple
 
-__all__ = ["Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
+__all__ = ["ALONE", "Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
 
 START_SECONDS = 60e-6
 """To start one thread of a team."""
@@ -269,6 +268,10 @@ class TeamSize:
         return began or None
 
 
+ALONE = TeamSize(None, 1, 1, 0.0)
+"""One thread, for work that is not worth more."""
+
+
 def forget() -> None:
     """Forget everything that has been measured."""
     _records.clear()
@@ -277,17 +280,20 @@ def forget() -> None:
 # --- calls at the same time -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def at_work() -> Iterator[None]:
-    """Count this call among those that share the cores."""
-    global _n_at_work
-    with _lock:
-        _n_at_work += 1
-    try:
-        yield
-    finally:
+class _AtWork:
+    def __enter__(self) -> None:
+        global _n_at_work
+        with _lock:
+            _n_at_work += 1
+
+    def __exit__(self, *_: object) -> None:
+        global _n_at_work
         with _lock:
             _n_at_work = max(0, _n_at_work - 1)  # a fork may have forgotten it
+
+
+at_work = _AtWork()
+"""While this context is active, one call more shares the cores."""
 
 
 def share_of(available: int) -> int:

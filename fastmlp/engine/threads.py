@@ -218,6 +218,9 @@ def run_brief_team(
     It starts a thread in a third of the time of `run_team`, but Ctrl-C is heard only after the call of this thread. If
     something is raised, `stop` and `release` are called as by `run_team`.
     """
+    if size == 1:
+        call(0)
+        return
     ranks = range(1, size)
     locks, ended, errors = [allocate_lock() for _ in ranks], [False] * len(ranks), []
 

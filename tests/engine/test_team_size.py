@@ -165,9 +165,9 @@ def test_steps_of_another_kind_are_measured_anew():
 
 def test_calls_at_the_same_time_share_the_cores():
     world = world_of(MNIST)
-    with at_work(), at_work():
+    with at_work, at_work:
         assert TeamSize("net", 16, 16, 1e-4).next(10).size == 8
-        with at_work():
+        with at_work:
             assert TeamSize("net", 16, 16, 1e-4).next(10).size == 5
             for _ in range(20):
                 team_size._n_at_work += 1
@@ -179,13 +179,13 @@ def test_calls_at_the_same_time_share_the_cores():
 
 def test_a_team_ends_when_another_call_begins():
     now = [1.0]
-    with at_work():
+    with at_work:
         team = TeamSize("net", 4, 4, 1e-4, clock=lambda: now[0])
         assert team.next(12) == Segment(4, 12, is_trial=False)
         team.begin()
         now[0] += 0.06
         assert not team.is_to_end(10)
-        with at_work():
+        with at_work:
             now[0] += 0.06
             assert team.is_to_end(11)
             assert team.next(1).size == 2
