@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import warnings
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Final, Self
+from functools import partial
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.engine.base import Engine, Settings, Views
 from fastmlp.history import History
+from fastmlp.interrupts import complete, finish
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.optimizers import Optimizer, get_optimizer
@@ -49,7 +49,10 @@ FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
 
 _FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
-_NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
+_NOT_COPIED = ("_engine", "_loss", "_trained_by")  # `_make_engine` makes them
+
+
+T = TypeVar("T")
 
 
 class Network(ABC):
@@ -183,7 +186,7 @@ input_dropout, input_noise
         """Make the engine, the loss and the lock: at the start, and in a copy."""
         n_hidden = len(self.layers) - 2
         dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
-        self._lock = threading.Lock()  # held while training
+        self._trained_by: dict[str, object] = {}  # "call": which one trains; a dict is set and tested in one step
         self._loss = LOSSES[self.output](self.layers[-1], self.label_smoothing)
         settings = Settings(
             layers=self.layers,
@@ -417,11 +420,15 @@ input_dropout, input_noise
         X_, y_ = self._check_data(X, y)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
-        with self._training():
-            self._training_state, loss = train_batch(
-                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
+
+        def adopt(state: TrainingState) -> None:
+            self._training_state = state
+
+        return self._alone(
+            lambda: train_batch(
+                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping, adopt
             )
-        return loss
+        )
 
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
@@ -431,28 +438,35 @@ input_dropout, input_noise
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         return self._engine.gradients(X_, y_, weights)
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Hold the lock, or raise RuntimeError if another call of this network holds it."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this network is being trained already")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Call `work` and return what it returns, or raise RuntimeError while another call trains this network."""
+        this_call = object()
+
+        def begin_and_work() -> T:
+            if self._trained_by.setdefault("call", this_call) is not this_call:
+                raise RuntimeError("this network is being trained already")
+            return work()
+
+        def leave() -> None:
+            if self._trained_by.get("call") is this_call:
+                self._trained_by.clear()
+
+        return finish(begin_and_work, leave)
 
     def _run(self, trainer: Trainer) -> None:
         """Train. Callbacks already see the new history and training state."""
-        with self._training():
+
+        def train() -> None:
             trainer.prepare()
-            before = self.history, self._training_state
-
-            def restore() -> None:
-                self.history, self._training_state = before
-
-            trainer.refused = restore
-            self.history, self._training_state = trainer.history, trainer.state
+            trainer.refused = partial(self._adopt, self.history, self._training_state)
+            self._adopt(trainer.history, trainer.state)
             trainer.run()
+
+        self._alone(train)
+
+    def _adopt(self, history: History, state: TrainingState | None) -> None:
+        """Set both at once: no signal handler comes in between."""
+        vars(self).update(history=history, _training_state=state)
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -541,10 +555,13 @@ input_dropout, input_noise
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
-        with self._training():
+
+        def restore() -> None:
             saved = checkpoint.read(state_dict, "the state")
             checkpoint.check_same_settings(saved, self._settings(), "the state")
             self._restore(saved)
+
+        self._alone(restore)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
         """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
@@ -576,7 +593,11 @@ input_dropout, input_noise
     def _restore(self, saved: checkpoint.Saved) -> None:
         state = saved.training_state
         adopted = None if state is None else state.copied_into(self._engine)
-        self._fill(saved.weights, saved.biases)
-        self.history, self._training_state = saved.history, adopted
-        if saved.random is not None:
-            self._random = saved.random
+
+        def restore() -> None:
+            self._fill(saved.weights, saved.biases)
+            self._adopt(saved.history, adopted)
+            if saved.random is not None:
+                self._random = saved.random
+
+        complete(restore)
