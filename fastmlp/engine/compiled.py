@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -427,7 +426,7 @@ class CompiledEngine(Engine):  # noqa: D101
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.settings.dtype) not in _compiled:
-            run_in_thread(lambda: _without_collector(call))
+            run_in_thread(call)
             _compiled.add((entry, self.settings.dtype))
 
 
@@ -435,17 +434,6 @@ def _no_steps(n_steps: int, optimizer: Optimizer | None = None, row_weights: Flo
     """Return the plan of steps that change nothing."""
     chosen, rates = optimizer or SGD(), np.zeros(n_steps)
     return StepPlan(chosen, [], rates, chosen.coefficients(np.arange(1, n_steps + 1), rates), row_weights)
-
-
-def _without_collector(call: Callable[[], object]) -> None:
-    """Run `call` while Python's garbage collector is off: the compiler makes millions of objects and no garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        call()
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _power_of_two(n: int) -> int:
