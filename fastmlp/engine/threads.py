@@ -8,9 +8,9 @@ import sys
 from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Thread
 
+from fastmlp.engine.containers import container_cores
 from fastmlp.interrupts import CtrlC, finish
 
 __all__ = ["available_threads", "run_in_thread", "run_team"]
@@ -23,7 +23,7 @@ def available_threads() -> int:
 
     A joblib worker gets one, unless joblib has set OMP_NUM_THREADS because there are cores left.
     """
-    limits = [len(_cores()) or os.cpu_count() or 1, _container_cores()]
+    limits = [len(_cores()) or os.cpu_count() or 1, container_cores()]
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked) > 0:
         limits.append(int(asked))
@@ -40,15 +40,6 @@ def _cores() -> list[int]:
 def _is_joblib_worker() -> bool:
     parallel = sys.modules.get("joblib.parallel")
     return parallel is not None and bool(parallel.get_active_backend()[0].nesting_level)
-
-
-def _container_cores() -> int:
-    """Return the whole cores that the control group grants, at least 1; 0 if it sets no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return 0
-    return 0 if quota == "max" else max(1, int(quota) // int(period))
 
 
 def run_in_thread(call: Callable[[], object]) -> None:
