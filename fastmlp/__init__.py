@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastmlp import callbacks, datasets, optimizers, reference, schedules
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.history import History
-    from fastmlp.mlp import MLP
+    from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
     "MLP",
@@ -20,12 +20,14 @@ __all__ = [
     "optimizers",
     "reference",
     "schedules",
+    "warm_up",
 ]
 
 __version__ = "0.1.0"
 
 _CLASSES = {
     "MLP": "fastmlp.mlp",
+    "warm_up": "fastmlp.mlp",
     "History": "fastmlp.history",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
