@@ -269,45 +269,56 @@ def test_a_press_while_a_call_ends_is_heard():
         run_in_thread(call)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals come from another process")
-@pytest.mark.parametrize("run", [run_in_thread, lambda call: threads.run_team(1, lambda rank: call())])
-def test_a_wait_keeps_its_deadline_after_a_slow_signal_handler(run):
+# --- waits after a signal ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Return a function with which another thread sends a signal whose handler takes longer than a wait."""
+    if not hasattr(signal, "pthread_kill"):
+        pytest.skip("this system sends no signal to a thread")
+    wait = 3 * threads._POLL_SECONDS
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(wait))
+
+    def send():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(3 * wait)
+
+    yield send
+    signal.signal(signal.SIGUSR1, before)
+
+
+def comes_true(condition):
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+def test_a_team_is_watched_after_a_slow_signal_handler(interrupt):
     """Up to CPython 3.11, `SimpleQueue.get` waits for ever if a handler returns after the deadline."""
-    wait, late = 3 * threads._POLL_SECONDS, []
-    before = signal.signal(signal.SIGINT, lambda *_: time.sleep(wait))
-    looked: list[bool] = []
+    looked, said = [], []
+
+    def call(rank):
+        for _ in range(3):
+            interrupt()
+            seen = len(looked)
+            said.append(comes_true(lambda seen=seen: len(looked) > seen))
+
+    threads.run_team(1, call, go_on=lambda: looked.append(True) or True)
+    assert said == [True] * 3
+
+
+def test_ctrl_c_is_heard_after_a_slow_signal_handler(interrupt):
+    raised, said, before = [], [], _thread._count()
 
     def call():
-        for _ in range(5):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            time.sleep(2 * wait)
-            late.append(len(looked))
+        interrupt()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        said.append(comes_true(lambda: raised))
 
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(threads, "allocate_lock", lambda: Noting(looked))
-            run(call)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert all(earlier < later for earlier, later in zip(late, late[1:], strict=False)), (
-        late
-    )  # it has woken up each time
-
-
-class Noting:
-    """A lock that notes each time when somebody has waited for it."""
-
-    def __init__(self, looked):
-        self._lock, self._looked = _thread.allocate_lock(), looked
-        self.release = self._lock.release
-
-    def acquire(self, timeout=-1):
-        got = self._lock.acquire(timeout=timeout)
-        self._looked.append(got)
-        return got
-
-    def __enter__(self):
-        return self._lock.__enter__()
-
-    def __exit__(self, *error):
-        self._lock.release()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_thread(call)
+    raised.append(True)
+    assert comes_true(lambda: _thread._count() == before)
+    assert said == [[True]]
