@@ -22,7 +22,7 @@ from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
-from fastmlp.validation.settings import check_number
+from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
@@ -59,7 +59,8 @@ class TrainingState:
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
         """Return the state before the first step."""
-        n_slots = optimizer.slots
+        engine.check_optimizer(optimizer)
+        n_slots = check_int(f"slots of the optimizer {type(optimizer).__name__}", optimizer.slots, 0)
         state = engine.new_state(n_slots)
         if n_slots:
             for slots in state:
@@ -165,6 +166,7 @@ class Trainer:
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)
+        self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
 
     def prepare(self) -> None:
         """Do everything that may take long or fail before training begins, such as compiling."""
@@ -239,7 +241,12 @@ class Trainer:
         n_steps = len(order) * fit.n_batches
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
+        if np.shape(factors) != (n_steps,):
+            shape = np.shape(factors)
+            raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
         rates = np.asarray(factors * state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        if not rates.max() <= self._largest_rate:
+            raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
