@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import difflib
 import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,9 +65,14 @@ class Net(Protocol):
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
 
 
+_MAY_BE_SET: dict[str, Callable[[str, object], object]] = {"stop": check_bool, "learning_rate_factor": check_number}
+
+
 @dataclass
 class FitState:
     """The progress of a fit, for callbacks to read and to control.
+
+    All attributes but `stop` and `learning_rate_factor` are read-only.
 
     Attributes
     ----------
@@ -96,7 +102,22 @@ class FitState:
     learning_rate_factor: float = 1.0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, check_number(name, value) if name == "learning_rate_factor" else value)
+        if name in _MAY_BE_SET:
+            value = _MAY_BE_SET[name](name, value)
+        elif name not in self.__dataclass_fields__:
+            close = difflib.get_close_matches(name, list(_MAY_BE_SET), n=1)
+            meant = f"; did you mean fit.{close[0]}?" if close else f"; callbacks may set {' and '.join(_MAY_BE_SET)}"
+            raise AttributeError(f"fit has no attribute {name!r}{meant}")
+        elif name in vars(self):
+            raise AttributeError(f"fit.{name} is read-only; callbacks may set {' and '.join(_MAY_BE_SET)}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"fit.{name} cannot be deleted")
+
+    def _advance(self, **progress: int) -> None:
+        """Set `epoch` and `step`, as the fit goes on."""
+        vars(self).update(progress)
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:

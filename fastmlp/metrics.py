@@ -101,7 +101,7 @@ def measure(engine: Engine, X: Any, y: Targets, metrics: Mapping[str, Metric] = 
     if loss.classifies:
         measured["accuracy"] = float(correct.mean())
     if metrics:
-        y_true, y_pred = loss.decode(y), engine.predict(X)
+        y_true, y_pred = loss.decode(y).copy(), engine.predict(X)  # a copy: a metric may write into it
         measured |= {name: metric(y_true, y_pred) for name, metric in metrics.items()}
     return measured
 

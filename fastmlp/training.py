@@ -189,7 +189,7 @@ class Trainer:
         fit, ctrl_c = self.fit, CtrlC()
 
         def on_step(steps: int) -> bool:
-            fit.step = (steps - 1) % fit.n_batches + 1 if steps else 0
+            fit._advance(step=(steps - 1) % fit.n_batches + 1 if steps else 0)
             call_hooks(self.callbacks, "on_step", self.net, fit)
             return not ctrl_c.pressed
 
@@ -267,7 +267,8 @@ class Trainer:
             If a loss was not finite.
         """
         fit = self.fit
-        finished, fit.step = divmod(totals.steps, fit.n_batches)
+        finished, step = divmod(totals.steps, fit.n_batches)
+        fit._advance(step=step)
         self.history.steps += totals.steps
         self.state.steps += totals.steps
         self.random.epoch += finished + (fit.step > 0)
@@ -284,7 +285,7 @@ class Trainer:
                 values = measure(self.engine, *self.validation, self.metrics)
                 measured |= {f"val_{name}": [value] for name, value in values.items()}
             self.history.extend(**measured)
-            fit.epoch += finished
+            fit._advance(epoch=fit.epoch + finished)
         self.state.epochs = fit.epoch
         if totals.bad_loss is not None:
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
