@@ -22,6 +22,7 @@ from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
+from fastmlp.schedules.base import plain_state
 from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
@@ -175,8 +176,13 @@ class Trainer:
             X, y = self.validation
             self.validation = self.engine.prepare_inference(X), y
         self.schedule.start()
+        self._schedule_state()  # which may be wrong: better now than after an epoch
         if self.state.schedule_state:
-            self.schedule.load_state(self.state.schedule_state)
+            try:
+                self.schedule.load_state(self.state.schedule_state)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                state = dict(self.state.schedule_state)
+                raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -291,10 +297,13 @@ class Trainer:
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
             raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
 
+    def _schedule_state(self) -> dict[str, Any]:
+        return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
+
     def _end_epoch(self) -> None:
         """Call the hooks of the schedule and the callbacks."""
         self.schedule.on_epoch_end(self.history)
-        self.state.schedule_state = self.schedule.state()
+        self.state.schedule_state = self._schedule_state()
         for callback in self.callbacks:
             call_hooks([callback], "on_epoch_end", self.net, self.fit)
             self.state.learning_rate_factor = self.fit.learning_rate_factor  # the next callback may save the state
