@@ -116,9 +116,9 @@ class Table:
     >>> X_train, y_train, X_test, y_test = datasets.load_digits()
     >>> table = callbacks.Table(every=5)
     >>> history = MLP([64, 32, 10]).fit(X_train, y_train, callbacks=[table])
-    epoch      loss  accuracy  seconds
-        5    0.2014    0.9480    0.004
-       10    0.1150    0.9720    0.004
+    epoch      loss  accuracy   seconds
+        5    0.6667    0.8928    0.0005
+       10    0.3172    0.9402    0.0005
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Table:
         cells = []
         for name, width in self._widths.items():
             value = fit.history[name][-1]
-            text = f"{value:.3f}" if name == "seconds" else f"{value:.6g}" if name == "learning_rate" else _short(value)
+            text = f"{value:.6g}" if name == "learning_rate" else _short(value)
             cells.append(f"{text:>{width}}")
         self._print(f"{fit.epoch:5}", *cells)
 
