@@ -31,6 +31,7 @@ from fastmlp.activations import Floats
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.storage import check_writable, save_npz
+from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number
 
 __all__ = [
@@ -130,6 +131,7 @@ def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitStat
             method(net, fit)
 
 
+@advised_constructor
 class ProgressBar:
     """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
 
@@ -185,6 +187,7 @@ class ProgressBar:
             print(line, file=sys.stderr)
 
 
+@advised_constructor
 class EarlyStopping:
     """End the fit when a measurement has stopped improving, and restore the best parameters.
 
@@ -258,6 +261,7 @@ def _check_path(path: object) -> str:
     return os.fspath(path)
 
 
+@advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
 
@@ -304,6 +308,7 @@ class Checkpoint:
         return self.path.replace("{epoch}", str(fit.epoch))
 
 
+@advised_constructor
 class CSVLog:
     """Write a line to a CSV file after each epoch.
 
@@ -339,6 +344,7 @@ class CSVLog:
             csv.writer(file, lineterminator="\n").writerows(lines)
 
 
+@advised_constructor
 class TimeLimit:
     """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
 
@@ -356,6 +362,7 @@ class TimeLimit:
             fit.stop = True
 
 
+@advised_constructor
 class LearningRateFinder:
     """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
 
@@ -382,6 +389,7 @@ class LearningRateFinder:
             raise ValueError(f"low must be below high, but low is {low} and high is {high}")
         self.steps = check_int("steps", steps, 10)
 
+    @advised
     def find(
         self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
     ) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import storage
+from fastmlp.validation.calls import advised
 
 __all__ = ["load_digits", "load_idx", "load_mnist", "load_npz", "load_openml", "load_xor"]
 
@@ -37,6 +38,7 @@ _IDX_UINT8 = 0x08  # third byte of the magic number; the fourth is the number of
 _CORRUPT = (EOFError, OSError, zlib.error)  # raised by gzip and zipfile for damaged files
 
 
+@advised
 def load_mnist() -> Dataset:
     """Load MNIST, which is part of the package.
 
@@ -54,6 +56,7 @@ def load_mnist() -> Dataset:
         return load_npz(path)
 
 
+@advised
 def load_digits() -> Dataset:
     """Load scikit-learn's 1,797 images of 8x8 pixels, split 80/20 with ``random_state=42``.
 
@@ -68,6 +71,7 @@ def load_digits() -> Dataset:
     return _split((images / 16).astype(np.float32), labels.astype(np.int64))
 
 
+@advised
 def load_xor() -> Dataset:
     """Return the four points of exclusive or, as training and as test data.
 
@@ -81,6 +85,7 @@ def load_xor() -> Dataset:
     return points, labels, points.copy(), labels.copy()
 
 
+@advised
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
@@ -119,6 +124,7 @@ def load_npz(path: StrPath) -> Dataset:
     return x_train, y_train, x_test, y_test
 
 
+@advised
 def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     """Load a folder of idx files, as MNIST, Fashion-MNIST, KMNIST and EMNIST are published.
 
@@ -165,6 +171,7 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     return x_train, y_train, x_test, y_test
 
 
+@advised
 def load_openml(name: str, *, version: int | str = "active") -> Dataset:
     """Download a classification data set from openml.org with scikit-learn's ``fetch_openml``, which caches it.
 

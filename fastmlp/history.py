@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
 __all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
@@ -16,6 +17,7 @@ _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seco
 _SMALL_IS_GOOD = {"cost", "deviance", "error", "loss", "mae", "mape", "mse", "msle", "perplexity", "rmse", "rmsle"}
 
 
+@advised_methods
 @dataclass(repr=False)
 class History:
     """Measurements of one fit: lists with one entry per finished epoch.

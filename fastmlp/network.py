@@ -27,6 +27,7 @@ from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
+from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.inputs import check_X
 from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
 from fastmlp.validation.settings import (
@@ -52,6 +53,7 @@ _FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-o
 _NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
 
 
+@advised_methods
 class Network(ABC):
     """Multilayer perceptron for classes, labels or numbers, trained by minibatch gradient descent.
 
@@ -386,7 +388,7 @@ input_dropout, input_noise
             where = f"after epoch {fit.epoch} of {epochs}"
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=2)
+            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=3)
         return history
 
     def train_batch(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastmlp.history import History, direction
 from fastmlp.schedules.base import Duration, Schedule, Steps
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Adaptive", "ReduceOnPlateau"]
@@ -49,6 +50,7 @@ class _Monitoring(Schedule):
         self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
 
 
+@advised_constructor
 @dataclass
 class ReduceOnPlateau(_Monitoring):
     """Multiply by `factor` after more than `patience` epochs without improvement, as PyTorch's ReduceLROnPlateau.
@@ -100,6 +102,7 @@ class ReduceOnPlateau(_Monitoring):
             self.cooling, self.waited = self.cooldown, 0
 
 
+@advised_constructor
 @dataclass
 class Adaptive(_Monitoring):
     """Divide by 5 after more than `n_iter_no_change` epochs without an improvement by `tol`, as scikit-learn.
