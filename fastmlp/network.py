@@ -10,7 +10,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from fastmlp.engine.base import Engine, Settings, Views
 from fastmlp.history import History
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
+from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
@@ -48,6 +49,9 @@ __all__ = ["Network"]
 
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
+
+Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
+"""Checked rows, targets and their weights."""
 
 _FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
 _NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
@@ -108,6 +112,12 @@ input_dropout, input_noise
         As given; may be changed.
     weights, biases : list of (I, O) arrays, list of (O,) arrays
         Views, one per layer: writing into them changes the network.
+    feature_names : list of str or None
+        Columns of the table that trained the network.
+    classes : (C,) array or None
+        Names of the classes, if y had names.
+    n_parameters : int
+        Number of weights and biases.
     history : History
         Of the last fit.
 
@@ -169,6 +179,7 @@ input_dropout, input_noise
         self.history = History()
         self._random = RandomStreams.from_seed(self.seed)
         self._training_state: TrainingState | None = None
+        self._names = Names()
         given = vars(self).pop("_given", None)
         self._make_engine(n_threads)
         self._fill(*(given or initial_parameters(self.layers, self.init, self.seed)))
@@ -247,6 +258,16 @@ input_dropout, input_noise
         """Biases (O,) of each layer; writing into them changes the network."""
         return Views(self._engine.biases)
 
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the columns of the first table X that trained the network; tables must have the same columns."""
+        return None if self._names.features is None else list(self._names.features)
+
+    @property
+    def classes(self) -> npt.NDArray[Any] | None:
+        """Classes (C,) in the order of the outputs, if y had strings, or one-hot rows with names; else None."""
+        return None if self._names.classes is None else self._names.classes.copy()
+
     # --- training -----------------------------------------------------------------------------------------------------
 
     def fit(
@@ -263,7 +284,7 @@ input_dropout, input_noise
         class_weight: str | Mapping[int, float] | npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float | None = None,
         metrics: Iterable[str | Metric] = (),
         shuffle: bool = True,
@@ -275,11 +296,13 @@ input_dropout, input_noise
 
         Parameters
         ----------
-        X : (n, I) array_like or sparse matrix of SciPy
+        X : (n, I) array_like, table of pandas or polars, or sparse matrix of SciPy
             Finite numbers. Arrays of the network's dtype or uint8 and CSR matrices are read in place; others are
-            converted once. If X has many zeros, training makes a faster copy without them.
+            converted once. If X has many zeros, training makes a faster copy without them. The network remembers the
+            names of a table's columns, see `feature_names`; later tables must have the same, in this order.
         y : (n,) or (n, C) array_like
-            Classes from 0 on, or one-hot rows; 0 and 1 for logistic outputs; numbers.
+            Classes from 0 on, strings, or one-hot rows; 0 and 1 for logistic outputs; numbers. Strings, and the
+            columns of a one-hot table, are remembered as `classes`, and `predict` returns them.
         epochs : int
             Passes over the rows.
         batch_size : int
@@ -300,11 +323,11 @@ input_dropout, input_noise
             Weight of each class; multiplies the sample weights. "balanced" gives all classes the same total weight.
         clip_norm, clip_value : float or None
             Maximum of the 2-norm of the whole gradient, and of each of its numbers, which is applied first.
-        validation_data : pair (X, y) or None
+        validation_data : (X, y), (X, y, sample_weight) or None
             Evaluated after each epoch.
         validation_fraction : float or None
             Fraction of the rows of each class to hold out as validation data. Every fit of this network to the same y
-            holds out the same rows. The rows for training are copied.
+            holds out the same rows. The rows for training are copied. `sample_weight` does not weigh the others.
         metrics : iterable of str or callables
             Measured on the validation data, see `fastmlp.metrics`.
         shuffle : bool
@@ -336,24 +359,27 @@ input_dropout, input_noise
         """
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
-        clipping, metrics_ = check_clipping(clip_norm, clip_value), check_metrics(metrics, self._loss)
+        clipping = check_clipping(clip_norm, clip_value)
         callbacks = gather_callbacks(callbacks, progress)
         schedule = get_schedule(schedule)
         finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
-        X_, y_ = self._check_data(X, y, finite=finite)
+        names = self._names.learned(X, y, self._loss)
+        X_, y_ = self._check_data(X, y, finite=finite, names=names)
         weights = check_sample_weight(sample_weight, len(y_))
-        validation = None
+        validation: Evaluation | None = None
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair (X, y)")
-            validation = self._check_data(*validation_data, "validation ")
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+            X_val, y_val, *others = validation_data
+            validation = self._check_evaluation(X_val, y_val, *others, what="validation ", names=names)
         if validation_fraction is not None:
             if validation is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
             mask = validation_rows(y_, self._loss, validation_fraction, self._random.seed)
-            validation = X_[mask], y_[mask]
+            validation = X_[mask], y_[mask], None
             X_, y_, weights = X_[~mask], y_[~mask], None if weights is None else weights[~mask]
-        row_weights_ = row_weights(weights, class_weight, y_, self._loss, self.dtype)
+        row_weights_ = row_weights(weights, names.class_weight(class_weight), y_, self._loss, self.dtype)
+        metrics_ = check_metrics(metrics, self._loss, validation[2] if validation else None, names.classes)
         if metrics_ and validation is None:
             raise ValueError("metrics need validation data; give validation_data or validation_fraction")
         if not resume:
@@ -382,7 +408,7 @@ input_dropout, input_noise
             metrics=metrics_,
             history=history,
         )
-        self._run(trainer)
+        self._run(trainer, names)
         if history.interrupted:
             fit = trainer.fit
             where = f"after epoch {fit.epoch} of {epochs}"
@@ -416,13 +442,15 @@ input_dropout, input_noise
         RuntimeError
             If the network is already being trained.
         """
-        X_, y_ = self._check_data(X, y)
+        names = self._names.learned(X, y, self._loss)
+        X_, y_ = self._check_data(X, y, names=names)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
         with self._training():
             self._training_state, loss = train_batch(
                 self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
             )
+            self._names = names
         return loss
 
     def gradients(
@@ -443,17 +471,17 @@ input_dropout, input_noise
         finally:
             self._lock.release()
 
-    def _run(self, trainer: Trainer) -> None:
-        """Train. Callbacks already see the new history and training state."""
+    def _run(self, trainer: Trainer, names: Names | None = None) -> None:
+        """Train. Callbacks already see the new history, training state and names."""
         with self._training():
             trainer.prepare()
-            before = self.history, self._training_state
+            before = self.history, self._training_state, self._names
 
             def restore() -> None:
-                self.history, self._training_state = before
+                self.history, self._training_state, self._names = before
 
             trainer.refused = restore
-            self.history, self._training_state = trainer.history, trainer.state
+            self.history, self._training_state, self._names = trainer.history, trainer.state, names or self._names
             trainer.run()
 
     # --- prediction ---------------------------------------------------------------------------------------------------
@@ -476,30 +504,74 @@ input_dropout, input_noise
         Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1, and regression: numbers, both
         (n, C), or (n,) for one output.
         """
-        return self._engine.predict(self._check_X(X))
+        return self._names.decoded(self._engine.predict(self._check_X(X)))
 
-    def score(self, X: Any, y: npt.ArrayLike) -> float:
+    def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy, for multilabel outputs that of whole rows; R² for regression."""
-        X_, y_ = self._check_data(X, y, finite=not self._engine.checks_finite)
+        X_, y_, weights = self._check_evaluation(X, y, sample_weight)
         if self._loss.classifies:
-            return measure(self._engine, X_, y_)["accuracy"]
-        return r2(self._loss.decode(y_), self._engine.predict(X_))
+            return measure(self._engine, X_, y_, weights)["accuracy"]
+        return r2(self._loss.decode(y_), self._engine.predict(X_), sample_weight=weights)
 
-    def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
-        """Return the mean loss and, except for regression, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
-        return measure(self._engine, *self._check_data(X, y, finite=not self._engine.checks_finite))
+    def evaluate(
+        self,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        metrics: Iterable[str | Metric] = (),
+    ) -> dict[str, float]:
+        """Return the mean loss, except for regression the accuracy, and `metrics`, each under its name.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        sample_weight : (n,) array_like or None
+            Weight of each row in these means.
+        metrics : iterable of str or callables
+            See `fastmlp.metrics`.
+
+        Returns
+        -------
+        dict of str to float
+            ``{"loss": ..., "accuracy": ...}``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong.
+        """
+        names = self._names.learned(X, y, self._loss)
+        X_, y_, weights = self._check_evaluation(X, y, sample_weight, names=names)
+        chosen = check_metrics(metrics, self._loss, weights, names.classes)
+        return measure(self._engine, X_, y_, weights, metrics=chosen)
 
     def _check_X(self, X: Any) -> Any:
+        self._names.check_features(X, "X")
         finite = not self._engine.checks_finite
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
-    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
+    def _check_data(
+        self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True, names: Names | None = None
+    ) -> tuple[Any, Targets]:
         """Return rows and targets; `what` comes before their names in messages."""
+        names = names or self._names.learned(X, y, self._loss)
+        names.check_features(X, f"{what}X")
         X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
         numbers = X_ if isinstance(X_, np.ndarray) else X_.data
         if any(np.may_share_memory(numbers, parameter) for parameter in self._engine.parameters):
             X_ = X_.copy()  # or training would write to its own input
-        return X_, self._loss.check_y(y, X_.shape[0], self.dtype, f"{what}y")
+        return X_, self._loss.check_y(names.encoded(y, f"{what}y"), X_.shape[0], self.dtype, f"{what}y")
+
+    def _check_evaluation(
+        self, X: Any, y: npt.ArrayLike, sample_weight: object = None, *, what: str = "", names: Names | None = None
+    ) -> Evaluation:
+        """Return rows, targets and weights that are to be measured."""
+        finite = not self._engine.checks_finite or bool(what)
+        X_, y_ = self._check_data(X, y, what, finite=finite, names=names)
+        weights = check_sample_weight(sample_weight, len(y_))
+        return X_, y_, row_weights(weights, None, y_, self._loss, np.float64)
 
     # --- copies and files ---------------------------------------------------------------------------------------------
 
@@ -529,7 +601,8 @@ input_dropout, input_noise
         return self._parameters_dict() | checkpoint.training_dict(self.history, self._random, self._training_state)
 
     def _parameters_dict(self) -> dict[str, Any]:
-        return checkpoint.parameters_dict(self._settings(), self._engine.weights, self._engine.biases)
+        parameters = checkpoint.parameters_dict(self._settings(), self._engine.weights, self._engine.biases)
+        return parameters | self._names.to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -579,6 +652,6 @@ input_dropout, input_noise
         state = saved.training_state
         adopted = None if state is None else state.copied_into(self._engine)
         self._fill(saved.weights, saved.biases)
-        self.history, self._training_state = saved.history, adopted
+        self.history, self._training_state, self._names = saved.history, adopted, saved.names
         if saved.random is not None:
             self._random = saved.random

@@ -120,7 +120,7 @@ class Trainer:
     epochs, batch_size : int
         `epochs` counts those that `state` has behind it.
     shuffle : bool
-    validation : pair (X, y) or None
+    validation : (X, y), (X, y, weights) or None
     metrics : mapping of str to functions of (y_true, y_pred)
         Measured on the validation data.
     history : History
@@ -144,7 +144,7 @@ class Trainer:
     batch_size: int
     shuffle: bool
     clipping: Clipping = NO_CLIPPING
-    validation: tuple[Any, Targets] | None = None
+    validation: tuple[Any, ...] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
@@ -170,8 +170,8 @@ class Trainer:
         """Do everything that may take long or fail before training begins, such as compiling."""
         self.X = self.engine.prepare(self.X, self.state.optimizer, self.clipping)
         if self.validation is not None:
-            X, y = self.validation
-            self.validation = self.engine.prepare_inference(X), y
+            X, *others = self.validation
+            self.validation = self.engine.prepare_inference(X), *others
         self.schedule.start()
         if self.state.schedule_state:
             self.schedule.load_state(self.state.schedule_state)
@@ -274,7 +274,7 @@ class Trainer:
             if self.engine.settings.loss.classifies:
                 measured["accuracy"] = (totals.correct[:finished] / len(self.y)).tolist()
             if self.validation is not None:  # then each call trains one epoch
-                values = measure(self.engine, *self.validation, self.metrics)
+                values = measure(self.engine, *self.validation, metrics=self.metrics)
                 measured |= {f"val_{name}": [value] for name, value in values.items()}
             self.history.extend(**measured)
             fit.epoch += finished
