@@ -10,6 +10,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import EllipsisType
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
@@ -19,12 +20,14 @@ from fastmlp import checkpoint, storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
-from fastmlp.engine.base import Engine, Settings, Views
+from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
+from fastmlp.mistakes import Confusion, Mistake, confusions, worst
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.parameters import Views
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
@@ -162,6 +165,11 @@ input_dropout, input_noise
         self.output: Final = check_choice(
             "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
         )
+        if self.output == "softmax" and self.layers[-1] == 1:
+            raise ValueError(
+                "a softmax over one output is always 1; for two classes use output='logistic', or two outputs; "
+                "for numbers use output='identity'"
+            )
         self.init: Final = check_choice("init", init, tuple(INITS), {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         n_threads = check_n_threads(n_threads)
@@ -176,13 +184,38 @@ input_dropout, input_noise
         self.dropout: Final = check_dropout(dropout, n_hidden)
         self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
         self.input_noise: Final = check_float("input_noise", input_noise)
+        self._forget()
+        given = vars(self).pop("_given", None)
+        self._make_engine(n_threads)
+        self._fill(*(given or initial_parameters(self.layers, self.init, self.seed)))
+
+    def _forget(self) -> None:
+        """Forget all training, and draw from the seed anew."""
         self.history = History()
         self._random = RandomStreams.from_seed(self.seed)
         self._training_state: TrainingState | None = None
         self._names = Names()
-        given = vars(self).pop("_given", None)
-        self._make_engine(n_threads)
-        self._fill(*(given or initial_parameters(self.layers, self.init, self.seed)))
+
+    def initialize(self, *, seed: int | EllipsisType | None = ...) -> None:
+        """Start afresh: as a new network, with the first parameters of the seed and without history.
+
+        Parameters
+        ----------
+        seed : int or None
+            The new seed; without it the network keeps its own. None is random.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the seed is wrong. The network is unchanged.
+        RuntimeError
+            If the network is being trained.
+        """
+        chosen = self.seed if seed is ... else check_seed(seed)
+        with self._training():
+            vars(self)["seed"] = chosen
+            self._forget()
+            self._fill(*initial_parameters(self.layers, self.init, chosen))
 
     @classmethod
     def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
@@ -218,7 +251,14 @@ input_dropout, input_noise
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and "_engine" in vars(self):
             raise AttributeError(f"{name} cannot be changed; make a new network")
+        if name == "history" and not isinstance(value, History):
+            raise TypeError(f"history must be a History, which fit returns, not {value!r}")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _FIXED or name in ("history", *_NOT_COPIED):
+            raise AttributeError(f"{name} cannot be deleted")
+        super().__delattr__(name)
 
     def __repr__(self) -> str:
         settings = self._settings()
@@ -251,12 +291,25 @@ input_dropout, input_noise
     @property
     def weights(self) -> list[Floats]:
         """Weights (I, O) of each layer; writing into them changes the network."""
-        return Views(self._engine.weights)
+        return Views("weights", self._engine.weights)
+
+    @weights.setter
+    def weights(self, weights: Sequence[npt.ArrayLike]) -> None:
+        self.weights[:] = weights  # type: ignore[assignment]
 
     @property
     def biases(self) -> list[Floats]:
         """Biases (O,) of each layer; writing into them changes the network."""
-        return Views(self._engine.biases)
+        return Views("biases", self._engine.biases)
+
+    @biases.setter
+    def biases(self, biases: Sequence[npt.ArrayLike]) -> None:
+        self.biases[:] = biases  # type: ignore[assignment]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(parameter.size for parameter in self._engine.parameters)
 
     @property
     def feature_names(self) -> list[str] | None:
@@ -546,6 +599,48 @@ input_dropout, input_noise
         X_, y_, weights = self._check_evaluation(X, y, sample_weight, names=names)
         chosen = check_metrics(metrics, self._loss, weights, names.classes)
         return measure(self._engine, X_, y_, weights, metrics=chosen)
+
+    def most_confused(self, X: Any, y: npt.ArrayLike, n: int = 5) -> list[Confusion]:
+        """Return the `n` pairs of classes that the network confuses most often in these rows.
+
+        Returns
+        -------
+        list of (true, predicted, n_rows)
+            Named tuples, the most frequent first; `n_rows` rows of class `true` are predicted as `predicted`.
+
+        Raises
+        ------
+        TypeError
+            If rows have several labels, or numbers.
+        """
+        if not self._loss.n_classes:
+            raise TypeError("most_confused needs rows of one class each; this network predicts labels or numbers")
+        n = check_int("n", n, 1)
+        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        labels = self._engine.predict(X_)
+        return confusions(names.decoded(self._loss.decode(y_)), names.decoded(labels), n)
+
+    def wrong(self, X: Any, y: npt.ArrayLike, n: int = 10) -> list[Mistake]:
+        """Return the `n` rows that the network predicts wrong with the largest losses.
+
+        Returns
+        -------
+        list of (row, true, predicted, probability)
+            Named tuples, the largest loss first; `probability` is that of the prediction.
+
+        Raises
+        ------
+        TypeError
+            If the network does regression.
+        """
+        if not self._loss.classifies:
+            raise TypeError(f"a network with output={self.output!r} predicts numbers, which are not right or wrong")
+        n = check_int("n", n, 1)
+        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        labels, p = self._engine.predict(X_), self._engine.predict_proba(X_)
+        chosen = p.max(axis=1) if self._loss.n_classes else np.maximum(p, 1 - p)
+        true = names.decoded(self._loss.decode(y_))
+        return worst(true, names.decoded(labels), chosen, self._engine.losses(X_, y_)[0], n)
 
     def _check_X(self, X: Any) -> Any:
         self._names.check_features(X, "X")
