@@ -292,7 +292,7 @@ def measure(
     if loss.classifies:
         measured["accuracy"] = float(correct.mean()) if sample_weight is None else _mean(correct, sample_weight)
     if metrics:
-        y_true = loss.decode(y)
+        y_true = loss.decode(y).copy()  # a metric may write into it
         wanted = [getattr(metric, "on_probabilities", False) for metric in metrics.values()]
         labels, p = None if all(wanted) else engine.predict(X), _probabilities(engine, X) if any(wanted) else None
         for (name, metric), on_probabilities in zip(metrics.items(), wanted, strict=True):

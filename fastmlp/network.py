@@ -720,8 +720,15 @@ input_dropout, input_noise
         """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
 
         With ``training=True`` the whole `state_dict` is written. The number of threads is never saved.
+
+        Raises
+        ------
+        ValueError
+            If parameters are not finite, since a fit has diverged; `load` would refuse the file.
         """
-        storage.save_npz(path, **(self.state_dict() if training else self._parameters_dict()))
+        state = self.state_dict() if training else self._parameters_dict()
+        checkpoint.check_savable(state)
+        storage.save_npz(path, **state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -75,6 +75,8 @@ class Optimizer(ABC):
 
     learning_rate: float
     name: ClassVar[str]
+    squares: ClassVar[int | None] = None
+    """Which of the state arrays holds sums or means of squares, which are never negative."""
 
     def __post_init__(self) -> None:
         self._set(learning_rate=check_float("learning_rate", self.learning_rate, zero=False))
@@ -233,6 +235,7 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     eps_hat: bool = False
     name: ClassVar[str] = "adam"
+    squares: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -350,6 +353,7 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     centered: bool = False
     name: ClassVar[str] = "rmsprop"
+    squares: ClassVar[int | None] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -432,6 +436,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value: float = 0.0
     eps: float = 1e-10
     name: ClassVar[str] = "adagrad"
+    squares: ClassVar[int | None] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

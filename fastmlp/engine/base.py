@@ -158,6 +158,9 @@ class Engine(ABC):
         """All weights, then all biases."""
         return self.weights + self.biases
 
+    def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027 - any will do for plain NumPy
+        """Refuse an optimizer that the engine cannot use."""
+
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""
         return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self.parameters]

@@ -59,8 +59,7 @@ class Step(_Decay):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_int("every", self.every, 1)
-        check_number("gamma", self.gamma, zero=False)
+        self._set(every=check_int("every", self.every, 1), gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return epochs // self.every
@@ -86,8 +85,7 @@ class MultiStep(_Decay):
         if not is_list(given):
             raise TypeError(f"milestones must be a list of epochs, e.g. [30, 60], not {given!r}")
         epochs = tuple(check_int(f"milestones[{i}]", epoch, 1) for i, epoch in enumerate(given))
-        object.__setattr__(self, "milestones", tuple(sorted(epochs)))
-        check_number("gamma", self.gamma, zero=False)
+        self._set(milestones=tuple(sorted(epochs)), gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return np.searchsorted(self.milestones, epochs, side="right")
@@ -101,7 +99,7 @@ class Exponential(_Decay):
     gamma: float
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, zero=False)
+        self._set(gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return epochs
@@ -115,7 +113,7 @@ class InverseScaling(Schedule):
     power_t: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("power_t", self.power_t)
+        self._set(power_t=check_number("power_t", self.power_t))
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""
@@ -132,7 +130,7 @@ class Cosine(Schedule):
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("minimum", self.minimum, below=1)
+        self._set(minimum=check_number("minimum", self.minimum, below=1))
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""
@@ -159,9 +157,11 @@ class OneCycle(Schedule):
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        check_number("pct_start", self.pct_start, below=1)
-        check_number("div_factor", self.div_factor, zero=False)
-        check_number("final_div_factor", self.final_div_factor, zero=False)
+        self._set(
+            pct_start=check_number("pct_start", self.pct_start, below=1),
+            div_factor=check_number("div_factor", self.div_factor, zero=False),
+            final_div_factor=check_number("final_div_factor", self.final_div_factor, zero=False),
+        )
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""
