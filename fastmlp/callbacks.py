@@ -36,7 +36,7 @@ from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.storage import check_writable
 from fastmlp.validation.calls import advised, advised_constructor
-from fastmlp.validation.settings import check_bool, check_int, check_number
+from fastmlp.validation.settings import check_bool, check_int, check_number, check_path, is_iterable
 
 __all__ = [
     "CSVLog",
@@ -142,7 +142,7 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
         If `callbacks` is not a list, or one of them has none of the methods, one that is not callable, or one whose
         name begins with ``on_`` but that `fit` does not call.
     """
-    if not isinstance(callbacks, Iterable):
+    if not is_iterable(callbacks):
         raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
     gathered = list(callbacks)
     for callback in gathered:
@@ -300,15 +300,6 @@ class EarlyStopping:
         self._parameters = []
 
 
-def _check_path(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(name, str):
-        raise TypeError(f"path must be the name of a file, not {path!r}")
-    if name == "":
-        raise ValueError("path must be the name of a file, but it is empty")
-    return name
-
-
 @advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
@@ -332,7 +323,7 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
         self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
@@ -392,7 +383,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
         """Write the epochs of a resumed fit, or an empty file."""
@@ -473,6 +464,8 @@ class LearningRateFinder:
         ValueError
             If the loss does not fall at any of the learning rates.
         """
+        if not hasattr(net, "_check_data"):
+            raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases

@@ -45,6 +45,7 @@ from fastmlp.validation.settings import (
     check_layers,
     check_n_threads,
     check_number,
+    check_path,
     check_seed,
 )
 
@@ -56,7 +57,9 @@ DTYPES = ("float32", "float64")
 Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 """Checked rows, targets and their weights."""
 
-_FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
+_FIXED = frozenset(  # read-only: the engine relies on them
+    {*MAIN, *DEFAULTS, "activations", "dropout_rates", "n_parameters", "feature_names", "classes"}
+)
 _NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
 
 
@@ -256,7 +259,7 @@ input_dropout, input_noise
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if name in _FIXED or name in ("history", *_NOT_COPIED):
+        if name in _FIXED or name in _NOT_COPIED or name in ("history", "weights", "biases", "n_threads"):
             raise AttributeError(f"{name} cannot be deleted")
         super().__delattr__(name)
 
@@ -413,7 +416,7 @@ input_dropout, input_noise
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
         clipping = check_clipping(clip_norm, clip_value)
-        callbacks = gather_callbacks(callbacks, progress)
+        callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
         schedule = get_schedule(schedule)
         finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
         names = self._names.learned(X, y, self._loss)
@@ -723,10 +726,13 @@ input_dropout, input_noise
 
         Raises
         ------
+        TypeError
+            If `path` is not the name of a file, or `training` not True or False.
         ValueError
             If parameters are not finite, since a fit has diverged; `load` would refuse the file.
         """
-        state = self.state_dict() if training else self._parameters_dict()
+        check_path(path)
+        state = self.state_dict() if check_bool("training", training) else self._parameters_dict()
         checkpoint.check_savable(state)
         storage.save_npz(path, **state)
 
@@ -741,7 +747,7 @@ input_dropout, input_noise
         ValueError
             If the file is damaged or does not hold a network.
         """
-        source = os.fspath(path)
+        source = check_path(path)
         saved = checkpoint.read(storage.load_npz(path), source)
         try:
             net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)
