@@ -20,6 +20,7 @@ from fastmlp import checkpoint, storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
+from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
 from fastmlp.losses import LOSSES, Targets
@@ -401,7 +402,8 @@ input_dropout, input_noise
         -------
         History
             Loss and accuracy of each epoch. Ctrl-C stops training with a warning and returns the finished epochs; the
-            steps of the unfinished epoch are kept. While kernels compile, before the first step, Ctrl-C raises
+            steps of the unfinished epoch are kept. A fit that has learned nothing ends in a ConvergenceWarning of
+            `fastmlp.diagnosis` with likely reasons. While kernels compile, before the first step, Ctrl-C raises
             KeyboardInterrupt and leaves the network unchanged.
 
         Raises
@@ -442,7 +444,10 @@ input_dropout, input_noise
             state = TrainingState.new(get_optimizer(optimizer, learning_rate), self._engine, type(schedule).__name__)
             history = History()
         elif self._training_state is None:
-            raise ValueError("resume=True needs an earlier fit, but this network has not been trained")
+            raise ValueError(
+                "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
+                "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
+            )
         else:
             state = self._training_state.resumed(optimizer, learning_rate, schedule)
             history = replace(copy.deepcopy(self.history), interrupted=False)
@@ -471,6 +476,11 @@ input_dropout, input_noise
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
             warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=3)
+        elif trainer.nothing_left:
+            what = f"{state.epochs} epochs are done, and epochs={epochs} is the total, not the number of further ones"
+            warnings.warn(f"resume=True has trained nothing: {what}", UserWarning, stacklevel=3)
+        elif trouble := trainer.what_went_wrong():
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
         return history
 
     def train_batch(

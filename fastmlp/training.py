@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.diagnosis import after_divergence, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan
 from fastmlp.engine.threads import CtrlC
 from fastmlp.history import History, check_monitor
@@ -129,6 +130,8 @@ class Trainer:
         Gets one entry for each finished epoch.
     fit : FitState
         What callbacks see.
+    nothing_left : bool
+        Whether `state` has all epochs behind it.
     refused : callable
         Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
     """
@@ -150,6 +153,7 @@ class Trainer:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
+    nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
 
     def __post_init__(self) -> None:
@@ -167,6 +171,8 @@ class Trainer:
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)
+        self.nothing_left = self.state.epochs >= self.epochs  # the fit is resumed after its last epoch
+        self._given, self._before = self.X, (len(self.history.loss), self.history.steps)
         self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
 
     def prepare(self) -> None:
@@ -295,7 +301,15 @@ class Trainer:
         self.state.epochs = fit.epoch
         if totals.bad_loss is not None:
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
-            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
+            advice = after_divergence(self.engine, self._given, self.y, self.history.steps == self._before[1])
+            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; {advice}")
+
+    def what_went_wrong(self) -> str | None:
+        """Return the words of a warning if the fit has learned nothing, else None."""
+        n_losses, n_steps = self._before
+        losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
+        rate = self.state.optimizer.learning_rate
+        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, losses, steps, rate)
 
     def _schedule_state(self) -> dict[str, Any]:
         return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
@@ -337,7 +351,8 @@ def train_batch(
     totals = EpochTotals.zeros(1)
     engine.train(totals, rows, y, np.arange(len(y))[None, :], len(y), plan)
     if totals.bad_loss is not None:
-        raise FloatingPointError(f"loss is {totals.bad_loss}; lower learning_rate")
+        advice = after_divergence(engine, X, y, state.steps == 0)
+        raise FloatingPointError(f"loss is {totals.bad_loss}; {advice}")
     random.epoch += 1
     return replace(state, optimizer=optimizer, steps=state.steps + 1), float(totals.mean_losses(y, row_weights, 1)[0])
 
