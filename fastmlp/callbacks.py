@@ -32,6 +32,7 @@ from fastmlp.activations import Floats
 from fastmlp.history import Best, check_monitor, new_axes
 from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
+from fastmlp.options import Mode, OptimizerName
 from fastmlp.progress import ProgressBar, Table
 from fastmlp.storage import check_writable
 from fastmlp.validation.calls import advised, advised_constructor
@@ -73,6 +74,7 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
     return [ProgressBar(), *gathered] if progress else gathered
 
 
+@advised_constructor
 class EarlyStopping:
     """End the fit when a measurement has stopped improving, and restore the best parameters.
 
@@ -101,7 +103,7 @@ class EarlyStopping:
         monitor: str = "val_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
         self.monitor, self.mode = monitor, mode
@@ -159,7 +161,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
+        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: Mode = "auto"
     ) -> None:
         self.path = check_path(path)
         self._fields = _fields(self.path)
@@ -293,7 +295,13 @@ class LearningRateFinder:
 
     @advised
     def find(
-        self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+        self,
+        net: Net,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        optimizer: OptimizerName | Optimizer | None = None,
+        batch_size: int = 64,
     ) -> float:
         """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmlp.options import Mode
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
@@ -106,7 +107,7 @@ class History:
         for values in self._measured().values():
             values += [math.nan] * (len(self.loss) - len(values))
 
-    def best_epoch(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> int:
+    def best_epoch(self, monitor: str = "val_loss", mode: Mode = "auto", min_delta: float = 0.0) -> int:
         """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.
 
         Parameters
@@ -180,7 +181,7 @@ class Best:
     """
 
     monitor: str
-    mode: str = "auto"
+    mode: Mode = "auto"
     min_delta: float = 0.0
     epoch: int = field(default=0, init=False)
 
@@ -199,7 +200,7 @@ class Best:
         return self.epoch == len(values)
 
 
-def direction(monitor: str, mode: str = "auto") -> int:
+def direction(monitor: str, mode: Mode = "auto") -> int:
     """Return 1 if large values of a measurement are good, -1 if small values are.
 
     Parameters

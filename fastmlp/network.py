@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import EllipsisType
-from typing import Any, ClassVar, Final, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.options import Activation, Dtype, FirstLayer, Init, OptimizerName, Output, ScheduleName
 from fastmlp.parameters import Views
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
@@ -149,13 +150,13 @@ input_dropout, input_noise
         self,
         layers: Sequence[int],
         *,
-        activation: str | Sequence[str] = "relu",
-        output: str = "softmax",
-        init: str = "he",
+        activation: Activation | Sequence[Activation] = "relu",
+        output: Output = "softmax",
+        init: Init = "he",
         seed: int | None = 0,
         n_threads: int | None = None,
-        dtype: npt.DTypeLike = "float32",
-        first_layer: str = "auto",
+        dtype: Dtype = "float32",
+        first_layer: FirstLayer = "auto",
         input_scale: float = 1.0,
         label_smoothing: float = 0.0,
         l2: float = 0.0,
@@ -335,10 +336,10 @@ input_dropout, input_noise
         epochs: int = 10,
         batch_size: int = 64,
         learning_rate: float | None = None,
-        optimizer: str | Optimizer | None = None,
-        schedule: str | Schedule | Callable[[int], float] | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
+        schedule: ScheduleName | Schedule | Callable[[int], float] | None = None,
         sample_weight: npt.ArrayLike | None = None,
-        class_weight: str | Mapping[int, float] | npt.ArrayLike | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         validation_data: tuple[Any, ...] | None = None,
@@ -489,7 +490,7 @@ input_dropout, input_noise
         y: npt.ArrayLike,
         learning_rate: float | None = None,
         *,
-        optimizer: str | Optimizer | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
         sample_weight: npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
