@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,10 +100,14 @@ class History:
 
     def extend(self, **measured: Sequence[float]) -> None:
         """Add several epochs at once, a sequence of numbers for each list. Otherwise as `append`."""
-        finished = len(self.loss)
+        self._put(len(self.loss), measured)
+
+    def _put(self, start: int, measured: Mapping[str, Sequence[float]]) -> None:
+        """Set the measurements of the epochs from `start` on, counted from 0. This may be repeated."""
         for name, numbers in measured.items():
             values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
-            values += [math.nan] * (finished - len(values)) + list(numbers)
+            values += [math.nan] * (start - len(values))
+            values[start:] = numbers
         for values in self._measured().values():
             values += [math.nan] * (len(self.loss) - len(values))
 

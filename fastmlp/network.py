@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import warnings
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import EllipsisType
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
+from fastmlp.interrupts import complete, finish
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
@@ -62,7 +62,9 @@ Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 _FIXED = frozenset(  # read-only: the engine relies on them
     {*MAIN, *DEFAULTS, "activations", "dropout_rates", "n_parameters", "feature_names", "classes"}
 )
-_NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
+_NOT_COPIED = ("_engine", "_loss", "_trained_by")  # `_make_engine` makes them
+
+T = TypeVar("T")
 
 
 @advised_methods
@@ -217,10 +219,14 @@ input_dropout, input_noise
             If the network is being trained.
         """
         chosen = self.seed if seed is ... else check_seed(seed)
-        with self._training():
+        weights, biases = initial_parameters(self.layers, self.init, chosen)
+
+        def start_afresh() -> None:
             vars(self)["seed"] = chosen
             self._forget()
-            self._fill(*initial_parameters(self.layers, self.init, chosen))
+            self._fill(weights, biases)
+
+        self._alone(partial(complete, start_afresh))
 
     @classmethod
     def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
@@ -234,7 +240,7 @@ input_dropout, input_noise
         """Make the engine, the loss and the lock: at the start, and in a copy."""
         n_hidden = len(self.layers) - 2
         dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
-        self._lock = threading.Lock()  # held while training
+        self._trained_by: dict[str, object] = {}  # "call": which one trains; a dict is set and tested in one step
         self._loss = LOSSES[self.output](self.layers[-1], self.label_smoothing)
         settings = Settings(
             layers=self.layers,
@@ -513,12 +519,15 @@ input_dropout, input_noise
         X_, y_ = self._check_data(X, y, names=names)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
-        with self._training():
-            self._training_state, loss = train_batch(
-                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
+
+        def adopt(state: TrainingState) -> None:
+            self._adopt(self.history, state, names)
+
+        return self._alone(
+            lambda: train_batch(
+                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping, adopt
             )
-            self._names = names
-        return loss
+        )
 
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
@@ -528,28 +537,35 @@ input_dropout, input_noise
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         return self._engine.gradients(X_, y_, weights)
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Hold the lock, or raise RuntimeError if another call of this network holds it."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this network is being trained already")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Call `work` and return what it returns, or raise RuntimeError while another call trains this network."""
+        this_call = object()
+
+        def begin_and_work() -> T:
+            if self._trained_by.setdefault("call", this_call) is not this_call:
+                raise RuntimeError("this network is being trained already")
+            return work()
+
+        def leave() -> None:
+            if self._trained_by.get("call") is this_call:
+                self._trained_by.clear()
+
+        return finish(begin_and_work, leave)
 
     def _run(self, trainer: Trainer, names: Names | None = None) -> None:
         """Train. Callbacks already see the new history, training state and names."""
-        with self._training():
+
+        def train() -> None:
             trainer.prepare()
-            before = self.history, self._training_state, self._names
-
-            def restore() -> None:
-                self.history, self._training_state, self._names = before
-
-            trainer.refused = restore
-            self.history, self._training_state, self._names = trainer.history, trainer.state, names or self._names
+            trainer.refused = partial(self._adopt, self.history, self._training_state, self._names)
+            self._adopt(trainer.history, trainer.state, names or self._names)
             trainer.run()
+
+        self._alone(train)
+
+    def _adopt(self, history: History, state: TrainingState | None, names: Names) -> None:
+        """Set all at once: no signal handler comes in between."""
+        vars(self).update(history=history, _training_state=state, _names=names)
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -725,10 +741,13 @@ input_dropout, input_noise
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
-        with self._training():
+
+        def restore() -> None:
             saved = checkpoint.read(state_dict, "the state")
             checkpoint.check_same_settings(saved, self._settings(), "the state")
             self._restore(saved)
+
+        self._alone(restore)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
         """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
@@ -770,7 +789,11 @@ input_dropout, input_noise
     def _restore(self, saved: checkpoint.Saved) -> None:
         state = saved.training_state
         adopted = None if state is None else state.copied_into(self._engine)
-        self._fill(saved.weights, saved.biases)
-        self.history, self._training_state, self._names = saved.history, adopted, saved.names
-        if saved.random is not None:
-            self._random = saved.random
+
+        def restore() -> None:
+            self._fill(saved.weights, saved.biases)
+            self._adopt(saved.history, adopted, saved.names)
+            if saved.random is not None:
+                self._random = saved.random
+
+        complete(restore)
