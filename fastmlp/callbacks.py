@@ -310,7 +310,7 @@ class LearningRateFinder:
         ValueError
             If the loss does not fall at any of the learning rates.
         """
-        if not hasattr(net, "_check_data"):
+        if isinstance(net, type) or not hasattr(net, "_check_data"):
             raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)

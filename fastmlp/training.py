@@ -200,6 +200,8 @@ class Trainer:
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 state = dict(self.state.schedule_state)
                 raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
+        if not self.nothing_left:
+            self._rates(1)  # a schedule that fails at once leaves the network as it was
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -269,18 +271,29 @@ class Trainer:
         shuffle = self.shuffle and self.fit.n_batches > 1
         return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
 
-    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
-        """Return the plan for the steps of these epochs."""
-        fit, state = self.fit, self.state
-        n_steps = len(order) * fit.n_batches
+    def _rates(self, n_steps: int) -> npt.NDArray[np.float64]:
+        """Return the learning rates (n_steps,) of the next steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the schedule gives something else, or a rate is too large.
+        """
+        fit = self.fit
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
             raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
-        rates = np.asarray(factors * state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        rates = np.asarray(factors * self.state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
         if not rates.max() <= self._largest_rate:
             raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
+        return rates
+
+    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
+        """Return the plan for the steps of these epochs."""
+        state, n_steps = self.state, len(order) * self.fit.n_batches
+        rates = self._rates(n_steps)
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
