@@ -139,11 +139,11 @@ def what_went_wrong(
     if many and constant and loss.classifies:
         trouble = f"the network predicts {predicted[0]} for every row"
     elif many and not final < 0.999 * guess:
-        trouble = f"the loss is {final:.4g}, but that of a constant guess is {guess:.4g}"
+        trouble = f"the loss, {final:.4g}, is no better than that of a constant guess, {guess:.4g}"
     elif rose:
         trouble = f"the loss rose from {first:.4g} to {final:.4g}"
     elif not many and not final < _HUGE * guess:
-        trouble = f"the loss is {final:.4g}, but that of a constant guess is {guess:.4g}"
+        trouble = f"the loss, {final:.4g}, is no better than that of a constant guess, {guess:.4g}"
     else:
         return None
     hints = _hints(engine, X[rows], targets)

@@ -42,9 +42,12 @@ class ProgressBar:
             from tqdm import tqdm
 
             total = fit.epochs * fit.n_batches
-            self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}", unit="step", dynamic_ncols=True)
+            settings = {"unit": "step", "dynamic_ncols": True, "delay": 1e-9}  # shown once a layout is chosen
+            self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}: ", **settings)
             if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
                 self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
+            self._move(fit)
+            self._bar.refresh()
 
     def on_step(self, net: object, fit: FitState) -> None:
         """Move the bar."""
