@@ -237,7 +237,15 @@ SCHEDULES = [
 ]
 
 
-EXPECTED = (AttributeError, FloatingPointError, IndexError, OSError, RuntimeError, TypeError, ValueError)  # but no SystemError
+EXPECTED = (
+    AttributeError,
+    FloatingPointError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # but no SystemError
 
 
 def assigns(r):
