@@ -32,9 +32,11 @@ from fastmlp.activations import Floats
 from fastmlp.history import Best, check_monitor, new_axes
 from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
+from fastmlp.options import Mode, OptimizerName
 from fastmlp.progress import ProgressBar, Table
 from fastmlp.storage import check_writable
-from fastmlp.validation.settings import check_bool, check_int, check_number
+from fastmlp.validation.calls import advised, advised_constructor
+from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
 __all__ = [
     "HOOKS",
@@ -72,6 +74,7 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
     return [ProgressBar(), *gathered] if progress else gathered
 
 
+@advised_constructor
 class EarlyStopping:
     """End the fit when a measurement has stopped improving, and restore the best parameters.
 
@@ -100,7 +103,7 @@ class EarlyStopping:
         monitor: str = "val_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
         self.monitor, self.mode = monitor, mode
@@ -137,15 +140,7 @@ class EarlyStopping:
         self._parameters = []
 
 
-def _check_path(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(name, str):
-        raise TypeError(f"path must be the name of a file, not {path!r}")
-    if name == "":
-        raise ValueError("path must be the name of a file, but it is empty")
-    return name
-
-
+@advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
 
@@ -166,9 +161,9 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
+        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: Mode = "auto"
     ) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
         self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
@@ -217,6 +212,7 @@ def _fields(path: str) -> list[str]:
     return fields
 
 
+@advised_constructor
 class CSVLog:
     """Write a line to a CSV file after each epoch.
 
@@ -227,7 +223,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
         """Write the epochs of a resumed fit, or an empty file."""
@@ -252,6 +248,7 @@ class CSVLog:
             csv.writer(file, lineterminator="\n").writerows(lines)
 
 
+@advised_constructor
 class TimeLimit:
     """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
 
@@ -269,6 +266,7 @@ class TimeLimit:
             fit.stop = True
 
 
+@advised_constructor
 class LearningRateFinder:
     """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
 
@@ -295,8 +293,15 @@ class LearningRateFinder:
             raise ValueError(f"low must be below high, but low is {low} and high is {high}")
         self.steps = check_int("steps", steps, 10)
 
+    @advised
     def find(
-        self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+        self,
+        net: Net,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        optimizer: OptimizerName | Optimizer | None = None,
+        batch_size: int = 64,
     ) -> float:
         """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
 
@@ -305,6 +310,8 @@ class LearningRateFinder:
         ValueError
             If the loss does not fall at any of the learning rates.
         """
+        if isinstance(net, type) or not hasattr(net, "_check_data"):
+            raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases

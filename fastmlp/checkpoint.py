@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ import numpy.typing as npt
 from fastmlp import optimizers
 from fastmlp.activations import Floats
 from fastmlp.history import History
+from fastmlp.losses import LOSSES
+from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer
 from fastmlp.random import RandomStreams, batch_generator, regularization_seed
 from fastmlp.schedules import check_state
@@ -65,6 +67,8 @@ class Saved:
     weights, biases : lists of arrays
         They fit the layers and the dtype.
     history : History
+    names : Names
+        They fit the layers.
     random : RandomStreams or None
     training_state : TrainingState or None
         Its arrays fit the layers and the dtype.
@@ -74,6 +78,7 @@ class Saved:
     weights: list[Floats]
     biases: list[Floats]
     history: History
+    names: Names = field(default_factory=Names)
     random: RandomStreams | None = None
     training_state: TrainingState | None = None
 
@@ -190,6 +195,9 @@ def _parameters(state: State) -> Saved:
     weights = [np.asarray(state[f"weights_{i}"]) for i in range(sizes.size - 1)]
     biases = [np.asarray(state[f"biases_{i}"]) for i in range(sizes.size - 1)]
     settings |= {name: _plain(state[name]) for name in DEFAULTS if name in state}
+    for name, value in settings.items():
+        if not isinstance(value, (str, int, float, list)) and value is not None:
+            raise TypeError(f"its {name} is {value!r}")
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
         raise ValueError(f"its layers are {sizes.tolist()}")
     if seed and not (seed.isascii() and seed.isdecimal()):
@@ -198,7 +206,9 @@ def _parameters(state: State) -> Saved:
     if shapes != [((i, o), (o,)) for i, o in itertools.pairwise(settings["layers"])]:
         raise ValueError(f"its parameters do not fit its layers {settings['layers']}")
     _check_finite("parameters", (*weights, *biases), settings["dtype"])
-    return Saved(settings | {"seed": int(seed) if seed else None}, weights, biases, History())
+    output = check_choice("its output", settings.get("output", DEFAULTS["output"]), list(LOSSES))
+    names = Names.from_dict(state, settings["layers"][0], LOSSES[output](settings["layers"][-1]))
+    return Saved(settings | {"seed": int(seed) if seed else None}, weights, biases, History(), names)
 
 
 def _check_finite(what: str, arrays: Sequence[npt.NDArray[Any]], dtype: str) -> None:
@@ -282,7 +292,7 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
 
     Older pickles lack some settings, and have the fields of `RandomStreams` as attributes of the network.
     """
-    state = {"_training_state": None, **DEFAULTS, **state}
+    state = {"_training_state": None, "_names": Names(), **DEFAULTS, **state}
     if "_random" not in state:
         generator, seed = state.pop("_generator"), state.pop("_regularization_seed", None)
         seed = regularization_seed(state["seed"]) if seed is None else seed

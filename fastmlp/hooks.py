@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmlp.history import History
-from fastmlp.validation.settings import check_bool, check_number
+from fastmlp.validation.settings import check_bool, check_number, is_iterable
 
 __all__ = ["HOOKS", "FitState", "call_hooks", "check_callbacks"]
 
@@ -87,7 +87,7 @@ def check_callbacks(callbacks: Iterable[object]) -> list[object]:
         If `callbacks` is not a list, or one of them has none of the methods, one that is not callable, or one whose
         name begins with ``on_`` but that `fit` does not call.
     """
-    if not isinstance(callbacks, Iterable):
+    if not is_iterable(callbacks):
         raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
     gathered = list(callbacks)
     for callback in gathered:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_bool, check_choice, check_float, check_number, is_list
 
 __all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "at_step", "get_optimizer"]
@@ -135,6 +136,7 @@ class Optimizer(ABC):
         """
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
@@ -204,6 +206,7 @@ class SGD(Optimizer):
         parameter -= c["rate"] * g
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), from running means of g and of its square.
@@ -284,6 +287,7 @@ class Adam(Optimizer):
         parameter -= c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w -= rate * weight_decay * w`` besides.
@@ -320,6 +324,7 @@ class AdamW(Adam):
         parameter -= c["decay"] * parameter + c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class RMSprop(Optimizer):
     """RMSprop (Hinton's lectures, 2012), from a running mean of g*g.
@@ -406,6 +411,7 @@ class RMSprop(Optimizer):
         parameter -= c["rate"] * step
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastmlp.hooks import FitState
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int
 
 __all__ = ["ProgressBar", "Table"]
@@ -26,6 +27,7 @@ _NUMBER = 8  # least width of a column of a table
 _LINES = 20  # about this many lines report a long fit if there is no terminal
 
 
+@advised_constructor
 class ProgressBar:
     """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
 
@@ -98,6 +100,7 @@ class ProgressBar:
             print(line, file=sys.stderr)
 
 
+@advised_constructor
 class Table:
     """Print a table of the measurements, one line per epoch.
 

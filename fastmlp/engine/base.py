@@ -17,7 +17,7 @@ from fastmlp.activations import Floats
 from fastmlp.losses import Loss, Targets
 from fastmlp.optimizers import Optimizer
 
-__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "Views"]
+__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan"]
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,6 @@ class EpochTotals:
         """Return the loss of each epoch: its weighted mean over the rows, plus the mean penalty of its steps."""
         total = len(y) if row_weights is None else row_weights.sum(dtype=np.float64)
         return self.losses / total + self.penalties / n_batches
-
-
-class Views(list[Floats]):
-    """A list of views into a network's parameters: assigning to an item writes into the network."""
-
-    def __setitem__(self, i: Any, values: Any) -> None:
-        """Write `values` into the view, as ``views[i][...] = values`` does."""
-        self[i][...] = values
 
 
 class Engine(ABC):

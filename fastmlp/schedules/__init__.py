@@ -26,6 +26,7 @@ from fastmlp.schedules.known import (
     _Function,
 )
 from fastmlp.schedules.plateau import Adaptive, ReduceOnPlateau, check_monitored
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_choice, check_int, check_number
 
 __all__ = [
@@ -37,6 +38,7 @@ Course = Duration
 """The older name of `Duration`."""
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Warmup(Schedule):
     """Linear growth, followed by another schedule that starts when the warm-up is over.

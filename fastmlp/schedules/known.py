@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmlp.schedules.base import Doubles, Duration, Schedule, Steps
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number, is_list
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "MultiStep", "OneCycle", "Step"]
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The optimizer's learning rate, unchanged."""
@@ -41,6 +43,7 @@ class _Decay(Schedule):
         """Return the exponent for each number of finished epochs."""
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Step(_Decay):
     """``gamma ** (epoch // every)``.
@@ -62,6 +65,7 @@ class Step(_Decay):
         return epochs // self.every
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class MultiStep(_Decay):
     """Multiply by `gamma` at each of the `milestones`.
@@ -87,6 +91,7 @@ class MultiStep(_Decay):
         return np.searchsorted(self.milestones, epochs, side="right")
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Exponential(_Decay):
     """``gamma ** epoch``."""
@@ -100,6 +105,7 @@ class Exponential(_Decay):
         return epochs
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """``(1 + rows seen) ** -power_t``, where the rows are counted at the start of each epoch, as in scikit-learn."""
@@ -116,6 +122,7 @@ class InverseScaling(Schedule):
         return factors
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine wave from 1 down to `minimum` at the end of the fit (Loshchilov and Hutter, 2017)."""
@@ -130,6 +137,7 @@ class Cosine(Schedule):
         return _half_wave(1, self.minimum, steps / duration.steps)
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Half a cosine wave up to 1, then one down, far below the start (Smith and Topin, 2018).
