@@ -12,6 +12,7 @@ from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.training import check_clipping
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_choice, check_layers
 
 __all__ = ["MLP", "warm_up"]
@@ -27,6 +28,7 @@ _ROWS = {
 """The kinds of X: one of its numbers, and what it is."""
 
 
+@advised_constructor
 class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
     _engine_class = CompiledEngine

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.diagnosis import after_divergence, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan
 from fastmlp.history import History, check_monitor
 from fastmlp.interrupts import CtrlC, complete, finish
@@ -22,7 +23,8 @@ from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
-from fastmlp.validation.settings import check_number
+from fastmlp.schedules.base import plain_state
+from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
@@ -59,7 +61,8 @@ class TrainingState:
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
         """Return the state before the first step."""
-        n_slots = optimizer.slots
+        engine.check_optimizer(optimizer)
+        n_slots = check_int(f"slots of the optimizer {type(optimizer).__name__}", optimizer.slots, 0)
         state = engine.new_state(n_slots)
         if n_slots:
             for slots in state:
@@ -130,13 +133,15 @@ class Trainer:
     epochs, batch_size : int
         `epochs` counts those that `state` has behind it.
     shuffle : bool
-    validation : pair (X, y) or None
+    validation : (X, y), (X, y, weights) or None
     metrics : mapping of str to functions of (y_true, y_pred)
         Measured on the validation data.
     history : History
         Gets one entry for each finished epoch.
     fit : FitState
         What callbacks see.
+    nothing_left : bool
+        Whether `state` has all epochs behind it.
     refused : callable
         Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
     """
@@ -154,10 +159,11 @@ class Trainer:
     batch_size: int
     shuffle: bool
     clipping: Clipping = NO_CLIPPING
-    validation: tuple[Any, Targets] | None = None
+    validation: tuple[Any, ...] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
+    nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
     _begun: _Counts = field(init=False)
 
@@ -176,16 +182,26 @@ class Trainer:
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)
+        self.nothing_left = self.state.epochs >= self.epochs  # the fit is resumed after its last epoch
+        self._given, self._before = self.X, (len(self.history.loss), self.history.steps)
+        self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
 
     def prepare(self) -> None:
         """Do everything that may take long or fail before training begins, such as compiling."""
         self.X = self.engine.prepare(self.X, self.state.optimizer, self.clipping)
         if self.validation is not None:
-            X, y = self.validation
-            self.validation = self.engine.prepare_inference(X), y
+            X, *others = self.validation
+            self.validation = self.engine.prepare_inference(X), *others
         self.schedule.start()
+        self._schedule_state()  # which may be wrong: better now than after an epoch
         if self.state.schedule_state:
-            self.schedule.load_state(self.state.schedule_state)
+            try:
+                self.schedule.load_state(self.state.schedule_state)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                state = dict(self.state.schedule_state)
+                raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
+        if not self.nothing_left:
+            self._rates(1)  # a schedule that fails at once leaves the network as it was
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -198,7 +214,7 @@ class Trainer:
         fit, ctrl_c = self.fit, CtrlC()
 
         def on_step(steps: int) -> bool:
-            fit.step = (steps - 1) % fit.n_batches + 1 if steps else 0
+            fit._advance(step=(steps - 1) % fit.n_batches + 1 if steps else 0)
             call_hooks(self.callbacks, "on_step", self.net, fit)
             return not ctrl_c.pressed
 
@@ -239,7 +255,8 @@ class Trainer:
         self.history.interrupted = ctrl_c.pressed
         if totals.bad_loss is not None:
             where = f"epoch {self.fit.epoch + 1}, step {self.fit.step + 1}"
-            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
+            advice = after_divergence(self.engine, self._given, self.y, self.history.steps == self._before[1])
+            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; {advice}")
         if self.fit.step == 0 and totals.steps:
             self._end_epoch()
 
@@ -254,13 +271,29 @@ class Trainer:
         shuffle = self.shuffle and self.fit.n_batches > 1
         return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
 
-    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
-        """Return the plan for the steps of these epochs."""
-        fit, state = self.fit, self.state
-        n_steps = len(order) * fit.n_batches
+    def _rates(self, n_steps: int) -> npt.NDArray[np.float64]:
+        """Return the learning rates (n_steps,) of the next steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the schedule gives something else, or a rate is too large.
+        """
+        fit = self.fit
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
-        rates = np.asarray(factors * state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        if np.shape(factors) != (n_steps,):
+            shape = np.shape(factors)
+            raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
+        rates = np.asarray(factors * self.state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        if not rates.max() <= self._largest_rate:
+            raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
+        return rates
+
+    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
+        """Return the plan for the steps of these epochs."""
+        state, n_steps = self.state, len(order) * self.fit.n_batches
+        rates = self._rates(n_steps)
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
@@ -275,7 +308,8 @@ class Trainer:
     def _record(self, totals: EpochTotals, rates: npt.NDArray[np.float64], seconds: float) -> None:
         """Count the steps taken since `_begun`, and add finished epochs to the history. This may be repeated."""
         fit, begun = self.fit, self._begun
-        finished, fit.step = divmod(totals.steps, fit.n_batches)
+        finished, step = divmod(totals.steps, fit.n_batches)
+        fit._advance(step=step)
         self.history.steps = begun.history_steps + totals.steps
         self.state.steps = begun.steps + totals.steps
         self.random.epoch = begun.passes + finished + (fit.step > 0)
@@ -290,18 +324,29 @@ class Trainer:
                 measured["accuracy"] = (totals.correct[:finished] / len(self.y)).tolist()
             measured |= {name: [math.nan] * finished for name in fit.measures if name.startswith("val_")}
             self.history._put(begun.recorded, measured)
-        fit.epoch = self.state.epochs = begun.epoch + finished
+        self.state.epochs = begun.epoch + finished
+        fit._advance(epoch=self.state.epochs)
 
-    def _validate(self, X: Any, y: Targets) -> None:
+    def _validate(self, *data: Any) -> None:
         """Add what is measured on the validation data to the last epoch of the history."""
-        values = measure(self.engine, X, y, self.metrics)
+        values = measure(self.engine, *data, metrics=self.metrics)
         measured = {f"val_{name}": [value] for name, value in values.items()}
         complete(lambda: self.history._put(self._begun.recorded, measured))
+
+    def what_went_wrong(self) -> str | None:
+        """Return the words of a warning if the fit has learned nothing, else None."""
+        n_losses, n_steps = self._before
+        losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
+        rate = self.state.optimizer.learning_rate
+        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, losses, steps, rate)
+
+    def _schedule_state(self) -> dict[str, Any]:
+        return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
 
     def _end_epoch(self) -> None:
         """Call the hooks of the schedule and the callbacks."""
         self.schedule.on_epoch_end(self.history)
-        self.state.schedule_state = self.schedule.state()
+        self.state.schedule_state = self._schedule_state()
         for callback in self.callbacks:
             call_hooks([callback], "on_epoch_end", self.net, self.fit)
             self.state.learning_rate_factor = self.fit.learning_rate_factor  # the next callback may save the state
@@ -343,7 +388,8 @@ def train_batch(
 
     finish(lambda: engine.train(totals, rows, y, order, len(y), plan), record)
     if totals.bad_loss is not None:
-        raise FloatingPointError(f"loss is {totals.bad_loss}; lower learning_rate")
+        advice = after_divergence(engine, X, y, state.steps == 0)
+        raise FloatingPointError(f"loss is {totals.bad_loss}; {advice}")
     return float(totals.mean_losses(y, row_weights, 1)[0])
 
 
