@@ -30,6 +30,7 @@ from support.nets import (
 )
 
 from fastmlp import MLP, reference
+from fastmlp.engine import threads
 from fastmlp.engine.threads import run_in_thread, run_team
 
 # --- threads and processes --------------------------------------------------------------------------------------------
@@ -273,3 +274,29 @@ def test_threads_that_cannot_be_started_leave_nobody_waiting(allowed):
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "can't start new thread\nTrue\n"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_ctrl_c_as_a_team_starts(monkeypatch, n_threads, when):
+    """Nobody waits for a thread that does not come, and none is left behind."""
+    start, before, calls = threads.start_new_thread, _thread._count(), []
+
+    def pressed(run, arguments):
+        if threading.current_thread() is not threading.main_thread():
+            return start(run, arguments)
+        if when == "before":
+            signal.raise_signal(signal.SIGINT)
+        start(run, arguments)
+        return signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(threads, "start_new_thread", pressed)
+    stopped = []
+    with pytest.raises(KeyboardInterrupt):
+        run_team(n_threads, calls.append, stop=lambda: stopped.append(True))
+    end = time.monotonic() + 20
+    while _thread._count() > before and time.monotonic() < end:
+        time.sleep(0.001)
+    assert _thread._count() == before
+    assert sorted(calls) in ([], list(range(n_threads)))
+    assert calls == [] or when == "after"
