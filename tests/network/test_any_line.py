@@ -40,13 +40,14 @@ class RaisesAt:
     """Counts the events in files of fastmlp, and raises at one of them."""
 
     def __init__(self, event=None):
-        self.event, self.count, self.where = event, 0, None
+        self.event, self.count, self.where, self.function = event, 0, None, None
 
     def trace(self, frame, event, argument):
         if event != "exception" and frame.f_code.co_filename.startswith(FOLDERS):
             self.count += 1
             if self.count == self.event:
                 self.where = f"{event} at {frame.f_code.co_filename}:{frame.f_lineno}"
+                self.function = frame.f_code.co_name
                 raise TimeIsUpError
         return self.trace
 
@@ -160,7 +161,11 @@ def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
         whole(raising)
         if nets:
             assert_consistent(nets[-1], expected, raising.where)
-            assert watch.ended == watch.begun or nets[-1].history.steps == 0, raising.where
+            told = nets[-1].history.steps == 0 or raising.function in (
+                "end",
+                "call_hooks",
+            )  # as if it raised that itself
+            assert told or watch.ended == watch.begun, raising.where
             watch.begun = watch.ended = 0
             nets[-1].fit(X, Y, epochs=1)  # it is free
             nets[-1].predict(X)
