@@ -8,6 +8,8 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
+Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
+
 A callback can end the fit with ``fit.stop = True`` and change the learning rate with ``fit.learning_rate_factor *=
 0.5``, both from the next epoch on.
 """
@@ -18,36 +20,37 @@ import copy
 import csv
 import math
 import os
-import sys
+import string
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.history import Best, History, check_monitor, new_axes
+from fastmlp.history import Best, check_monitor, new_axes
+from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
-from fastmlp.storage import check_writable, save_npz
-from fastmlp.validation.settings import check_bool, check_int, check_number
+from fastmlp.options import Mode, OptimizerName
+from fastmlp.progress import ProgressBar, Table
+from fastmlp.storage import check_writable
+from fastmlp.validation.calls import advised, advised_constructor
+from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
 __all__ = [
+    "HOOKS",
     "CSVLog",
     "Checkpoint",
     "EarlyStopping",
     "FitState",
     "LearningRateFinder",
     "ProgressBar",
+    "Table",
     "TimeLimit",
     "call_hooks",
     "gather_callbacks",
 ]
-
-_LINES = 20  # about this many lines report a long fit if there is no terminal
-
-HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
 
 
 class Net(Protocol):
@@ -61,130 +64,17 @@ class Net(Protocol):
     def biases(self) -> list[Floats]: ...
     def gradients(self, X: Any, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]: ...
     def state_dict(self) -> dict[str, Any]: ...
+    def save(self, path: str, *, training: bool) -> None: ...
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
 
 
-@dataclass
-class FitState:
-    """The progress of a fit, for callbacks to read and to control.
-
-    Attributes
-    ----------
-    epochs, n_batches : int
-        Epochs requested, and steps in each.
-    epoch : int
-        Finished epochs, in `on_epoch_end` including the current one.
-    step : int
-        Finished steps of the current epoch; 0 in `on_epoch_end`.
-    history : History
-        Measurements of the finished epochs.
-    measures : tuple of str
-        Names of the measurements that the history will contain.
-    stop : bool
-        Set it to True to end the fit after this epoch.
-    learning_rate_factor : float
-        Multiplies the learning rate, from the next epoch on.
-    """
-
-    epochs: int
-    n_batches: int
-    epoch: int = 0
-    step: int = 0
-    history: History = field(default_factory=History)
-    measures: tuple[str, ...] = ()
-    stop: bool = False
-    learning_rate_factor: float = 1.0
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, check_number(name, value) if name == "learning_rate_factor" else value)
-
-
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Check `callbacks` and return them as a list, after a `ProgressBar` if `progress` is True.
-
-    Raises
-    ------
-    TypeError
-        If `callbacks` is not a list, or one of them has none of the methods, or one that is not callable.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
-    gathered = list(callbacks)
-    for callback in gathered:
-        if isinstance(callback, type):
-            raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
-        methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
-        if not methods:
-            raise TypeError(f"callback {callback!r} has none of the methods {', '.join(HOOKS)}")
-        for hook, method in methods.items():
-            if method is not None and not callable(method):
-                raise TypeError(f"{hook} of callback {callback!r} must be a method, not {method!r}")
+    """Return `callbacks`, checked by `check_callbacks`, as a list, after a `ProgressBar` if `progress` is True."""
+    gathered = check_callbacks(callbacks)
     return [ProgressBar(), *gathered] if progress else gathered
 
 
-def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitState) -> None:
-    """Call the method named `hook` of each callback that has it, in order."""
-    for callback in callbacks:
-        method = getattr(callback, hook, None)
-        if method is not None:
-            method(net, fit)
-
-
-class ProgressBar:
-    """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._reported = 0
-
-    def on_fit_begin(self, net: object, fit: FitState) -> None:
-        """Show the empty bar."""
-        self._reported = fit.epoch
-        if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
-            from tqdm import tqdm
-
-            total = fit.epochs * fit.n_batches
-            self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}", unit="step", dynamic_ncols=True)
-            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
-                self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
-
-    def on_step(self, net: object, fit: FitState) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(fit.epoch * fit.n_batches + fit.step - self._bar.n)
-
-    def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Show what the epoch has measured."""
-        history = fit.history
-        if self._bar is None:
-            every = max(1, fit.epochs // _LINES)
-            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
-                self._report(fit)
-            return
-        names = ("val_accuracy", "accuracy", "val_loss")  # only one of them fits into 80 columns
-        shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
-        words = ", ".join(f"{name} {history[name][-1]:.4f}" for name in shown)
-        self._bar.set_postfix_str(words, refresh=False)
-        self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
-        self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
-
-    def on_fit_end(self, net: object, fit: FitState) -> None:
-        """Close the bar, or report the last epoch unless that was done."""
-        if self._bar is not None:
-            if fit.stop:  # there is no next epoch
-                self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
-            self._bar.close()
-            self._bar = None
-        elif fit.epoch > self._reported:
-            self._report(fit)
-
-    def _report(self, fit: FitState) -> None:
-        self._reported = fit.epoch
-        if sys.stderr is not None:
-            line = f"epoch {fit.epoch}/{fit.epochs}: {fit.history.last()}, {fit.history.seconds[-1]:.2f} s"
-            print(line, file=sys.stderr)
-
-
+@advised_constructor
 class EarlyStopping:
     """End the fit when a measurement has stopped improving, and restore the best parameters.
 
@@ -213,7 +103,7 @@ class EarlyStopping:
         monitor: str = "val_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
         self.monitor, self.mode = monitor, mode
@@ -250,14 +140,7 @@ class EarlyStopping:
         self._parameters = []
 
 
-def _check_path(path: object) -> str:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be the name of a file, not {path!r}")
-    if path == "":
-        raise ValueError("path must be the name of a file, but it is empty")
-    return os.fspath(path)
-
-
+@advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
 
@@ -266,8 +149,9 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The .npz file. "{epoch}" in its name is replaced by the number of the epoch; without it, each save replaces the
-        one before.
+        The .npz file. Its name may have fields, as of `str.format`, for the epoch and for what the epoch has measured,
+        such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one before. Write {{ for
+        a brace.
     monitor : str or None
         A measurement such as "val_loss": save only epochs that are the best so far.
     every : int
@@ -277,9 +161,10 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
+        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: Mode = "auto"
     ) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
+        self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
         self._best = self._new_best()
@@ -288,22 +173,46 @@ class Checkpoint:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
-        """Check that the monitor exists and the file is writable."""
+        """Check that the monitor exists, that the file is writable, and that the state can be saved."""
         self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
-        check_writable(self._file(fit))
+        known = ("epoch", *fit.measures, "learning_rate", "seconds")
+        for name in self._fields:
+            if name not in known:
+                raise ValueError(f"path has the field {{{name}}}, but this fit has only {', '.join(known)}")
+        check_writable(self._file(fit.epoch, dict.fromkeys(known[1:], 0.0)))
+        net.state_dict()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
         """Save, if it is time to."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
         if self.monitor is None or self._best.is_last(fit.history):
-            save_npz(self._file(fit), **net.state_dict())
+            last = {name: fit.history[name][-1] for name in self._fields if name != "epoch"}
+            net.save(self._file(fit.epoch, last), training=True)
 
-    def _file(self, fit: FitState) -> str:
-        return self.path.replace("{epoch}", str(fit.epoch))
+    def _file(self, epoch: int, measured: Mapping[str, float]) -> str:
+        try:
+            return self.path.format(epoch=epoch, **measured)
+        except ValueError as error:
+            raise ValueError(f"path {self.path!r} cannot be formatted: {error}") from error
 
 
+def _fields(path: str) -> list[str]:
+    """Return the names of the fields of a path."""
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"path {path!r} cannot be formatted: {error}; write {{{{ and }}}} for braces") from error
+    for name in fields:
+        if not name.isidentifier():
+            raise ValueError(
+                f"path {path!r} has a field without a name such as {{epoch}}; write {{{{ and }}}} for braces"
+            )
+    return fields
+
+
+@advised_constructor
 class CSVLog:
     """Write a line to a CSV file after each epoch.
 
@@ -314,7 +223,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
         """Write the epochs of a resumed fit, or an empty file."""
@@ -322,7 +231,7 @@ class CSVLog:
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
         """Append a line, or write the file anew if there are new columns."""
-        measured = fit.history.to_dict()
+        measured = fit.history._measured()  # the lists themselves: copies would cost more with each epoch
         if list(measured) == self._columns:
             self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
         else:
@@ -330,7 +239,7 @@ class CSVLog:
 
     def _write_all(self, measured: dict[str, list[float]]) -> None:
         self._columns = list(measured)
-        lines = enumerate(zip(*measured.values(), strict=True), 1)
+        lines = enumerate(zip(*measured.values(), strict=False), 1)
         heading = [["epoch", *measured]] if measured else []
         self._write("w", [*heading, *([epoch, *numbers] for epoch, numbers in lines)])
 
@@ -339,6 +248,7 @@ class CSVLog:
             csv.writer(file, lineterminator="\n").writerows(lines)
 
 
+@advised_constructor
 class TimeLimit:
     """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
 
@@ -356,6 +266,7 @@ class TimeLimit:
             fit.stop = True
 
 
+@advised_constructor
 class LearningRateFinder:
     """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
 
@@ -382,8 +293,15 @@ class LearningRateFinder:
             raise ValueError(f"low must be below high, but low is {low} and high is {high}")
         self.steps = check_int("steps", steps, 10)
 
+    @advised
     def find(
-        self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+        self,
+        net: Net,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        optimizer: OptimizerName | Optimizer | None = None,
+        batch_size: int = 64,
     ) -> float:
         """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
 
@@ -392,6 +310,8 @@ class LearningRateFinder:
         ValueError
             If the loss does not fall at any of the learning rates.
         """
+        if isinstance(net, type) or not hasattr(net, "_check_data"):
+            raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
+from fastmlp.options import Activation, OptimizerName
+
 __all__ = ["Array", "Arrays", "Peer", "Predict", "Task", "Train"]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -38,9 +40,9 @@ class Task:
     batch_size: int
     rate: float = 0.1
     epochs: int = 5
-    activation: str = "relu"
+    activation: Activation = "relu"
     shuffle: bool = True
-    optimizer: str = "sgd"
+    optimizer: OptimizerName = "sgd"
 
 
 class Peer(Protocol):

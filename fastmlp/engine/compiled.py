@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +13,16 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.engine.formulas import check_formula, n_slots, no_steps, step_table
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.team_size import ALONE, TeamSize, at_work, share_of
 from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace, divide_first
+from fastmlp.interrupts import finish
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
-from fastmlp.kernels.optimizers import coefficient_table
 from fastmlp.kernels.team import TAKEN
 from fastmlp.losses import Targets
 from fastmlp.optimizers import SGD, Optimizer
@@ -64,7 +65,7 @@ class _Prepared(NamedTuple):
     rows: Rows
     kernels: RowKernels
     loop: Callable[..., None]
-    blockwise: bool
+    formula: str | None  # None is plain SGD, which does not update block by block
 
 
 class _State(list[list[Floats]]):
@@ -90,11 +91,16 @@ class CompiledEngine(Engine):  # noqa: D101
         self._layout = Layout(settings.layers, settings.dtype)
         self._params = aligned_zeros(self._layout.size, settings.dtype)
         self.weights, self.biases = self._layout.weights(self._params), self._layout.biases(self._params)
+        self._padding = self._layout.padding(self._params)
         self._hidden = "plain" if set(settings.activations) <= {"relu", "identity"} else "sloped"
         self._hidden_in_training = "sloped" if any(settings.dropout_rates[1:]) else self._hidden
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse an optimizer that has no kernel, or does not fit it."""
+        check_formula(optimizer)
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state, in one flat buffer."""
@@ -141,9 +147,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> _Prepared:
         """Check X, pack it if it has many zeros, and compile or load the kernels."""
-        if type(optimizer).update.__module__ != SGD.update.__module__:
-            name = type(optimizer).__name__
-            raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
+        formula = check_formula(optimizer)
         if self.settings.input_noise:
             first_layer = "dense"  # noise leaves no zeros
         rows = self._packed(X, first_layer or self.settings.first_layer)
@@ -153,27 +157,27 @@ class CompiledEngine(Engine):  # noqa: D101
             kernels = row_format.noise
         elif self.settings.dropout_rates[0]:
             kernels = row_format.dropout
-        blockwise = not optimizer.is_plain_sgd or clipping != Clipping() or self.settings.l2 > 0
-        return self._prepared(rows, kernels, optimizer if blockwise else None)
+        plain = type(optimizer) is SGD and optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2
+        return self._prepared(rows, kernels, None if plain else formula)
 
     def _packed(self, X: Any, first_layer: str) -> Rows:
         """Return the rows of X, packed if that is worth it, by as many threads as they are worth."""
         width, most = self._layout.widths[0], 1 + math.prod(X.shape) // PACKED_BY_ONE
         if most == 1:
             return rows_to_train(X, first_layer, width, 1)
-        with at_work:
-            return rows_to_train(X, first_layer, width, self.n_threads or min(most, share_of(available_threads())))
+        return at_work(
+            lambda: rows_to_train(X, first_layer, width, self.n_threads or min(most, share_of(available_threads())))
+        )
 
-    def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
-        """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
-        formula = None if optimizer is None else optimizer.formula
+    def _prepared(self, rows: Rows, kernels: RowKernels, formula: str | None) -> _Prepared:
+        """Compile or load the training loop of a formula that updates block by block, or of plain SGD."""
         loop = epoch.train_loop(kernels, self._hidden_in_training, self.settings.loss.kernel, formula)
-        prepared = _Prepared(rows, kernels, loop, optimizer is not None)
+        prepared = _Prepared(rows, kernels, loop, formula)
 
         def train_nothing() -> None:
-            needs = self._needs(kernels, 1, 1, slots=None if optimizer is None else optimizer.slots)
-            with self._workspace(needs) as space:
-                order, plan = np.zeros((0, 1), np.int64), _no_steps(0, optimizer)
+            slots = None if formula is None else n_slots(formula)
+            with self._workspace(self._needs(kernels, 1, 1, slots=slots)) as space:
+                order, plan = np.zeros((0, 1), np.int64), no_steps(0, formula, self.new_state(slots or 0))
                 call = self._call(prepared, EpochTotals.zeros(0), self._no_targets, order, 1, structs.FUSED, plan)
                 call(space, 0, 0, 0, 1)
 
@@ -193,23 +197,34 @@ class CompiledEngine(Engine):  # noqa: D101
         """Train on what `prepare` has returned, epoch after epoch."""
         n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
         n_batches, mode = -(-n_rows // batch_size), structs.FUSED
+        if self.settings.l2 or plan.clipping.norm is not None:  # sums of squares read the padding, too
+            for zeros in self._padding:  # where a fit that diverged may have left nan
+                zeros[...] = 0
         n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
         needs = self._needs(rows.kernels, batch_size, 1, n_nonzeros, self.settings.dropout_rates[1:])
-        if rows.blockwise:
+        if rows.formula is not None:
             whole = in_chunks or plan.clipping.norm is not None
-            needs = needs._replace(slots=plan.optimizer.slots, whole_gradient=whole)
+            needs = needs._replace(slots=n_slots(rows.formula), whole_gradient=whole)
         elif in_chunks:
             needs, mode = needs._replace(accumulate=True), structs.ACCUMULATE | structs.COMMIT
         call = self._call(rows, totals, y, order, batch_size, mode, plan)
         n_steps, seconds = len(order) * n_batches, self._seconds(n_rows, n_batches) / n_batches
-        kind = ("train", needs, plan.optimizer.formula if rows.blockwise else None)
+        kind = ("train", needs, rows.formula)
         team = ALONE if on_step is None else self._team_size(kind, batch_size, n_steps)
-        result, density = structs.FINISHED, rows.rows.density
-        with at_work:
+        density = rows.rows.density
+
+        def take_all() -> int:
+            result = structs.FINISHED
             while totals.steps < n_steps and result == structs.FINISHED:
-                result = self._take_steps(call, needs, density, totals, plan, team, n_steps, seconds, on_step)
+                left = n_steps - totals.steps
+                result = self._take_steps(
+                    call, needs, density, totals, plan, rows.formula, team, left, seconds, on_step
+                )
                 if totals.steps < n_steps and on_step is not None and not on_step(totals.steps):
                     break
+            return result
+
+        result = at_work(take_all)
         if result == structs.NOT_FINITE:
             bad = totals.steps // n_batches
             totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
@@ -221,38 +236,40 @@ class CompiledEngine(Engine):  # noqa: D101
         density: npt.NDArray[np.float64] | None,
         totals: EpochTotals,
         plan: StepPlan,
+        formula: str | None,
         team: TeamSize,
-        n_steps: int,
+        n_left: int,
         seconds: float,
         on_step: Callable[[int], bool] | None,
     ) -> int:
-        """Take steps with one team, which may end before the last of the `n_steps`; return how it has ended."""
-        first, segment = totals.steps, team.next(n_steps - totals.steps)
+        """Take steps with one team, which may end before the last of the `n_left`; return how it has ended."""
+        first, segment = totals.steps, team.next(n_left)
         end, size = first + segment.n_steps, segment.size
         needs = divide_first(needs._replace(n_threads=size), self._layout, density)
         space, idle = self._borrow(needs)
         self._configure(space, plan)
         space.reset(first)
-        try:
-            with space.private_weights(self._params, self._flat(plan.state)) as publish:
+        publish = space.private_weights(self._params, self._flat(plan.state, formula))
 
-                def run(rank: int) -> None:
-                    team.enter(rank)
-                    call(space, first, end, rank, size)
+        def run(rank: int) -> None:
+            team.enter(rank)
+            call(space, first, end, rank, size)
 
-                def go_on() -> bool:
-                    done = int(space.control[structs.STEPS])
-                    if team.is_to_end(done - first):
-                        space.pause()
-                    if on_step is None:
-                        return True
-                    publish()  # a callback may look at the network
-                    return on_step(done)
+        def go_on() -> bool:
+            done = int(space.control[structs.STEPS])
+            if team.is_to_end(done - first):
+                space.pause()
+            if on_step is None:
+                return True
+            publish()  # a callback may look at the network
+            return on_step(done)
 
-                self._run(run, space, size, segment.n_steps * seconds, go_on)
-                team.end(int(space.control[structs.STEPS]) - first)
-        finally:
+        def settle() -> None:
+            publish()
             totals.steps = int(space.control[structs.STEPS])
+
+        finish(lambda: self._run(run, space, size, segment.n_steps * seconds, go_on), settle)
+        team.end(totals.steps - first)
         if not team.lost():
             idle.append(space)
         return int(space.control[structs.RESULT])
@@ -261,7 +278,7 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
-        order, plan = np.arange(rows.n_rows)[None, :], _no_steps(1, row_weights=row_weights)
+        order, plan = np.arange(rows.n_rows)[None, :], replace(no_steps(1), row_weights=row_weights)
         needs = self._needs(prepared.kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
         call = self._call(prepared, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
         with self._workspace(needs) as space:
@@ -289,10 +306,10 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the call of a training loop in a workspace, for some steps, a rank and the size of the team."""
         rows, loop = prepared.rows, prepared.loop
         row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
-        clipping = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
         l2 = self.settings.l2 if plan.l2 is None else plan.l2
-        schedule = coefficient_table(plan.optimizer.formula, plan.coefficients, l2, *clipping)
-        state, sums = self._flat(plan.state), (totals.losses, totals.correct, totals.penalties)
+        n_steps = len(order) * -(-rows.n_rows // batch_size)
+        schedule = step_table(prepared.formula or "sgd", plan, n_steps, l2, plan.clipping)
+        state, sums = self._flat(plan.state, prepared.formula), (totals.losses, totals.correct, totals.penalties)
         data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
 
         def call(space: Workspace, first_step: int, end_step: int, rank: int, size: int) -> None:
@@ -410,7 +427,7 @@ class CompiledEngine(Engine):  # noqa: D101
         def stop() -> None:
             taken[TAKEN] = n_rows  # so that nothing is left
 
-        with at_work:
+        def predict() -> None:
             team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
             size = team.next(1).size
             team.begin()
@@ -420,6 +437,8 @@ class CompiledEngine(Engine):  # noqa: D101
             else:
                 run_team(size, call, stop=stop)
             team.end(1)
+
+        at_work(predict)
 
     # --- workspaces and kernels ---------------------------------------------------------------------------------------
 
@@ -464,31 +483,18 @@ class CompiledEngine(Engine):  # noqa: D101
             settings["drop_below"], settings["scale_kept"] = keep_threshold(rate), 1 / (1 - rate)
             settings["noise"] = self.settings.input_noise
 
-    def _flat(self, state: list[list[Floats]]) -> npt.NDArray[Any]:
-        return state.flat if isinstance(state, _State) else self._params[:0]
+    def _flat(self, state: list[list[Floats]], formula: str | None) -> npt.NDArray[Any]:
+        """Return the slots of an optimizer's state, which must be those that its formula reads."""
+        flat = state.flat if isinstance(state, _State) else self._params[:0]
+        if flat.size != n_slots(formula or "sgd") * self._layout.size or flat.dtype != self._params.dtype:
+            raise ValueError("the optimizer's state does not fit the network")
+        return flat
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.settings.dtype) not in _compiled:
-            run_in_thread(lambda: _without_collector(call))
+            run_in_thread(call)
             _compiled.add((entry, self.settings.dtype))
-
-
-def _no_steps(n_steps: int, optimizer: Optimizer | None = None, row_weights: Floats | None = None) -> StepPlan:
-    """Return the plan of steps that change nothing."""
-    chosen, rates = optimizer or SGD(), np.zeros(n_steps)
-    return StepPlan(chosen, [], rates, chosen.coefficients(np.arange(1, n_steps + 1), rates), row_weights)
-
-
-def _without_collector(call: Callable[[], object]) -> None:
-    """Run `call` while Python's garbage collector is off: the compiler makes millions of objects and no garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        call()
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _power_of_two(n: int) -> int:

@@ -81,14 +81,14 @@ class Rows:
         if self.format == "csr":
             stride = -(-len(self.indices) // _MOST_COUNTED)
             counts = np.bincount(self.indices[::stride], minlength=self.n_features)
-            return counts * (stride / self.n_rows)
+            return np.asarray(counts * (stride / self.n_rows), np.float64)
         if not self.is_packed:
             return None
         n_words = -(-self.n_features // (PAIR * 8 * WORD_BYTES))
         starts = self.indptr[: self.n_rows : -(-self.n_rows // _SAMPLED)]
         masks = self.indices[starts[:, None] + np.arange(n_words)]
         pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
-        return np.repeat(pairs.mean(axis=0, dtype=np.float64), PAIR)[: self.n_features]
+        return np.repeat(pairs.mean(axis=0), PAIR)[: self.n_features]
 
 
 def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:

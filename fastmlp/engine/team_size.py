@@ -18,7 +18,9 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from fastmlp.interrupts import finish
 
 __all__ = ["ALONE", "Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
 
@@ -41,9 +43,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 16.0
 CALM = 0.9
 """Each window in which a size remains the best shortens its next wait by this factor."""
 
+T = TypeVar("T")
+
 _lock = Lock()
 _records: dict[Hashable, Record] = {}
-_n_at_work = 0
+_calls: set[object] = set()  # that are at work
 
 
 class Segment(NamedTuple):
@@ -280,31 +284,27 @@ def forget() -> None:
 # --- calls at the same time -------------------------------------------------------------------------------------------
 
 
-class _AtWork:
-    def __enter__(self) -> None:
-        global _n_at_work
-        with _lock:
-            _n_at_work += 1
+def at_work(work: Callable[[], T]) -> T:
+    """Call `work`, which is counted meanwhile as one more call that shares the cores."""
+    call = object()
 
-    def __exit__(self, *_: object) -> None:
-        global _n_at_work
-        with _lock:
-            _n_at_work = max(0, _n_at_work - 1)  # a fork may have forgotten it
+    def count_and_work() -> T:
+        _calls.add(call)
+        return work()
 
-
-at_work = _AtWork()
-"""While this context is active, one call more shares the cores."""
+    return finish(count_and_work, lambda: _calls.discard(call))
 
 
 def share_of(available: int) -> int:
     """Return how many of the available threads each of the calls that run now may use."""
-    return max(1, available // max(1, _n_at_work))
+    return max(1, available // max(1, len(_calls)))
 
 
 def _after_fork() -> None:
     """Forget the calls of the parent's other threads, and a lock that one of them may hold."""
-    global _lock, _n_at_work
-    _lock, _n_at_work = Lock(), 0
+    global _lock
+    _lock = Lock()
+    _calls.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import signal
 import sys
-import threading
-from _thread import allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import repeat
-from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Event, Thread
-from typing import Self
+from threading import Thread
 
-__all__ = ["CtrlC", "available_threads", "run_brief_team", "run_in_thread", "run_team"]
+from fastmlp.engine.containers import container_cores
+from fastmlp.interrupts import CtrlC, finish
+
+__all__ = ["available_threads", "run_brief_team", "run_in_thread", "run_team"]
 
 _POLL_SECONDS = 0.02
 
@@ -25,7 +23,7 @@ def available_threads() -> int:
 
     A joblib worker gets one, unless joblib has set OMP_NUM_THREADS because there are cores left.
     """
-    limits = [len(_cores()) or os.cpu_count() or 1, _container_cores()]
+    limits = [len(_cores()) or os.cpu_count() or 1, container_cores()]
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked) > 0:
         limits.append(int(asked))
@@ -44,64 +42,36 @@ def _is_joblib_worker() -> bool:
     return parallel is not None and bool(parallel.get_active_backend()[0].nesting_level)
 
 
-def _container_cores() -> int:
-    """Return the whole cores that the control group grants, at least 1; 0 if it sets no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return 0
-    return 0 if quota == "max" else max(1, int(quota) // int(period))
-
-
-class CtrlC:
-    """While this context is active, Ctrl-C sets `pressed` and raises nothing, so that no work is left half done.
-
-    It does nothing outside the main thread, or if the program has its own handler for SIGINT.
-
-    Attributes
-    ----------
-    pressed : bool
-    """
-
-    def __init__(self) -> None:
-        self.pressed = False
-        self._ours = False
-
-    def _note(self, *_: object) -> None:
-        self.pressed = True
-
-    def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def run_in_thread(call: Callable[[], object]) -> None:
     """Run `call` in a thread of its own. Ctrl-C raises KeyboardInterrupt here at once, and lets the call finish.
 
     The compiler must not get a KeyboardInterrupt, which it may lose. The process does not exit before the call ends.
     """
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    errors: list[BaseException] = []
+    ended, over, ctrl_c = _locked(), False, CtrlC()
+
+    def end() -> None:
+        nonlocal over
+        over = True
+        ended.release()
 
     def run() -> None:
-        ended.put(_error_of(call))
+        _try(errors, call)
+        end()
 
-    with CtrlC() as ctrl_c:
-        Thread(target=run, name="fastmlp", daemon=False).start()
-        while True:
-            with suppress(Empty):
-                error = ended.get(timeout=_POLL_SECONDS)
-                break
-            if ctrl_c.pressed:
+    def begin() -> None:
+        if not _try(errors, Thread(target=run, name="fastmlp", daemon=False).start):
+            end()
+
+    def wait() -> None:
+        start_new_thread(begin, ())  # a handler that raises inside of `Thread.start` would leave its locks held
+        while not over:
+            if not ended.acquire(timeout=_POLL_SECONDS) and ctrl_c.pressed:
                 raise KeyboardInterrupt
-    if error is not None:
-        raise error
+
+    ctrl_c.run(wait)
+    if errors:
+        raise errors.pop()
     if ctrl_c.pressed:
         raise KeyboardInterrupt
 
@@ -115,7 +85,9 @@ def run_team(
 ) -> None:
     """Run ``call(rank)`` in `size` threads, and wait for them.
 
-    The threads belong to no pool, because pools start no work once the main thread has ended.
+    The thread of rank 0 starts the others. So the caller's part is one call that a signal handler cannot interrupt, and
+    no exception leaves a team that is partly there. The threads belong to no pool, because pools start no work once the
+    main thread has ended.
 
     Parameters
     ----------
@@ -129,82 +101,65 @@ def run_team(
     release : callable
         Frees calls that wait at a barrier for one that has failed.
     """
-    gate, cancelled, cores = Event(), False, _cores()
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    gate, ended, cores = _locked(), _locked(), _cores()
+    begun: dict[str, str] = {}  # "by" the team or, if that has not begun when the caller must leave, by the caller
+    errors: list[BaseException] = []
+    n_threads, count, over = 1, itertools.count(1), False
+
+    def lead() -> None:
+        nonlocal n_threads
+        if begun.setdefault("by", "team") != "team":
+            return
+        try:
+            for rank in range(1, size):
+                start_new_thread(follow, (rank,))
+                n_threads += 1
+        except BaseException as error:
+            errors.append(error)
+        gate.release()
+        run(0)
+
+    def follow(rank: int) -> None:
+        with gate:  # a call waits for the others at a barrier, so none may start before all threads exist
+            pass
+        run(rank)
 
     def run(rank: int) -> None:
-        gate.wait()  # a call waits for the others at a barrier, so none may start before all threads exist
-        error = None
-        if not cancelled:
+        nonlocal over
+        if n_threads == size:
             if size == len(cores) > 1:
                 _spread(rank, cores)
-            error = _error_of(call, rank)
-            if error is not None:
+            if not _try(errors, call, rank):
                 stop()
                 release()
-        ended.put(error)
+        if next(count) == n_threads:
+            over = True
+            ended.release()
 
-    threads: list[Thread] = []
-    try:
-        try:
-            for rank in range(size):
-                threads.append(Thread(target=run, args=(rank,), name="fastmlp"))
-                threads[-1].start()
-        except BaseException:
-            cancelled = True
-            raise
-        finally:
-            gate.set()
-        running = size
-        while running:
+    def wait() -> None:
+        start_new_thread(lead, ())
+        while not over:
+            # a lock keeps its deadline; up to Python 3.11, a SimpleQueue may wait for ever after a signal
+            if not ended.acquire(timeout=_POLL_SECONDS) and not go_on():
+                stop()
+
+    def leave() -> None:
+        raised: BaseException | None = None
+        while not over and begun.setdefault("by", "caller") == "team":
             try:
-                error = ended.get(timeout=_POLL_SECONDS)
-            except Empty:
-                if not go_on():
-                    stop()
-                continue
-            running -= 1
-            if error is not None:
-                raise error
-    except BaseException:
-        stop()
-        raise
-    finally:
-        _join(threads, stop)
+                stop()
+                ended.acquire(timeout=_POLL_SECONDS)
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised
 
-
-def _error_of(call: Callable[..., object], *args: object) -> BaseException | None:
-    """Run a call; return what it raises."""
-    try:
-        call(*args)
-    except BaseException as error:
-        return error
-    return None
-
-
-def _spread(rank: int, cores: list[int]) -> None:
-    """Move this thread of a team that uses all cores to one of its own; the system may move it again.
-
-    Threads that wake up together often share a core at first, and Linux can take 10 ms to notice.
-    """
-    with suppress(OSError):  # not allowed everywhere
-        os.sched_setaffinity(0, cores[rank : rank + 1])
-        os.sched_setaffinity(0, cores)
-
-
-def _join(threads: list[Thread], stop: Callable[[], None]) -> None:
-    """Wait for all threads that have started. Whatever a signal handler raises meanwhile is raised at the end."""
-    raised: BaseException | None = None
-    while any(thread.is_alive() for thread in threads):
+    finish(wait, leave)
+    if errors:
         try:
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-        except BaseException as error:
-            raised = error
-            stop()
-    if raised is not None:
-        raise raised
+            raise errors[0]
+        finally:
+            errors.clear()
 
 
 def run_brief_team(
@@ -221,36 +176,72 @@ def run_brief_team(
     if size == 1:
         call(0)
         return
-    ranks = range(1, size)
-    locks, ended, errors = [allocate_lock() for _ in ranks], [False] * len(ranks), []
-
-    def fail(error: BaseException) -> None:
-        errors.append(error)
-        stop()
-        release()
+    ranks, done = range(1, size), False
+    locks, ended = [_locked() for _ in ranks], [False for _ in ranks]
+    errors: list[BaseException] = []
+    started: list[int] = []
 
     def help_with(rank: int) -> None:
-        error = _error_of(call, rank)
-        if error is not None:
-            fail(error)
+        if not _try(errors, call, rank):
+            stop()
+            release()
         ended[rank - 1] = True
         locks[rank - 1].release()
 
-    for lock in locks:
-        lock.acquire()
-    started: list[int] = []
-    try:
+    def work() -> None:
+        nonlocal done
         # No handler of a signal runs between the start of a thread and its entry in the list: there is no bytecode.
-        started.extend(map(start_new_thread, repeat(help_with), [(rank,) for rank in ranks]))
+        started.extend(map(start_new_thread, itertools.repeat(help_with), [(rank,) for rank in ranks]))
         call(0)
-    except BaseException as error:
-        fail(error)
-    while not all(ended[: len(started)]):
-        try:
-            for i in range(len(started)):
-                if not ended[i]:
-                    locks[i].acquire()
-        except BaseException as error:
-            fail(error)
+        done = True
+
+    def leave() -> None:
+        raised: BaseException | None = None
+        while not all(ended[: len(started)]):
+            try:
+                if not done:
+                    stop()
+                    release()
+                for i in range(len(started)):
+                    if not ended[i]:
+                        locks[i].acquire(timeout=_POLL_SECONDS)
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised
+
+    finish(work, leave)
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()
+
+
+def _locked() -> LockType:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _try(errors: list[BaseException], call: Callable[..., object], *args: object) -> bool:
+    """Run a call. If it raises an error, add that to a list, and return False.
+
+    No frame may keep the error in a variable: frame and error would keep each other alive, and with them X.
+    """
+    try:
+        call(*args)
+    except BaseException as error:
+        errors.append(error)
+        return False
+    return True
+
+
+def _spread(rank: int, cores: list[int]) -> None:
+    """Move this thread of a team that uses all cores to one of its own; the system may move it again.
+
+    Threads that wake up together often share a core at first, and Linux can take 10 ms to notice.
+    """
+    with suppress(OSError):  # not allowed everywhere
+        os.sched_setaffinity(0, cores[rank : rank + 1])
+        os.sched_setaffinity(0, cores)

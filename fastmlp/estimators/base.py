@@ -241,8 +241,8 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
     def _fit_lbfgs(self, net: Network, X: Any, y: Targets, weights: Floats | None) -> None:
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(net.output, net.layers[-1])
-        with net._training():
-            result = minimize(
+        result = net._alone(
+            lambda: minimize(
                 net._engine,
                 X,
                 y,
@@ -252,6 +252,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
                 options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
                 report=_print_iteration if self.verbose else None,
             )
+        )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
         self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)

@@ -21,7 +21,7 @@ POLL = 0.02
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch):
     monkeypatch.setattr(team_size, "_records", {})
-    monkeypatch.setattr(team_size, "_n_at_work", 0)
+    monkeypatch.setattr(team_size, "_calls", set())
 
 
 class World:
@@ -163,32 +163,40 @@ def test_steps_of_another_kind_are_measured_anew():
     assert world.size() == 8
 
 
-def test_calls_at_the_same_time_share_the_cores():
-    world = world_of(MNIST)
-    with at_work, at_work:
-        assert TeamSize("net", 16, 16, 1e-4).next(10).size == 8
-        with at_work:
-            assert TeamSize("net", 16, 16, 1e-4).next(10).size == 5
-            for _ in range(20):
-                team_size._n_at_work += 1
-            assert TeamSize("net", 16, 16, 1e-4).next(10).size == 1
-            team_size._n_at_work -= 20
-    assert world.fit(0.01) > 0
-    assert world.size() == 16
+def with_calls(n, work):
+    """Call `work` while `n` calls are at work."""
+    return at_work(lambda: with_calls(n - 1, work)) if n else work()
+
+
+@pytest.mark.parametrize(("n_calls", "size"), [(0, 16), (1, 16), (2, 8), (3, 5), (23, 1)])
+def test_calls_at_the_same_time_share_the_cores(n_calls, size):
+    assert with_calls(n_calls, lambda: TeamSize("net", 16, 16, 1e-4).next(10).size) == size
+    assert TeamSize("net", 16, 16, 1e-4).next(10).size == 16
+
+
+def test_a_call_that_fails_is_no_longer_at_work():
+    with pytest.raises(ZeroDivisionError):
+        at_work(lambda: 1 / 0)
+    assert with_calls(1, lambda: TeamSize("net", 4, 4, 1e-4).next(10).size) == 4
 
 
 def test_a_team_ends_when_another_call_begins():
     now = [1.0]
-    with at_work:
-        team = TeamSize("net", 4, 4, 1e-4, clock=lambda: now[0])
+    team = TeamSize("net", 4, 4, 1e-4, clock=lambda: now[0])
+
+    def begin_another():
+        now[0] += 0.06
+        assert team.is_to_end(11)
+        assert team.next(1).size == 2
+
+    def begin():
         assert team.next(12) == Segment(4, 12, is_trial=False)
         team.begin()
         now[0] += 0.06
         assert not team.is_to_end(10)
-        with at_work:
-            now[0] += 0.06
-            assert team.is_to_end(11)
-            assert team.next(1).size == 2
+        at_work(begin_another)
+
+    at_work(begin)
 
 
 def test_a_fixed_number_of_threads_is_never_changed():

@@ -89,12 +89,13 @@ class Run:
 
         call(0, 0)  # compiles
         threads = [threading.Thread(target=call, args=(rank, n_steps)) for rank in range(1, self.size)]
-        with space.private_weights(self.params):
-            for thread in threads:
-                thread.start()
-            call(0, n_steps)
-            for thread in threads:
-                thread.join()
+        publish = space.private_weights(self.params)
+        for thread in threads:
+            thread.start()
+        call(0, n_steps)
+        for thread in threads:
+            thread.join()
+        publish()
         return losses, correct
 
     def infer(

@@ -64,8 +64,7 @@ def test_public_calls_leave_the_control_word_alone(unchanged, n_threads):
     words = []
 
     def beside():
-        for _ in range(20):
-            words.append(control_word())
+        words.extend(control_word() for _ in range(20))
 
     thread = threading.Thread(target=beside)
     thread.start()
@@ -105,6 +104,8 @@ def test_an_optimizer_state_does_not_stay_subnormal():
     x[0, 0] = 0.0  # this feature's momentum now halves at each step, for more steps than a normal number has halvings
     net.fit(x, np.arange(8) % 3, epochs=200, batch_size=8, resume=True)
     state = net.state_dict()
-    for array in (value for name, value in state.items() if isinstance(value, np.ndarray) and value.dtype == np.float32):
+    for array in (
+        value for name, value in state.items() if isinstance(value, np.ndarray) and value.dtype == np.float32
+    ):
         magnitudes = np.abs(array)
         assert not np.any((magnitudes > 0) & (magnitudes < np.finfo(np.float32).tiny))
