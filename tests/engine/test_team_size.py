@@ -317,23 +317,25 @@ def test_workspaces_of_sizes_that_lost_are_dropped(monkeypatch):
 
 def test_a_pause_ends_a_call_after_a_step_and_changes_no_bit(monkeypatch):
     """As when the team is to change in the midst of a long segment."""
-    X, y = np.random.default_rng(0).random((3000, 30), np.float32), np.arange(3000) % 5
+    X, y = np.random.default_rng(0).random((200, 30), np.float32), np.arange(200) % 5
     nets = [MLP([30, 40, 5], seed=1, n_threads=1) for _ in range(2)]
-    nets[0].fit(X, y, epochs=10, batch_size=8)
+    nets[0].fit(X, y, epochs=2, batch_size=8)
 
-    class Hasty(Restless):
+    class Paused(compiled.Workspace):
+        def reset(self, first_step=0):
+            super().reset(first_step)
+            self.pause()
+
+    class EverOther(Restless):
         def next(self, n_left):
             self.segments.append(Segment(1 + len(self.segments) % 3, n_left, is_trial=False))
             return self.segments[-1]
 
-        def is_to_end(self, n_done):
-            return n_done > 0
-
-    team = Hasty(random.Random(0), 3)
+    team = EverOther(random.Random(0), 3)
     monkeypatch.setattr(nets[1]._engine, "_team_size", lambda *_, **__: team)
-    monkeypatch.setattr(compiled, "BRIEF_SECONDS", 0.0)
-    nets[1].fit(X, y, epochs=10, batch_size=8)
-    assert len(team.segments) > 1
+    monkeypatch.setattr(compiled, "Workspace", Paused)
+    nets[1].fit(X, y, epochs=2, batch_size=8)
+    assert [segment.n_steps for segment in team.segments] == list(range(50, 0, -1))
     for got, wanted in zip(parameters(nets[1]), parameters(nets[0]), strict=True):
         np.testing.assert_array_equal(got, wanted)
     assert nets[1].history.loss == nets[0].history.loss
