@@ -253,7 +253,7 @@ SCHEDULES = [
 ]
 
 
-EXPECTED = (AttributeError, FloatingPointError, IndexError, OSError, RuntimeError, TypeError, ValueError)
+EXPECTED = (AttributeError, FloatingPointError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def assigns(r):
