@@ -116,7 +116,7 @@ def what_went_wrong(
     n_steps : int
     learning_rate : float
     """
-    if not all(np.isfinite(parameter).all() for parameter in engine.parameters):
+    if not all(np.isfinite(w).all() for w in engine.weights):
         return "the last step has made parameters infinite or nan; lower learning_rate and make a new network"
     many = n_steps >= (_MANY_STEPS if len(losses) > 1 else _MANY_MORE)
     long = many and len(losses) >= _LONG_EPOCHS
