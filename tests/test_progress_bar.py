@@ -1,10 +1,12 @@
 """The progress bar, on the plain network."""
 
+import contextlib
 import io
 import os
 import re
 import signal
 import sys
+import threading
 
 import pytest
 from support.nets import AtEpochEnd, Recorder, X, Y
@@ -145,12 +147,22 @@ def test_bar_never_cuts_a_name(net, every_step, monkeypatch, columns):
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    chunks = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the other side is closed
+            while chunk := os.read(ours, 4096):
+                chunks.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with open(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
         history = net.fit(X, Y, epochs=5, batch_size=4, validation_data=(X, Y), progress=True)
-        terminal.flush()
-        shown = os.read(ours, 100_000).decode().replace("\r\n", "\r").split("\r")
+    monkeypatch.undo()
+    reader.join()
     os.close(ours)
+    shown = b"".join(chunks).decode().replace("\r\n", "\r").split("\r")
     shown = [line.rstrip() for line in shown if line.strip()]
     assert max(map(len, shown)) < columns
     for line in shown:
@@ -166,7 +178,7 @@ def test_bar_of_large_numbers_stays_in_its_line():
     bar, fit = ProgressBar(), FitState(1000, 10**6, epoch=999)
     fit.history.append(loss=123456.789, val_accuracy=1.0)
     bar._bar = tqdm(total=10**9, desc="epoch 1000/1000", unit="step", file=io.StringIO(), ncols=79, initial=1)
-    bar.on_epoch_end(None, fit)
+    bar.on_step(None, fit)
     line = str(bar._bar)
     bar._bar.close()
     assert line.endswith(("val_accuracy 1.0000]", "val_accuracy 1.0000"))
