@@ -20,6 +20,7 @@ __all__ = ["ConvergenceWarning", "after_divergence", "loss_of_a_guess", "what_we
 
 _ROWS = 2000  # about so many rows, evenly spaced, stand for all
 _MANY_STEPS, _MANY_MORE = 100, 500  # after fewer steps (of one epoch: fewer than the second) the loss may still be high
+_LONG_EPOCHS = 10  # until then a loss near a guess's is ordinary
 _CLOSE = 0.95  # a loss above this part of a guess's is worth a look
 _HUGE = 100.0  # and one of so many times a guess's is too high even after a few steps
 _LARGE_INPUT, _SMALL_INPUT = 10.0, 0.01
@@ -118,6 +119,7 @@ def what_went_wrong(
     if not all(np.isfinite(parameter).all() for parameter in engine.parameters):
         return "the last step has made parameters infinite or nan; lower learning_rate and make a new network"
     many = n_steps >= (_MANY_STEPS if len(losses) > 1 else _MANY_MORE)
+    long = many and len(losses) >= _LONG_EPOCHS
     if not losses or n_steps < 2:
         return None
     loss, first, last, rows = engine.settings.loss, losses[0], losses[-1], slice(None, None, -(-len(y) // _ROWS))
@@ -128,7 +130,7 @@ def what_went_wrong(
         guess = loss_of_a_guess(loss, targets, weights)
         if not guess > 0:  # nothing to learn
             return None
-        margin = guess * (0.1 if many else 1)
+        margin = guess * (0.1 if long else 1)
         if last < guess * (_CLOSE if many else _HUGE) and last <= first + margin:
             return None
         outputs, dead, n_hidden = _outputs(engine, X[rows])
@@ -138,12 +140,10 @@ def what_went_wrong(
     constant = bool((predicted == predicted[0]).all())
     if many and constant and loss.classifies:
         trouble = f"the network predicts {predicted[0]} for every row"
-    elif many and not final < 0.999 * guess:
+    elif not final < (0.999 if long else 2 if many else _HUGE) * guess:
         trouble = f"the loss, {final:.4g}, is no better than that of a constant guess, {guess:.4g}"
     elif rose:
         trouble = f"the loss rose from {first:.4g} to {final:.4g}"
-    elif not many and not final < _HUGE * guess:
-        trouble = f"the loss, {final:.4g}, is no better than that of a constant guess, {guess:.4g}"
     else:
         return None
     hints = _hints(engine, X[rows], targets)

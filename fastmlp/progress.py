@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ _BARS = (
 """Layouts of the progress bar, from the widest on. A bar that is asked for its width has 10 columns, of which it needs
 one: the others are left for numbers that grow."""
 
+_BETWEEN = 0.05  # seconds; a fit may have thousands of epochs in each, and to lay out a line takes some 0.1 ms
+
 _NUMBER = 8  # least width of a column of a table
 
 _LINES = 20  # about this many lines report a long fit if there is no terminal
@@ -33,7 +36,7 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._reported, self._layout = 0, _BARS[0]
+        self._reported, self._layout, self._moved = 0, _BARS[0], 0.0
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
@@ -43,7 +46,7 @@ class ProgressBar:
 
             total = fit.epochs * fit.n_batches
             settings = {"unit": "step", "dynamic_ncols": True, "delay": 1e-9}  # shown once a layout is chosen
-            self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}: ", **settings)
+            self._bar = tqdm(total=total, **settings)
             if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
                 self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
             self._move(fit)
@@ -61,12 +64,14 @@ class ProgressBar:
             if fit.epoch % every == 0 or fit.epoch == fit.epochs:
                 self._report(fit)
             return
-        self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
-        self._move(fit)
+        if time.perf_counter() - self._moved > _BETWEEN:
+            self._move(fit)
 
     def _move(self, fit: FitState) -> None:
         """Move the bar to the current step, with as many measurements as fit into the line."""
-        bar, history = self._bar, fit.history
+        bar, history, self._moved = self._bar, fit.history, time.perf_counter()
+        epoch = fit.epoch if fit.stop else min(fit.epoch + 1, fit.epochs)  # after a stop there is no next epoch
+        bar.set_description(f"epoch {epoch}/{fit.epochs}", refresh=False)
         names = ("val_accuracy", "accuracy", "val_loss")  # only one of them fits into 80 columns
         shown = ["loss", *[name for name in names if getattr(history, name)][:1]] if history.loss else []
         words = [f"{name} {history[name][-1]:.4f}" for name in shown]
@@ -86,8 +91,7 @@ class ProgressBar:
     def on_fit_end(self, net: object, fit: FitState) -> None:
         """Close the bar, or report the last epoch unless that was done."""
         if self._bar is not None:
-            if fit.stop:  # there is no next epoch
-                self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
+            self._move(fit)
             self._bar.close()
             self._bar = None
         elif fit.epoch > self._reported:
@@ -119,9 +123,9 @@ class Table:
     >>> X_train, y_train, X_test, y_test = datasets.load_digits()
     >>> table = callbacks.Table(every=5)
     >>> history = MLP([64, 32, 10]).fit(X_train, y_train, callbacks=[table])
-    epoch      loss  accuracy  seconds
-        5    0.2014    0.9480    0.004
-       10    0.1150    0.9720    0.004
+    epoch      loss  accuracy   seconds
+        5    0.6667    0.8928    0.0005
+       10    0.3172    0.9402    0.0005
     """
 
     def __init__(
@@ -164,7 +168,7 @@ class Table:
         cells = []
         for name, width in self._widths.items():
             value = fit.history[name][-1]
-            text = f"{value:.3f}" if name == "seconds" else f"{value:.6g}" if name == "learning_rate" else _short(value)
+            text = f"{value:.6g}" if name == "learning_rate" else _short(value)
             cells.append(f"{text:>{width}}")
         self._print(f"{fit.epoch:5}", *cells)
 

@@ -136,7 +136,7 @@ def test_every_head_from_the_file_of_a_checkpoint(head, tmp_path):
     fit(whole, 6, optimizer="adam")
     fit(first, 6, optimizer="adam", callbacks=[callbacks.Checkpoint(tmp_path / "at {epoch}.npz")])
     assert_same_course(first, whole)
-    for epoch in (1, 4, 6):
+    for epoch in (1, 4):
         second = MLP.load(tmp_path / f"at {epoch}.npz")
         fit(second, 6, resume=True)
         assert_same_course(second, whole)

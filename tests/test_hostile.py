@@ -237,15 +237,7 @@ SCHEDULES = [
 ]
 
 
-EXPECTED = (
-    AttributeError,
-    FloatingPointError,
-    IndexError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)  # but no SystemError
+EXPECTED = (AttributeError, FloatingPointError, IndexError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def assigns(r):

@@ -166,7 +166,7 @@ def test_bar_of_large_numbers_stays_in_its_line():
     bar, fit = ProgressBar(), FitState(1000, 10**6, epoch=999)
     fit.history.append(loss=123456.789, val_accuracy=1.0)
     bar._bar = tqdm(total=10**9, desc="epoch 1000/1000", unit="step", file=io.StringIO(), ncols=79, initial=1)
-    bar.on_epoch_end(None, fit)
+    bar.on_step(None, fit)
     line = str(bar._bar)
     bar._bar.close()
     assert line.endswith(("val_accuracy 1.0000]", "val_accuracy 1.0000"))
