@@ -338,8 +338,8 @@ input_dropout, input_noise
 
         Raises
         ------
-        TypeError
-            If the network does regression, or X does not hold real numbers.
+        TypeError, ValueError
+            If the network does regression, or as in `predict`.
         """
         if not self._loss.classifies:
             raise TypeError(f"a network with output={self.output!r} has no probabilities; use predict")
@@ -349,7 +349,12 @@ input_dropout, input_noise
         """Return a prediction for each row, in the form of y.
 
         Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1, and regression: numbers, both
-        (n, C), or (n,) for one output.
+        (n, C), or (n,) for one output. Classes that have names are returned by name, see `classes`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not hold finite real numbers, or the columns of a table are not those of training.
         """
         return self._names.decoded(self._engine.predict(self._check_X(X)))
 
