@@ -24,7 +24,7 @@ from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
 from fastmlp.schedules.base import plain_state
-from fastmlp.validation.settings import check_int, check_number
+from fastmlp.validation.settings import check_float, check_int, check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
@@ -61,6 +61,7 @@ class TrainingState:
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
         """Return the state before the first step."""
+        check_float("learning_rate", optimizer.learning_rate, zero=False)  # a user's class may not have checked it
         engine.check_optimizer(optimizer)
         n_slots = check_int(f"slots of the optimizer {type(optimizer).__name__}", optimizer.slots, 0)
         state = engine.new_state(n_slots)
@@ -278,7 +279,7 @@ class Trainer:
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
-            raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
+            raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape}, not ({n_steps},)")
         rates = np.asarray(factors * self.state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
         if not rates.max() <= self._largest_rate:
             raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")

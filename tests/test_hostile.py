@@ -26,6 +26,11 @@ def changed(base=optimizers.Adam, **overridden):
     return type("Mine", (base,), overridden)()
 
 
+def unchecked(learning_rate):
+    """An optimizer that has not checked its settings."""
+    return type("Mine", (optimizers.Adam,), {"__post_init__": lambda self: None})(learning_rate=learning_rate)
+
+
 def coefficients_like(change):
     """A method `coefficients` that changes what the one of Adam returns."""
     return lambda self, steps, rates: change(optimizers.Adam.coefficients(self, steps, rates))
@@ -39,6 +44,8 @@ def coefficients_like(change):
         (changed(slots="2"), TypeError, "the optimizer Mine has slots='2'"),
         (changed(slots=10**12), TypeError, "the optimizer Mine has slots=1000000000000"),
         (changed(optimizers.SGD, slots=2), TypeError, "the optimizer Mine has slots=2, but the formula 'sgd' keeps 0"),
+        (unchecked("x"), TypeError, "learning_rate must be a number, not"),
+        (unchecked(-1), ValueError, "learning_rate must be more than 0"),
         (changed(formula="sgd"), TypeError, "the optimizer Mine has slots=2, but the formula 'sgd' keeps 0 arrays"),
         (changed(formula="adamw"), TypeError, "must return a dict with the keys ['rate', 'eps', 'decay'"),
         (changed(formula=["adam"]), TypeError, "fastmlp.MLP has no kernel for the optimizer Mine"),
@@ -114,12 +121,21 @@ class Mine(schedules.Schedule):
 @pytest.mark.parametrize(
     ("schedule", "error", "message"),
     [
-        (Mine(at=np.ones(2)), TypeError, "Mine() must give a number, or an array with a number for each of 3 steps"),
+        (
+            type("Mine", (Mine,), {"monitor": 5})(),
+            TypeError,
+            "monitor must be the name of a measurement, e.g. 'val_loss'",
+        ),
+        (
+            Mine(at=np.ones(2)),
+            TypeError,
+            "Mine() must give a number, or an array of shape (1,) with one for each step, not an",
+        ),
         (Mine(at=None), TypeError, "schedule Mine() must give a number"),
         (Mine(at=1j), TypeError, "schedule Mine() must give a number"),
         (Mine(at=-1), ValueError, "schedule Mine() gives -1.0 at step 0"),
         (Mine(at=1e300), ValueError, "the learning rate is 1e+299 in epoch 1, which is too large"),
-        (Mine(factors=np.ones(2)), ValueError, "schedule Mine() gives factors of shape (2,) for 3 steps"),
+        (Mine(factors=np.ones(2)), ValueError, "schedule Mine() gives factors of shape (2,), not (1,)"),
         (Mine(state=[1]), TypeError, "state() of the schedule Mine must be a dict of numbers, not [1]"),
         (Mine(state={"a": object}), TypeError, "state() of the schedule Mine must be a dict of numbers, but has 'a'"),
     ],
@@ -237,7 +253,7 @@ SCHEDULES = [
 ]
 
 
-EXPECTED = (AttributeError, FloatingPointError, IndexError, OSError, RuntimeError, TypeError, ValueError)
+EXPECTED = (AttributeError, FloatingPointError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def assigns(r):

@@ -75,8 +75,8 @@ class Schedule(ABC):
         given = np.asarray(self.at(steps, duration))
         if given.dtype.kind not in "fiu" or given.shape not in ((), (1,), steps.shape):
             raise TypeError(
-                f"schedule {self!r} must give a number, or an array with a number for each of {n_steps} steps, not an "
-                f"array of {given.dtype} of shape {given.shape}"
+                f"schedule {self!r} must give a number, or an array of shape {steps.shape} with one for each step, not "
+                f"an array of {given.dtype} of shape {given.shape}"
             )
         factors = np.array(np.broadcast_to(given, steps.shape), np.float64)
         bad = np.flatnonzero(~(factors >= 0) | (factors == math.inf))
