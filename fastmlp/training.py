@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, cast
 
@@ -219,7 +218,8 @@ class Trainer:
             return not ctrl_c.pressed
 
         begun: list[object] = []
-        with ExitStack() as at_end:  # calls each `on_fit_end`, whatever the others raise
+
+        def train() -> None:
             try:
                 for callback in self.callbacks:
                     call_hooks([callback], "on_fit_begin", self.net, fit)
@@ -232,9 +232,17 @@ class Trainer:
                 if self.history.steps == self._before[1] and not isinstance(error, FloatingPointError):
                     self.refused()
                 raise
-            finally:
-                for callback in reversed(begun):  # an ExitStack calls what came last first
-                    at_end.callback(call_hooks, [callback], "on_fit_end", self.net, fit)
+
+        def end() -> None:
+            """Call each `on_fit_end`, whatever the others raise."""
+            if begun:
+                try:
+                    call_hooks(begun[:1], "on_fit_end", self.net, fit)
+                finally:
+                    del begun[:1]
+                    end()
+
+        finish(train, end)
 
     def _train_epochs(self, n_epochs: int, ctrl_c: CtrlC, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()
