@@ -12,7 +12,7 @@ from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.training import check_clipping
-from fastmlp.validation.calls import advised_constructor
+from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_choice, check_layers
 
 __all__ = ["MLP", "warm_up"]
@@ -34,6 +34,7 @@ class MLP(Network):  # noqa: D101
     _engine_class = CompiledEngine
 
 
+@advised
 def warm_up(
     layers: Sequence[int],
     *,

@@ -143,7 +143,8 @@ class Trainer:
     nothing_left : bool
         Whether `state` has all epochs behind it.
     refused : callable
-        Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
+        Called if an error other than a bad loss ends the fit before its first step, such as one of a callback or a
+        schedule, before callbacks that have begun hear of the end.
     """
 
     engine: Engine
@@ -222,17 +223,17 @@ class Trainer:
 
         def train() -> None:
             try:
-                try:
-                    for callback in self.callbacks:
-                        call_hooks([callback], "on_fit_begin", self.net, fit)
-                        begun.append(callback)
-                except Exception:
-                    self.refused()
-                    raise
+                for callback in self.callbacks:
+                    call_hooks([callback], "on_fit_begin", self.net, fit)
+                    begun.append(callback)
                 while fit.epoch < fit.epochs and not fit.stop and not self.history.interrupted:
                     self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), ctrl_c, on_step)
             except KeyboardInterrupt:  # in a callback, or between two calls of the engine
                 self.history.interrupted = True
+            except Exception as error:
+                if self.history.steps == self._before[1] and not isinstance(error, FloatingPointError):
+                    self.refused()
+                raise
 
         def end() -> None:
             """Call each `on_fit_end`, whatever the others raise."""
@@ -247,6 +248,7 @@ class Trainer:
 
     def _train_epochs(self, n_epochs: int, ctrl_c: CtrlC, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()
+        self._rates = self._next_rates(n_epochs)  # a schedule that fails does so before anything is drawn
         order = self._permutations(n_epochs)
         totals, plan = EpochTotals.zeros(n_epochs), self._step_plan(order)
         recorded = len(self.history.loss)
@@ -280,15 +282,9 @@ class Trainer:
         shuffle = self.shuffle and self.fit.n_batches > 1
         return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
 
-    def _rates(self, n_steps: int) -> npt.NDArray[np.float64]:
-        """Return the learning rates (n_steps,) of the next steps.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the schedule gives something else, or a rate is too large.
-        """
-        fit = self.fit
+    def _next_rates(self, n_epochs: int) -> npt.NDArray[np.float64]:
+        """Return the learning rate of each step of these epochs."""
+        fit, n_steps = self.fit, n_epochs * self.fit.n_batches
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
@@ -301,8 +297,8 @@ class Trainer:
 
     def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
         """Return the plan for the steps of these epochs."""
-        state, n_steps = self.state, len(order) * self.fit.n_batches
-        rates = self._rates(n_steps)
+        state, rates = self.state, self._rates
+        n_steps = len(rates)
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
