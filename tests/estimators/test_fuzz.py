@@ -341,6 +341,7 @@ def is_documented(name, kind, net, given, ours):
             "out_activation_ is ",
             "not finite before the first step",
             "too large for float32",
+            "y has nan in row",
             "too small: float32",
             "classes must be passed",
             "hidden_layer_sizes must hold integers",
