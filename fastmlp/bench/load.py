@@ -1,0 +1,65 @@
+"""How much of the machine other programs use while something is measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+__all__ = ["Others", "load_average", "others_are_in_the_way"]
+
+_SLACK = 0.25  # cores that a desktop or a server uses when nothing runs
+
+
+class Others:
+    """A clock of the processor time that other programs use.
+
+    Linux counts the busy time of each core; what this process has used is subtracted. Time that a hypervisor gives to
+    other machines counts as theirs. On other systems the load average must do, which still remembers the last minute.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def cores(self) -> float | None:
+        """Return how many cores other programs have used on average since the last call; None if nobody knows."""
+        before, self._start = self._start, self._now()
+        (wall, own, busy), (wall_before, own_before, busy_before) = self._start, before
+        if busy is None or busy_before is None:
+            return load_average()
+        if busy == busy_before:  # less than a tick, or no such counters here
+            return None
+        return max(0.0, busy - busy_before - (own - own_before)) / (wall - wall_before)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float | None]:
+        """Return the time, and the processor time of this process and of all, on the cores that it may use."""
+        used = os.times()
+        return time.perf_counter(), time.process_time() + used.children_user + used.children_system, _busy_seconds()
+
+
+def _busy_seconds() -> float | None:
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+        ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        ticks = 0
+        for name, *numbers in (line.split() for line in lines if line.startswith("cpu")):
+            if name in ours:
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, numbers[:8])
+                ticks += user + nice + system + irq + softirq + steal
+        return ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def load_average() -> float | None:
+    """Return the load average of the last minute, where the system has one."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+
+
+def others_are_in_the_way(others: float | None, threads: int, cores: int) -> bool:
+    """Return whether other programs used cores that a team of threads needs."""
+    return others is not None and others > max(0, cores - threads) + _SLACK
