@@ -1,12 +1,14 @@
 """fastmlp: fast, exact training of multilayer perceptrons on a CPU."""
 
+import difflib
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmlp import callbacks, datasets, optimizers, reference, schedules
+    from fastmlp import callbacks, datasets, metrics, optimizers, presets, reference, schedules
     from fastmlp.estimators import MLPClassifier, MLPRegressor
+    from fastmlp.gradients import check_gradients
     from fastmlp.history import History
     from fastmlp.mlp import MLP
 
@@ -16,34 +18,44 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "callbacks",
+    "check_gradients",
     "datasets",
+    "metrics",
     "optimizers",
+    "presets",
     "reference",
     "schedules",
 ]
 
 __version__ = "0.1.0"
 
-_CLASSES = {
+_MEMBERS = {
     "MLP": "fastmlp.mlp",
     "History": "fastmlp.history",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
+    "check_gradients": "fastmlp.gradients",
 }
 
 
-def __getattr__(name: str) -> Any:
+def _import_public(name: str) -> Any:
     """Import what is asked for, when it is asked for: the compiler alone takes a third of a second."""
     if name not in __all__:
-        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+        close = difflib.get_close_matches(name, __all__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}{hint}")
     try:
-        module = import_module(_CLASSES.get(name, f"fastmlp.{name}"))
+        module = import_module(_MEMBERS.get(name, f"fastmlp.{name}"))
     except AttributeError as error:  # Python would take it for a name that is not there, and hide it
         disabled = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
         why = "its kernels need Numba's compiler; unset NUMBA_DISABLE_JIT" if disabled else str(error)
         raise ImportError(f"cannot import fastmlp.{name}: {why}") from error
-    return getattr(module, name) if name in _CLASSES else module
+    return getattr(module, name) if name in _MEMBERS else module
+
+
+if not TYPE_CHECKING:  # with it, type checkers would take any name for an attribute
+    __getattr__ = _import_public
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

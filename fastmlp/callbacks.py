@@ -8,6 +8,8 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
+Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
+
 A callback can end the fit with ``fit.stop = True`` and change the learning rate with ``fit.learning_rate_factor *=
 0.5``, both from the next epoch on.
 """
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 import copy
 import csv
+import difflib
 import math
 import os
+import string
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,7 +34,8 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.history import Best, History, check_monitor, new_axes
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
-from fastmlp.storage import check_writable, save_npz
+from fastmlp.storage import check_writable
+from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number
 
 __all__ = [
@@ -49,6 +54,14 @@ _LINES = 20  # about this many lines report a long fit if there is no terminal
 
 HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
 
+_ALSO_CALLED = {  # by Keras, Lightning, skorch and scikit-learn
+    "on_fit_begin": "on_train_begin on_train_start on_fit_start on_begin setup",
+    "on_step": "on_batch_end on_batch_begin on_train_batch_end on_train_batch_begin on_train_batch_start on_step_end",
+    "on_epoch_end": "on_epoch_begin on_epoch_start on_train_epoch_end on_train_epoch_start on_validation_end "
+    "on_test_end on_validation_epoch_end on_epoch",
+    "on_fit_end": "on_train_end on_fit_ended on_end teardown",
+}
+
 
 class Net(Protocol):
     """What the callbacks below use of a network."""
@@ -61,12 +74,18 @@ class Net(Protocol):
     def biases(self) -> list[Floats]: ...
     def gradients(self, X: Any, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]: ...
     def state_dict(self) -> dict[str, Any]: ...
+    def save(self, path: str, *, training: bool) -> None: ...
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
+
+
+_MAY_BE_SET: dict[str, Callable[[str, object], object]] = {"stop": check_bool, "learning_rate_factor": check_number}
 
 
 @dataclass
 class FitState:
     """The progress of a fit, for callbacks to read and to control.
+
+    All attributes but `stop` and `learning_rate_factor` are read-only.
 
     Attributes
     ----------
@@ -96,7 +115,22 @@ class FitState:
     learning_rate_factor: float = 1.0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, check_number(name, value) if name == "learning_rate_factor" else value)
+        if name in _MAY_BE_SET:
+            value = _MAY_BE_SET[name](name, value)
+        elif name not in self.__dataclass_fields__:
+            close = difflib.get_close_matches(name, list(_MAY_BE_SET), n=1)
+            meant = f"; did you mean fit.{close[0]}?" if close else f"; callbacks may set {' and '.join(_MAY_BE_SET)}"
+            raise AttributeError(f"fit has no attribute {name!r}{meant}")
+        elif name in vars(self):
+            raise AttributeError(f"fit.{name} is read-only; callbacks may set {' and '.join(_MAY_BE_SET)}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"fit.{name} cannot be deleted")
+
+    def _advance(self, **progress: int) -> None:
+        """Set `epoch` and `step`, as the fit goes on."""
+        vars(self).update(progress)
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
@@ -105,7 +139,8 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
     Raises
     ------
     TypeError
-        If `callbacks` is not a list, or one of them has none of the methods, or one that is not callable.
+        If `callbacks` is not a list, or one of them has none of the methods, one that is not callable, or one whose
+        name begins with ``on_`` but that `fit` does not call.
     """
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
@@ -114,12 +149,25 @@ def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> lis
         if isinstance(callback, type):
             raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
         methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
+        for name in dir(callback):
+            if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):
+                hook = _closest_hook(name)
+                meant = f"did you mean {hook}?" if hook else f"it calls {', '.join(HOOKS)}"
+                raise TypeError(f"callback {callback!r} has the method {name}, which fit never calls; {meant}")
         if not methods:
             raise TypeError(f"callback {callback!r} has none of the methods {', '.join(HOOKS)}")
         for hook, method in methods.items():
             if method is not None and not callable(method):
                 raise TypeError(f"{hook} of callback {callback!r} must be a method, not {method!r}")
     return [ProgressBar(), *gathered] if progress else gathered
+
+
+def _closest_hook(name: str) -> str | None:
+    """Return the hook that a method of this name is probably meant to be."""
+    for hook, names in _ALSO_CALLED.items():
+        if name in names.split():
+            return hook
+    return next(iter(difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.7)), None)
 
 
 def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitState) -> None:
@@ -130,6 +178,7 @@ def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitStat
             method(net, fit)
 
 
+@advised_constructor
 class ProgressBar:
     """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
 
@@ -185,6 +234,7 @@ class ProgressBar:
             print(line, file=sys.stderr)
 
 
+@advised_constructor
 class EarlyStopping:
     """End the fit when a measurement has stopped improving, and restore the best parameters.
 
@@ -251,13 +301,15 @@ class EarlyStopping:
 
 
 def _check_path(path: object) -> str:
-    if not isinstance(path, (str, os.PathLike)):
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
         raise TypeError(f"path must be the name of a file, not {path!r}")
-    if path == "":
+    if name == "":
         raise ValueError("path must be the name of a file, but it is empty")
-    return os.fspath(path)
+    return name
 
 
+@advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
 
@@ -266,8 +318,9 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The .npz file. "{epoch}" in its name is replaced by the number of the epoch; without it, each save replaces the
-        one before.
+        The .npz file. Its name may have fields, as of `str.format`, for the epoch and for what the epoch has measured,
+        such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one before. Write {{ for
+        a brace.
     monitor : str or None
         A measurement such as "val_loss": save only epochs that are the best so far.
     every : int
@@ -280,6 +333,7 @@ class Checkpoint:
         self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
     ) -> None:
         self.path = _check_path(path)
+        self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
         self._best = self._new_best()
@@ -288,22 +342,46 @@ class Checkpoint:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
-        """Check that the monitor exists and the file is writable."""
+        """Check that the monitor exists, that the file is writable, and that the state can be saved."""
         self._best = self._new_best()
         check_monitor(self.monitor, fit.measures)
-        check_writable(self._file(fit))
+        known = ("epoch", *fit.measures, "learning_rate", "seconds")
+        for name in self._fields:
+            if name not in known:
+                raise ValueError(f"path has the field {{{name}}}, but this fit has only {', '.join(known)}")
+        check_writable(self._file(fit.epoch, dict.fromkeys(known[1:], 0.0)))
+        net.state_dict()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
         """Save, if it is time to."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
         if self.monitor is None or self._best.is_last(fit.history):
-            save_npz(self._file(fit), **net.state_dict())
+            last = {name: fit.history[name][-1] for name in self._fields if name != "epoch"}
+            net.save(self._file(fit.epoch, last), training=True)
 
-    def _file(self, fit: FitState) -> str:
-        return self.path.replace("{epoch}", str(fit.epoch))
+    def _file(self, epoch: int, measured: Mapping[str, float]) -> str:
+        try:
+            return self.path.format(epoch=epoch, **measured)
+        except ValueError as error:
+            raise ValueError(f"path {self.path!r} cannot be formatted: {error}") from error
 
 
+def _fields(path: str) -> list[str]:
+    """Return the names of the fields of a path."""
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"path {path!r} cannot be formatted: {error}; write {{{{ and }}}} for braces") from error
+    for name in fields:
+        if not name.isidentifier():
+            raise ValueError(
+                f"path {path!r} has a field without a name such as {{epoch}}; write {{{{ and }}}} for braces"
+            )
+    return fields
+
+
+@advised_constructor
 class CSVLog:
     """Write a line to a CSV file after each epoch.
 
@@ -322,7 +400,7 @@ class CSVLog:
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
         """Append a line, or write the file anew if there are new columns."""
-        measured = fit.history.to_dict()
+        measured = fit.history._measured()  # the lists themselves: copies would cost more with each epoch
         if list(measured) == self._columns:
             self._write("a", [[len(fit.history.loss), *(values[-1] for values in measured.values())]])
         else:
@@ -330,7 +408,7 @@ class CSVLog:
 
     def _write_all(self, measured: dict[str, list[float]]) -> None:
         self._columns = list(measured)
-        lines = enumerate(zip(*measured.values(), strict=True), 1)
+        lines = enumerate(zip(*measured.values(), strict=False), 1)
         heading = [["epoch", *measured]] if measured else []
         self._write("w", [*heading, *([epoch, *numbers] for epoch, numbers in lines)])
 
@@ -339,6 +417,7 @@ class CSVLog:
             csv.writer(file, lineterminator="\n").writerows(lines)
 
 
+@advised_constructor
 class TimeLimit:
     """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
 
@@ -356,6 +435,7 @@ class TimeLimit:
             fit.stop = True
 
 
+@advised_constructor
 class LearningRateFinder:
     """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
 
@@ -382,6 +462,7 @@ class LearningRateFinder:
             raise ValueError(f"low must be below high, but low is {low} and high is {high}")
         self.steps = check_int("steps", steps, 10)
 
+    @advised
     def find(
         self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
     ) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,19 @@ import numpy.typing as npt
 from fastmlp import optimizers
 from fastmlp.activations import Floats
 from fastmlp.history import History
+from fastmlp.losses import LOSSES
+from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer
 from fastmlp.random import RandomStreams, batch_generator, regularization_seed
+from fastmlp.schedules import check_state
+from fastmlp.schedules.base import plain_state
 from fastmlp.training import TrainingState
-from fastmlp.validation.settings import check_choice, check_number
+from fastmlp.validation.settings import check_bool, check_choice, check_int, check_number
 
-__all__ = ["DEFAULTS", "MAIN", "Saved", "check_same_settings", "parameters_dict", "read", "training_dict", "upgraded"]
+__all__ = [
+    "DEFAULTS", "MAIN", "Saved", "check_same_settings", "check_savable", "parameters_dict", "read", "training_dict",
+    "upgraded",
+]  # fmt: skip
 
 MAIN = ("layers", "activation", "init", "seed", "dtype")
 """Settings that every file has."""
@@ -42,6 +49,8 @@ DEFAULTS: dict[str, Any] = {
 
 _FORMAT = "fastmlp 2"
 _READABLE = ("fastmlp 1", _FORMAT)
+_MOST = 2**53
+"""Counts in a state are smaller: steps of which a float64 knows each one."""
 _MAY_DIFFER = ("init", "seed", "first_layer")  # settings that do not affect a trained network
 
 State = Mapping[str, Any]
@@ -58,6 +67,8 @@ class Saved:
     weights, biases : lists of arrays
         They fit the layers and the dtype.
     history : History
+    names : Names
+        They fit the layers.
     random : RandomStreams or None
     training_state : TrainingState or None
         Its arrays fit the layers and the dtype.
@@ -67,6 +78,7 @@ class Saved:
     weights: list[Floats]
     biases: list[Floats]
     history: History
+    names: Names = field(default_factory=Names)
     random: RandomStreams | None = None
     training_state: TrainingState | None = None
 
@@ -84,16 +96,28 @@ def parameters_dict(settings: State, weights: Sequence[Floats], biases: Sequence
 
 
 def training_dict(history: History, random: RandomStreams, state: TrainingState | None) -> dict[str, Any]:
-    """Return everything that training needs to resume, beside settings and parameters."""
+    """Return everything that training needs to resume, beside settings and parameters.
+
+    Raises
+    ------
+    TypeError
+        If the optimizer is not one of `fastmlp.optimizers`: no file can hold another class.
+    """
     written: dict[str, Any] = {
         "generator": json.dumps(random.generator.bit_generator.state),
         "regularization_seed": random.seed,
         "passes": random.epoch,
-        "history": json.dumps(asdict(history)),
+        "history": json.dumps(asdict(history), default=_plain),
     }
     if state is not None:
+        name = type(state.optimizer).__name__
+        if getattr(optimizers, name, None) is not type(state.optimizer):
+            raise TypeError(
+                f"training with the optimizer {name}, which is not one of fastmlp.optimizers, cannot be saved; "
+                "net.save(path) saves the parameters alone"
+            )
         written |= {
-            "optimizer": type(state.optimizer).__name__,
+            "optimizer": name,
             "optimizer_settings": json.dumps(asdict(state.optimizer)),
             "schedule": state.schedule,
             "schedule_state": json.dumps(dict(state.schedule_state), default=_plain),
@@ -125,13 +149,34 @@ def read(state: State, source: str) -> Saved:
     if str(state.get("format")) not in _READABLE:
         raise ValueError(f"{source} holds no network saved by fastmlp")
     try:
-        saved = _parameters(state, source)
-        if "generator" in state:
-            _read_training(state, saved)
+        return _read(state)
     except KeyError as error:
         raise ValueError(f"{source} is incomplete: it has no {error}") from error
-    except (TypeError, ValueError) as error:
+    except _WRONG as error:
         raise ValueError(f"{source} is damaged: {error}") from error
+
+
+def check_savable(state: State) -> None:
+    """Refuse a state from which `read` could not make the network again.
+
+    Raises
+    ------
+    ValueError
+        For example if training has made parameters infinite.
+    """
+    try:
+        _read(state)
+    except _WRONG as error:
+        raise ValueError(f"the network cannot be saved: {error}") from error
+
+
+_WRONG = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)  # what a wrong value may raise below
+
+
+def _read(state: State) -> Saved:
+    saved = _parameters(state)
+    if "generator" in state:
+        _read_training(state, saved)
     return saved
 
 
@@ -144,7 +189,7 @@ def check_same_settings(saved: Saved, settings: State, source: str) -> None:
             raise ValueError(f"{source} is of a network with {name}={given!r}, but this one has {own!r}")
 
 
-def _parameters(state: State, source: str) -> Saved:
+def _parameters(state: State) -> Saved:
     settings = {name: _plain(state[name]) for name in MAIN}
     sizes, seed = np.asarray(state["layers"]), str(state["seed"])
     weights = [np.asarray(state[f"weights_{i}"]) for i in range(sizes.size - 1)]
@@ -158,7 +203,9 @@ def _parameters(state: State, source: str) -> Saved:
     if shapes != [((i, o), (o,)) for i, o in itertools.pairwise(settings["layers"])]:
         raise ValueError(f"its parameters do not fit its layers {settings['layers']}")
     _check_finite("parameters", (*weights, *biases), settings["dtype"])
-    return Saved(settings | {"seed": int(seed) if seed else None}, weights, biases, History())
+    output = check_choice("its output", settings.get("output", DEFAULTS["output"]), list(LOSSES))
+    names = Names.from_dict(state, settings["layers"][0], LOSSES[output](settings["layers"][-1]))
+    return Saved(settings | {"seed": int(seed) if seed else None}, weights, biases, History(), names)
 
 
 def _check_finite(what: str, arrays: Sequence[npt.NDArray[Any]], dtype: str) -> None:
@@ -168,17 +215,33 @@ def _check_finite(what: str, arrays: Sequence[npt.NDArray[Any]], dtype: str) -> 
 
 
 def _read_training(state: State, saved: Saved) -> None:
-    generator = batch_generator(0)
-    generator.bit_generator.state = json.loads(str(state["generator"]))
-    saved.random = RandomStreams(generator, _count(state, "regularization_seed"), _count(state, "passes"))
-    saved.history = History(**json.loads(str(state["history"])))
+    generator, written = batch_generator(0), json.loads(_text(state, "generator"))
+    generator.bit_generator.state = written
+    if generator.bit_generator.state != written:
+        raise ValueError("its random generator has a state that there is not")
+    seed = _count(state, "regularization_seed", 2**32)
+    saved.random = RandomStreams(generator, seed, _count(state, "passes"))
+    saved.history = _history(json.loads(_text(state, "history")))
     if "optimizer" in state:
         saved.training_state = _training_state(state, saved)
 
 
+def _history(written: Any) -> History:
+    history = History(**written)
+    if not isinstance(history.metrics, dict):
+        raise TypeError(f"the metrics of its history are {history.metrics!r}")
+    check_bool("interrupted in its history", history.interrupted)
+    check_int("steps in its history", history.steps, 0)
+    lists = {name: value for name, value in vars(history).items() if name not in ("metrics", "interrupted", "steps")}
+    for name, values in (lists | history.metrics).items():
+        if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+            raise TypeError(f"{name} in its history is not a list of numbers")
+    return history
+
+
 def _training_state(state: State, saved: Saved) -> TrainingState:
-    name = check_choice("its optimizer", str(state["optimizer"]), optimizers.__all__)
-    optimizer = getattr(optimizers, name)(**json.loads(str(state["optimizer_settings"])))
+    name = check_choice("its optimizer", _text(state, "optimizer"), optimizers.__all__)
+    optimizer = getattr(optimizers, name)(**json.loads(_text(state, "optimizer_settings")))
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"its optimizer is {name}")
     optimizer_state: list[list[Floats]] = []
@@ -187,21 +250,33 @@ def _training_state(state: State, saved: Saved) -> TrainingState:
         if any(slot.shape != parameter.shape for slot in slots):
             raise ValueError("its optimizer's state does not fit its layers")
         _check_finite("optimizer's numbers", slots, saved.settings["dtype"])
+        squares = optimizer.squares
+        if squares is not None and slots[squares].size and slots[squares].min() < 0:
+            raise ValueError("its optimizer's means of squares are negative")
         optimizer_state.append(slots)
+    schedule, schedule_state = _text(state, "schedule"), plain_state(json.loads(_text(state, "schedule_state")))
+    check_state(schedule, schedule_state)
     return TrainingState(
         optimizer,
         optimizer_state,
         _count(state, "steps"),
         _count(state, "epochs"),
-        str(state["schedule"]),
-        json.loads(str(state["schedule_state"])),
+        schedule,
+        schedule_state,
         check_number("its learning_rate_factor", _plain(state["learning_rate_factor"])),
     )
 
 
-def _count(state: State, name: str) -> int:
+def _text(state: State, name: str) -> str:
     value = _plain(state[name])
-    if type(value) is not int or value < 0:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"its {name} is {value!r}")
+    return value
+
+
+def _count(state: State, name: str, most: int = _MOST) -> int:
+    value = _plain(state[name])
+    if type(value) is not int or not 0 <= value < most:
         raise TypeError(f"its {name} is {value!r}")
     return value
 
@@ -214,7 +289,7 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
 
     Older pickles lack some settings, and have the fields of `RandomStreams` as attributes of the network.
     """
-    state = {"_training_state": None, **DEFAULTS, **state}
+    state = {"_training_state": None, "_names": Names(), **DEFAULTS, **state}
     if "_random" not in state:
         generator, seed = state.pop("_generator"), state.pop("_regularization_seed", None)
         seed = regularization_seed(state["seed"]) if seed is None else seed

@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import storage
+from fastmlp.validation.calls import advised
+from fastmlp.validation.inputs import check_finite
+from fastmlp.validation.settings import check_int, check_seed
 
 __all__ = ["load_digits", "load_idx", "load_mnist", "load_npz", "load_openml", "load_xor"]
 
@@ -27,6 +30,7 @@ Labels: TypeAlias = NDArray[np.int64]  # (n,)
 Dataset: TypeAlias = tuple[Rows, Labels, Rows, Labels]
 StrPath: TypeAlias = str | os.PathLike[str]
 
+_LARGEST_LABEL = 2**31 - 1
 _SPLIT_SEED = 42  # of every 80/20 split in this module
 
 # train-images-idx3-ubyte, t10k-labels.idx1-ubyte, emnist-letters-test-images-idx3-ubyte.gz, ...
@@ -37,8 +41,16 @@ _IDX_UINT8 = 0x08  # third byte of the magic number; the fourth is the number of
 _CORRUPT = (EOFError, OSError, zlib.error)  # raised by gzip and zipfile for damaged files
 
 
-def load_mnist() -> Dataset:
+@advised
+def load_mnist(*, n_samples: int | None = None, seed: int | None = 0) -> Dataset:
     """Load MNIST, which is part of the package.
+
+    Parameters
+    ----------
+    n_samples
+        Number of training rows, drawn at random without repetition; None is all. The test rows are always all.
+    seed
+        Selects them: the same seed draws the same rows in the same order. None is random.
 
     Returns
     -------
@@ -46,14 +58,28 @@ def load_mnist() -> Dataset:
         float32 (60000, 784), int64 (60000,), float32 (10000, 784) and int64 (10000,), in the published order, pixels
         divided by 255.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_samples` is not an integer from 1 to 60,000.
+
     Notes
     -----
     Published by Yann LeCun, Corinna Cortes and Christopher J.C. Burges under CC BY-SA 3.0.
     """
+    n_samples = None if n_samples is None else check_int("n_samples", n_samples, 1, "an integer or None")
+    seed = check_seed(seed)
     with importlib.resources.as_file(importlib.resources.files("fastmlp") / "data" / "mnist.npz") as path:
-        return load_npz(path)
+        X_train, y_train, X_test, y_test = load_npz(path)
+    if n_samples is None:
+        return X_train, y_train, X_test, y_test
+    if n_samples > len(y_train):
+        raise ValueError(f"n_samples must be at most {len(y_train)}, not {n_samples}")
+    rows = np.random.default_rng(seed).permutation(len(y_train))[:n_samples]
+    return X_train[rows], y_train[rows], X_test, y_test
 
 
+@advised
 def load_digits() -> Dataset:
     """Load scikit-learn's 1,797 images of 8x8 pixels, split 80/20 with ``random_state=42``.
 
@@ -68,6 +94,7 @@ def load_digits() -> Dataset:
     return _split((images / 16).astype(np.float32), labels.astype(np.int64))
 
 
+@advised
 def load_xor() -> Dataset:
     """Return the four points of exclusive or, as training and as test data.
 
@@ -81,11 +108,12 @@ def load_xor() -> Dataset:
     return points, labels, points.copy(), labels.copy()
 
 
+@advised
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
     Keras's names ``x_train`` and ``x_test`` work, too. Images (n, ...) are flattened to rows. uint8 is divided by 255;
-    floating point is used as it is. Labels are integers of any type, (n,) or (n, 1).
+    floating point is used as it is. Labels are whole numbers of any type, (n,) or (n, 1), or one-hot rows (n, C).
 
     Parameters
     ----------
@@ -102,7 +130,8 @@ def load_npz(path: StrPath) -> Dataset:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is corrupt or no archive, lacks an array, or holds arrays that do not fit together.
+        If the file is corrupt or no archive, lacks an array, or holds arrays that do not fit together; if a number is
+        not finite in float32.
     """
     path = Path(path)
     arrays = _read_npz(path)
@@ -119,6 +148,7 @@ def load_npz(path: StrPath) -> Dataset:
     return x_train, y_train, x_test, y_test
 
 
+@advised
 def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     """Load a folder of idx files, as MNIST, Fashion-MNIST, KMNIST and EMNIST are published.
 
@@ -165,6 +195,7 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
     return x_train, y_train, x_test, y_test
 
 
+@advised
 def load_openml(name: str, *, version: int | str = "active") -> Dataset:
     """Download a classification data set from openml.org with scikit-learn's ``fetch_openml``, which caches it.
 
@@ -233,17 +264,25 @@ def _as_rows(data: NDArray[Any], name: str) -> Rows:
             f"{name} is {data.dtype}, not uint8 (0 to 255) or floating point; scale it first, e.g. "
             f"({name} / {name}.max()).astype(np.float32)"
         )
-    return np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        numbers = np.ascontiguousarray(rows, dtype=np.float32)
+    check_finite(numbers, rows, name)
+    return numbers
 
 
 def _as_labels(data: NDArray[Any], name: str) -> Labels:
-    """Return integers (n,) or (n, 1) as int64 (n,)."""
-    if data.dtype.kind not in "iu":
+    """Return whole numbers (n,) or (n, 1), or one-hot rows (n, C), as int64 (n,)."""
+    if data.dtype.kind not in "fiub":
         raise ValueError(f"{name} is {data.dtype}, not integers; number the classes first: 0, 1, 2, ...")
     if data.ndim == 2 and data.shape[1] == 1:
         data = data[:, 0]
+    if data.ndim == 2 and np.isin(data, (0, 1)).all() and (data.sum(axis=1) == 1).all():
+        data = data.argmax(axis=1)
     if data.ndim != 1:
         raise ValueError(f"{name} has the shape {data.shape}, not (n,)")
+    bad = np.flatnonzero(~((data >= -_LARGEST_LABEL) & (data <= _LARGEST_LABEL)) | (data != np.floor(data)))
+    if len(bad):
+        raise ValueError(f"{name} has {data[bad[0]]} in row {bad[0]}, but labels are integers below 2**31")
     return np.ascontiguousarray(data, dtype=np.int64)
 
 

@@ -8,14 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
 __all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
 
 _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-_SMALL_IS_GOOD = {"cost", "deviance", "error", "loss", "mae", "mape", "mse", "msle", "perplexity", "rmse", "rmsle"}
+_SMALL_IS_GOOD = {
+    "brier",
+    "cost",
+    "deviance",
+    "error",
+    "loss",
+    "mae",
+    "mape",
+    "mse",
+    "msle",
+    "perplexity",
+    "rmse",
+    "rmsle",
+}
 
 
+@advised_methods
 @dataclass(repr=False)
 class History:
     """Measurements of one fit: lists with one entry per finished epoch.

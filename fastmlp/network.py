@@ -10,7 +10,8 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Final, Self
+from types import EllipsisType
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,18 @@ from fastmlp import checkpoint, storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
-from fastmlp.engine.base import Engine, Settings, Views
+from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
+from fastmlp.mistakes import Confusion, Mistake, confusions, worst
+from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.parameters import Views
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
+from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.inputs import check_X
 from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
 from fastmlp.validation.settings import (
@@ -48,10 +53,14 @@ __all__ = ["Network"]
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
 
+Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
+"""Checked rows, targets and their weights."""
+
 _FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
 _NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
 
 
+@advised_methods
 class Network(ABC):
     """Multilayer perceptron for classes, labels or numbers, trained by minibatch gradient descent.
 
@@ -106,6 +115,12 @@ input_dropout, input_noise
         As given; may be changed.
     weights, biases : list of (I, O) arrays, list of (O,) arrays
         Views, one per layer: writing into them changes the network.
+    feature_names : list of str or None
+        Columns of the table that trained the network.
+    classes : (C,) array or None
+        Names of the classes, if y had names.
+    n_parameters : int
+        Number of weights and biases.
     history : History
         Of the last fit.
 
@@ -150,6 +165,11 @@ input_dropout, input_noise
         self.output: Final = check_choice(
             "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
         )
+        if self.output == "softmax" and self.layers[-1] == 1:
+            raise ValueError(
+                "a softmax over one output is always 1; for two classes use output='logistic', or two outputs; "
+                "for numbers use output='identity'"
+            )
         self.init: Final = check_choice("init", init, tuple(INITS), {"glorot": "xavier", "kaiming": "he"})
         self.seed: Final = check_seed(seed)
         n_threads = check_n_threads(n_threads)
@@ -164,12 +184,38 @@ input_dropout, input_noise
         self.dropout: Final = check_dropout(dropout, n_hidden)
         self.input_dropout: Final = check_number("input_dropout", input_dropout, below=1)
         self.input_noise: Final = check_float("input_noise", input_noise)
-        self.history = History()
-        self._random = RandomStreams.from_seed(self.seed)
-        self._training_state: TrainingState | None = None
+        self._forget()
         given = vars(self).pop("_given", None)
         self._make_engine(n_threads)
         self._fill(*(given or initial_parameters(self.layers, self.init, self.seed)))
+
+    def _forget(self) -> None:
+        """Forget all training, and draw from the seed anew."""
+        self.history = History()
+        self._random = RandomStreams.from_seed(self.seed)
+        self._training_state: TrainingState | None = None
+        self._names = Names()
+
+    def initialize(self, *, seed: int | EllipsisType | None = ...) -> None:
+        """Start afresh: as a new network, with the first parameters of the seed and without history.
+
+        Parameters
+        ----------
+        seed : int or None
+            The new seed; without it the network keeps its own. None is random.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the seed is wrong. The network is unchanged.
+        RuntimeError
+            If the network is being trained.
+        """
+        chosen = self.seed if seed is ... else check_seed(seed)
+        with self._training():
+            vars(self)["seed"] = chosen
+            self._forget()
+            self._fill(*initial_parameters(self.layers, self.init, chosen))
 
     @classmethod
     def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
@@ -205,7 +251,14 @@ input_dropout, input_noise
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and "_engine" in vars(self):
             raise AttributeError(f"{name} cannot be changed; make a new network")
+        if name == "history" and not isinstance(value, History):
+            raise TypeError(f"history must be a History, which fit returns, not {value!r}")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _FIXED or name in ("history", *_NOT_COPIED):
+            raise AttributeError(f"{name} cannot be deleted")
+        super().__delattr__(name)
 
     def __repr__(self) -> str:
         settings = self._settings()
@@ -238,12 +291,35 @@ input_dropout, input_noise
     @property
     def weights(self) -> list[Floats]:
         """Weights (I, O) of each layer; writing into them changes the network."""
-        return Views(self._engine.weights)
+        return Views("weights", self._engine.weights)
+
+    @weights.setter
+    def weights(self, weights: Sequence[npt.ArrayLike]) -> None:
+        self.weights[:] = weights  # type: ignore[assignment]
 
     @property
     def biases(self) -> list[Floats]:
         """Biases (O,) of each layer; writing into them changes the network."""
-        return Views(self._engine.biases)
+        return Views("biases", self._engine.biases)
+
+    @biases.setter
+    def biases(self, biases: Sequence[npt.ArrayLike]) -> None:
+        self.biases[:] = biases  # type: ignore[assignment]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(parameter.size for parameter in self._engine.parameters)
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the columns of the first table X that trained the network; tables must have the same columns."""
+        return None if self._names.features is None else list(self._names.features)
+
+    @property
+    def classes(self) -> npt.NDArray[Any] | None:
+        """Classes (C,) in the order of the outputs, if y had strings, or one-hot rows with names; else None."""
+        return None if self._names.classes is None else self._names.classes.copy()
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -261,7 +337,7 @@ input_dropout, input_noise
         class_weight: str | Mapping[int, float] | npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float | None = None,
         metrics: Iterable[str | Metric] = (),
         shuffle: bool = True,
@@ -273,11 +349,13 @@ input_dropout, input_noise
 
         Parameters
         ----------
-        X : (n, I) array_like or sparse matrix of SciPy
+        X : (n, I) array_like, table of pandas or polars, or sparse matrix of SciPy
             Finite numbers. Arrays of the network's dtype or uint8 and CSR matrices are read in place; others are
-            converted once. If X has many zeros, training makes a faster copy without them.
+            converted once. If X has many zeros, training makes a faster copy without them. The network remembers the
+            names of a table's columns, see `feature_names`; later tables must have the same, in this order.
         y : (n,) or (n, C) array_like
-            Classes from 0 on, or one-hot rows; 0 and 1 for logistic outputs; numbers.
+            Classes from 0 on, strings, or one-hot rows; 0 and 1 for logistic outputs; numbers. Strings, and the
+            columns of a one-hot table, are remembered as `classes`, and `predict` returns them.
         epochs : int
             Passes over the rows.
         batch_size : int
@@ -298,11 +376,11 @@ input_dropout, input_noise
             Weight of each class; multiplies the sample weights. "balanced" gives all classes the same total weight.
         clip_norm, clip_value : float or None
             Maximum of the 2-norm of the whole gradient, and of each of its numbers, which is applied first.
-        validation_data : pair (X, y) or None
+        validation_data : (X, y), (X, y, sample_weight) or None
             Evaluated after each epoch.
         validation_fraction : float or None
             Fraction of the rows of each class to hold out as validation data. Every fit of this network to the same y
-            holds out the same rows. The rows for training are copied.
+            holds out the same rows. The rows for training are copied. `sample_weight` does not weigh the others.
         metrics : iterable of str or callables
             Measured on the validation data, see `fastmlp.metrics`.
         shuffle : bool
@@ -334,24 +412,27 @@ input_dropout, input_noise
         """
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
-        clipping, metrics_ = check_clipping(clip_norm, clip_value), check_metrics(metrics, self._loss)
+        clipping = check_clipping(clip_norm, clip_value)
         callbacks = gather_callbacks(callbacks, progress)
         schedule = get_schedule(schedule)
         finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
-        X_, y_ = self._check_data(X, y, finite=finite)
+        names = self._names.learned(X, y, self._loss)
+        X_, y_ = self._check_data(X, y, finite=finite, names=names)
         weights = check_sample_weight(sample_weight, len(y_))
-        validation = None
+        validation: Evaluation | None = None
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair (X, y)")
-            validation = self._check_data(*validation_data, "validation ")
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+            X_val, y_val, *others = validation_data
+            validation = self._check_evaluation(X_val, y_val, *others, what="validation ", names=names)
         if validation_fraction is not None:
             if validation is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
             mask = validation_rows(y_, self._loss, validation_fraction, self._random.seed)
-            validation = X_[mask], y_[mask]
+            validation = X_[mask], y_[mask], None
             X_, y_, weights = X_[~mask], y_[~mask], None if weights is None else weights[~mask]
-        row_weights_ = row_weights(weights, class_weight, y_, self._loss, self.dtype)
+        row_weights_ = row_weights(weights, names.class_weight(class_weight), y_, self._loss, self.dtype)
+        metrics_ = check_metrics(metrics, self._loss, validation[2] if validation else None, names.classes)
         if metrics_ and validation is None:
             raise ValueError("metrics need validation data; give validation_data or validation_fraction")
         if not resume:
@@ -380,13 +461,13 @@ input_dropout, input_noise
             metrics=metrics_,
             history=history,
         )
-        self._run(trainer)
+        self._run(trainer, names)
         if history.interrupted:
             fit = trainer.fit
             where = f"after epoch {fit.epoch} of {epochs}"
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=2)
+            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=3)
         return history
 
     def train_batch(
@@ -414,13 +495,15 @@ input_dropout, input_noise
         RuntimeError
             If the network is already being trained.
         """
-        X_, y_ = self._check_data(X, y)
+        names = self._names.learned(X, y, self._loss)
+        X_, y_ = self._check_data(X, y, names=names)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
         with self._training():
             self._training_state, loss = train_batch(
                 self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
             )
+            self._names = names
         return loss
 
     def gradients(
@@ -441,17 +524,17 @@ input_dropout, input_noise
         finally:
             self._lock.release()
 
-    def _run(self, trainer: Trainer) -> None:
-        """Train. Callbacks already see the new history and training state."""
+    def _run(self, trainer: Trainer, names: Names | None = None) -> None:
+        """Train. Callbacks already see the new history, training state and names."""
         with self._training():
             trainer.prepare()
-            before = self.history, self._training_state
+            before = self.history, self._training_state, self._names
 
             def restore() -> None:
-                self.history, self._training_state = before
+                self.history, self._training_state, self._names = before
 
             trainer.refused = restore
-            self.history, self._training_state = trainer.history, trainer.state
+            self.history, self._training_state, self._names = trainer.history, trainer.state, names or self._names
             trainer.run()
 
     # --- prediction ---------------------------------------------------------------------------------------------------
@@ -474,30 +557,116 @@ input_dropout, input_noise
         Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1, and regression: numbers, both
         (n, C), or (n,) for one output.
         """
-        return self._engine.predict(self._check_X(X))
+        return self._names.decoded(self._engine.predict(self._check_X(X)))
 
-    def score(self, X: Any, y: npt.ArrayLike) -> float:
+    def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy, for multilabel outputs that of whole rows; R² for regression."""
-        X_, y_ = self._check_data(X, y, finite=not self._engine.checks_finite)
+        X_, y_, weights = self._check_evaluation(X, y, sample_weight)
         if self._loss.classifies:
-            return measure(self._engine, X_, y_)["accuracy"]
-        return r2(self._loss.decode(y_), self._engine.predict(X_))
+            return measure(self._engine, X_, y_, weights)["accuracy"]
+        return r2(self._loss.decode(y_), self._engine.predict(X_), sample_weight=weights)
 
-    def evaluate(self, X: Any, y: npt.ArrayLike) -> dict[str, float]:
-        """Return the mean loss and, except for regression, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
-        return measure(self._engine, *self._check_data(X, y, finite=not self._engine.checks_finite))
+    def evaluate(
+        self,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        metrics: Iterable[str | Metric] = (),
+    ) -> dict[str, float]:
+        """Return the mean loss, except for regression the accuracy, and `metrics`, each under its name.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        sample_weight : (n,) array_like or None
+            Weight of each row in these means.
+        metrics : iterable of str or callables
+            See `fastmlp.metrics`.
+
+        Returns
+        -------
+        dict of str to float
+            ``{"loss": ..., "accuracy": ...}``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong.
+        """
+        names = self._names.learned(X, y, self._loss)
+        X_, y_, weights = self._check_evaluation(X, y, sample_weight, names=names)
+        chosen = check_metrics(metrics, self._loss, weights, names.classes)
+        return measure(self._engine, X_, y_, weights, metrics=chosen)
+
+    def most_confused(self, X: Any, y: npt.ArrayLike, n: int = 5) -> list[Confusion]:
+        """Return the `n` pairs of classes that the network confuses most often in these rows.
+
+        Returns
+        -------
+        list of (true, predicted, n_rows)
+            Named tuples, the most frequent first; `n_rows` rows of class `true` are predicted as `predicted`.
+
+        Raises
+        ------
+        TypeError
+            If rows have several labels, or numbers.
+        """
+        if not self._loss.n_classes:
+            raise TypeError("most_confused needs rows of one class each; this network predicts labels or numbers")
+        n = check_int("n", n, 1)
+        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        labels = self._engine.predict(X_)
+        return confusions(names.decoded(self._loss.decode(y_)), names.decoded(labels), n)
+
+    def wrong(self, X: Any, y: npt.ArrayLike, n: int = 10) -> list[Mistake]:
+        """Return the `n` rows that the network predicts wrong with the largest losses.
+
+        Returns
+        -------
+        list of (row, true, predicted, probability)
+            Named tuples, the largest loss first; `probability` is that of the prediction.
+
+        Raises
+        ------
+        TypeError
+            If the network does regression.
+        """
+        if not self._loss.classifies:
+            raise TypeError(f"a network with output={self.output!r} predicts numbers, which are not right or wrong")
+        n = check_int("n", n, 1)
+        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        labels, p = self._engine.predict(X_), self._engine.predict_proba(X_)
+        chosen = p.max(axis=1) if self._loss.n_classes else np.maximum(p, 1 - p)
+        true = names.decoded(self._loss.decode(y_))
+        return worst(true, names.decoded(labels), chosen, self._engine.losses(X_, y_)[0], n)
 
     def _check_X(self, X: Any) -> Any:
+        self._names.check_features(X, "X")
         finite = not self._engine.checks_finite
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
-    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
+    def _check_data(
+        self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True, names: Names | None = None
+    ) -> tuple[Any, Targets]:
         """Return rows and targets; `what` comes before their names in messages."""
+        names = names or self._names.learned(X, y, self._loss)
+        names.check_features(X, f"{what}X")
         X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
         numbers = X_ if isinstance(X_, np.ndarray) else X_.data
         if any(np.may_share_memory(numbers, parameter) for parameter in self._engine.parameters):
             X_ = X_.copy()  # or training would write to its own input
-        return X_, self._loss.check_y(y, X_.shape[0], self.dtype, f"{what}y")
+        return X_, self._loss.check_y(names.encoded(y, f"{what}y"), X_.shape[0], self.dtype, f"{what}y")
+
+    def _check_evaluation(
+        self, X: Any, y: npt.ArrayLike, sample_weight: object = None, *, what: str = "", names: Names | None = None
+    ) -> Evaluation:
+        """Return rows, targets and weights that are to be measured."""
+        finite = not self._engine.checks_finite or bool(what)
+        X_, y_ = self._check_data(X, y, what, finite=finite, names=names)
+        weights = check_sample_weight(sample_weight, len(y_))
+        return X_, y_, row_weights(weights, None, y_, self._loss, np.float64)
 
     # --- copies and files ---------------------------------------------------------------------------------------------
 
@@ -527,7 +696,8 @@ input_dropout, input_noise
         return self._parameters_dict() | checkpoint.training_dict(self.history, self._random, self._training_state)
 
     def _parameters_dict(self) -> dict[str, Any]:
-        return checkpoint.parameters_dict(self._settings(), self._engine.weights, self._engine.biases)
+        parameters = checkpoint.parameters_dict(self._settings(), self._engine.weights, self._engine.biases)
+        return parameters | self._names.to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -550,8 +720,15 @@ input_dropout, input_noise
         """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
 
         With ``training=True`` the whole `state_dict` is written. The number of threads is never saved.
+
+        Raises
+        ------
+        ValueError
+            If parameters are not finite, since a fit has diverged; `load` would refuse the file.
         """
-        storage.save_npz(path, **(self.state_dict() if training else self._parameters_dict()))
+        state = self.state_dict() if training else self._parameters_dict()
+        checkpoint.check_savable(state)
+        storage.save_npz(path, **state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -577,6 +754,6 @@ input_dropout, input_noise
         state = saved.training_state
         adopted = None if state is None else state.copied_into(self._engine)
         self._fill(saved.weights, saved.biases)
-        self.history, self._training_state = saved.history, adopted
+        self.history, self._training_state, self._names = saved.history, adopted, saved.names
         if saved.random is not None:
             self._random = saved.random

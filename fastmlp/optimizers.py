@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_bool, check_choice, check_float, check_number, is_list
 
 __all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "at_step", "get_optimizer"]
@@ -74,6 +75,8 @@ class Optimizer(ABC):
 
     learning_rate: float
     name: ClassVar[str]
+    squares: ClassVar[int | None] = None
+    """Which of the state arrays holds sums or means of squares, which are never negative."""
 
     def __post_init__(self) -> None:
         self._set(learning_rate=check_float("learning_rate", self.learning_rate, zero=False))
@@ -133,6 +136,7 @@ class Optimizer(ABC):
         """
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
@@ -202,6 +206,7 @@ class SGD(Optimizer):
         parameter -= c["rate"] * g
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), from running means of g and of its square.
@@ -230,6 +235,7 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     eps_hat: bool = False
     name: ClassVar[str] = "adam"
+    squares: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -281,6 +287,7 @@ class Adam(Optimizer):
         parameter -= c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w -= rate * weight_decay * w`` besides.
@@ -317,6 +324,7 @@ class AdamW(Adam):
         parameter -= c["decay"] * parameter + c["rate"] * m / (np.sqrt(v) + c["eps"])
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class RMSprop(Optimizer):
     """RMSprop (Hinton's lectures, 2012), from a running mean of g*g.
@@ -345,6 +353,7 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     centered: bool = False
     name: ClassVar[str] = "rmsprop"
+    squares: ClassVar[int | None] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -402,6 +411,7 @@ class RMSprop(Optimizer):
         parameter -= c["rate"] * step
 
 
+@advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
@@ -426,6 +436,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value: float = 0.0
     eps: float = 1e-10
     name: ClassVar[str] = "adagrad"
+    squares: ClassVar[int | None] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,6 +20,7 @@ from fastmlp.losses import Loss, Softmax, Targets, cross_entropy, softmax
 from fastmlp.network import Network
 from fastmlp.optimizers import at_step
 from fastmlp.random import NOISE_LAYER, kept, normal_noise, row_keys
+from fastmlp.validation.calls import advised_constructor
 
 __all__ = ["MLP", "backward", "clip", "cross_entropy", "forward", "logistic", "relu", "softmax"]
 
@@ -247,6 +248,7 @@ class NumPyEngine(Engine):
         return dense if dense.dtype == dtype else dense * dtype.type(self.settings.input_scale)
 
 
+@advised_constructor
 class MLP(Network):
     """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
 

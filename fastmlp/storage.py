@@ -1,11 +1,17 @@
-"""Reads and writes .npz files. A file is written as a whole or not at all."""
+"""Reads and writes .npz files. A file is written as a whole or not at all.
+
+The comment of the archive is a checksum over all arrays and their names. The checksums of the zip format cover each
+array, but not which arrays there are: one wrong bit in its directory can hide some. Files without the comment, such as
+NumPy writes, are read as well.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = ["check_writable", "load_npz", "save_npz"]
+
+_COMMENT = b"fastmlp sha256 "
 
 
 def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
@@ -25,11 +33,19 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
     ------
     FileNotFoundError
         If the folder does not exist.
+    TypeError
+        If an array holds Python objects, which `load_npz` would refuse.
     """
+    written = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in written.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"cannot save {name}: it holds Python objects, not numbers")
     target = _target(path)
     with _temporary_beside(target) as temporary:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        with open(temporary, "x+b") as file:
+            np.savez(file, **written)  # type: ignore[arg-type]
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.comment = _checksum(written)
             file.flush()
             os.fsync(file.fileno())  # the data must be on disk before the rename
         os.replace(temporary, target)
@@ -82,8 +98,24 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
             raise ValueError(f"{os.fspath(path)} is not a whole .npz file")
         file.seek(0)
         try:
+            with zipfile.ZipFile(file) as zipped:
+                comment = zipped.comment
+            file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                return dict(archive)
+                arrays = dict(archive)
         except Exception as error:  # zipfile, zlib, tokenize and NumPy raise many kinds
             why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
             raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error
+    if comment.startswith(_COMMENT) and comment != _checksum(arrays):
+        raise ValueError(f"{os.fspath(path)} is damaged: its checksum is that of another content")
+    return arrays
+
+
+def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return the comment of an archive that holds these arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {arrays[name].shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return _COMMENT + digest.hexdigest().encode()

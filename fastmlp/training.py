@@ -22,7 +22,8 @@ from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
-from fastmlp.validation.settings import check_number
+from fastmlp.schedules.base import plain_state
+from fastmlp.validation.settings import check_int, check_number
 
 __all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
 
@@ -59,7 +60,8 @@ class TrainingState:
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
         """Return the state before the first step."""
-        n_slots = optimizer.slots
+        engine.check_optimizer(optimizer)
+        n_slots = check_int(f"slots of the optimizer {type(optimizer).__name__}", optimizer.slots, 0)
         state = engine.new_state(n_slots)
         if n_slots:
             for slots in state:
@@ -120,7 +122,7 @@ class Trainer:
     epochs, batch_size : int
         `epochs` counts those that `state` has behind it.
     shuffle : bool
-    validation : pair (X, y) or None
+    validation : (X, y), (X, y, weights) or None
     metrics : mapping of str to functions of (y_true, y_pred)
         Measured on the validation data.
     history : History
@@ -144,7 +146,7 @@ class Trainer:
     batch_size: int
     shuffle: bool
     clipping: Clipping = NO_CLIPPING
-    validation: tuple[Any, Targets] | None = None
+    validation: tuple[Any, ...] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
@@ -165,16 +167,22 @@ class Trainer:
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)
+        self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
 
     def prepare(self) -> None:
         """Do everything that may take long or fail before training begins, such as compiling."""
         self.X = self.engine.prepare(self.X, self.state.optimizer, self.clipping)
         if self.validation is not None:
-            X, y = self.validation
-            self.validation = self.engine.prepare_inference(X), y
+            X, *others = self.validation
+            self.validation = self.engine.prepare_inference(X), *others
         self.schedule.start()
+        self._schedule_state()  # which may be wrong: better now than after an epoch
         if self.state.schedule_state:
-            self.schedule.load_state(self.state.schedule_state)
+            try:
+                self.schedule.load_state(self.state.schedule_state)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                state = dict(self.state.schedule_state)
+                raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -187,7 +195,7 @@ class Trainer:
         fit, ctrl_c = self.fit, CtrlC()
 
         def on_step(steps: int) -> bool:
-            fit.step = (steps - 1) % fit.n_batches + 1 if steps else 0
+            fit._advance(step=(steps - 1) % fit.n_batches + 1 if steps else 0)
             call_hooks(self.callbacks, "on_step", self.net, fit)
             return not ctrl_c.pressed
 
@@ -239,7 +247,12 @@ class Trainer:
         n_steps = len(order) * fit.n_batches
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
+        if np.shape(factors) != (n_steps,):
+            shape = np.shape(factors)
+            raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
         rates = np.asarray(factors * state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        if not rates.max() <= self._largest_rate:
+            raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
@@ -260,7 +273,8 @@ class Trainer:
             If a loss was not finite.
         """
         fit = self.fit
-        finished, fit.step = divmod(totals.steps, fit.n_batches)
+        finished, step = divmod(totals.steps, fit.n_batches)
+        fit._advance(step=step)
         self.history.steps += totals.steps
         self.state.steps += totals.steps
         self.random.epoch += finished + (fit.step > 0)
@@ -274,19 +288,22 @@ class Trainer:
             if self.engine.settings.loss.classifies:
                 measured["accuracy"] = (totals.correct[:finished] / len(self.y)).tolist()
             if self.validation is not None:  # then each call trains one epoch
-                values = measure(self.engine, *self.validation, self.metrics)
+                values = measure(self.engine, *self.validation, metrics=self.metrics)
                 measured |= {f"val_{name}": [value] for name, value in values.items()}
             self.history.extend(**measured)
-            fit.epoch += finished
+            fit._advance(epoch=fit.epoch + finished)
         self.state.epochs = fit.epoch
         if totals.bad_loss is not None:
             where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
             raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
 
+    def _schedule_state(self) -> dict[str, Any]:
+        return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
+
     def _end_epoch(self) -> None:
         """Call the hooks of the schedule and the callbacks."""
         self.schedule.on_epoch_end(self.history)
-        self.state.schedule_state = self.schedule.state()
+        self.state.schedule_state = self._schedule_state()
         for callback in self.callbacks:
             call_hooks([callback], "on_epoch_end", self.net, self.fit)
             self.state.learning_rate_factor = self.fit.learning_rate_factor  # the next callback may save the state

@@ -182,7 +182,7 @@ class Fake:
         call_hooks(callbacks, "on_fit_begin", self, fit)
         while fit.epoch < fit.epochs and not fit.stop:
             fit.history.append(**({"loss": 0.0} | {name: values[fit.epoch] for name, values in measured.items()}))
-            fit.epoch += 1
+            fit._advance(epoch=fit.epoch + 1)
             self.weights[0][...] = fit.epoch
             call_hooks(callbacks, "on_epoch_end", self, fit)
         call_hooks(callbacks, "on_fit_end", self, fit)

@@ -247,8 +247,16 @@ def test_npz_keeps_floats(tmp_path, dtype):
         ({"X_test": np.ones((2, 12), dtype=np.int32)}, "X_test is int32, not uint8"),
         ({"X_train": np.ones(6)}, r"X_train has the shape \(6,\)"),
         ({"X_train": np.ones((0, 12))}, r"X_train has the shape \(0, 12\)"),
-        ({"y_train": np.ones(6)}, "y_train is float64, not integers"),
-        ({"y_train": np.eye(6, dtype=int)}, r"y_train has the shape \(6, 6\), not \(n,\)"),
+        ({"y_train": np.ones(6) / 2}, "y_train has 0.5 in row 0, but labels are integers"),
+        ({"y_train": np.full(6, np.nan)}, "y_train has nan in row 0, but labels are integers"),
+        (
+            {"y_train": np.full(6, 2**63, np.uint64)},
+            "y_train has 9223372036854775808 in row 0",
+        ),
+        ({"y_train": np.array(list("abcdef"))}, "y_train is <U1, not integers"),
+        ({"y_train": np.ones((6, 6), int)}, r"y_train has the shape \(6, 6\), not \(n,\)"),
+        ({"X_train": np.full((6, 12), 1e300)}, r"X_train has 1e\+300, too large for float32, in row 0, column 0"),
+        ({"X_test": np.full((2, 12), np.nan)}, "X_test has nan in row 0, column 0"),
         ({"y_train": np.array([{}] * 6)}, "holds Python objects"),
     ],
 )
@@ -373,3 +381,37 @@ def test_openml_text_columns(monkeypatch):
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch_openml)
     with pytest.raises(ValueError, match=r"'titanic': it has columns of text$"):
         datasets.load_openml("titanic")
+
+
+FORMS = {
+    "floats": lambda y: y.astype(np.float64),
+    "column": lambda y: y[:, None],
+    "one-hot": lambda y: np.eye(3)[y],
+    "one-hot bool": lambda y: np.eye(3, dtype=bool)[y],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_npz_labels_may_be_whole_numbers_or_one_hot(tmp_path, form):
+    y = np.arange(6) % 3
+    np.savez(tmp_path / "a.npz", **npz_arrays() | {"y_train": FORMS[form](y)})
+    labels = datasets.load_npz(tmp_path / "a.npz")[1]
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, y)
+
+
+def test_a_part_of_mnist():
+    X, y, X_test, y_test = datasets.load_mnist()
+    part = datasets.load_mnist(n_samples=500, seed=3)
+    assert [array.shape for array in part] == [(500, 784), (500,), X_test.shape, y_test.shape]
+    assert part[0].flags.c_contiguous
+    again, other = datasets.load_mnist(n_samples=500, seed=3), datasets.load_mnist(n_samples=500)
+    np.testing.assert_array_equal(part[0], again[0])
+    assert not np.array_equal(part[1], other[1])
+    rows = np.random.default_rng(3).permutation(60_000)[:500]
+    np.testing.assert_array_equal(part[0], X[rows])
+    np.testing.assert_array_equal(part[1], y[rows])
+    assert len(np.unique(part[1])) == 10
+    for wrong, error in ((0, ValueError), (60_001, ValueError), (0.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="n_samples must be"):
+            datasets.load_mnist(n_samples=wrong)

@@ -17,7 +17,7 @@ from fastmlp.activations import Floats
 from fastmlp.losses import Loss, Targets
 from fastmlp.optimizers import Optimizer
 
-__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "Views"]
+__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan"]
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,6 @@ class EpochTotals:
         return self.losses / total + self.penalties / n_batches
 
 
-class Views(list[Floats]):
-    """A list of views into a network's parameters: assigning to an item writes into the network."""
-
-    def __setitem__(self, i: Any, values: Any) -> None:
-        """Write `values` into the view, as ``views[i][...] = values`` does."""
-        self[i][...] = values
-
-
 class Engine(ABC):
     """Parameters of a network, and everything that is computed with them.
 
@@ -165,6 +157,9 @@ class Engine(ABC):
     def parameters(self) -> list[Floats]:
         """All weights, then all biases."""
         return self.weights + self.biases
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027 - any will do for plain NumPy
+        """Refuse an optimizer that the engine cannot use."""
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""

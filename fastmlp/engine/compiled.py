@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.engine.formulas import check_formula, n_slots, no_steps, step_table
 from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.threads import available_threads, run_in_thread, run_team
@@ -21,7 +23,6 @@ from fastmlp.engine.workspace import Needs, Workspace
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
-from fastmlp.kernels.optimizers import coefficient_table
 from fastmlp.losses import Targets
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
@@ -58,7 +59,7 @@ class _Prepared(NamedTuple):
     rows: Rows
     kernels: RowKernels
     loop: Callable[..., None]
-    blockwise: bool
+    formula: str | None  # None is plain SGD, which does not update block by block
 
 
 class _State(list[list[Floats]]):
@@ -84,12 +85,17 @@ class CompiledEngine(Engine):  # noqa: D101
         self._layout = Layout(settings.layers, settings.dtype)
         self._params = aligned_zeros(self._layout.size, settings.dtype)
         self.weights, self.biases = self._layout.weights(self._params), self._layout.biases(self._params)
+        self._padding = self._layout.padding(self._params)
         self._hidden = "plain" if set(settings.activations) <= {"relu", "identity"} else "sloped"
         self._hidden_in_training = "sloped" if any(settings.dropout_rates[1:]) else self._hidden
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
         self._alone = self._crowded = 0  # calls that one thread still runs; crowded calls so far
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse an optimizer that has no kernel, or does not fit it."""
+        check_formula(optimizer)
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state, in one flat buffer."""
@@ -141,9 +147,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
     def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> _Prepared:
         """Check X, pack it if it has many zeros, and compile or load the kernels."""
-        if type(optimizer).update.__module__ != SGD.update.__module__:
-            name = type(optimizer).__name__
-            raise TypeError(f"fastmlp.MLP has no kernel for the optimizer {name}; fastmlp.reference.MLP takes any")
+        formula = check_formula(optimizer)
         if self.settings.input_noise:
             first_layer = "dense"  # noise leaves no zeros
         size = 1 if math.prod(X.shape) < SHARED_FLOPS else self.n_threads or available_threads()
@@ -154,19 +158,18 @@ class CompiledEngine(Engine):  # noqa: D101
             kernels = row_format.noise
         elif self.settings.dropout_rates[0]:
             kernels = row_format.dropout
-        blockwise = not optimizer.is_plain_sgd or clipping != Clipping() or self.settings.l2 > 0
-        return self._prepared(rows, kernels, optimizer if blockwise else None)
+        plain = type(optimizer) is SGD and optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2
+        return self._prepared(rows, kernels, None if plain else formula)
 
-    def _prepared(self, rows: Rows, kernels: RowKernels, optimizer: Optimizer | None) -> _Prepared:
-        """Compile or load the training loop of an optimizer that updates block by block, or of plain SGD."""
-        formula = None if optimizer is None else optimizer.formula
+    def _prepared(self, rows: Rows, kernels: RowKernels, formula: str | None) -> _Prepared:
+        """Compile or load the training loop of a formula that updates block by block, or of plain SGD."""
         loop = epoch.train_loop(kernels, self._hidden_in_training, self.settings.loss.kernel, formula)
-        prepared = _Prepared(rows, kernels, loop, optimizer is not None)
+        prepared = _Prepared(rows, kernels, loop, formula)
 
         def train_nothing() -> None:
-            needs = self._needs(kernels, 1, 1, slots=None if optimizer is None else optimizer.slots)
-            with self._workspace(needs) as space:
-                order, plan = np.zeros((0, 1), np.int64), _no_steps(0, optimizer)
+            slots = None if formula is None else n_slots(formula)
+            with self._workspace(self._needs(kernels, 1, 1, slots=slots)) as space:
+                order, plan = np.zeros((0, 1), np.int64), no_steps(0, formula, self.new_state(slots or 0))
                 self._call(prepared, space, EpochTotals.zeros(0), self._no_targets, order, 1, structs.FUSED, plan)(0, 1)
 
         self._compile(loop, train_nothing)
@@ -186,18 +189,21 @@ class CompiledEngine(Engine):  # noqa: D101
         n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
         n_batches, mode = -(-n_rows // batch_size), structs.FUSED
         size = 1 if on_step is None else self._training_size(batch_size)
+        if self.settings.l2 or plan.clipping.norm is not None:  # sums of squares read the padding, too
+            for zeros in self._padding:  # where a fit that diverged may have left nan
+                zeros[...] = 0
         n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
         needs = self._needs(rows.kernels, batch_size, size, n_nonzeros, self.settings.dropout_rates[1:])
-        if rows.blockwise:
+        if rows.formula is not None:
             whole = in_chunks or plan.clipping.norm is not None
-            needs = needs._replace(slots=plan.optimizer.slots, whole_gradient=whole)
+            needs = needs._replace(slots=n_slots(rows.formula), whole_gradient=whole)
         elif in_chunks:
             needs, mode = needs._replace(accumulate=True), structs.ACCUMULATE | structs.COMMIT
         with self._workspace(needs) as space:
             self._configure(space, plan)
             call = self._call(rows, space, totals, y, order, batch_size, mode, plan)
             try:
-                with space.private_weights(self._params, self._flat(plan.state)) as publish:
+                with space.private_weights(self._params, self._flat(plan.state, rows.formula)) as publish:
 
                     def go_on() -> bool:
                         if on_step is None:
@@ -218,7 +224,7 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
-        order, plan = np.arange(rows.n_rows)[None, :], _no_steps(1, row_weights=row_weights)
+        order, plan = np.arange(rows.n_rows)[None, :], replace(no_steps(1), row_weights=row_weights)
         needs = self._needs(prepared.kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
         with self._workspace(needs) as space:
             self._configure(space)
@@ -246,10 +252,10 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the call of a training loop, with a rank and the size of the team."""
         rows, loop = prepared.rows, prepared.loop
         row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
-        clipping = [math.inf if bound is None else bound for bound in (plan.clipping.value, plan.clipping.norm)]
         l2 = self.settings.l2 if plan.l2 is None else plan.l2
-        schedule = coefficient_table(plan.optimizer.formula, plan.coefficients, l2, *clipping)
-        parameters = (self._params, space.gradient, self._flat(plan.state))
+        n_steps = len(order) * -(-rows.n_rows // batch_size)
+        schedule = step_table(prepared.formula or "sgd", plan, n_steps, l2, plan.clipping)
+        parameters = (self._params, space.gradient, self._flat(plan.state, prepared.formula))
         outputs = (totals.losses, totals.correct, totals.penalties, space.row_loss, space.row_correct)
         data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
         sizes = (rows.n_rows, batch_size, len(order), mode)
@@ -418,20 +424,18 @@ class CompiledEngine(Engine):  # noqa: D101
             settings["drop_below"], settings["scale_kept"] = keep_threshold(rate), 1 / (1 - rate)
             settings["noise"] = self.settings.input_noise
 
-    def _flat(self, state: list[list[Floats]]) -> npt.NDArray[Any]:
-        return state.flat if isinstance(state, _State) else self._params[:0]
+    def _flat(self, state: list[list[Floats]], formula: str | None) -> npt.NDArray[Any]:
+        """Return the slots of an optimizer's state, which must be those that its formula reads."""
+        flat = state.flat if isinstance(state, _State) else self._params[:0]
+        if flat.size != n_slots(formula or "sgd") * self._layout.size or flat.dtype != self._params.dtype:
+            raise ValueError("the optimizer's state does not fit the network")
+        return flat
 
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.settings.dtype) not in _compiled:
             run_in_thread(lambda: _without_collector(call))
             _compiled.add((entry, self.settings.dtype))
-
-
-def _no_steps(n_steps: int, optimizer: Optimizer | None = None, row_weights: Floats | None = None) -> StepPlan:
-    """Return the plan of steps that change nothing."""
-    chosen, rates = optimizer or SGD(), np.zeros(n_steps)
-    return StepPlan(chosen, [], rates, chosen.coefficients(np.arange(1, n_steps + 1), rates), row_weights)
 
 
 def _without_collector(call: Callable[[], object]) -> None:

@@ -96,3 +96,11 @@ class Layout:
     def biases(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Return views (O,) of the biases in a flat buffer."""
         return [flat[b : b + o] for (_, o), b in zip(self.shapes, self.b, strict=True)]
+
+    def padding(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Return views of all numbers of a flat buffer that are neither weights nor biases."""
+        views = []
+        for (i, o), pitch, w, b in zip(self.shapes, self.pitches, self.w, self.b, strict=True):
+            rows = flat[w:b].reshape(-1, pitch)
+            views += [rows[:, o:], rows[i:, :o], flat[b + o : b + pitch]]
+        return [view for view in views if view.size]

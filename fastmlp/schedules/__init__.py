@@ -25,18 +25,20 @@ from fastmlp.schedules.known import (
     Step,
     _Function,
 )
-from fastmlp.schedules.plateau import Adaptive, ReduceOnPlateau
+from fastmlp.schedules.plateau import Adaptive, ReduceOnPlateau, check_monitored
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_choice, check_int, check_number
 
 __all__ = [
     "Adaptive", "Constant", "Cosine", "Course", "Duration", "Exponential", "InverseScaling", "MultiStep", "OneCycle",
-    "ReduceOnPlateau", "Schedule", "Step", "Warmup", "get_schedule",
+    "ReduceOnPlateau", "Schedule", "Step", "Warmup", "check_state", "get_schedule",
 ]  # fmt: skip
 
 Course = Duration
 """The older name of `Duration`."""
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Warmup(Schedule):
     """Linear growth, followed by another schedule that starts when the warm-up is over.
@@ -58,10 +60,8 @@ class Warmup(Schedule):
     schedule: object = Constant()
 
     def __post_init__(self) -> None:
-        check_number("epochs", self.epochs)
-        if self.steps is not None:
-            check_int("steps", self.steps, 1)
-        object.__setattr__(self, "schedule", get_schedule(self.schedule))
+        steps = None if self.steps is None else check_int("steps", self.steps, 1)
+        self._set(epochs=check_number("epochs", self.epochs), steps=steps, schedule=get_schedule(self.schedule))
 
     @property
     def _then(self) -> Schedule:
@@ -138,3 +138,16 @@ def get_schedule(schedule: object = None) -> Schedule:
     if callable(schedule):
         return _Function(schedule)
     return _NAMES[check_choice("schedule", schedule, list(_NAMES), _ALSO_CALLED)]()
+
+
+def check_state(name: str, state: Mapping[str, object]) -> None:
+    """Refuse what cannot be the state of the schedule whose class has this name; a class of a user may have any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something is missing or out of range. A state is empty before the first epoch has ended.
+    """
+    own = state.keys() == {"now", "best", "waited", "cooling"}  # else a warm-up is followed by a schedule of a user
+    if state and (name in ("Adaptive", "ReduceOnPlateau") or (name == "Warmup" and own)):
+        check_monitored(state)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastmlp.history import History
 
-__all__ = ["Doubles", "Duration", "Schedule", "Steps"]
+__all__ = ["Doubles", "Duration", "Schedule", "Steps", "plain_state"]
 
 Doubles: TypeAlias = npt.NDArray[np.floating[Any]]
 Steps: TypeAlias = npt.NDArray[np.int64]
@@ -49,6 +49,11 @@ class Schedule(ABC):
     Your own schedule needs only the method `at`. One that depends on what the fit measures overrides the others, too.
     """
 
+    def _set(self, **checked: object) -> None:
+        """Replace settings by their checked values, Python's own numbers: NumPy's small ones would round factors."""
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
     @property
     def monitor(self) -> str | None:
         """Measurement in the history on which it depends; None if it is known in advance."""
@@ -67,7 +72,13 @@ class Schedule(ABC):
             If a factor is not a number, not finite or negative.
         """
         steps = np.arange(first_step, first_step + n_steps)
-        factors = np.array(np.broadcast_to(self.at(steps, duration), steps.shape), np.float64)
+        given = np.asarray(self.at(steps, duration))
+        if given.dtype.kind not in "fiu" or given.shape not in ((), (1,), steps.shape):
+            raise TypeError(
+                f"schedule {self!r} must give a number, or an array with a number for each of {n_steps} steps, not an "
+                f"array of {given.dtype} of shape {given.shape}"
+            )
+        factors = np.array(np.broadcast_to(given, steps.shape), np.float64)
         bad = np.flatnonzero(~(factors >= 0) | (factors == math.inf))
         if len(bad):
             what = f"{factors[bad[0]]} at step {steps[bad[0]]}, counted from 0"
@@ -81,8 +92,32 @@ class Schedule(ABC):
         """Read what the epoch has measured."""
 
     def state(self) -> dict[str, float]:
-        """Return the state as numbers."""
+        """Return the state as numbers; text and lists of both are possible, too."""
         return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:  # noqa: B027
         """Restore what `state` returned."""
+
+
+def plain_state(state: object, what: str = "the state of its schedule") -> dict[str, Any]:
+    """Return the state of a schedule as a file can hold it, with Python's own numbers, strings and lists.
+
+    Raises
+    ------
+    TypeError
+        If it is no such dict; `what` begins the message.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{what} must be a dict of numbers, not {state!r}")
+    plain = {}
+    for name, value in state.items():
+        plain[name] = value if type(value) in (float, int, bool, str) else np.asarray(value).tolist()
+        if not isinstance(name, str) or not _is_plain(plain[name]):
+            raise TypeError(f"{what} must be a dict of numbers, but has {name!r}: {value!r}")
+    return plain
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return type(value) in (float, int, bool, str)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmlp.schedules.base import Doubles, Duration, Schedule, Steps
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number, is_list
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "MultiStep", "OneCycle", "Step"]
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The optimizer's learning rate, unchanged."""
@@ -41,6 +43,7 @@ class _Decay(Schedule):
         """Return the exponent for each number of finished epochs."""
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Step(_Decay):
     """``gamma ** (epoch // every)``.
@@ -56,13 +59,13 @@ class Step(_Decay):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_int("every", self.every, 1)
-        check_number("gamma", self.gamma, zero=False)
+        self._set(every=check_int("every", self.every, 1), gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return epochs // self.every
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class MultiStep(_Decay):
     """Multiply by `gamma` at each of the `milestones`.
@@ -82,13 +85,13 @@ class MultiStep(_Decay):
         if not is_list(given):
             raise TypeError(f"milestones must be a list of epochs, e.g. [30, 60], not {given!r}")
         epochs = tuple(check_int(f"milestones[{i}]", epoch, 1) for i, epoch in enumerate(given))
-        object.__setattr__(self, "milestones", tuple(sorted(epochs)))
-        check_number("gamma", self.gamma, zero=False)
+        self._set(milestones=tuple(sorted(epochs)), gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return np.searchsorted(self.milestones, epochs, side="right")
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Exponential(_Decay):
     """``gamma ** epoch``."""
@@ -96,12 +99,13 @@ class Exponential(_Decay):
     gamma: float
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, zero=False)
+        self._set(gamma=check_number("gamma", self.gamma, zero=False))
 
     def _exponents(self, epochs: Steps) -> Steps:
         return epochs
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """``(1 + rows seen) ** -power_t``, where the rows are counted at the start of each epoch, as in scikit-learn."""
@@ -109,7 +113,7 @@ class InverseScaling(Schedule):
     power_t: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("power_t", self.power_t)
+        self._set(power_t=check_number("power_t", self.power_t))
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""
@@ -118,6 +122,7 @@ class InverseScaling(Schedule):
         return factors
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine wave from 1 down to `minimum` at the end of the fit (Loshchilov and Hutter, 2017)."""
@@ -125,13 +130,14 @@ class Cosine(Schedule):
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("minimum", self.minimum, below=1)
+        self._set(minimum=check_number("minimum", self.minimum, below=1))
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""
         return _half_wave(1, self.minimum, steps / duration.steps)
 
 
+@advised_constructor
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Half a cosine wave up to 1, then one down, far below the start (Smith and Topin, 2018).
@@ -151,9 +157,11 @@ class OneCycle(Schedule):
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        check_number("pct_start", self.pct_start, below=1)
-        check_number("div_factor", self.div_factor, zero=False)
-        check_number("final_div_factor", self.final_div_factor, zero=False)
+        self._set(
+            pct_start=check_number("pct_start", self.pct_start, below=1),
+            div_factor=check_number("div_factor", self.div_factor, zero=False),
+            final_div_factor=check_number("final_div_factor", self.final_div_factor, zero=False),
+        )
 
     def at(self, steps: Steps, duration: Duration) -> Doubles:
         """Return the factors."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastmlp.history import History, direction
-from fastmlp.schedules.base import Duration, Schedule, Steps
+from fastmlp.schedules.base import Duration, Schedule, Steps, plain_state
+from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number
 
-__all__ = ["Adaptive", "ReduceOnPlateau"]
+__all__ = ["Adaptive", "ReduceOnPlateau", "check_monitored"]
 
 
 class _Monitoring(Schedule):
@@ -45,10 +46,32 @@ class _Monitoring(Schedule):
         return {"now": self.now, "best": self.best, "waited": self.waited, "cooling": self.cooling}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        self.now, self.best = float(state["now"]), float(state["best"])
-        self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
+        self.now, self.best, self.waited, self.cooling = check_monitored(state)
 
 
+def check_monitored(state: Mapping[str, object]) -> tuple[float, float, int, int]:
+    """Return what `_Monitoring.state` has returned, as numbers: now, best, waited, cooling.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is missing or out of range.
+    """
+    plain = plain_state(state)
+    missing = [name for name in ("now", "best", "waited", "cooling") if name not in plain]
+    if missing:
+        raise ValueError(f"the state of its schedule has no {missing[0]!r}")
+    best = plain["best"]
+    if type(best) not in (int, float) or best != best:
+        raise TypeError(f"best in the state of its schedule must be a number, not {best!r}")
+    now = check_number("now in the state of its schedule", plain["now"])
+    waited, cooling = (
+        check_int(f"{name} in the state of its schedule", plain[name], 0) for name in ("waited", "cooling")
+    )
+    return now, float(best), waited, cooling
+
+
+@advised_constructor
 @dataclass
 class ReduceOnPlateau(_Monitoring):
     """Multiply by `factor` after more than `patience` epochs without improvement, as PyTorch's ReduceLROnPlateau.
@@ -100,6 +123,7 @@ class ReduceOnPlateau(_Monitoring):
             self.cooling, self.waited = self.cooldown, 0
 
 
+@advised_constructor
 @dataclass
 class Adaptive(_Monitoring):
     """Divide by 5 after more than `n_iter_no_change` epochs without an improvement by `tol`, as scikit-learn.

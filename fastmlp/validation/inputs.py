@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.engine.threads import available_threads, run_team
+from fastmlp.validation.frames import frame_as_array, is_frame, is_series, missing_value, series_as_array
 from fastmlp.validation.sparse import as_csr, is_sparse
 
 __all__ = ["as_numbers", "check_X", "check_finite"]
@@ -19,15 +20,22 @@ _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "comp
 
 
 def as_numbers(data: object, name: str, advice: str) -> npt.NDArray[Any]:
-    """Return `data` as an array of real numbers (float, integer or bool), if possible without a copy."""
+    """Return `data` as an array of real numbers (float, integer or bool), if possible without a copy.
+
+    Tables and their columns may be nullable, and have columns of several kinds of numbers.
+    """
     if hasattr(data, "tocsr"):  # as every sparse matrix has
         raise TypeError(f"{name} is sparse; make it dense first: {name.split()[-1]}.toarray()")
     if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
         count = np.count_nonzero(np.ma.getmaskarray(data))
         raise ValueError(f"{name} has {count} masked values; fill them first: {name.split()[-1]}.filled(value)")
+    if is_frame(data):
+        return frame_as_array(data, name)
     try:
-        array: npt.NDArray[Any] = np.asarray(data)
+        array: npt.NDArray[Any] = series_as_array(data, name) if is_series(data) else np.asarray(data)
     except ValueError as error:
+        if is_series(data):
+            raise
         raise ValueError(f"{name} cannot be made an array: its rows differ in length or kind ({error})") from error
     if array.dtype.kind not in "fiub":
         kind = _KINDS.get(array.dtype.kind, "unknown")
@@ -67,8 +75,11 @@ def _all_finite(array: npt.NDArray[Any]) -> bool:
     return all(map(math.isfinite, sums))
 
 
-def check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -> None:
-    """Refuse `array` (n, I) if a value is not finite. The error names the first one as it is in `source`."""
+def check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str, columns: Any = None) -> None:
+    """Refuse `array` (n, I) if a value is not finite. The error names the first one as it is in `source`.
+
+    `columns` are the names of the columns of a table, where NaN stands for a missing value.
+    """
     if _all_finite(array):
         return
     n_rows = max(1, _BLOCK_BYTES // array[0].nbytes)
@@ -78,7 +89,13 @@ def check_finite(array: npt.NDArray[Any], source: npt.NDArray[Any], name: str) -
             row, column = bad[0] + (start, 0)
             value = source[row, column]
             what = f"{value}, too large for {array.dtype}," if np.isfinite(value) else f"{value}"
-            raise ValueError(f"{name} has {what} in row {row}, column {column}")
+            if columns is not None and np.isnan(value):
+                raise ValueError(missing_value(name, row, f", column {columns[column]!r}"))
+            raise ValueError(f"{name} has {what} in row {row}, column {_column(column, columns)}")
+
+
+def _column(column: int, columns: Any) -> str:
+    return str(column) if columns is None else repr(columns[column])
 
 
 def check_X(
@@ -105,6 +122,8 @@ def check_X(
     _check_shape(source.shape, n_features, name)
     if source.dtype == np.uint8 and 255 * scale < float(np.finfo(dtype).max):
         return np.require(source, np.uint8, ["C"])
+    if is_frame(X):
+        return _as_finite(source, dtype, scale, name, X.columns)  # type: ignore[attr-defined]
     return source if not finite and _is_ready(source, dtype, scale) else _as_finite(source, dtype, scale, name)
 
 
@@ -112,14 +131,16 @@ def _is_ready(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float) -> b
     return source.dtype == dtype and scale == 1 and source.flags.c_contiguous and source.flags.aligned
 
 
-def _as_finite(source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float, name: str) -> npt.NDArray[Any]:
+def _as_finite(
+    source: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float, name: str, columns: Any = None
+) -> npt.NDArray[Any]:
     array = source
     if not _is_ready(source, dtype, scale):
         with np.errstate(over="ignore", under="ignore"):  # check_finite reports what overflowed
             array = np.require(source, dtype, ["C", "A"])
             if scale != 1:
                 array = array * array.dtype.type(scale)
-    check_finite(array, source, name)
+    check_finite(array, source, name, columns)
     return array
 
 

@@ -39,9 +39,10 @@ def check_int(name: str, value: object, least: int, expected: str = "an integer"
     """Return `value` as an int; it must be an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be {expected}, not {value!r}")
-    if int(value) < least:
+    number = int(value)
+    if number < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
-    return int(value)
+    return number
 
 
 def is_list(value: object) -> TypeGuard[Sequence[Any] | npt.NDArray[Any]]:
@@ -55,9 +56,10 @@ def check_layers(layers: object) -> tuple[int, ...]:
     """Return the layer sizes as a tuple of at least two integers, each 1 or more."""
     if not is_list(layers):
         raise TypeError(f"layers must be a list of layer sizes, e.g. [784, 128, 10], not {layers!r}")
-    if len(layers) < 2:
+    sizes = tuple(check_int(f"layers[{i}]", size, 1) for i, size in enumerate(layers))
+    if len(sizes) < 2:
         raise ValueError(f"layers must name at least two sizes, inputs and outputs, e.g. [784, 10], not {layers!r}")
-    return tuple(check_int(f"layers[{i}]", size, 1) for i, size in enumerate(layers))
+    return sizes
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NONE) -> str:
@@ -114,9 +116,10 @@ def _one_each(name: str, value: object, n_hidden: int) -> list[tuple[str, object
     """Return (name, value) for each hidden layer; `value` is for all of them, or a sequence with one for each."""
     if not is_list(value):
         return [(name, value)] * n_hidden
-    if len(value) != n_hidden:
-        raise ValueError(f"{name} has {len(value)} entries, but the network has {n_hidden} hidden layers")
-    return [(f"{name}[{i}]", each) for i, each in enumerate(value)]
+    each_of = list(value)
+    if len(each_of) != n_hidden:
+        raise ValueError(f"{name} has {len(each_of)} entries, but the network has {n_hidden} hidden layers")
+    return [(f"{name}[{i}]", each) for i, each in enumerate(each_of)]
 
 
 def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) -> str | tuple[str, ...]:

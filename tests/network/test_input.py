@@ -189,7 +189,7 @@ BAD_X[7, 2] = np.nan
         ({"y": Y[:9]}, ValueError, "X has 10 rows, but y has 9"),
         ({"y": np.eye(4)[Y]}, ValueError, "y has 4 one-hot columns, but the network has 3 outputs"),
         ({"y": np.eye(3)[Y] * 2}, ValueError, "y must be one-hot"),
-        ({"y": ["cat"] * 10}, TypeError, "number the classes first"),
+        ({"y": ["cat"] * 10}, ValueError, "the network has 3 classes, but y has 1: 'cat'"),
         ({"epochs": 0}, ValueError, "epochs must be at least 1, not 0"),
         ({"epochs": 1.0}, TypeError, "epochs must be an integer, not 1.0"),
         ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, not 2.5"),

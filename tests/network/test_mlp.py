@@ -1,5 +1,7 @@
 """`fastmlp.MLP`: the same bits however it is called, callbacks, views of its parameters, and settings."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -17,6 +19,7 @@ from support.nets import (
     data_for,
     parameters,
     raise_broken,
+    refused,
     snapshot,
 )
 
@@ -241,8 +244,96 @@ def test_assigning_to_an_item_of_the_weights_writes_into_the_network():
     for bias in other.biases:
         bias += 0.5
     np.testing.assert_array_equal(net.predict_proba(X), other.predict_proba(X))
-    with pytest.raises(ValueError, match="broadcast"):
-        net.weights[0] = np.zeros((4, 4))
+
+
+@both_kinds
+def test_whole_lists_and_slices_can_be_assigned(kind):
+    net, other = kind([3, 3, 3, 2]), kind([3, 3, 3, 2], seed=1)
+    net.weights[:2] = other.weights[:2]
+    net.weights[-1] = other.weights[2].tolist()
+    net.biases = [1, np.arange(3), [0.5, 2]]
+    np.testing.assert_array_equal(net.biases[0], [1, 1, 1])
+    net.biases[::2] = other.biases[::2]
+    net.biases[1] = 0
+    assert_bits(net, parameters(other))
+    net.weights[:2] = net.weights[1::-1]  # as if what is assigned had been copied
+    np.testing.assert_array_equal(net.weights[0], other.weights[1])
+    np.testing.assert_array_equal(net.weights[1], other.weights[0])
+    net.weights[0] = net.weights[0].T
+    np.testing.assert_array_equal(net.weights[0], other.weights[1].T)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (None, TypeError, "weights[0] holds object values"),
+        ("1.5", TypeError, "weights[0] holds string values"),
+        (np.nan, ValueError, "weights[0] must be finite numbers of float32, not nan"),
+        (1e300, ValueError, "weights[0] must be finite numbers of float32, not 1e+300"),
+        (np.full((3, 4), -np.inf), ValueError, "weights[0] must be finite numbers of float32, not -inf"),
+        (1j, TypeError, "weights[0] holds complex values"),
+        (np.zeros((4, 4)), ValueError, "weights[0] has the shape (3, 4), but the shape of what is assigned is (4, 4)"),
+        (np.zeros(4), ValueError, "weights[0] has the shape (3, 4), but the shape of what is assigned is (4,)"),
+        ([[1, 2], [3]], ValueError, "weights[0] cannot be made an array"),
+        (sparse.eye_array(3, 4), TypeError, "weights[0] is sparse"),
+    ],
+    ids=str,
+)
+@both_kinds
+def test_what_is_assigned_to_parameters_is_checked(values, error, message, kind):
+    net = kind([3, 4, 2])
+    before = snapshot(net)
+    with refused(error, message):
+        net.weights[0] = values
+    for assign in (lambda: setattr(net, "weights", [values, 0]), lambda: net.weights.__setitem__(slice(1), [values])):
+        with refused(error, message):
+            assign()
+    with refused(ValueError, "weights[0:1] must be a list of 1 arrays"):
+        net.weights[0:1] = [1, 2]
+    with refused(ValueError, "biases[:] must be a list of 2 arrays"):
+        net.biases = 3
+    with pytest.raises(IndexError):
+        net.weights[2] = 0
+    assert_bits(net, before)
+
+
+@both_kinds
+def test_views_share_their_numbers_and_nothing_else(kind):
+    net, expected = kind([4, 8, 3]), kind([4, 8, 3])
+    net.biases[0].shape = (2, 4)
+    net.weights[0].dtype = np.int32
+    net.weights[0].flags.writeable = False
+    copies = copy.deepcopy(net.weights)
+    assert type(copies) is list
+    copies[0][...] = 0
+    net.fit(X, Y, epochs=1)
+    expected.fit(X, Y, epochs=1)
+    assert_bits(net, parameters(expected))
+
+
+@both_kinds
+def test_history_and_settings_cannot_be_broken(kind):
+    net = kind([4, 3])
+    with refused(TypeError, "history must be a History, which fit returns, not None"):
+        net.history = None
+    for name in ("layers", "history", "dtype"):
+        with refused(AttributeError, f"{name} cannot be deleted"):
+            delattr(net, name)
+    net.remark = "mine"
+    del net.remark
+
+
+@pytest.mark.parametrize("layers", [[4, 8, 1], [4, 1]])
+@both_kinds
+def test_a_softmax_over_one_output_is_refused(layers, kind):
+    with refused(ValueError, "a softmax over one output is always 1; for two classes use output='logistic', or two"):
+        kind(layers)
+    assert kind(layers, output="logistic").predict_proba(X).shape == (10, 2)
+
+
+@both_kinds
+def test_number_of_parameters(kind):
+    assert kind([784, 128, 10]).n_parameters == 784 * 128 + 128 + 128 * 10 + 10
 
 
 def test_steps_are_counted_whatever_the_epochs():
