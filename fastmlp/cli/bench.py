@@ -8,7 +8,7 @@ import sys
 
 from fastmlp.cli.arguments import PEERS
 from fastmlp.cli.data import count_classes, load
-from fastmlp.cli.output import FAILED, INTERRUPTED, say
+from fastmlp.cli.output import FAILED, INTERRUPTED, say, tell
 
 __all__ = ["bench"]
 
@@ -19,7 +19,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from fastmlp.bench import command, peers
 
     task = peers.Task(
-        (x_train.shape[1], *arguments.layers, count_classes(y_train)),
+        (x_train.shape[1], *(arguments.layers or [128]), count_classes(y_train)),
         arguments.batch_size,
         rate=arguments.learning_rate,
         epochs=arguments.epochs,
@@ -44,7 +44,7 @@ def bench(arguments: argparse.Namespace) -> int:
         last_line.clear()
     if measured["interrupted"]:
         done = f"{len(measured['results'][0]['seconds'])} of {arguments.runs} turns"
-        print(f"fastmlp bench: interrupted after {done}; the results are those so far", file=sys.stderr)
+        tell(f"fastmlp bench: interrupted after {done}; the results are those so far")
         return INTERRUPTED
     return FAILED if measured["errors"] else 0
 

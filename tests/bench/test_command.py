@@ -59,11 +59,17 @@ def test_peer_that_does_other_work_fails_the_command(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
+        (
+            ["--peers", "tensorflow"],
+            "--peers: must be one of numpy, numpy64, pytorch, pytorch-compiled, jax, sklearn, not 'tensorflow'",
+        ),
         (["--chart", "bench.gif"], "does not end in .png or .svg"),
         (["--runs", "0"], "not a whole number of 1 or more"),
         (["--data", "nothing.npz"], "cannot read --data"),
         (["--save", "x.npz"], "unrecognized arguments"),
+        (["--json", "no-such-folder/bench.json"], "there is no folder no-such-folder"),
+        (["--chart", "no-such-folder/bench.svg"], "there is no folder no-such-folder"),
+        (["--json", "."], "it is a folder"),
     ],
 )
 def test_wrong_use_is_said_in_one_line(arguments, words, capsys):
