@@ -14,8 +14,9 @@ _SLACK = 0.25  # cores that a desktop or a server uses when nothing runs
 class Others:
     """A clock of the processor time that other programs use.
 
-    Linux counts the busy time of each core; what this process has used is subtracted. Time that a hypervisor gives to
-    other machines counts as theirs. On other systems the load average must do, which still remembers the last minute.
+    Linux counts the busy time of each core; what this process and its children have used is subtracted. Time that a
+    hypervisor gives to other machines counts as theirs. On other systems the load average must do, which lags by a
+    minute.
     """
 
     def __init__(self) -> None:
@@ -33,9 +34,26 @@ class Others:
 
     @staticmethod
     def _now() -> tuple[float, float, float | None]:
-        """Return the time, and the processor time of this process and of all, on the cores that it may use."""
-        used = os.times()
-        return time.perf_counter(), time.process_time() + used.children_user + used.children_system, _busy_seconds()
+        """Return the time, and the processor time of this program and of all, on the cores that it may use."""
+        busy = _busy_seconds()
+        return time.perf_counter(), 0.0 if busy is None else _own_seconds(), busy
+
+
+def _own_seconds() -> float:
+    """Return the processor time of this process and of all below it, also those that have ended."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # the name before may have spaces
+        except OSError:  # it has just ended
+            continue
+        pid = int(path.parent.name)
+        parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    ours, below = set(), {os.getpid()}
+    while below:
+        ours |= below
+        below = {pid for pid, parent in parents.items() if parent in below} - ours
+    return sum(ticks.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
 
 
 def _busy_seconds() -> float | None:
