@@ -159,7 +159,7 @@ class _Parser(argparse.ArgumentParser):
 
     def unrecognized(self, arguments: Sequence[str]) -> NoReturn:
         """Report arguments that the command does not take."""
-        first = next((argument for argument in arguments if argument.startswith("--")), "")
+        first = next((argument for argument in arguments if argument[2:] and argument.startswith("--")), "")
         close = closest(first.partition("=")[0], list(self._option_string_actions))
         self.error(f"unrecognized arguments: {' '.join(arguments)}{close}")
 

@@ -1,6 +1,5 @@
 """What all commands share: exit statuses, printing, and the words of messages."""
 
-import functools
 import re
 import sys
 
@@ -16,8 +15,14 @@ _WORDS = (  # names in messages of the library -> names on the command line
     (r"say which by split=, one of", lambda m: "say which by --data FOLDER/NAME, where NAME is one of"),
 )
 
-say = functools.partial(print, flush=True)
-"""Print a line at once, also into a pipe."""
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe, and on a terminal that lacks some of its characters."""
+    try:
+        print(line, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        print(line.replace("µ", "u").encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def tell(line: str) -> None:
