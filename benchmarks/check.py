@@ -65,13 +65,12 @@ def main():
         if not pattern.search(name):
             continue
         make = getattr(kind, "setup_cache", None)
-        if make is not None and make not in caches:
-            caches[make] = make(kind())
-        cached = () if make is None else (caches[make],)
         for params in cases(kind):
             shown, n = f"{name}({', '.join(map(str, params))})", n + 1
             try:
-                result = call(kind, method, cached, params)
+                if make is not None and make not in caches:
+                    caches[make] = make(kind())
+                result = call(kind, method, () if make is None else (caches[make],), params)
             except Exception:
                 traceback.print_exc()
                 failed.append(shown)

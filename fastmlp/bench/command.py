@@ -141,7 +141,9 @@ def run(
     width = shutil.get_terminal_size((100, 24)).columns
 
     def wrapped(line: str) -> None:
-        for part in textwrap.wrap(line, max(width, 20), subsequent_indent="  ", break_long_words=False):
+        for part in textwrap.wrap(
+            line, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        ):
             write(part)
 
     measured = measure(X, y, task, write=wrapped, **settings)
