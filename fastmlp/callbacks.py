@@ -18,49 +18,39 @@ from __future__ import annotations
 
 import copy
 import csv
-import difflib
 import math
 import os
 import string
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.history import Best, History, check_monitor, new_axes
+from fastmlp.history import Best, check_monitor, new_axes
+from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
+from fastmlp.options import Mode, OptimizerName
+from fastmlp.progress import ProgressBar, Table
 from fastmlp.storage import check_writable
 from fastmlp.validation.calls import advised, advised_constructor
-from fastmlp.validation.settings import check_bool, check_int, check_number
+from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
 __all__ = [
+    "HOOKS",
     "CSVLog",
     "Checkpoint",
     "EarlyStopping",
     "FitState",
     "LearningRateFinder",
     "ProgressBar",
+    "Table",
     "TimeLimit",
     "call_hooks",
     "gather_callbacks",
 ]
-
-_LINES = 20  # about this many lines report a long fit if there is no terminal
-
-HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
-
-_ALSO_CALLED = {  # by Keras, Lightning, skorch and scikit-learn
-    "on_fit_begin": "on_train_begin on_train_start on_fit_start on_begin setup",
-    "on_step": "on_batch_end on_batch_begin on_train_batch_end on_train_batch_begin on_train_batch_start on_step_end",
-    "on_epoch_end": "on_epoch_begin on_epoch_start on_train_epoch_end on_train_epoch_start on_validation_end "
-    "on_test_end on_validation_epoch_end on_epoch",
-    "on_fit_end": "on_train_end on_fit_ended on_end teardown",
-}
 
 
 class Net(Protocol):
@@ -78,160 +68,10 @@ class Net(Protocol):
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
 
 
-_MAY_BE_SET: dict[str, Callable[[str, object], object]] = {"stop": check_bool, "learning_rate_factor": check_number}
-
-
-@dataclass
-class FitState:
-    """The progress of a fit, for callbacks to read and to control.
-
-    All attributes but `stop` and `learning_rate_factor` are read-only.
-
-    Attributes
-    ----------
-    epochs, n_batches : int
-        Epochs requested, and steps in each.
-    epoch : int
-        Finished epochs, in `on_epoch_end` including the current one.
-    step : int
-        Finished steps of the current epoch; 0 in `on_epoch_end`.
-    history : History
-        Measurements of the finished epochs.
-    measures : tuple of str
-        Names of the measurements that the history will contain.
-    stop : bool
-        Set it to True to end the fit after this epoch.
-    learning_rate_factor : float
-        Multiplies the learning rate, from the next epoch on.
-    """
-
-    epochs: int
-    n_batches: int
-    epoch: int = 0
-    step: int = 0
-    history: History = field(default_factory=History)
-    measures: tuple[str, ...] = ()
-    stop: bool = False
-    learning_rate_factor: float = 1.0
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _MAY_BE_SET:
-            value = _MAY_BE_SET[name](name, value)
-        elif name not in self.__dataclass_fields__:
-            close = difflib.get_close_matches(name, list(_MAY_BE_SET), n=1)
-            meant = f"; did you mean fit.{close[0]}?" if close else f"; callbacks may set {' and '.join(_MAY_BE_SET)}"
-            raise AttributeError(f"fit has no attribute {name!r}{meant}")
-        elif name in vars(self):
-            raise AttributeError(f"fit.{name} is read-only; callbacks may set {' and '.join(_MAY_BE_SET)}")
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"fit.{name} cannot be deleted")
-
-    def _advance(self, **progress: int) -> None:
-        """Set `epoch` and `step`, as the fit goes on."""
-        vars(self).update(progress)
-
-
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Check `callbacks` and return them as a list, after a `ProgressBar` if `progress` is True.
-
-    Raises
-    ------
-    TypeError
-        If `callbacks` is not a list, or one of them has none of the methods, one that is not callable, or one whose
-        name begins with ``on_`` but that `fit` does not call.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list of callbacks, not {type(callbacks).__name__}")
-    gathered = list(callbacks)
-    for callback in gathered:
-        if isinstance(callback, type):
-            raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
-        methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
-        for name in dir(callback):
-            if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):
-                hook = _closest_hook(name)
-                meant = f"did you mean {hook}?" if hook else f"it calls {', '.join(HOOKS)}"
-                raise TypeError(f"callback {callback!r} has the method {name}, which fit never calls; {meant}")
-        if not methods:
-            raise TypeError(f"callback {callback!r} has none of the methods {', '.join(HOOKS)}")
-        for hook, method in methods.items():
-            if method is not None and not callable(method):
-                raise TypeError(f"{hook} of callback {callback!r} must be a method, not {method!r}")
+    """Return `callbacks`, checked by `check_callbacks`, as a list, after a `ProgressBar` if `progress` is True."""
+    gathered = check_callbacks(callbacks)
     return [ProgressBar(), *gathered] if progress else gathered
-
-
-def _closest_hook(name: str) -> str | None:
-    """Return the hook that a method of this name is probably meant to be."""
-    for hook, names in _ALSO_CALLED.items():
-        if name in names.split():
-            return hook
-    return next(iter(difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.7)), None)
-
-
-def call_hooks(callbacks: Sequence[object], hook: str, net: object, fit: FitState) -> None:
-    """Call the method named `hook` of each callback that has it, in order."""
-    for callback in callbacks:
-        method = getattr(callback, hook, None)
-        if method is not None:
-            method(net, fit)
-
-
-@advised_constructor
-class ProgressBar:
-    """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._reported = 0
-
-    def on_fit_begin(self, net: object, fit: FitState) -> None:
-        """Show the empty bar."""
-        self._reported = fit.epoch
-        if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
-            from tqdm import tqdm
-
-            total = fit.epochs * fit.n_batches
-            self._bar = tqdm(total=total, desc=f"epoch 1/{fit.epochs}", unit="step", dynamic_ncols=True)
-            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
-                self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
-
-    def on_step(self, net: object, fit: FitState) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(fit.epoch * fit.n_batches + fit.step - self._bar.n)
-
-    def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Show what the epoch has measured."""
-        history = fit.history
-        if self._bar is None:
-            every = max(1, fit.epochs // _LINES)
-            if fit.epoch % every == 0 or fit.epoch == fit.epochs:
-                self._report(fit)
-            return
-        names = ("val_accuracy", "accuracy", "val_loss")  # only one of them fits into 80 columns
-        shown = ["loss", *[name for name in names if getattr(history, name)][:1]]
-        words = ", ".join(f"{name} {history[name][-1]:.4f}" for name in shown)
-        self._bar.set_postfix_str(words, refresh=False)
-        self._bar.set_description(f"epoch {min(fit.epoch + 1, fit.epochs)}/{fit.epochs}", refresh=False)
-        self._bar.update(fit.epoch * fit.n_batches - self._bar.n)
-
-    def on_fit_end(self, net: object, fit: FitState) -> None:
-        """Close the bar, or report the last epoch unless that was done."""
-        if self._bar is not None:
-            if fit.stop:  # there is no next epoch
-                self._bar.set_description(f"epoch {fit.epoch}/{fit.epochs}", refresh=False)
-            self._bar.close()
-            self._bar = None
-        elif fit.epoch > self._reported:
-            self._report(fit)
-
-    def _report(self, fit: FitState) -> None:
-        self._reported = fit.epoch
-        if sys.stderr is not None:
-            line = f"epoch {fit.epoch}/{fit.epochs}: {fit.history.last()}, {fit.history.seconds[-1]:.2f} s"
-            print(line, file=sys.stderr)
 
 
 @advised_constructor
@@ -263,7 +103,7 @@ class EarlyStopping:
         monitor: str = "val_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
         self.monitor, self.mode = monitor, mode
@@ -300,15 +140,6 @@ class EarlyStopping:
         self._parameters = []
 
 
-def _check_path(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(name, str):
-        raise TypeError(f"path must be the name of a file, not {path!r}")
-    if name == "":
-        raise ValueError("path must be the name of a file, but it is empty")
-    return name
-
-
 @advised_constructor
 class Checkpoint:
     """Save the network with its training state. A file is replaced as a whole or not at all.
@@ -330,9 +161,9 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: str = "auto"
+        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: Mode = "auto"
     ) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
         self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
@@ -392,7 +223,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _check_path(path)
+        self.path = check_path(path)
 
     def on_fit_begin(self, net: Net, fit: FitState) -> None:
         """Write the epochs of a resumed fit, or an empty file."""
@@ -464,7 +295,13 @@ class LearningRateFinder:
 
     @advised
     def find(
-        self, net: Net, X: Any, y: npt.ArrayLike, *, optimizer: str | Optimizer | None = None, batch_size: int = 64
+        self,
+        net: Net,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        optimizer: OptimizerName | Optimizer | None = None,
+        batch_size: int = 64,
     ) -> float:
         """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
 
@@ -473,6 +310,8 @@ class LearningRateFinder:
         ValueError
             If the loss does not fall at any of the learning rates.
         """
+        if isinstance(net, type) or not hasattr(net, "_check_data"):
+            raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
         net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases

@@ -195,6 +195,9 @@ def _parameters(state: State) -> Saved:
     weights = [np.asarray(state[f"weights_{i}"]) for i in range(sizes.size - 1)]
     biases = [np.asarray(state[f"biases_{i}"]) for i in range(sizes.size - 1)]
     settings |= {name: _plain(state[name]) for name in DEFAULTS if name in state}
+    for name, value in settings.items():
+        if not isinstance(value, (str, int, float, list)) and value is not None:
+            raise TypeError(f"its {name} is {value!r}")
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
         raise ValueError(f"its layers are {sizes.tolist()}")
     if seed and not (seed.isascii() and seed.isdecimal()):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmlp.options import Mode
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
@@ -99,14 +100,18 @@ class History:
 
     def extend(self, **measured: Sequence[float]) -> None:
         """Add several epochs at once, a sequence of numbers for each list. Otherwise as `append`."""
-        finished = len(self.loss)
+        self._put(len(self.loss), measured)
+
+    def _put(self, start: int, measured: Mapping[str, Sequence[float]]) -> None:
+        """Set the measurements of the epochs from `start` on, counted from 0. This may be repeated."""
         for name, numbers in measured.items():
             values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
-            values += [math.nan] * (finished - len(values)) + list(numbers)
+            values += [math.nan] * (start - len(values))
+            values[start:] = numbers
         for values in self._measured().values():
             values += [math.nan] * (len(self.loss) - len(values))
 
-    def best_epoch(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> int:
+    def best_epoch(self, monitor: str = "val_loss", mode: Mode = "auto", min_delta: float = 0.0) -> int:
         """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.
 
         Parameters
@@ -180,7 +185,7 @@ class Best:
     """
 
     monitor: str
-    mode: str = "auto"
+    mode: Mode = "auto"
     min_delta: float = 0.0
     epoch: int = field(default=0, init=False)
 
@@ -199,7 +204,7 @@ class Best:
         return self.epoch == len(values)
 
 
-def direction(monitor: str, mode: str = "auto") -> int:
+def direction(monitor: str, mode: Mode = "auto") -> int:
     """Return 1 if large values of a measurement are good, -1 if small values are.
 
     Parameters

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -33,7 +33,7 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine
 from fastmlp.losses import Loss, Targets
-from fastmlp.validation.settings import check_choice
+from fastmlp.validation.settings import check_choice, is_iterable
 
 __all__ = ["Metric", "check_metrics", "measure", "r2"]
 
@@ -216,7 +216,7 @@ def check_metrics(
     """
     if isinstance(metrics, tuple) and not metrics:
         return {}
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+    if isinstance(metrics, str) or not is_iterable(metrics):
         raise TypeError(f"metrics must be a list of names or functions, e.g. ['f1_macro'], not {metrics!r}")
     known = _available(loss)
     chosen: dict[str, Metric] = {}

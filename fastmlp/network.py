@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import warnings
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import EllipsisType
-from typing import Any, ClassVar, Final, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +19,16 @@ from fastmlp import checkpoint, storage
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.checkpoint import DEFAULTS, MAIN
+from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
+from fastmlp.interrupts import complete, finish
 from fastmlp.losses import LOSSES, Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.options import Activation, Dtype, FirstLayer, Init, OptimizerName, Output, ScheduleName
 from fastmlp.parameters import Views
 from fastmlp.random import INITS, RandomStreams, initial_parameters
 from fastmlp.schedules import Schedule, get_schedule
@@ -45,6 +47,7 @@ from fastmlp.validation.settings import (
     check_layers,
     check_n_threads,
     check_number,
+    check_path,
     check_seed,
 )
 
@@ -56,8 +59,12 @@ DTYPES = ("float32", "float64")
 Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 """Checked rows, targets and their weights."""
 
-_FIXED = frozenset({*MAIN, *DEFAULTS, "activations", "dropout_rates"})  # read-only: the engine relies on them
-_NOT_COPIED = ("_engine", "_loss", "_lock")  # `_make_engine` makes them
+_FIXED = frozenset(  # read-only: the engine relies on them
+    {*MAIN, *DEFAULTS, "activations", "dropout_rates", "n_parameters", "feature_names", "classes"}
+)
+_NOT_COPIED = ("_engine", "_loss", "_trained_by")  # `_make_engine` makes them
+
+T = TypeVar("T")
 
 
 @advised_methods
@@ -145,13 +152,13 @@ input_dropout, input_noise
         self,
         layers: Sequence[int],
         *,
-        activation: str | Sequence[str] = "relu",
-        output: str = "softmax",
-        init: str = "he",
+        activation: Activation | Sequence[Activation] = "relu",
+        output: Output = "softmax",
+        init: Init = "he",
         seed: int | None = 0,
         n_threads: int | None = None,
-        dtype: npt.DTypeLike = "float32",
-        first_layer: str = "auto",
+        dtype: Dtype = "float32",
+        first_layer: FirstLayer = "auto",
         input_scale: float = 1.0,
         label_smoothing: float = 0.0,
         l2: float = 0.0,
@@ -212,10 +219,14 @@ input_dropout, input_noise
             If the network is being trained.
         """
         chosen = self.seed if seed is ... else check_seed(seed)
-        with self._training():
+        weights, biases = initial_parameters(self.layers, self.init, chosen)
+
+        def start_afresh() -> None:
             vars(self)["seed"] = chosen
             self._forget()
-            self._fill(*initial_parameters(self.layers, self.init, chosen))
+            self._fill(weights, biases)
+
+        self._alone(partial(complete, start_afresh))
 
     @classmethod
     def _with_parameters(cls, weights: Sequence[Floats], biases: Sequence[Floats], **settings: Any) -> Self:
@@ -229,7 +240,7 @@ input_dropout, input_noise
         """Make the engine, the loss and the lock: at the start, and in a copy."""
         n_hidden = len(self.layers) - 2
         dropout = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * n_hidden
-        self._lock = threading.Lock()  # held while training
+        self._trained_by: dict[str, object] = {}  # "call": which one trains; a dict is set and tested in one step
         self._loss = LOSSES[self.output](self.layers[-1], self.label_smoothing)
         settings = Settings(
             layers=self.layers,
@@ -256,7 +267,7 @@ input_dropout, input_noise
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if name in _FIXED or name in ("history", *_NOT_COPIED):
+        if name in _FIXED or name in _NOT_COPIED or name in ("history", "weights", "biases", "n_threads"):
             raise AttributeError(f"{name} cannot be deleted")
         super().__delattr__(name)
 
@@ -331,10 +342,10 @@ input_dropout, input_noise
         epochs: int = 10,
         batch_size: int = 64,
         learning_rate: float | None = None,
-        optimizer: str | Optimizer | None = None,
-        schedule: str | Schedule | Callable[[int], float] | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
+        schedule: ScheduleName | Schedule | Callable[[int], float] | None = None,
         sample_weight: npt.ArrayLike | None = None,
-        class_weight: str | Mapping[int, float] | npt.ArrayLike | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         validation_data: tuple[Any, ...] | None = None,
@@ -398,7 +409,8 @@ input_dropout, input_noise
         -------
         History
             Loss and accuracy of each epoch. Ctrl-C stops training with a warning and returns the finished epochs; the
-            steps of the unfinished epoch are kept. While kernels compile, before the first step, Ctrl-C raises
+            steps of the unfinished epoch are kept. A fit that has learned nothing ends in a ConvergenceWarning of
+            `fastmlp.diagnosis` with likely reasons. While kernels compile, before the first step, Ctrl-C raises
             KeyboardInterrupt and leaves the network unchanged.
 
         Raises
@@ -413,7 +425,7 @@ input_dropout, input_noise
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
         clipping = check_clipping(clip_norm, clip_value)
-        callbacks = gather_callbacks(callbacks, progress)
+        callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
         schedule = get_schedule(schedule)
         finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
         names = self._names.learned(X, y, self._loss)
@@ -439,7 +451,10 @@ input_dropout, input_noise
             state = TrainingState.new(get_optimizer(optimizer, learning_rate), self._engine, type(schedule).__name__)
             history = History()
         elif self._training_state is None:
-            raise ValueError("resume=True needs an earlier fit, but this network has not been trained")
+            raise ValueError(
+                "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
+                "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
+            )
         else:
             state = self._training_state.resumed(optimizer, learning_rate, schedule)
             history = replace(copy.deepcopy(self.history), interrupted=False)
@@ -468,6 +483,11 @@ input_dropout, input_noise
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
             warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=3)
+        elif trainer.nothing_left:
+            what = f"{state.epochs} epochs are done, and epochs={epochs} is the total, not the number of further ones"
+            warnings.warn(f"resume=True has trained nothing: {what}", UserWarning, stacklevel=3)
+        elif trouble := trainer.what_went_wrong():
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
         return history
 
     def train_batch(
@@ -476,7 +496,7 @@ input_dropout, input_noise
         y: npt.ArrayLike,
         learning_rate: float | None = None,
         *,
-        optimizer: str | Optimizer | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
         sample_weight: npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -499,12 +519,15 @@ input_dropout, input_noise
         X_, y_ = self._check_data(X, y, names=names)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
-        with self._training():
-            self._training_state, loss = train_batch(
-                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping
+
+        def adopt(state: TrainingState) -> None:
+            self._adopt(self.history, state, names)
+
+        return self._alone(
+            lambda: train_batch(
+                self._engine, self._training_state, self._random, chosen, X_, y_, weights, clipping, adopt
             )
-            self._names = names
-        return loss
+        )
 
     def gradients(
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
@@ -514,28 +537,35 @@ input_dropout, input_noise
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         return self._engine.gradients(X_, y_, weights)
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Hold the lock, or raise RuntimeError if another call of this network holds it."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this network is being trained already")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Call `work` and return what it returns, or raise RuntimeError while another call trains this network."""
+        this_call = object()
+
+        def begin_and_work() -> T:
+            if self._trained_by.setdefault("call", this_call) is not this_call:
+                raise RuntimeError("this network is being trained already")
+            return work()
+
+        def leave() -> None:
+            if self._trained_by.get("call") is this_call:
+                self._trained_by.clear()
+
+        return finish(begin_and_work, leave)
 
     def _run(self, trainer: Trainer, names: Names | None = None) -> None:
         """Train. Callbacks already see the new history, training state and names."""
-        with self._training():
+
+        def train() -> None:
             trainer.prepare()
-            before = self.history, self._training_state, self._names
-
-            def restore() -> None:
-                self.history, self._training_state, self._names = before
-
-            trainer.refused = restore
-            self.history, self._training_state, self._names = trainer.history, trainer.state, names or self._names
+            trainer.refused = partial(self._adopt, self.history, self._training_state, self._names)
+            self._adopt(trainer.history, trainer.state, names or self._names)
             trainer.run()
+
+        self._alone(train)
+
+    def _adopt(self, history: History, state: TrainingState | None, names: Names) -> None:
+        """Set all at once: no signal handler comes in between."""
+        vars(self).update(history=history, _training_state=state, _names=names)
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -711,10 +741,13 @@ input_dropout, input_noise
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be what state_dict() returns, not {type(state_dict).__name__}")
-        with self._training():
+
+        def restore() -> None:
             saved = checkpoint.read(state_dict, "the state")
             checkpoint.check_same_settings(saved, self._settings(), "the state")
             self._restore(saved)
+
+        self._alone(restore)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
         """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
@@ -723,10 +756,13 @@ input_dropout, input_noise
 
         Raises
         ------
+        TypeError
+            If `path` is not the name of a file, or `training` not True or False.
         ValueError
             If parameters are not finite, since a fit has diverged; `load` would refuse the file.
         """
-        state = self.state_dict() if training else self._parameters_dict()
+        check_path(path)
+        state = self.state_dict() if check_bool("training", training) else self._parameters_dict()
         checkpoint.check_savable(state)
         storage.save_npz(path, **state)
 
@@ -741,7 +777,7 @@ input_dropout, input_noise
         ValueError
             If the file is damaged or does not hold a network.
         """
-        source = os.fspath(path)
+        source = check_path(path)
         saved = checkpoint.read(storage.load_npz(path), source)
         try:
             net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)
@@ -753,7 +789,11 @@ input_dropout, input_noise
     def _restore(self, saved: checkpoint.Saved) -> None:
         state = saved.training_state
         adopted = None if state is None else state.copied_into(self._engine)
-        self._fill(saved.weights, saved.biases)
-        self.history, self._training_state, self._names = saved.history, adopted, saved.names
-        if saved.random is not None:
-            self._random = saved.random
+
+        def restore() -> None:
+            self._fill(saved.weights, saved.biases)
+            self._adopt(saved.history, adopted, saved.names)
+            if saved.random is not None:
+                self._random = saved.random
+
+        complete(restore)

@@ -30,10 +30,17 @@ class Views(list[Floats]):
 
         Raises
         ------
+        IndexError, TypeError
+            If there is no such layer.
         TypeError, ValueError
             If a value is not a finite number, or a shape or the number of arrays differs. Nothing is written.
         """
-        layers = range(len(self))[i]
+        try:
+            layers = range(len(self))[i]
+        except IndexError:
+            raise IndexError(f"there are {self._name} of layers 0 to {len(self) - 1}, but none of layer {i}") from None
+        except TypeError:
+            raise TypeError(f"{self._name} are assigned by the number of a layer or a slice, not by {i!r}") from None
         if not isinstance(layers, range):
             self[layers][...] = self._checked(layers, values)
             return

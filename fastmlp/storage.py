@@ -117,5 +117,5 @@ def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {arrays[name].shape} ".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return _COMMENT + digest.hexdigest().encode()

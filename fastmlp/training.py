@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
+from fastmlp.diagnosis import after_divergence, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan
-from fastmlp.engine.threads import CtrlC
 from fastmlp.history import History, check_monitor
+from fastmlp.interrupts import CtrlC, complete, finish
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
@@ -102,6 +103,16 @@ class TrainingState:
         vars(self).update(state)
 
 
+class _Counts(NamedTuple):
+    """What had been done when a call of the engine began."""
+
+    recorded: int  # epochs in the history
+    history_steps: int
+    steps: int
+    passes: int
+    epoch: int
+
+
 @dataclass(kw_only=True)
 class Trainer:
     """Trains an engine on checked data, epoch by epoch.
@@ -129,6 +140,8 @@ class Trainer:
         Gets one entry for each finished epoch.
     fit : FitState
         What callbacks see.
+    nothing_left : bool
+        Whether `state` has all epochs behind it.
     refused : callable
         Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
     """
@@ -150,7 +163,9 @@ class Trainer:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     fit: FitState = field(init=False)
+    nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
+    _begun: _Counts = field(init=False)
 
     def __post_init__(self) -> None:
         self.batch_size = min(self.batch_size, len(self.y))
@@ -167,6 +182,8 @@ class Trainer:
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)
+        self.nothing_left = self.state.epochs >= self.epochs  # the fit is resumed after its last epoch
+        self._given, self._before = self.X, (len(self.history.loss), self.history.steps)
         self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
 
     def prepare(self) -> None:
@@ -183,6 +200,8 @@ class Trainer:
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 state = dict(self.state.schedule_state)
                 raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
+        if not self.nothing_left:
+            self._rates(1)  # a schedule that fails at once leaves the network as it was
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -221,12 +240,23 @@ class Trainer:
         start = time.perf_counter()
         order = self._permutations(n_epochs)
         totals, plan = EpochTotals.zeros(n_epochs), self._step_plan(order)
-        with ctrl_c:
-            try:
-                self.engine.train(totals, self.X, self.y, order, self.batch_size, plan, on_step)
-            finally:
-                self._record(totals, plan.rates, time.perf_counter() - start)
+        recorded = len(self.history.loss)
+        self._begun = _Counts(recorded, self.history.steps, self.state.steps, self.random.epoch, self.fit.epoch)
+
+        def record() -> None:
+            self._record(totals, plan.rates, time.perf_counter() - start)
+
+        def train_and_validate() -> None:
+            finish(lambda: self.engine.train(totals, self.X, self.y, order, self.batch_size, plan, on_step), record)
+            if self.validation is not None and self.fit.epoch > self._begun.epoch:  # then a call trains one epoch
+                self._validate(*self.validation)
+
+        ctrl_c.run(train_and_validate)
         self.history.interrupted = ctrl_c.pressed
+        if totals.bad_loss is not None:
+            where = f"epoch {self.fit.epoch + 1}, step {self.fit.step + 1}"
+            advice = after_divergence(self.engine, self._given, self.y, self.history.steps == self._before[1])
+            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; {advice}")
         if self.fit.step == 0 and totals.steps:
             self._end_epoch()
 
@@ -241,18 +271,29 @@ class Trainer:
         shuffle = self.shuffle and self.fit.n_batches > 1
         return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
 
-    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
-        """Return the plan for the steps of these epochs."""
-        fit, state = self.fit, self.state
-        n_steps = len(order) * fit.n_batches
+    def _rates(self, n_steps: int) -> npt.NDArray[np.float64]:
+        """Return the learning rates (n_steps,) of the next steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the schedule gives something else, or a rate is too large.
+        """
+        fit = self.fit
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
             raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape} for {n_steps} steps")
-        rates = np.asarray(factors * state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        rates = np.asarray(factors * self.state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
         if not rates.max() <= self._largest_rate:
             raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
+        return rates
+
+    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
+        """Return the plan for the steps of these epochs."""
+        state, n_steps = self.state, len(order) * self.fit.n_batches
+        rates = self._rates(n_steps)
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
@@ -265,19 +306,13 @@ class Trainer:
         )
 
     def _record(self, totals: EpochTotals, rates: npt.NDArray[np.float64], seconds: float) -> None:
-        """Count the steps taken and append finished epochs to the history.
-
-        Raises
-        ------
-        FloatingPointError
-            If a loss was not finite.
-        """
-        fit = self.fit
+        """Count the steps taken since `_begun`, and add finished epochs to the history. This may be repeated."""
+        fit, begun = self.fit, self._begun
         finished, step = divmod(totals.steps, fit.n_batches)
         fit._advance(step=step)
-        self.history.steps += totals.steps
-        self.state.steps += totals.steps
-        self.random.epoch += finished + (fit.step > 0)
+        self.history.steps = begun.history_steps + totals.steps
+        self.state.steps = begun.steps + totals.steps
+        self.random.epoch = begun.passes + finished + (fit.step > 0)
         if finished:
             losses = totals.mean_losses(self.y, self.row_weights, fit.n_batches)
             measured = {
@@ -287,15 +322,23 @@ class Trainer:
             }
             if self.engine.settings.loss.classifies:
                 measured["accuracy"] = (totals.correct[:finished] / len(self.y)).tolist()
-            if self.validation is not None:  # then each call trains one epoch
-                values = measure(self.engine, *self.validation, metrics=self.metrics)
-                measured |= {f"val_{name}": [value] for name, value in values.items()}
-            self.history.extend(**measured)
-            fit._advance(epoch=fit.epoch + finished)
-        self.state.epochs = fit.epoch
-        if totals.bad_loss is not None:
-            where = f"epoch {fit.epoch + 1}, step {fit.step + 1}"
-            raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
+            measured |= {name: [math.nan] * finished for name in fit.measures if name.startswith("val_")}
+            self.history._put(begun.recorded, measured)
+        self.state.epochs = begun.epoch + finished
+        fit._advance(epoch=self.state.epochs)
+
+    def _validate(self, *data: Any) -> None:
+        """Add what is measured on the validation data to the last epoch of the history."""
+        values = measure(self.engine, *data, metrics=self.metrics)
+        measured = {f"val_{name}": [value] for name, value in values.items()}
+        complete(lambda: self.history._put(self._begun.recorded, measured))
+
+    def what_went_wrong(self) -> str | None:
+        """Return the words of a warning if the fit has learned nothing, else None."""
+        n_losses, n_steps = self._before
+        losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
+        rate = self.state.optimizer.learning_rate
+        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, losses, steps, rate)
 
     def _schedule_state(self) -> dict[str, Any]:
         return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
@@ -318,8 +361,9 @@ def train_batch(
     y: Targets,
     row_weights: Floats | None,
     clipping: Clipping,
-) -> tuple[TrainingState, float]:
-    """Take one step on all rows, in their order; return the new training state, and the mean loss before the step.
+    adopt: Callable[[TrainingState], object],
+) -> float:
+    """Take one step on all rows, in their order; return the mean loss before it. `adopt` gets the new training state.
 
     Raises
     ------
@@ -334,12 +378,19 @@ def train_batch(
         optimizer, state.optimizer_state, rates, coefficients, row_weights, clipping, random.seed, random.epoch
     )
     rows = engine.prepare(X, optimizer, clipping, first_layer="dense")
-    totals = EpochTotals.zeros(1)
-    engine.train(totals, rows, y, np.arange(len(y))[None, :], len(y), plan)
+    totals, order = EpochTotals.zeros(1), np.arange(len(y))[None, :]
+    after, passes = replace(state, optimizer=optimizer, steps=state.steps + 1), random.epoch
+
+    def record() -> None:
+        if totals.steps:
+            random.epoch = passes + 1
+            adopt(after)
+
+    finish(lambda: engine.train(totals, rows, y, order, len(y), plan), record)
     if totals.bad_loss is not None:
-        raise FloatingPointError(f"loss is {totals.bad_loss}; lower learning_rate")
-    random.epoch += 1
-    return replace(state, optimizer=optimizer, steps=state.steps + 1), float(totals.mean_losses(y, row_weights, 1)[0])
+        advice = after_divergence(engine, X, y, state.steps == 0)
+        raise FloatingPointError(f"loss is {totals.bad_loss}; {advice}")
+    return float(totals.mean_losses(y, row_weights, 1)[0])
 
 
 def check_clipping(clip_norm: object, clip_value: object) -> Clipping:

@@ -1,10 +1,15 @@
 """The decorators of all kernels, with every compiler option, and the cache of compiled kernels on disk."""
 
 import hashlib
+import math
 import os
 import pickle
 import secrets
+import stat
 import sys
+import threading
+import time
+from _thread import start_new_thread
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +73,10 @@ class KernelCache:
     Numba's own cache checks only the file that defines a function. It would run stale code after a change to a helper
     elsewhere. Two processes that fill it at once can also mix up its numbered files. Here, the name of a file is
     the hash of everything that its code depends on. A file appears by a rename, when it is complete, and is read only
-    if its checksum is right. If no folder can be written, each process compiles its kernels.
+    if its checksum, which covers the name, is right. If no folder can be written, each process compiles its kernels.
+
+    To load a kernel is to run what the file says. So files and folders count only if nobody but this user and root can
+    have written them.
     """
 
     cache_path = None
@@ -82,21 +90,26 @@ class KernelCache:
         name = self._file_name(signature, target_context.codegen())
         for folder in _folders():
             try:
-                data = (folder / name).read_bytes()
+                data = _read_trusted(folder / name) if _is_trusted_folder(folder) else b""
             except OSError:
                 continue
             digest, payload = data[:32], data[32:]
-            if hashlib.sha256(payload).digest() == digest:
+            if _checksum(name, payload) == digest:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+        _compiling.begin()
         return None
 
     def save_overload(self, signature, compiled):
-        """Write a compiled kernel to the first folder that can be written."""
+        """Write a compiled kernel to the first folder that can be written, by this user alone."""
+        _compiling.end()
         payload = serialize.dumps(compiled._reduce())
         name = self._file_name(signature, compiled.codegen)
         for folder in _folders():
             try:
-                _write_whole(folder / name, hashlib.sha256(payload).digest() + payload)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not _is_trusted_folder(folder):
+                    continue
+                _write_whole(folder / name, _checksum(name, payload) + payload)
             except OSError:
                 continue
             return
@@ -135,13 +148,94 @@ def _folders() -> list[Path]:
     return [Path(home) / "fastmlp", here] if os.path.isabs(home) else [here]
 
 
+def _checksum(name: str, payload: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + payload).digest()
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    """Return whether only this user or root can have written a file or a folder. Windows does not say."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _is_trusted_folder(folder: Path) -> bool:
+    """Return whether a folder may hold kernels; if others can write to the preferred one, say so once."""
+    trusted = _is_trusted(folder.stat())
+    if not trusted and folder == _folders()[0]:
+        _say_once(f"compiled kernels are not kept in {folder}, because other users can write there (chmod go-w)")
+    return trusted
+
+
+def _read_trusted(path: Path) -> bytes:
+    """Return what a plain file holds, or nothing if others can have written it."""
+    no_wait = getattr(os, "O_NONBLOCK", 0)  # the name may be that of a pipe
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | no_wait), "rb") as file:
+        status = os.fstat(file.fileno())
+        return file.read() if stat.S_ISREG(status.st_mode) and _is_trusted(status) else b""
+
+
 def _write_whole(path: Path, data: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+# --- what users are told ----------------------------------------------------------------------------------------------
+
+
+def _say(message: str) -> None:
+    """Print a line to stderr, beside a progress bar if there is one, unless FASTMLP_QUIET is set."""
+    if os.environ.get("FASTMLP_QUIET", "") not in ("", "0") or sys.stderr is None:
+        return
+    line, bars = f"fastmlp: {message}", sys.modules.get("tqdm")
+    try:
+        if bars is not None:
+            bars.tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # closed
+        pass
+
+
+@cache
+def _say_once(message: str) -> None:
+    _say(message)
+
+
+class _Compiling:
+    """Says that kernels are being compiled, if it takes long: once for those that follow one another."""
+
+    patience, gap = 0.3, 3.0
+    """Seconds that a kernel may take without a word, and seconds after the last one until the next needs a new line."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._last = -math.inf
+        self._said = False
+
+    def begin(self) -> None:
+        """Note that a kernel is not in the cache, and will be compiled now. Numba compiles one at a time."""
+        self._ended = threading.Event()
+        if time.monotonic() > self._last + self.gap:
+            self._said = False
+        if not self._said:
+            start_new_thread(self._say_if_long, (self._ended,))
+
+    def end(self) -> None:
+        """Note that it has been compiled."""
+        self._ended.set()
+        self._last = time.monotonic()
+
+    def _say_if_long(self, ended: threading.Event) -> None:
+        if not ended.wait(self.patience):
+            self._said = True
+            _say("compiling kernels for this machine (once, about 8 s) ...")
+
+
+_compiling = _Compiling()

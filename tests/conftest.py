@@ -1,7 +1,10 @@
 """What all tests share."""
 
 import functools
+import os
 import re
+import signal
+import threading
 
 import pytest
 from hypothesis import settings
@@ -9,6 +12,12 @@ from hypothesis import settings
 # The first call of a kernel compiles it, so the time of one example says nothing.
 settings.register_profile("fastmlp", deadline=None)
 settings.load_profile("fastmlp")
+
+os.environ.setdefault("FASTMLP_QUIET", "1")  # the processes that tests start print nothing when they compile
+
+# Ctrl-C is ignored in background jobs of a shell, under nohup and in cron jobs, and in the processes that those start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

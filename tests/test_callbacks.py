@@ -10,7 +10,17 @@ from support.command_line import posix
 from support.nets import AtEpochEnd, Recorder, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import callbacks, reference
-from fastmlp.callbacks import Checkpoint, CSVLog, EarlyStopping, FitState, TimeLimit, call_hooks, gather_callbacks
+from fastmlp.callbacks import (
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    FitState,
+    Table,
+    TimeLimit,
+    call_hooks,
+    gather_callbacks,
+)
+from fastmlp.history import History
 from fastmlp.schedules import Exponential
 
 
@@ -141,6 +151,26 @@ def test_wrong_callbacks(net, given, message):
     with refused(TypeError, message):
         net.fit(X, Y, callbacks=given)
     assert_bits(net, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_train_begin", "did you mean on_fit_begin?"),
+        ("on_train_end", "did you mean on_fit_end?"),
+        ("on_epoch_begin", "did you mean on_epoch_end?"),
+        ("on_batch_end", "did you mean on_step?"),
+        ("on_epoch_ends", "did you mean on_epoch_end?"),
+        ("on_fit_beginn", "did you mean on_fit_begin?"),
+        ("on_improvement", "it calls on_fit_begin, on_step, on_epoch_end, on_fit_end"),
+    ],
+)
+@pytest.mark.parametrize("others", [{}, {"on_fit_end": print}], ids=["alone", "with others"])
+def test_hooks_that_are_never_called(net, name, meant, others):
+    callback = type("Mine", (), {name: print, **others})()
+    with pytest.raises(TypeError, match=f"callback .*Mine.* has the method {name}, which fit never calls; ") as caught:
+        net.fit(X, Y, callbacks=[callback])
+    assert str(caught.value).endswith(meant)
 
 
 def test_callbacks_may_be_any_iterable():
@@ -285,8 +315,10 @@ def test_a_fit_goes_on_from_a_checkpoint(net, tmp_path):
 
 def test_checkpoints_of_the_best(monkeypatch, tmp_path):
     written = []
-    monkeypatch.setattr(callbacks, "save_npz", lambda path, **state: written.append((path, state["epoch"])))
-    monkeypatch.setattr(Fake, "state_dict", lambda net: {"epoch": int(net.weights[0][0])}, raising=False)
+    monkeypatch.setattr(Fake, "state_dict", lambda net: {}, raising=False)
+    monkeypatch.setattr(
+        Fake, "save", lambda net, path, training: written.append((path, int(net.weights[0][0]))), raising=False
+    )
     path = str(tmp_path / "best.npz")
     values = [3.0, 2.0, 2.5, 1.0, 1.0, 0.5, 0.7, 0.6]
     Fake().fit(Checkpoint(path, "val_loss"), val_loss=values)
@@ -299,6 +331,49 @@ def test_checkpoints_of_the_best(monkeypatch, tmp_path):
     written.clear()
     Fake().fit(EarlyStopping(patience=1), Checkpoint(path, every=99), val_loss=values)
     assert written == [(path, 3)]
+
+
+def test_names_of_checkpoints_say_what_was_measured(net, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "w.{epoch:02d}-{loss:.3f}-{val_accuracy:.2f}-{{}}.npz")
+    history = net.fit(X, Y, epochs=3, validation_data=(X, Y), callbacks=[checkpoint])
+    measured = zip(history.loss, history.val_accuracy, strict=True)
+    expected = [f"w.{i:02d}-{loss:.3f}-{accuracy:.2f}-{{}}.npz" for i, (loss, accuracy) in enumerate(measured, 1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+    assert_bits(reference.MLP.load(tmp_path / expected[-1]), snapshot(net))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "{val_loss}.npz",
+            "path has the field {val_loss}, but this fit has only epoch, loss, accuracy, l",
+        ),
+        ("{epochs}.npz", "path has the field {epochs}, but this fit has only epoch"),
+        ("{epoch:x}-{loss:d}.npz", "cannot be formatted: Unknown format code 'd'"),
+        ("{}.npz", "has a field without a name such as {epoch}; write {{ and }} for braces"),
+        ("{epoch.real}.npz", "has a field without a name such as {epoch}"),
+        ("{epoch.npz", "cannot be formatted: expected '}' before end of string; write {{ and }} for braces"),
+        ("}.npz", "cannot be formatted: Single '}' encountered"),
+    ],
+)
+def test_names_of_checkpoints_that_cannot_be_formatted(net, tmp_path, name, message):
+    before = snapshot(net)
+    with refused(ValueError, message):
+        net.fit(X, Y, callbacks=[Checkpoint(str(tmp_path / name))])
+    assert_bits(net, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_not_replaced_by_one_that_does_not_load(net, tmp_path):
+    def spoil(net, fit):
+        if fit.epoch == 2:
+            net.biases[0][0] = np.inf
+
+    path = tmp_path / "net.npz"
+    with refused(ValueError, "the network cannot be saved: its parameters are not all finite"):
+        net.fit(X, Y, callbacks=[AtEpochEnd(spoil), Checkpoint(path)])
+    assert len(reference.MLP.load(path).history.loss) == 1
 
 
 def test_checkpoints_need_a_folder(net, tmp_path):
@@ -359,8 +434,18 @@ def test_csv_log(net, tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["val_loss"] for row in rows] == [str(value) for value in net.history.val_loss]
     assert rows[0]["val_loss"] == "nan"
-    net.fit(X, Y, epochs=3, validation_data=(X, Y), resume=True, callbacks=[CSVLog(path)])  # all are done
+    with pytest.warns(UserWarning, match="resume=True has trained nothing"):
+        net.fit(X, Y, epochs=3, validation_data=(X, Y), resume=True, callbacks=[CSVLog(path)])
     assert read(path) == rows
+
+
+def test_csv_log_copies_no_history(net, tmp_path, monkeypatch):
+    """Or an epoch would cost more and more."""
+    copies, to_dict = [], History.to_dict
+    monkeypatch.setattr(History, "to_dict", lambda history: copies.append(0) or to_dict(history))
+    net.fit(X, Y, epochs=5, callbacks=[CSVLog(tmp_path / "log.csv")])
+    assert len(copies) == 1  # before the first epoch
+    assert len(read(tmp_path / "log.csv")) == 5
 
 
 def test_csv_log_needs_a_folder(net, tmp_path):
@@ -398,3 +483,57 @@ def test_time_limit(monkeypatch, seconds, epochs):
 def test_wrong_settings(make, error, message):
     with refused(error, message):
         make()
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_table(net, capsys):
+    history = net.fit(X, Y, epochs=5, validation_data=(X, Y), callbacks=[Table(every=2)])
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "epoch      loss  accuracy  val_loss  val_accuracy   seconds"
+    assert [line.split()[0] for line in lines] == ["2", "4", "5"]
+    assert {len(line) for line in lines} == {len(heading)}
+    for line in lines:
+        epoch = int(line.split()[0])
+        shown = [float(cell) for cell in line.split()[1:]]
+        lists = (history.loss, history.accuracy, history.val_loss, history.val_accuracy)
+        assert shown[:4] == [round(values[epoch - 1], 4) for values in lists]
+
+
+def test_table_of_some_columns_to_a_function(net):
+    lines = []
+    table = Table(columns={"val_accuracy": "test accuracy", "learning_rate": "rate"}, write=lines.append)
+    history = net.fit(X, Y, epochs=2, validation_data=(X, Y), callbacks=[table])
+    assert lines == [
+        "epoch  test accuracy      rate",
+        f"    1  {history.val_accuracy[0]:13.4f}       0.1",
+        f"    2  {history.val_accuracy[1]:13.4f}       0.1",
+    ]
+
+
+def test_table_of_a_fit_that_is_stopped():
+    lines = []
+    Fake().fit(EarlyStopping(patience=1), Table(every=10, columns={"val_loss": "loss"}, write=lines.append),
+               val_loss=[3.0, 2e9, 5.0])  # fmt: skip
+    assert lines == ["epoch      loss", "    2     2e+09"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "every must be at least 1, not 0"),
+        ({"columns": ["loss"]}, TypeError, "columns must be a dict such as {'val_loss': 'test loss'}, not ['loss']"),
+        (
+            {"columns": {"f1": "F1"}},
+            ValueError,
+            "columns has 'f1', but this fit measures loss, accuracy, l",
+        ),
+        ({"write": 3}, TypeError, "write must be a function that prints a line, not 3"),
+    ],
+)
+def test_wrong_tables(net, settings, error, message):
+    before = snapshot(net)
+    with refused(error, message):
+        net.fit(X, Y, callbacks=[Table(**settings)])
+    assert_bits(net, before)

@@ -9,7 +9,11 @@ import pytest
 from support.nets import refused
 
 import fastmlp
-from fastmlp import presets
+from fastmlp import optimizers, options, presets, schedules
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
+from fastmlp.network import FIRST_LAYERS
+from fastmlp.random import INITS
 
 
 def test_only_public_names_are_listed():
@@ -24,6 +28,19 @@ def test_a_name_that_does_not_exist(name, meant):
     hint = f"; did you mean {meant!r}?" if meant else ""
     with refused(AttributeError, f"module 'fastmlp' has no attribute {name!r}{hint}"):
         getattr(fastmlp, name)
+
+
+def test_literal_types_are_those_of_the_tables():
+    tables = {
+        options.Activation: ACTIVATIONS,
+        options.Output: LOSSES,
+        options.Init: INITS,
+        options.FirstLayer: FIRST_LAYERS,
+        options.OptimizerName: optimizers.OPTIMIZERS,
+        options.ScheduleName: schedules._NAMES,
+    }
+    for literal, table in tables.items():
+        assert set(typing.get_args(literal)) == set(table)
 
 
 @pytest.mark.slow  # mypy reads the whole package

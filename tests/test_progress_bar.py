@@ -10,7 +10,7 @@ import pytest
 from support.nets import AtEpochEnd, Recorder, X, Y
 
 from fastmlp import reference
-from fastmlp.callbacks import HOOKS, ProgressBar, gather_callbacks
+from fastmlp.callbacks import HOOKS, FitState, ProgressBar, gather_callbacks
 
 
 @pytest.fixture
@@ -133,3 +133,41 @@ def test_bar_of_a_regression(monkeypatch):
     history = net.fit(X, X[:, 0], epochs=2, batch_size=4, progress=True, validation_data=(X, X[:, 0]))
     last = terminal.getvalue().rstrip().split("\r")[-1]
     assert f"loss {history.loss[-1]:.4f}, val_loss {history.val_loss[-1]:.4f}" in last
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 140])
+def test_bar_never_cuts_a_name(net, every_step, monkeypatch, columns):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        history = net.fit(X, Y, epochs=5, batch_size=4, validation_data=(X, Y), progress=True)
+        terminal.flush()
+        shown = os.read(ours, 100_000).decode().replace("\r\n", "\r").split("\r")
+    os.close(ours)
+    shown = [line.rstrip() for line in shown if line.strip()]
+    assert max(map(len, shown)) < columns
+    for line in shown:
+        assert not re.search(r"[a-z_]+$", line), line  # a name is followed by its number
+        assert re.fullmatch(r"epoch \d/5: +\d+%.*", line)
+    words = f"loss {history.loss[-1]:.4f}", f"val_accuracy {history.val_accuracy[-1]:.4f}"
+    assert [word in shown[-1] for word in words] == [columns > 20, columns > 40]
+
+
+def test_bar_of_large_numbers_stays_in_its_line():
+    from tqdm import tqdm
+
+    bar, fit = ProgressBar(), FitState(1000, 10**6, epoch=999)
+    fit.history.append(loss=123456.789, val_accuracy=1.0)
+    bar._bar = tqdm(total=10**9, desc="epoch 1000/1000", unit="step", file=io.StringIO(), ncols=79, initial=1)
+    bar.on_epoch_end(None, fit)
+    line = str(bar._bar)
+    bar._bar.close()
+    assert line.endswith(("val_accuracy 1.0000]", "val_accuracy 1.0000"))
+    assert len(line) <= 79

@@ -269,6 +269,28 @@ def test_settings_may_be_numbers_of_numpy():
     assert (type(adaptive.tol), type(adaptive.n_iter_no_change)) == (float, int)
 
 
+@pytest.mark.parametrize(
+    ("small", "plain"),
+    [
+        (InverseScaling(power_t=np.uint8(1)), InverseScaling(power_t=1)),
+        (OneCycle(np.float16(0.5), np.float16(25), np.int16(10_000)), OneCycle(0.5, 25, 10_000)),
+        (Step(np.int8(2), np.float16(0.5)), Step(2, 0.5)),
+        (MultiStep(np.array([1, 3], np.uint8), np.float16(0.25)), MultiStep([1, 3], 0.25)),
+        (Exponential(np.float16(0.5)), Exponential(0.5)),
+        (Cosine(np.float16(0.25)), Cosine(0.25)),
+        (Warmup(np.float16(1.5)), Warmup(1.5)),
+        (Warmup(steps=np.uint8(250)), Warmup(steps=250)),
+    ],
+    ids=str,
+)
+def test_small_numbers_of_numpy_round_no_factor(small, plain):
+    course = Course(steps_per_epoch=40, epochs=50, n_rows=30_000)
+    np.testing.assert_array_equal(small.factors(0, 2000, course), plain.factors(0, 2000, course))
+    assert small == plain
+    for name, value in vars(small).items():
+        assert type(value) is type(getattr(plain, name)) or isinstance(value, float)
+
+
 def test_what_is_not_measured_cannot_be_watched():
     history = History()
     history.append(loss=1.0, seconds=0.1)

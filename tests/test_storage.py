@@ -1,7 +1,10 @@
 """Networks in files: what is written is read again, and what is no network is refused."""
 
+import contextlib
 import errno
 import os
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -138,3 +141,85 @@ def test_load_of_a_file_that_no_network_has_written(tmp_path, change, message, k
     storage.save_npz(path, **{name: array for name, array in arrays.items() if array is not None})
     with refused(ValueError, f"{path} {message}"):
         kind.load(path)
+
+
+# --- damaged files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A small network with training state, and the bytes of its file."""
+    net, path = reference.MLP([2, 1, 2], l2=0.25, seed=7, dropout=0.25), tmp_path / "net.npz"
+    net.fit([[1.0, 2.0], [3.0, 4.0]], [0, 1], epochs=1, optimizer="momentum", schedule="adaptive")
+    net.save(path, training=True)
+    return net, path.read_bytes()
+
+
+def assert_refused_or_identical(damaged, trained, path):
+    net, _ = trained
+    path.write_bytes(damaged)
+    with contextlib.suppress(ValueError):
+        loaded = reference.MLP.load(path)
+        assert repr(loaded) == repr(net)
+        np.testing.assert_equal(loaded.state_dict(), net.state_dict())
+
+
+def flipped(whole, bit):
+    damaged = bytearray(whole)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def directory_bits(whole):
+    """The bits of the lengths in the directory of a zip file: one wrong length hides the entries that follow."""
+    starts = [match.start() for match in re.finditer(rb"PK\x01\x02", whole)]
+    bits = [8 * (start + 28) + bit for start in starts for bit in range(48)]  # of name, extra field and comment
+    end = 8 * whole.rindex(b"PK\x05\x06")
+    return bits + list(range(end, end + 8 * 22))
+
+
+def test_the_checksum_covers_what_the_directory_hides(trained, tmp_path):
+    """For example `l2`: a file may lack it, since those of the first version do."""
+    arrays = storage.load_npz(tmp_path / "net.npz")
+    without = {name: array for name, array in arrays.items() if name != "l2"}
+    np.savez(tmp_path / "other.npz", **without)
+    assert reference.MLP.load(tmp_path / "other.npz").l2 == 0  # nothing says that it was there
+    with zipfile.ZipFile(tmp_path / "net.npz") as file, zipfile.ZipFile(tmp_path / "other.npz", "a") as other:
+        other.comment = file.comment
+    with refused(ValueError, "other.npz is damaged: its checksum is that of another content"):
+        reference.MLP.load(tmp_path / "other.npz")
+
+
+def test_wrong_bits_in_the_directory(trained, tmp_path):
+    whole = trained[1]
+    bits = directory_bits(whole)
+    for bit in [*bits[::7], *np.random.default_rng(0).integers(0, 8 * len(whole), 200)]:
+        assert_refused_or_identical(flipped(whole, bit), trained, tmp_path / "net.npz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(16))
+def test_every_wrong_bit(trained, part, tmp_path):
+    whole = trained[1]
+    for bit in range(part, 8 * len(whole), 16):
+        assert_refused_or_identical(flipped(whole, bit), trained, tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_truncation(trained, step, tmp_path):
+    whole = trained[1]
+    for end in [*range(0, len(whole), step), *range(len(whole) - 100, len(whole))]:
+        assert_refused_or_identical(whole[:end], trained, tmp_path / "net.npz")
+
+
+def test_what_load_would_refuse_is_not_written(tmp_path):
+    net, path = reference.MLP([4, 3]), tmp_path / "net.npz"
+    net.save(path)
+    old = path.read_bytes()
+    net.weights[0][1, 2] = np.inf
+    for training in (False, True):
+        with refused(ValueError, "the network cannot be saved: its parameters are not all finite numbers of float32"):
+            net.save(path, training=training)
+    with refused(TypeError, "cannot save a: it holds Python objects, not numbers"):
+        storage.save_npz(path, a=2**70)
+    assert path.read_bytes() == old

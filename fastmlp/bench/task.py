@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
+from fastmlp.options import Activation, OptimizerName
 from fastmlp.random import batch_generator, permutations
 
 __all__ = ["SEED", "Array", "Arrays", "Peer", "Predict", "Task", "Train"]
@@ -42,9 +43,9 @@ class Task:
     batch_size: int
     rate: float = 0.1
     epochs: int = 5
-    activation: str = "relu"
+    activation: Activation = "relu"
     shuffle: bool = True
-    optimizer: str = "sgd"
+    optimizer: OptimizerName = "sgd"
 
     def orders(self, n_rows: int) -> Iterator[npt.NDArray[Any]]:
         """Draw the order (n_rows,) of the rows in each epoch: the order in which `fastmlp.MLP` takes them."""

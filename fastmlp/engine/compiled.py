@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from fastmlp.engine.layout import Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
 from fastmlp.engine.threads import available_threads, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace
+from fastmlp.interrupts import finish
 from fastmlp.kernels import epoch, structs
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
@@ -202,18 +201,21 @@ class CompiledEngine(Engine):  # noqa: D101
         with self._workspace(needs) as space:
             self._configure(space, plan)
             call = self._call(rows, space, totals, y, order, batch_size, mode, plan)
-            try:
-                with space.private_weights(self._params, self._flat(plan.state, rows.formula)) as publish:
+            space.reset()
+            publish = space.private_weights(self._params, self._flat(plan.state, rows.formula))
+            seconds = len(order) * self._seconds(n_rows, n_batches)
 
-                    def go_on() -> bool:
-                        if on_step is None:
-                            return True
-                        publish()  # a callback may look at the network
-                        return on_step(int(space.control[structs.STEPS]))
+            def go_on() -> bool:
+                if on_step is None:
+                    return True
+                publish()  # a callback may look at the network
+                return on_step(int(space.control[structs.STEPS]))
 
-                    self._run(call, space, size, len(order) * self._seconds(n_rows, n_batches), go_on)
-            finally:
+            def settle() -> None:
+                publish()
                 totals.steps = int(space.control[structs.STEPS])
+
+            finish(lambda: self._run(call, space, size, seconds, go_on), settle)
             if size > 1:
                 self._note_crowding(space)
             if space.control[structs.RESULT] == structs.NOT_FINITE:
@@ -229,6 +231,7 @@ class CompiledEngine(Engine):  # noqa: D101
         with self._workspace(needs) as space:
             self._configure(space)
             call = self._call(prepared, space, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
+            space.reset()
             self._run(call, space, 1, self._seconds(rows.n_rows, 1))
             dw = [g.copy() for g in self._layout.weights(space.gradient)]
             db = [g.copy() for g in self._layout.biases(space.gradient)]
@@ -277,7 +280,6 @@ class CompiledEngine(Engine):  # noqa: D101
         go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         """Run a call that takes `seconds` at most; threads listen for Ctrl-C unless that is brief."""
-        space.reset()
         if size == 1 and seconds < BRIEF_SECONDS:
             call(0, 1)
         else:
@@ -368,18 +370,18 @@ class CompiledEngine(Engine):  # noqa: D101
         """Divide the rows between threads, each of which takes its part in calls between which it can be stopped."""
         size = min(self._team_size(n_rows), -(-n_rows // chunk))
         rows_per_call = chunk * max(1, int(BRIEF_SECONDS / self._seconds(chunk, 1)))
-        stopped = Event()
+        stopped: list[bool] = []  # an Event has a lock, which a handler that raises could leave held
 
         def predict_share(rank: int) -> None:
             end = n_rows * (rank + 1) // size
             for first in range(n_rows * rank // size, end, rows_per_call):
-                if not stopped.is_set():
+                if not stopped:
                     call(first, min(first + rows_per_call, end))
 
         if size == 1 and n_rows <= rows_per_call:
             call(0, n_rows)
         else:
-            run_team(size, predict_share, stop=stopped.set)
+            run_team(size, predict_share, stop=lambda: stopped.append(True))
 
     # --- workspaces and kernels ---------------------------------------------------------------------------------------
 
@@ -434,19 +436,8 @@ class CompiledEngine(Engine):  # noqa: D101
     def _compile(self, entry: Callable[..., None], call: Callable[[], object]) -> None:
         """Run a call that compiles a kernel, or loads it, unless this process has done so."""
         if (entry, self.settings.dtype) not in _compiled:
-            run_in_thread(lambda: _without_collector(call))
+            run_in_thread(call)
             _compiled.add((entry, self.settings.dtype))
-
-
-def _without_collector(call: Callable[[], object]) -> None:
-    """Run `call` while Python's garbage collector is off: the compiler makes millions of objects and no garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        call()
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _power_of_two(n: int) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import signal
 import sys
-import threading
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Event, Thread
-from typing import Self
+from threading import Thread
 
-__all__ = ["CtrlC", "available_threads", "run_in_thread", "run_team"]
+from fastmlp.engine.containers import container_cores
+from fastmlp.interrupts import CtrlC, finish
+
+__all__ = ["available_threads", "run_in_thread", "run_team"]
 
 _POLL_SECONDS = 0.02
 
@@ -23,7 +23,7 @@ def available_threads() -> int:
 
     A joblib worker gets one, unless joblib has set OMP_NUM_THREADS because there are cores left.
     """
-    limits = [len(_cores()) or os.cpu_count() or 1, _container_cores()]
+    limits = [len(_cores()) or os.cpu_count() or 1, container_cores()]
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked) > 0:
         limits.append(int(asked))
@@ -42,62 +42,32 @@ def _is_joblib_worker() -> bool:
     return parallel is not None and bool(parallel.get_active_backend()[0].nesting_level)
 
 
-def _container_cores() -> int:
-    """Return the whole cores that the control group grants, at least 1; 0 if it sets no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return 0
-    return 0 if quota == "max" else max(1, int(quota) // int(period))
-
-
-class CtrlC:
-    """While this context is active, Ctrl-C sets `pressed` and raises nothing, so that no work is left half done.
-
-    It does nothing outside the main thread, or if the program has its own handler for SIGINT.
-
-    Attributes
-    ----------
-    pressed : bool
-    """
-
-    def __init__(self) -> None:
-        self.pressed = False
-        self._ours = False
-
-    def _note(self, *_: object) -> None:
-        self.pressed = True
-
-    def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def run_in_thread(call: Callable[[], object]) -> None:
     """Run `call` in a thread of its own. Ctrl-C raises KeyboardInterrupt here at once, and lets the call finish.
 
     The compiler must not get a KeyboardInterrupt, which it may lose. The process does not exit before the call ends.
     """
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    result: list[BaseException | None] = []
+    ended, ctrl_c = _locked(), CtrlC()
 
-    def run() -> None:
-        ended.put(_error_of(call))
+    def end(error: BaseException | None) -> None:
+        result.append(error)
+        ended.release()
 
-    with CtrlC() as ctrl_c:
-        Thread(target=run, name="fastmlp", daemon=False).start()
-        while True:
-            with suppress(Empty):
-                error = ended.get(timeout=_POLL_SECONDS)
-                break
-            if ctrl_c.pressed:
+    def begin() -> None:
+        thread = Thread(target=lambda: end(_error_of(call)), name="fastmlp", daemon=False)
+        error = _error_of(thread.start)
+        if error is not None:
+            end(error)
+
+    def wait() -> None:
+        start_new_thread(begin, ())  # a handler that raises inside of `Thread.start` would leave its locks held
+        while not result:
+            if not ended.acquire(timeout=_POLL_SECONDS) and ctrl_c.pressed:
                 raise KeyboardInterrupt
+
+    ctrl_c.run(wait)
+    error = result.pop()
     if error is not None:
         raise error
     if ctrl_c.pressed:
@@ -113,7 +83,9 @@ def run_team(
 ) -> None:
     """Run ``call(rank)`` in `size` threads, and wait for them.
 
-    The threads belong to no pool, because pools start no work once the main thread has ended.
+    The thread of rank 0 starts the others. So the caller's part is one call that a signal handler cannot interrupt, and
+    no exception leaves a team that is partly there. The threads belong to no pool, because pools start no work once the
+    main thread has ended.
 
     Parameters
     ----------
@@ -127,48 +99,70 @@ def run_team(
     release : callable
         Frees calls that wait at a barrier for one that has failed.
     """
-    gate, cancelled, cores = Event(), False, _cores()
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    gate, ended, cores = _locked(), _locked(), _cores()
+    begun: dict[str, str] = {}  # "by" the team or, if that has not begun when the caller must leave, by the caller
+    errors: list[BaseException] = []
+    n_threads, count, over = 1, itertools.count(1), False
+
+    def lead() -> None:
+        nonlocal n_threads
+        if begun.setdefault("by", "team") != "team":
+            return
+        try:
+            for rank in range(1, size):
+                start_new_thread(follow, (rank,))
+                n_threads += 1
+        except BaseException as error:
+            errors.append(error)
+        gate.release()
+        run(0)
+
+    def follow(rank: int) -> None:
+        with gate:  # a call waits for the others at a barrier, so none may start before all threads exist
+            pass
+        run(rank)
 
     def run(rank: int) -> None:
-        gate.wait()  # a call waits for the others at a barrier, so none may start before all threads exist
-        error = None
-        if not cancelled:
+        nonlocal over
+        if n_threads == size:
             if size == len(cores) > 1:
                 _spread(rank, cores)
             error = _error_of(call, rank)
             if error is not None:
+                errors.append(error)
                 stop()
                 release()
-        ended.put(error)
+        if next(count) == n_threads:
+            over = True
+            ended.release()
 
-    threads: list[Thread] = []
-    try:
-        try:
-            for rank in range(size):
-                threads.append(Thread(target=run, args=(rank,), name="fastmlp"))
-                threads[-1].start()
-        except BaseException:
-            cancelled = True
-            raise
-        finally:
-            gate.set()
-        running = size
-        while running:
+    def wait() -> None:
+        start_new_thread(lead, ())
+        while not over:
+            # a lock keeps its deadline; up to Python 3.11, a SimpleQueue may wait for ever after a signal
+            if not ended.acquire(timeout=_POLL_SECONDS) and not go_on():
+                stop()
+
+    def leave() -> None:
+        raised: BaseException | None = None
+        while not over and begun.setdefault("by", "caller") == "team":
             try:
-                error = ended.get(timeout=_POLL_SECONDS)
-            except Empty:
-                if not go_on():
-                    stop()
-                continue
-            running -= 1
-            if error is not None:
-                raise error
-    except BaseException:
-        stop()
-        raise
-    finally:
-        _join(threads, stop)
+                stop()
+                ended.acquire(timeout=_POLL_SECONDS)
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised
+
+    finish(wait, leave)
+    if errors:
+        raise errors.pop(0)
+
+
+def _locked() -> LockType:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
 
 
 def _error_of(call: Callable[..., object], *args: object) -> BaseException | None:
@@ -188,18 +182,3 @@ def _spread(rank: int, cores: list[int]) -> None:
     with suppress(OSError):  # not allowed everywhere
         os.sched_setaffinity(0, cores[rank : rank + 1])
         os.sched_setaffinity(0, cores)
-
-
-def _join(threads: list[Thread], stop: Callable[[], None]) -> None:
-    """Wait for all threads that have started. Whatever a signal handler raises meanwhile is raised at the end."""
-    raised: BaseException | None = None
-    while any(thread.is_alive() for thread in threads):
-        try:
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-        except BaseException as error:
-            raised = error
-            stop()
-    if raised is not None:
-        raise raised

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -233,13 +232,10 @@ class Workspace:
         in_line = LINE // 8
         return -(-int(n_sums) // in_line) * in_line
 
-    @contextmanager
-    def private_weights(
-        self, params: npt.NDArray[Any], state: npt.NDArray[Any] | None = None
-    ) -> Iterator[Callable[[], None]]:
-        """Copy the first weights and their optimizer state to each thread's own place, and back at the end.
+    def private_weights(self, params: npt.NDArray[Any], state: npt.NDArray[Any] | None = None) -> Callable[[], None]:
+        """Copy the first weights and their optimizer state to each thread's own place.
 
-        Yields a function that copies them back in the meantime, for others to read.
+        Returns a function that copies them back: at the end, and in the meantime for others to read.
         """
         copies = []
         for first, *_ in self._plans:
@@ -258,10 +254,7 @@ class Workspace:
 
         for own, theirs in copies:
             own[:] = theirs
-        try:
-            yield publish
-        finally:
-            publish()
+        return publish
 
     def reset(self) -> None:
         """Prepare for a new call."""

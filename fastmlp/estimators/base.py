@@ -221,8 +221,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         X, y = net._check_data(X, targets, finite=False)
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(self.out_activation_, self.n_outputs_)
-        with net._training():
-            result = minimize(
+        result = net._alone(
+            lambda: minimize(
                 net._engine,
                 X,
                 y,
@@ -232,6 +232,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
                 options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
                 report=_print_iteration if self.verbose else None,
             )
+        )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
         self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)

@@ -195,13 +195,13 @@ class StochasticTrainer(Trainer):
         return plan
 
     def _record(self, totals: EpochTotals, rates: Doubles, seconds: float) -> None:
-        before = self.fit.epoch
-        try:
-            super()._record(totals, rates, seconds)
-        finally:
-            self._losses = [self._mean_loss(totals, epoch) for epoch in range(self.fit.epoch - before)]
-        if self.validation is not None and self.validation_weights is not None and self._losses:
-            losses, _ = self.engine.losses(*self.validation)
+        super()._record(totals, rates, seconds)
+        self._losses = [self._mean_loss(totals, epoch) for epoch in range(self.fit.epoch - self._begun.epoch)]
+
+    def _validate(self, X: Any, y: Targets) -> None:
+        super()._validate(X, y)
+        if self.validation_weights is not None:
+            losses, _ = self.engine.losses(X, y)
             self.history.val_loss[-1] = float(np.average(losses, weights=self.validation_weights))
 
     def _mean_loss(self, totals: EpochTotals, epoch: int) -> np.float64:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastmlp.history import History, direction
+from fastmlp.options import Mode
 from fastmlp.schedules.base import Duration, Schedule, Steps, plain_state
 from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number
@@ -98,7 +99,7 @@ class ReduceOnPlateau(_Monitoring):
     threshold: float = 1e-4
     cooldown: int = 0
     minimum: float = 0.0
-    mode: str = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         self.factor = check_number("factor", self.factor, below=1, zero=False)
@@ -143,7 +144,7 @@ class Adaptive(_Monitoring):
     tol: float = 1e-4
     n_iter_no_change: int = 10
     monitor: str = "loss"
-    mode: str = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         self.tol = check_number("tol", self.tol)

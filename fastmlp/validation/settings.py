@@ -9,7 +9,8 @@ import contextlib
 import difflib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -26,7 +27,9 @@ __all__ = [
     "check_layers",
     "check_n_threads",
     "check_number",
+    "check_path",
     "check_seed",
+    "is_iterable",
     "is_list",
 ]
 
@@ -50,6 +53,11 @@ def is_list(value: object) -> TypeGuard[Sequence[Any] | npt.NDArray[Any]]:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether a ``for`` loop can go over `value`."""
+    return isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def check_layers(layers: object) -> tuple[int, ...]:
@@ -149,3 +157,13 @@ def check_n_threads(value: object) -> int | None:
     if n_threads is not None and n_threads > _MOST_THREADS:
         raise ValueError(f"n_threads must be at most {_MOST_THREADS}, not {n_threads}")
     return n_threads
+
+
+def check_path(path: object) -> str:
+    """Return the name of a file, given as a str or a path."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise TypeError(f"path must be the name of a file, not {path!r}")
+    if not name or "\0" in name:
+        raise ValueError(f"path must be the name of a file, {'not ' + repr(name) if name else 'but it is empty'}")
+    return name

@@ -206,28 +206,28 @@ def test_a_fit_that_fails_frees_the_network():
 
 
 NO_THREADS = """
-import threading
 import numpy as np
 from fastmlp import MLP
+from fastmlp.engine import threads
 
 X, y = np.random.default_rng(0).random((200, 8), np.float32), np.arange(200) % 3
 net = MLP([8, 200, 200, 3], n_threads=3)
 net.fit(X, y, epochs=1)
 before = [p.copy() for p in net.weights + net.biases]
-start, started = threading.Thread.start, []
+start, started = threads.start_new_thread, []
 
-def refuse(thread):
+def refuse(run, arguments):
     if len(started) == ALLOWED:
         raise RuntimeError("can't start new thread")
-    started.append(thread)
-    start(thread)
+    started.append(run)
+    start(run, arguments)
 
-threading.Thread.start = refuse
+threads.start_new_thread = refuse
 try:
     net.fit(X, y, epochs=5)
 except RuntimeError as error:
     print(error)
-threading.Thread.start = start
+threads.start_new_thread = start
 print(all(np.array_equal(p, q) for p, q in zip(before, net.weights + net.biases)))
 net.fit(X, y, epochs=1)
 """

@@ -87,12 +87,13 @@ class Run:
 
         call(0, 0)  # compiles
         threads = [threading.Thread(target=call, args=(rank, n_epochs)) for rank in range(1, self.size)]
-        with space.private_weights(self.params):
-            for thread in threads:
-                thread.start()
-            call(0, n_epochs)
-            for thread in threads:
-                thread.join()
+        publish = space.private_weights(self.params)
+        for thread in threads:
+            thread.start()
+        call(0, n_epochs)
+        for thread in threads:
+            thread.join()
+        publish()
         return losses, correct
 
     def infer(self, mode, *, first=0, end=None, numbers=None, labels=None, losses=None, correct=None):

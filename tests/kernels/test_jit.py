@@ -1,10 +1,13 @@
 """How kernels are compiled and cached: one signature per dtype, and no stale or damaged code is ever run."""
 
+import io
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +212,7 @@ def test_kernels_that_cannot_be_written_are_compiled_again(folder, monkeypatch):
     for _ in range(2):
         kernel = new_kernel()
         assert (kernel(3), hits(kernel)) == (6, 0)
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_failed_write_leaves_nothing(folder, monkeypatch):
@@ -309,3 +312,187 @@ def test_kernels_release_the_gil_and_keep_the_order_of_sums():
     assert options["fastmath"] is False
     assert options["error_model"] == "numpy"
     assert options["boundscheck"] is jit.CHECKED
+
+
+# --- whom the cache trusts --------------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system does not say who owns a file")
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """Return a function that returns what has been printed to stderr."""
+    monkeypatch.setenv("FASTMLP_QUIET", "0")
+    monkeypatch.setattr(jit._Compiling, "patience", 60)
+    jit._say_once.cache_clear()
+    return lambda: capsys.readouterr().err
+
+
+@posix
+def test_what_is_written_is_for_this_user_alone(folder):
+    before = os.umask(0)
+    try:
+        new_kernel()(3)
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert only_file(folder).stat().st_mode & 0o777 == 0o600
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_to_is_not_used(folder, said, mode):
+    new_kernel()(3)
+    whole = only_file(folder).read_bytes()
+    folder.chmod(mode)
+    for _ in range(2):
+        kernel = new_kernel()
+        assert (kernel(3), hits(kernel)) == (6, 0)
+    new_kernel()(1.5)  # is not written, either
+    assert only_file(folder).read_bytes() == whole
+    assert said() == (
+        f"fastmlp: compiled kernels are not kept in {folder}, because other users can write there (chmod go-w)\n"
+    )
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_to_is_not_read(folder, said, mode):
+    new_kernel()(3)
+    only_file(folder).chmod(mode)
+    kernel = new_kernel()
+    assert (kernel(3), hits(kernel)) == (6, 0)
+    assert only_file(folder).stat().st_mode & 0o777 == 0o600  # replaced
+    healed = new_kernel()
+    assert (healed(3), hits(healed)) == (6, 1)
+    assert said() == ""
+
+
+@posix
+@pytest.mark.parametrize(("owner", "trusted"), [(0, True), (1000, True), (1001, False)])
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_whose_files_are_read(folder, said, monkeypatch, what, owner, trusted):
+    """Those of root and of the user, who has the number 1000 here."""
+    new_kernel()(3)
+    only_file(folder)
+    checked = jit._is_trusted
+    as_seen = {"folder": [owner, 1000], "file": [1000, owner]}[what]
+
+    def seen(status):
+        is_file = stat.S_ISREG(status.st_mode)
+        return checked(os.stat_result([*status[:4], as_seen[is_file], *status[5:]]))
+
+    monkeypatch.setattr(jit.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(jit, "_is_trusted", seen)
+    kernel = new_kernel()
+    assert (kernel(3), hits(kernel)) == (6, trusted)
+    assert (said() == "") == (trusted or what == "file")
+
+
+def test_where_the_system_does_not_say_who_owns_a_file(folder, monkeypatch):
+    monkeypatch.delattr(jit.os, "geteuid", raising=False)
+    new_kernel()(3)
+    folder.chmod(0o777)
+    kernel = new_kernel()
+    assert (kernel(3), hits(kernel)) == (6, 1)
+
+
+@posix
+def test_every_folder_is_checked(tmp_path, said, monkeypatch):
+    folders = [tmp_path / name for name in "abc"]
+    monkeypatch.setattr(jit, "_folders", lambda: folders)
+    for folder in folders[:2]:
+        folder.mkdir()
+        folder.chmod(0o777)
+    for n_hits in (0, 1):
+        kernel = new_kernel()
+        assert (kernel(3), hits(kernel)) == (6, n_hits)
+    assert [len(list(folder.iterdir())) for folder in folders] == [0, 0, 1]
+    assert said().count("\n") == 1  # of the preferred one
+
+
+def test_a_kernel_under_another_name_is_not_run(folder):
+    new_kernel()(3)
+    integer = only_file(folder)
+    new_kernel()(1.5)
+    (real,) = set(folder.iterdir()) - {integer}
+    real.replace(integer)
+    kernel = new_kernel()
+    assert (kernel(3), hits(kernel)) == (6, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_a_kernel_does_no_harm(folder):
+    new_kernel()(3)
+    file = only_file(folder)
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    assert new_kernel()(3) == 6
+
+
+@pytest.mark.parametrize("fails", ["write", "open"])
+def test_a_full_disk_is_no_error(folder, said, monkeypatch, fails):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    def opened(path, mode, **more):
+        if fails == "open":
+            raise OSError(28, "No space left on device")
+        path.touch()
+        return Full()
+
+    monkeypatch.setattr(jit, "open", opened, raising=False)
+    assert new_kernel()(3) == 6
+    assert list(folder.iterdir()) == []
+    assert said() == ""
+
+
+# --- what users are told ----------------------------------------------------------------------------------------------
+
+COMPILING = "fastmlp: compiling kernels for this machine (once, about 8 s) ...\n"
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Let each kernel take a moment more to compile, and be told of at once. Return a function that waits."""
+    monkeypatch.setattr(jit, "_compiling", jit._Compiling())
+    monkeypatch.setattr(jit._Compiling, "patience", 0)
+    end = jit._Compiling.end
+
+    def wait_and_end(compiling):
+        time.sleep(0.2)
+        end(compiling)
+
+    monkeypatch.setattr(jit._Compiling, "end", wait_and_end)
+
+
+def test_compiling_is_told_once(folder, slow, monkeypatch, capsys):
+    monkeypatch.setenv("FASTMLP_QUIET", "")
+    new_kernel()(3)
+    new_kernel()(1.5)  # follows at once
+    assert capsys.readouterr() == ("", COMPILING)
+    new_kernel()(3)  # is loaded
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(jit._Compiling, "gap", 0)
+    new_kernel()(np.float32(1))
+    assert capsys.readouterr() == ("", COMPILING)
+
+
+@pytest.mark.parametrize(("quiet", "patience"), [("1", 0), ("", 60)])
+def test_compiling_is_not_told(folder, slow, monkeypatch, capsys, quiet, patience):
+    monkeypatch.setenv("FASTMLP_QUIET", quiet)
+    monkeypatch.setattr(jit._Compiling, "patience", patience)
+    new_kernel()(3)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_compiling_without_a_place_to_tell(folder, slow, monkeypatch, stream):
+    monkeypatch.setenv("FASTMLP_QUIET", "")
+    if stream:
+        stream = io.StringIO()
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert new_kernel()(3) == 6
+    monkeypatch.undo()

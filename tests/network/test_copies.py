@@ -59,7 +59,7 @@ def test_copies_keep_what_a_user_adds(copied):
     assert (twin.name, twin._scale, twin.note, twin.first_layer) == ("first", 255.0, [1], "sparse")
     assert (twin.note is net.note) == (copied is copy.copy)
     assert twin.me is (net if copied is copy.copy else twin)
-    for own in ("_engine", "_lock", "history", "_random"):
+    for own in ("_engine", "_trained_by", "history", "_random"):
         assert getattr(twin, own) is not getattr(net, own)
     assert "_engine" not in net.__getstate__()
     with pytest.raises(AttributeError, match="layers cannot be changed"):

@@ -1,0 +1,81 @@
+"""What keeps a call whole when a signal handler raises in the midst of it: Ctrl-C, a time limit by SIGALRM.
+
+Python runs signal handlers between any two instructions of the main thread, in ``finally`` blocks too. Two rules follow
+for whatever must not be left half done:
+
+- It is set by an action that may be repeated, and `finish` calls it again if it was interrupted.
+- It begins inside of what ends it: a context manager that is interrupted as it is entered is never left.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["CtrlC", "complete", "finish"]
+
+T = TypeVar("T")
+
+
+def finish(work: Callable[[], T], settle: Callable[[], object]) -> T:
+    """Call `work`, and then `settle`, even if a signal handler raises an exception at any line of the two.
+
+    A ``finally`` block alone is not enough: what is raised at its first line skips the others. So `settle` is called
+    again if its first call was interrupted.
+    """
+    settled = False
+    try:
+        try:
+            return work()
+        finally:
+            settle()
+            settled = True
+    finally:
+        if not settled:
+            settle()
+
+
+def complete(action: Callable[[], object]) -> None:
+    """Call an action that may be repeated. If a signal handler raises meanwhile, call it again; then pass that on.
+
+    So it is done as a whole, or nothing of it.
+    """
+    try:
+        action()
+    except BaseException:
+        action()
+        raise
+
+
+class CtrlC:
+    """Within `run`, Ctrl-C sets `pressed` and raises nothing, so that no work is left half done.
+
+    It does nothing outside the main thread, or if the program has its own handler for SIGINT.
+
+    Attributes
+    ----------
+    pressed : bool
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Call `work`; return what it returns."""
+
+        def listen_and_work() -> T:
+            main = threading.current_thread() is threading.main_thread()
+            if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._note)
+            return work()
+
+        return finish(listen_and_work, self._restore)
+
+    def _note(self, *_: object) -> None:
+        self.pressed = True
+
+    def _restore(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
