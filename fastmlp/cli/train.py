@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,42 +14,14 @@ from fastmlp.cli.data import DATA_SETS, count_classes, load
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 
 if TYPE_CHECKING:  # slow to import
-    from fastmlp.callbacks import EarlyStopping, FitState
+    from fastmlp.callbacks import EarlyStopping
     from fastmlp.optimizers import Optimizer
     from fastmlp.presets import Preset
 
-__all__ = ["EpochTable", "train"]
+__all__ = ["train"]
 
 _N_SAMPLES = 5
-_FEW_STEPS = 100  # after so few the loss may still be high
 _FRACTION = 0.1  # that --patience holds out, as scikit-learn does
-
-
-class EpochTable:
-    """A callback that prints a line for each epoch. The fit must have validation data.
-
-    Parameters
-    ----------
-    write
-        Prints a line; ``tqdm.write`` if there is a progress bar.
-    what
-        Heading of the accuracy on the validation data.
-    """
-
-    def __init__(self, write: Callable[[str], object], what: str) -> None:
-        self._write, self._what = write, what
-
-    def on_fit_begin(self, net: object, fit: FitState) -> None:
-        """Print the heading."""
-        self._write(f"epoch      loss  train accuracy  {self._what}  seconds")
-
-    def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Print the line of the finished epoch."""
-        done = fit.history
-        self._write(
-            f"{fit.epoch:5}  {done.loss[-1]:8.4f}  {done.accuracy[-1]:14.4f}  "
-            f"{done.val_accuracy[-1]:{len(self._what)}.4f}  {done.seconds[-1]:7.3f}"
-        )
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -61,14 +32,9 @@ def train(arguments: argparse.Namespace) -> int:
     x_train, y_train, x_test, y_test = load(arguments.data)
     n_classes = count_classes(y_train)
     _check_class_weight(class_weight, y_train, n_classes)
-    net = fastmlp.MLP(
-        [x_train.shape[1], *preset.hidden, n_classes],
-        activation=preset.activation,
-        init=arguments.init,
-        seed=arguments.seed,
-        n_threads=arguments.threads,
-        **preset.settings,
-    )
+    settings = {"activation": preset.activation, "init": arguments.init, **preset.settings}
+    layers = [x_train.shape[1], *preset.hidden, n_classes]
+    net = fastmlp.MLP(layers, seed=arguments.seed, n_threads=arguments.threads, **settings)
     fraction = arguments.validation_fraction
     if fraction is None and arguments.patience is not None:
         fraction = _FRACTION
@@ -86,12 +52,9 @@ def train(arguments: argparse.Namespace) -> int:
     if history.interrupted:
         done = f"{len(history.loss)} of {preset.epochs} epochs"
         tell(f"fastmlp train: interrupted after {done}; the results are those so far")
-    hints = [in_options(str(each.message)) for each in warned if not str(each.message).startswith("Ctrl-C")]
-    if history.loss and history.steps > _FEW_STEPS and history.loss[-1] > (guess := _loss_of_a_guess(y_train)):
-        hint = "lower --learning-rate, or if the loss still falls, train for more --epochs"
-        hints = hints or [f"the loss is worse than that of a guess, {guess:.4f}; {hint}"]
-    for hint in hints:
-        tell(f"fastmlp train: {hint}")
+    for each in warned:
+        if not str(each.message).startswith("Ctrl-C"):  # which has been told
+            tell(f"fastmlp train: {in_options(str(each.message))}")
     try:
         if arguments.save is not None:  # before the report, which may fail in a broken pipe
             net.save(arguments.save)
@@ -166,14 +129,6 @@ def _check_save(path: str, data: str) -> None:
         raise ValueError(f"--save {path!r} would overwrite the data")
 
 
-def _loss_of_a_guess(labels: Any) -> float:
-    """Return the mean loss of a guess that knows the frequencies of the classes but not the rows."""
-    import numpy as np
-
-    _, counts = np.unique(labels, return_counts=True)
-    return -float((counts / len(labels)) @ np.log(counts / len(labels)))
-
-
 def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, n_train: int, n_test: int) -> str:
     """Describe in one line what will be trained."""
     from fastmlp.engine.threads import available_threads
@@ -221,15 +176,16 @@ def _plain(value: Any) -> str:
 
 def _callbacks(what: str, patience: int | None) -> tuple[list[object], EarlyStopping | None]:
     """Return the table, with a progress bar if both outputs are terminals, and early stopping if asked for."""
-    from fastmlp.callbacks import EarlyStopping, ProgressBar
+    from fastmlp.callbacks import EarlyStopping, ProgressBar, Table
 
+    columns = {"loss": "loss", "accuracy": "train accuracy", "val_accuracy": what, "seconds": "seconds"}
     stopping = None if patience is None else EarlyStopping(patience=patience)
     others = [] if stopping is None else [stopping]
     if not all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
-        return [EpochTable(say, what), *others], stopping
+        return [Table(columns=columns, write=say), *others], stopping
     from tqdm import tqdm
 
-    return [ProgressBar(), EpochTable(tqdm.write, what), *others], stopping
+    return [ProgressBar(), Table(columns=columns, write=tqdm.write), *others], stopping
 
 
 def _report(net: Any, x_test: Any, y_test: Any, stopping: EarlyStopping | None, n_epochs: int) -> None:

@@ -51,7 +51,7 @@ def test_bar_and_table_on_a_terminal(pseudo_terminal):
     # What stands on a line in the end is what came after its last carriage return.
     shown = [line.rpartition("\r")[2] for line in output.split("\n")]
     assert [line.split()[0] for line in shown if epoch_lines(line)] == ["1", "2", "3"]
-    assert shown[1] == "epoch      loss  train accuracy  test accuracy  seconds"
+    assert shown[1] == "epoch      loss  train accuracy  test accuracy   seconds"
     last_accuracy("\n".join(shown))
 
 
