@@ -15,8 +15,8 @@ class Others:
     """A clock of the processor time that other programs use.
 
     Linux counts the busy time of each core; what this process and its children have used is subtracted. Time that a
-    hypervisor gives to other machines counts as theirs. On other systems the load average must do, which lags by a
-    minute.
+    hypervisor gives to other machines counts as theirs. On other systems nobody knows: a load average would also count
+    what is measured.
     """
 
     def __init__(self) -> None:
@@ -26,9 +26,7 @@ class Others:
         """Return how many cores other programs have used on average since the last call; None if nobody knows."""
         before, self._start = self._start, self._now()
         (wall, own, busy), (wall_before, own_before, busy_before) = self._start, before
-        if busy is None or busy_before is None:
-            return load_average()
-        if busy == busy_before:  # less than a tick, or no such counters here
+        if busy is None or busy_before is None or wall == wall_before:
             return None
         return max(0.0, busy - busy_before - (own - own_before)) / (wall - wall_before)
 
@@ -60,12 +58,12 @@ def _busy_seconds() -> float | None:
     try:
         lines = Path("/proc/stat").read_text().splitlines()
         ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-        ticks = 0
+        ticks, n_cores = 0, 0
         for name, *numbers in (line.split() for line in lines if line.startswith("cpu")):
             if name in ours:
                 user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, numbers[:8])
-                ticks += user + nice + system + irq + softirq + steal
-        return ticks / os.sysconf("SC_CLK_TCK")
+                ticks, n_cores = ticks + user + nice + system + irq + softirq + steal, n_cores + 1
+        return None if not n_cores else ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -72,7 +72,7 @@ def _of(work: dict[str, Any]) -> str:
         threads += f", but {' and '.join(work['unbound'])} as many as they like"
     return (
         f"{'-'.join(map(str, work['layers']))} {work['activation']}, {work['data']}: {work['rows']:,} rows, "
-        f"{work['nonzero']:.0%} of their numbers not zero, batch {work['batch_size']}, SGD {work['rate']:g}, "
+        f"{work['nonzero']:.0%} nonzeros, batch {work['batch_size']}, SGD {work['rate']:g}, "
         f"{'up to ' * (work['threads'] > 1)}{threads}"
     )
 
@@ -231,7 +231,7 @@ def chart(report: Report, path: str | Path) -> None:
             label += f"  ({_ratio(row['ratio'])} x)"
         if worst > end:
             axes.plot([end], [at], color="black", marker=">", markersize=5, linestyle="none")
-            label += f", worst {_digits(worst)}"
+            label += f", worst {_digits(worst)} {unit}"
         axes.annotate(
             label,
             (min(worst, end), at),

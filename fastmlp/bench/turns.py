@@ -183,16 +183,14 @@ def take_turns(
         turns.losses = {name: loss for name, (_, loss) in done.items()}
         if turn:
             turns.others += [statistics.fmean(used)] if used else []
-            for name, (seconds, _) in done.items():
-                turns.seconds[name].append(seconds)
+            turns.seconds = {name: [*turns.seconds[name], seconds] for name, (seconds, _) in done.items()}
 
-    for turn in range(runs + 1):
-        try:
+    try:
+        for turn in range(runs + 1):
             take(turn)
-        except KeyboardInterrupt:
-            if turn <= 1:
-                raise
-            turns.interrupted = True
-            break
-        finished(turn, turns)
+            finished(turn, turns)
+    except KeyboardInterrupt:
+        if not all(turns.seconds.values()):
+            raise
+        turns.interrupted = True
     return turns

@@ -1,6 +1,9 @@
 """The table and the chart of `fastmlp bench`, and when they warn."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from support.command_line import run
@@ -94,14 +97,34 @@ def test_a_wide_spread_gets_a_warning():
     assert line == "WARNING: the turns of fastmlp differ by more than 50%; do not quote the ratios"
 
 
-def test_others_are_seen():
-    """A process that spins is seen by the clock of the others, and not one's own work."""
-    others = load.Others()
-    sum(range(3_000_000))
-    assert (others.cores() or 0) >= 0
-    assert not load.others_are_in_the_way(0.2, 2, 2)
-    assert load.others_are_in_the_way(0.3, 2, 2)
-    assert not load.others_are_in_the_way(None, 2, 2)
+def test_cores_that_are_in_the_way():
+    assert not load.others_are_in_the_way(0.2, threads=2, cores=2)
+    assert load.others_are_in_the_way(0.3, threads=2, cores=2)
+    assert not load.others_are_in_the_way(1.0, threads=1, cores=2)
+    assert not load.others_are_in_the_way(None, threads=2, cores=2)
+
+
+def test_own_work_is_not_that_of_others(monkeypatch):
+    busy, own = iter([100.0, 103.0]), iter([50.0, 52.0])  # seconds, of all and of this program
+    wall = iter([10.0, 12.0])
+    monkeypatch.setattr(load, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(load, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(load.time, "perf_counter", lambda: next(wall))
+    assert load.Others().cores() == 0.5  # one second in two
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux counts busy seconds")
+def test_own_seconds_include_children_that_have_ended():
+    before = load._own_seconds()
+    program = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert load._own_seconds() - before >= 0.25
+    assert load._busy_seconds() > 0
+
+
+def test_a_system_without_counters_tells_no_numbers(monkeypatch):
+    monkeypatch.setattr(load, "_busy_seconds", lambda: None)
+    assert load.Others().cores() is None
 
 
 def drawn(measured, tmp_path, monkeypatch):
@@ -121,7 +144,7 @@ def test_a_bad_turn_does_not_squeeze_the_chart(tmp_path, monkeypatch):
     (arrow,) = [line for line in axes.lines if line.get_marker() == ">"]
     assert 310 < arrow.get_xdata()[0] < axes.get_xlim()[1]
     assert max(max(line.get_xdata()) for line in axes.lines) <= arrow.get_xdata()[0]
-    assert "310 ms  (10.0 x), worst 60,000" in [text.get_text() for text in axes.texts]
+    assert "310 ms  (10.0 x), worst 60,000 ms" in [text.get_text() for text in axes.texts]
     assert "do not quote" in figure.get_suptitle()
 
 
