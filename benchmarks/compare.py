@@ -18,8 +18,9 @@ import numpy as np
 
 from fastmlp import MLP, datasets
 from fastmlp.bench.flops import epoch_flops
-from fastmlp.bench.machine import describe
+from fastmlp.bench.machine import describe, facts
 from fastmlp.bench.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task, available
+from fastmlp.bench.report import reasons_not_to_quote, unit_of
 from fastmlp.bench.turns import PAUSE, take_turns
 from fastmlp.engine.threads import available_threads
 
@@ -86,7 +87,12 @@ def compare_training(name, installed, runs):
     print(f"\n{name}: {X.shape[0]:,} rows, {layers} {task.activation}, batch {task.batch_size:,}, {epochs}")
     peers = [FastMLP(), *(peer for peer in installed if isinstance(peer, work.peers))]
     turns = take_turns(peers, X, y, task, runs)
-    print_table("epoch, ms", 1e3, turns.seconds, turns.errors)
+    scale, unit = unit_of(turns.best("fastmlp"))
+    print_table(f"epoch, {unit}", scale, turns.seconds, turns.errors)
+    used = statistics.fmean(turns.others) if turns.others else None
+    spreads = {name: turns.spread(name) for name in turns.seconds}
+    for line in reasons_not_to_quote(used, available_threads(), facts()["own_cores"], spreads):
+        print(f"    {line}")
     if isinstance(X, np.ndarray):
         print_limit(turns.seconds["fastmlp"], epoch_flops(task.layers, len(X)), turns.peak)
     return not turns.errors
@@ -113,9 +119,10 @@ def print_limit(seconds, flops, peak):
     """Print the dense limit, and the time of fastmlp as a multiple of it."""
     cores = available_threads()
     limit = flops / (peak * cores)
+    scale, unit = unit_of(min(seconds))
     print(
         f"    fastmlp / dense limit {min(seconds) / limit:.2f}: "
-        f"{1e3 * limit:.4g} ms at {cores} x {peak / 1e9:.0f} GFLOP/s, measured in the same run"
+        f"{scale * limit:.4g} {unit} at {cores} x {peak / 1e9:.0f} GFLOP/s, measured in the same run"
     )
 
 

@@ -11,7 +11,17 @@ from typing import Any, TypeAlias
 from fastmlp.bench.load import others_are_in_the_way
 from fastmlp.bench.turns import Turns
 
-__all__ = ["chart", "heading", "loss_line", "results", "table", "turn_line", "warnings"]
+__all__ = [
+    "chart",
+    "heading",
+    "loss_line",
+    "reasons_not_to_quote",
+    "results",
+    "table",
+    "turn_line",
+    "unit_of",
+    "warnings",
+]
 
 Report: TypeAlias = dict[str, Any]  # what `fastmlp.bench.command.measure` returns and --json writes
 
@@ -85,25 +95,41 @@ def loss_line(turns: Turns) -> str:
 def turn_line(turn: int, runs: int, turns: Turns) -> str:
     """Return the times of one turn, in the order in which it was taken."""
     times = {name: seconds[-1] for name, seconds in turns.seconds.items()}
-    scale, unit = _unit(min(seconds[0] for seconds in turns.seconds.values()))  # the same in all turns
+    scale, unit = unit_of(min(seconds[0] for seconds in turns.seconds.values()))  # the same in all turns
     return f"turn {turn} of {runs}, {unit}: " + ", ".join(f"{name} {_digits(scale * t)}" for name, t in times.items())
 
 
 def warnings(report: Report) -> list[str]:
     """Return why the ratios must not be quoted, a line for each reason."""
-    lines, machine, threads = [], report["machine"], report["work"]["threads"]
-    others = report["others"]
-    used = max((value for value in (others["before"], others["during"]) if value is not None), default=None)
-    cores = machine["own_cores"]
-    if used is not None and others_are_in_the_way(used, threads, cores):
+    used = [value for value in (report["others"]["before"], report["others"]["during"]) if value is not None]
+    spreads = {row["name"]: row["spread"] for row in report["results"]}
+    return reasons_not_to_quote(
+        max(used, default=None), report["work"]["threads"], report["machine"]["own_cores"], spreads
+    )
+
+
+def reasons_not_to_quote(used: float | None, threads: int, cores: int, spreads: dict[str, float]) -> list[str]:
+    """Return warnings about measurements.
+
+    Parameters
+    ----------
+    used : float or None
+        Cores that other programs used; None if nobody knows.
+    threads, cores : int
+        Threads that were measured, and cores that there are.
+    spreads : dict of str to float
+        Between the slowest and the fastest turn, relative to the median, for each peer.
+    """
+    lines = []
+    if others_are_in_the_way(used, threads, cores):
         lines.append(f"the machine was busy: other programs used {used:.1f} of {cores} cores; do not quote the ratios")
-    wide = [row["name"] for row in report["results"] if row["spread"] > MOST_SPREAD]
+    wide = [name for name, spread in spreads.items() if spread > MOST_SPREAD]
     if "fastmlp" in wide:
         lines.append(f"the turns of fastmlp differ by more than {MOST_SPREAD:.0%}; do not quote the ratios")
     elif wide:
         which = f"the turns of {', '.join(wide)} differ by more than {MOST_SPREAD:.0%}"
         lines.append(f"{which}; do not quote {'their ratios' if len(wide) > 1 else 'its ratio'}")
-    if lines and len(report["results"]) == 1:  # there are no ratios
+    if len(spreads) == 1:  # there are no ratios
         lines = [f"{line.partition(';')[0]}; do not quote the times" for line in lines]
     return [f"WARNING: {line}" for line in lines]
 
@@ -115,7 +141,7 @@ def table(report: Report, width: int = 100) -> list[str]:
     """
     rows = sorted(report["results"], key=lambda row: float(row["best"]))
     limits = report["limits"]
-    scale, unit = _unit(rows[0]["best"])
+    scale, unit = unit_of(rows[0]["best"])
     names = [*(row["name"] for row in rows), "dense limit", "nonzero limit"]
     one_turn = len(rows[0]["seconds"]) == 1
     groups: list[tuple[str, dict[str, list[str]]]] = [
@@ -175,7 +201,7 @@ def _columns(names: list[str], groups: list[tuple[str, dict[str, list[str]]]]) -
     return ["   ".join(cells) for cells in zip(*blocks, strict=True)]
 
 
-def _unit(seconds: float) -> tuple[float, str]:
+def unit_of(seconds: float) -> tuple[float, str]:
     """Return the unit in which the fastest time is written, and its number in a second."""
     return (1.0, "s") if seconds >= 10 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
 
@@ -212,7 +238,7 @@ def chart(report: Report, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     rows = sorted(report["results"], key=lambda row: -float(row["median"]))
-    scale, unit = _unit(min(row["median"] for row in rows))
+    scale, unit = unit_of(min(row["median"] for row in rows))
     above = textwrap.wrap(f"Epoch of {_of(report['work'])}", 115)
     warned = [line for warning in warnings(report) for line in textwrap.wrap(warning, 110)]
     figure = Figure(figsize=(9, 2.2 + 0.42 * len(rows) + 0.17 * (len(above) + len(warned))), dpi=150)
