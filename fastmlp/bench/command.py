@@ -72,9 +72,9 @@ def measure(
     }
     before = others.cores()
     before = facts["load"] if before is None else before  # nothing was measured in most of its minute
-    with bound_blas(threads):
-        say("other libraries")
-        installed, missing = available(peers, threads)
+    say("other libraries")
+    installed, missing = available(peers, threads)
+    with bound_blas(threads):  # of all libraries, which are loaded by now
         ours = FastMLP(n_threads, name="fastmlp")
         done: report.Report = {
             "machine": facts,
@@ -102,6 +102,8 @@ def measure(
 
         turns = take_turns([ours, *installed], X, y, task, runs, n_threads=threads, say=say, finished=finished)
     limits["fma"] = max(turns.peak, machine.fma_peak(n_threads=threads))
+    for name in ("fma", "read"):  # one core does at least what each did beside the others
+        limits[f"{name}_one_core"] = max(limits[f"{name}_one_core"], limits[name] / threads)
     limits["dense"] = epoch_flops(task.layers, len(X)) / limits["fma"]
     limits["nonzero"] = epoch_flops(task.layers, len(X), n_nonzero) / limits["fma"]
     return done | {

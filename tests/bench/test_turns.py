@@ -179,8 +179,8 @@ def test_peers_keep_to_the_number_of_threads(n_threads):
 
     with peers.bound_blas(n_threads):
         pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-        assert (max(pools, default=n_threads) > n_threads) == bool(peers.unbound(n_threads))
-        assert peers.unbound(n_threads) == [] or not pools
+        assert max(pools, default=0) <= n_threads
+        assert bool(peers.unbound(n_threads)) == (not pools)  # a library without pools chooses for itself
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     made(peers.PyTorch).__class__(n_threads)
