@@ -93,6 +93,8 @@ def make_local(html, modules):
 
 def one_curve(results, folder):
     """Copy results without what tells environments apart; return the names of those measured on a busy machine."""
+    if not results.is_dir():
+        sys.exit(f"there are no results in {results.resolve()}; run the suite first, see benchmarks/README.md")
     busy = []
     shutil.copytree(results, folder)
     for path in sorted(folder.glob("*/*.json")):
