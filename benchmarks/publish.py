@@ -2,6 +2,9 @@
 
 python -m benchmarks.publish [--config FILE] [--html FOLDER]
 
+Results of one machine and one version of Python are one curve, whether asv measured them in an environment of its own
+or in the one that is active. The scale is logarithmic at first, because curves differ by a factor of ten.
+
 The pages that asv makes load their libraries from content networks. They request their data over HTTP, which browsers
 refuse to pages on a disk. So this puts the libraries next to the pages, in the versions and with the checksums of
 web/package-lock.json, and the data too, as a script that answers those requests. Needs npm.
@@ -29,6 +32,8 @@ LIBRARIES = {  # name on the page of asv -> path in the package
     "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
     "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
 }
+PARAMS = ("machine", "arch", "cpu", "num_cpu", "os", "ram", "python")  # what tells curves apart
+BUSY = 0.5  # cores that other programs used
 FONTS = "bootstrap/dist/fonts"  # the style sheet loads them
 ELSEWHERE = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="((?:https?:)?//[^"]+)"[^>]*>')
 DATA_SCRIPT = """\
@@ -86,16 +91,58 @@ def make_local(html, modules):
     page.write_text(text, encoding="utf-8")
 
 
+def one_curve(results, folder):
+    """Copy results without what tells environments apart; return the names of those measured on a busy machine."""
+    if not results.is_dir():
+        sys.exit(f"there are no results in {results.resolve()}; run the suite first, see benchmarks/README.md")
+    busy = []
+    shutil.copytree(results, folder)
+    for path in sorted(folder.glob("*/*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "results" in content:
+            content["params"] = {key: content["params"].get(key) for key in PARAMS if key in content["params"]}
+            content |= {"requirements": {}, "env_vars": {}}
+            path.write_text(json.dumps(content), encoding="utf-8")
+            used = content.get("load", {}).items()
+            busy += [f"{content['commit_hash'][:8]} {name}: {n:.1f}" for name, n in used if (n or 0) >= BUSY]
+    return busy
+
+
+def logarithmic(html):
+    """Make the scale of the pages logarithmic at first."""
+    for name, old, new in (
+        ("graphdisplay.js", "var log_scale = false;", "var log_scale = true;"),
+        ("index.html", '<a id="log-scale" class="btn ', '<a id="log-scale" class="active btn '),
+    ):
+        text = (html / name).read_text(encoding="utf-8")
+        if old not in text:
+            sys.exit(f"{name} of asv has no {old!r}, which benchmarks/publish.py replaces. Has asv changed?")
+        (html / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
 def publish(config, html=None):
     """Write the pages; return their folder."""
     from asv.config import Config
 
     config = Path(config).resolve()
-    html = Path(html or config.parent / Config.load(config).html_dir).resolve()
-    command = [sys.executable, "-m", "asv", "publish", "--config", config, "--html-dir", html]
-    subprocess.run(command, check=True)
-    with tempfile.TemporaryDirectory() as folder:
+    settings = Config.load(config)
+    html = Path(html or config.parent / settings.html_dir).resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        busy = one_curve(config.parent / settings.results_dir, folder / "results")
+        places = {name: getattr(settings, name) for name in ("repo", "benchmark_dir", "env_dir")}
+        local = {name: config.parent / place for name, place in places.items() if (config.parent / place).exists()}
+        changed = {name: str(place.resolve()) for name, place in local.items()} | {
+            "results_dir": str(folder / "results")
+        }
+        mine = {key: value for key, value in vars(settings).items() if value is not None and key != "plugins"}
+        (folder / "asv.conf.json").write_text(json.dumps(mine | {"version": 1} | changed), encoding="utf-8")
+        command = [sys.executable, "-m", "asv", "publish", "--config", folder / "asv.conf.json", "--html-dir", html]
+        subprocess.run(command, check=True)
+        logarithmic(html)
         make_local(html, fetch(folder))
+    if busy:
+        print(f"measured while other programs used {BUSY} cores or more:", *busy, sep="\n    ", file=sys.stderr)
     return html
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import os
 
 import numpy as np
 
@@ -24,8 +23,8 @@ IMPLEMENTATIONS = {"fastmlp": _compiled, "numpy": _plain}
 
 LEAST_ACCURACY = 0.85  # on the training rows of MNIST during the last epoch; a network that learns has 0.9
 
-FEW_ROWS = 4096 if os.environ.get("FASTMLP_FEW_ROWS", "") not in ("", "0") else None
-"""Rows of MNIST to train on in CI, where times do not count. A network cannot learn much from so few."""
+FEW_ROWS = None
+"""Rows of MNIST to train on; all of them, except in `benchmarks.check`. A network cannot learn much from few."""
 
 MORE_THAN_A_GUESS = 0.15
 

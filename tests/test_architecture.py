@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 HEAVY = {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 RULES = {  # the longest name that fits a module counts
     "fastmlp": Rule({"numpy", "fastmlp"}, HEAVY),
-    "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "torch"}),
+    "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "threadpoolctl", "torch"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),
 }

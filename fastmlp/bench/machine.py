@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.bench.load import load_average
 from fastmlp.engine.layout import aligned_zeros
 from fastmlp.engine.threads import available_threads, run_team
 from fastmlp.kernels import roofline
@@ -85,12 +86,13 @@ def facts() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "own_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": available_threads(),
         "vector_bits": 8 * VECTOR_BYTES,
         "memory_bytes": memory,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": load_average(),
     }
 
 

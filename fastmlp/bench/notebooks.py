@@ -17,17 +17,18 @@ class NumPy:
     name = "NumPy"
     version = np.__version__
 
+    def __init__(self, n_threads: int | None = None) -> None:
+        """Take any number of threads: `fastmlp.bench.peers.bound_blas` sets those of NumPy."""
+
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
         """Return a function that trains."""
         weights, biases = [w.copy() for w in weights], [b.copy() for b in biases]
 
         def train() -> tuple[Arrays, Arrays]:
-            generator = np.random.default_rng()
             dw, db = [np.empty_like(w) for w in weights], [np.empty_like(b) for b in biases]
             X_epoch, y_epoch = (np.empty_like(X), np.empty_like(y)) if task.shuffle else (X, y)
-            for _ in range(task.epochs):
+            for order in task.orders(len(X)):
                 if task.shuffle:
-                    order = generator.permutation(len(X))
                     np.take(X, order, axis=0, out=X_epoch, mode="clip")  # "clip" avoids a temporary copy
                     np.take(y, order, out=y_epoch, mode="clip")
                 for start in range(0, len(X), task.batch_size):
@@ -91,14 +92,16 @@ class NotebookNumPy:
     name = "NumPy float64"
     version = np.__version__
 
+    def __init__(self, n_threads: int | None = None) -> None:
+        """Take any number of threads: `fastmlp.bench.peers.bound_blas` sets those of NumPy."""
+
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
         """Return a function that trains."""
         X, one_hot = X.astype(np.float64), np.eye(task.layers[-1])[y]
         weights, biases = [w.astype(np.float64) for w in weights], [b.astype(np.float64) for b in biases]
 
         def train() -> tuple[Arrays, Arrays]:
-            for _ in range(task.epochs):
-                order = np.random.default_rng().permutation(len(X)) if task.shuffle else np.arange(len(X))
+            for order in task.orders(len(X)):
                 X_epoch, y_epoch = X[order], one_hot[order]
                 for start in range(0, len(X), task.batch_size):
                     batch = slice(start, start + task.batch_size)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 import fastmlp
 from fastmlp.bench.notebooks import NotebookNumPy, NumPy
-from fastmlp.bench.task import Array, Arrays, Peer, Predict, Task, Train
+from fastmlp.bench.task import SEED, Array, Arrays, Peer, Predict, Task, Train
 from fastmlp.engine.threads import available_threads
 
 __all__ = [
     "JAX", "PEERS", "CompiledPyTorch", "FastMLP", "NotebookNumPy", "NumPy", "Peer", "PyTorch", "ScikitLearn", "Task",
-    "available",
+    "available", "bound_blas", "unbound",
 ]  # fmt: skip
 
 
@@ -34,15 +36,19 @@ class FastMLP:
         net = self._network(task, weights, biases)
 
         def train() -> tuple[Arrays, Arrays]:
-            net.fit(
-                X,
-                y,
-                epochs=task.epochs,
-                batch_size=task.batch_size,
-                optimizer=task.optimizer,
-                learning_rate=task.rate,
-                shuffle=task.shuffle,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about Ctrl-C
+                history = net.fit(
+                    X,
+                    y,
+                    epochs=task.epochs,
+                    batch_size=task.batch_size,
+                    optimizer=task.optimizer,
+                    learning_rate=task.rate,
+                    shuffle=task.shuffle,
+                )
+            if history.interrupted:  # `fit` returns then, but a time cut short must not count
+                raise KeyboardInterrupt
             return net.weights, net.biases
 
         return train
@@ -53,7 +59,7 @@ class FastMLP:
         return lambda: net.predict_proba(X)
 
     def _network(self, task: Task, weights: Arrays, biases: Arrays) -> fastmlp.MLP:
-        net = fastmlp.MLP(task.layers, activation=task.activation, n_threads=self.n_threads)
+        net = fastmlp.MLP(task.layers, activation=task.activation, seed=SEED, n_threads=self.n_threads)
         for own, given in zip([*net.weights, *net.biases], [*weights, *biases], strict=True):
             own[...] = given
         return net
@@ -64,10 +70,10 @@ class PyTorch:
 
     name = "PyTorch"
 
-    def __init__(self) -> None:
+    def __init__(self, n_threads: int | None = None) -> None:
         import torch
 
-        torch.set_num_threads(available_threads())
+        torch.set_num_threads(n_threads or available_threads())
         self.torch = torch
         self.version = torch.__version__
 
@@ -82,9 +88,8 @@ class PyTorch:
 
         def train() -> tuple[Arrays, Arrays]:
             X_epoch, y_epoch = rows, labels
-            for _ in range(task.epochs):
+            for order in map(torch.from_numpy, task.orders(len(rows))):
                 if task.shuffle:
-                    order = torch.randperm(len(rows))
                     X_epoch, y_epoch = rows[order], labels[order]
                 for x, t in zip(X_epoch.split(task.batch_size), y_epoch.split(task.batch_size), strict=True):
                     optimizer.zero_grad()
@@ -129,8 +134,8 @@ class CompiledPyTorch(PyTorch):
 
     name = "PyTorch compiled"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, n_threads: int | None = None) -> None:
+        super().__init__(n_threads)
         self.torch._dynamo.config.recompile_limit = 64  # one for each network and batch size
 
     def _loss(self, X: Any, y: Any, model: Any, task: Task) -> Any:
@@ -163,10 +168,12 @@ class JAX:
 
     name = "JAX"
 
-    def __init__(self) -> None:
+    def __init__(self, n_threads: int | None = None) -> None:
         import jax
 
         jax.config.update("jax_platforms", "cpu")
+        with _environment(NPROC=str(n_threads or available_threads())):
+            jax.devices()  # starts the threads, once in a process
         self.jax = jax
         self.version = jax.__version__
 
@@ -179,12 +186,10 @@ class JAX:
 
         def train() -> tuple[Arrays, Arrays]:
             nonlocal params
-            generator = np.random.default_rng()
             if task.batch_size >= len(X):
                 params = full_batches(params, X, y, task.epochs)
             else:
-                for _ in range(task.epochs):
-                    order = generator.permutation(len(X)) if task.shuffle else np.arange(len(X))
+                for order in task.orders(len(X)):
                     params = epoch(params, X, y, order.astype(np.int32))
             return [np.asarray(w) for w, _ in params], [np.asarray(b) for _, b in params]
 
@@ -246,7 +251,7 @@ class ScikitLearn:
 
     name = "scikit-learn"
 
-    def __init__(self) -> None:
+    def __init__(self, n_threads: int | None = None) -> None:
         import sklearn
 
         self.version = sklearn.__version__
@@ -290,7 +295,7 @@ class ScikitLearn:
             warnings.simplefilter("ignore")
             model.fit(X[one_of_each], y[one_of_each])
         model.coefs_, model.intercepts_ = self._as_sklearn(weights), self._as_sklearn(biases)
-        return model.set_params(max_iter=task.epochs)
+        return model.set_params(max_iter=task.epochs, random_state=_Orders(task))
 
     @staticmethod
     def _as_sklearn(parameters: Arrays) -> list[Array]:
@@ -304,16 +309,66 @@ class ScikitLearn:
         return [*parameters[:-1], np.concatenate([np.zeros_like(last), last], axis=-1) if last.shape[-1] == 1 else last]
 
 
+class _Orders(np.random.RandomState):
+    """Draws the orders of a task where scikit-learn would draw its own."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(0)
+        self._task = task
+        self._orders: Iterator[Array] | None = None
+
+    def shuffle(self, x: Any) -> None:
+        """Fill `x`, which is 0, 1, 2, ...: scikit-learn takes the rows of the last epoch in this order."""
+        if self._orders is None:
+            self._orders, self._last = self._task.orders(len(x)), np.arange(len(x))
+        order, place = next(self._orders), np.empty_like(self._last)
+        place[self._last] = np.arange(len(x))
+        x[:], self._last = place[order], order
+
+
 PEERS: tuple[type[Peer], ...] = (NumPy, NotebookNumPy, PyTorch, CompiledPyTorch, JAX, ScikitLearn)
 """All peers except fastmlp itself."""
 
 
-def available(kinds: Iterable[type[Peer]]) -> tuple[list[Peer], dict[str, str]]:
+def available(kinds: Iterable[type[Peer]], n_threads: int | None = None) -> tuple[list[Peer], dict[str, str]]:
     """Return the peers that are installed, and for each of the others why it cannot be imported."""
     peers, missing = [], {}
     for kind in kinds:
         try:
-            peers.append(kind())
+            peers.append(kind(n_threads))
         except ImportError as error:
             missing[kind.name] = str(error)
     return peers, missing
+
+
+def bound_blas(n_threads: int) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which NumPy and scikit-learn use so many threads."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(n_threads, user_api="blas")
+    return limits
+
+
+def unbound(n_threads: int) -> list[str]:
+    """Return the names of the peers that do not keep to this number of threads inside `bound_blas`."""
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if pools and all(pool["num_threads"] <= n_threads for pool in pools):
+        return []
+    return [NumPy.name, NotebookNumPy.name, ScikitLearn.name]
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
 from fastmlp.options import Activation, OptimizerName
+from fastmlp.random import batch_generator, permutations
 
-__all__ = ["Array", "Arrays", "Peer", "Predict", "Task", "Train"]
+__all__ = ["SEED", "Array", "Arrays", "Peer", "Predict", "Task", "Train"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = Sequence[Array]  # one for each layer
 Train: TypeAlias = Callable[[], tuple[Arrays, Arrays]]  # returns (weights, biases)
 Predict: TypeAlias = Callable[[], Any]
+
+SEED = 0  # of fastmlp's network; the order of the rows comes from it
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Task:
     epochs : int
     activation : {"relu", "logistic"}
     shuffle : bool
-        Whether each epoch has a new order of the rows.
+        Whether each epoch has a new order of the rows, the same for all peers.
     optimizer : {"sgd", "adam"}
         Plain SGD, or Adam, which the NumPy and JAX peers do not have.
     """
@@ -44,15 +47,24 @@ class Task:
     shuffle: bool = True
     optimizer: OptimizerName = "sgd"
 
+    def orders(self, n_rows: int) -> Iterator[npt.NDArray[Any]]:
+        """Draw the order (n_rows,) of the rows in each epoch: the order in which `fastmlp.MLP` takes them."""
+        generator = batch_generator(SEED)
+        for _ in range(self.epochs):
+            yield permutations(generator, 1, n_rows, self.shuffle)[0]
+
 
 class Peer(Protocol):
-    """One way to train a network. The constructor raises ImportError if its library is not installed.
+    """One way to train a network, on so many threads.
 
-    Only the functions that the methods return are timed, not the methods.
+    The constructor takes the number of threads, and raises ImportError if the library is not installed. Only the
+    functions that the methods return are timed, not the methods.
     """
 
     name: str
     version: str
+
+    def __init__(self, n_threads: int | None = None) -> None: ...
 
     def prepare(self, X: Any, y: Array, task: Task, weights: Arrays, biases: Arrays) -> Train:
         """Prepare the data as the peer needs it; return a function that trains once, from these parameters."""

@@ -1,8 +1,12 @@
-"""The data of the command line: a data set by name, or a file."""
+"""The data of the command line: a data set by name, a file, or a folder."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any
+
+from fastmlp.cli.arguments import closest
 
 __all__ = ["DATA_SETS", "count_classes", "load"]
 
@@ -12,16 +16,25 @@ _MOST_CLASSES = 1000  # allowed even if there are fewer rows; more is probably n
 
 
 def load(data: str) -> tuple[Any, Any, Any, Any]:
-    """Return X_train, y_train, X_test and y_test of a data set, given by name or as a file."""
+    """Return X_train, y_train, X_test and y_test of a data set, by name, in a file, or in a folder of idx files."""
     from fastmlp import datasets
 
     if data in DATA_SETS:
         loaded: tuple[Any, Any, Any, Any] = getattr(datasets, f"load_{data}")()
         return loaded
+    folder, name = os.path.split(data.rstrip("/"))
     try:
+        if os.path.isdir(data):  # files without a prefix come first; there may be others
+            plain = any(entry.startswith("train-images") for entry in os.listdir(data))
+            return datasets.load_idx(data, split="" if plain else None)
+        if name and os.path.isdir(folder) and not os.path.exists(data) and not data.endswith(".npz"):
+            with contextlib.suppress(FileNotFoundError):  # there are no idx files
+                return datasets.load_idx(folder, split=name)
         return datasets.load_npz(data)
     except OSError as error:
-        raise ValueError(f"cannot read --data {data!r}: {error.strerror} (nor is it mnist, digits or xor)") from error
+        why = error.strerror or str(error)
+        known = f" (nor is it {', '.join(DATA_SETS[:-1])} or {DATA_SETS[-1]}{closest(data, DATA_SETS)})"
+        raise ValueError(f"cannot read --data {data!r}: {why}{'' if os.path.exists(data) else known}") from error
 
 
 def count_classes(labels: Any) -> int:

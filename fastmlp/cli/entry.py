@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from fastmlp.cli.arguments import parsers
 from fastmlp.cli.bench import bench
-from fastmlp.cli.output import FAILED, INTERRUPTED
-from fastmlp.cli.train import preset_of, train
+from fastmlp.cli.output import FAILED, INTERRUPTED, in_options, tell
+from fastmlp.cli.train import train
 
 __all__ = ["main"]
 
 _BROKEN_PIPE = 141  # as shells count signals
-
-# Names in messages of the library -> names on the command line.
-_WORDS = (
-    (r"\blearning_rate\b", "--learning-rate"),
-    (r"\bvalidation ([Xy])\b", r"\1_test"),
-    (r"^([Xy])\b", r"\1_train"),
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         status = _BROKEN_PIPE
     except KeyboardInterrupt:
-        print("fastmlp: interrupted", file=sys.stderr)
+        tell("fastmlp: interrupted")
         status = INTERRUPTED
     try:
         if sys.stdout is not None:
@@ -65,17 +57,7 @@ def _run(argv: Sequence[str] | None) -> int:
             parser.error("say what to do: fastmlp train, fastmlp bench, or fastmlp --help")
         command = commands[arguments.command]
         if unknown:
-            command.error(f"unrecognized arguments: {' '.join(unknown)}")
-        if getattr(arguments, "preset", None) is not None:  # its numbers become the defaults
-            preset = preset_of(arguments)
-            command.set_defaults(
-                layers=list(preset.hidden),
-                activation=preset.activation,
-                epochs=preset.epochs,
-                batch_size=preset.batch_size,
-                learning_rate=preset.optimizer.learning_rate,
-            )
-            arguments = parser.parse_args(argv)
+            command.unrecognized(unknown)
         try:
             return {"train": train, "bench": bench}[arguments.command](arguments)
         except FloatingPointError as error:
@@ -93,7 +75,4 @@ def _message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".removesuffix(": ")
-    message = str(error)
-    for pattern, words in _WORDS:
-        message = re.sub(pattern, words, message)
-    return message
+    return in_options(str(error))

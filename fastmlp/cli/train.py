@@ -6,104 +6,115 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fastmlp
 from fastmlp.cli.data import DATA_SETS, count_classes, load
-from fastmlp.cli.output import INTERRUPTED, say
+from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 
 if TYPE_CHECKING:  # slow to import
-    from fastmlp.callbacks import FitState
-    from fastmlp.cli.presets import Preset
+    from fastmlp.callbacks import EarlyStopping
+    from fastmlp.optimizers import Optimizer
+    from fastmlp.presets import Preset
 
-__all__ = ["EpochTable", "preset_of", "train"]
+__all__ = ["train"]
 
 _N_SAMPLES = 5
-_FEW_STEPS = 100  # after so few the loss may still be high
-
-
-class EpochTable:
-    """A callback that prints a line for each epoch. The fit must have validation data.
-
-    Parameters
-    ----------
-    write
-        Prints a line; ``tqdm.write`` if there is a progress bar.
-    """
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
-
-    def on_fit_begin(self, net: object, fit: FitState) -> None:
-        """Print the heading."""
-        self._write("epoch      loss  train accuracy  test accuracy  seconds")
-
-    def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Print the line of the finished epoch."""
-        done = fit.history
-        self._write(
-            f"{fit.epoch:5}  {done.loss[-1]:8.4f}  {done.accuracy[-1]:14.4f}  {done.val_accuracy[-1]:13.4f}"
-            f"  {done.seconds[-1]:7.3f}"
-        )
-
-
-def preset_of(arguments: argparse.Namespace) -> Preset:
-    """Return the requested preset; the default is plain SGD."""
-    from fastmlp.cli.presets import PRESETS, Preset
-    from fastmlp.optimizers import SGD
-    from fastmlp.schedules import Constant
-
-    if arguments.preset is None:
-        rate = arguments.learning_rate
-        return Preset((), arguments.epochs, arguments.batch_size, SGD(learning_rate=rate), Constant(), {})
-    return PRESETS[arguments.preset]
+_FRACTION = 0.1  # that --patience holds out, as scikit-learn does
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
-    preset = preset_of(arguments)
+    preset, class_weight = _chosen(arguments), _joined(arguments.class_weight)
     if arguments.save is not None:
         _check_save(arguments.save, arguments.data)
     x_train, y_train, x_test, y_test = load(arguments.data)
-    net = fastmlp.MLP(
-        [x_train.shape[1], *arguments.layers, count_classes(y_train)],
-        activation=arguments.activation,
-        init=arguments.init,
-        seed=arguments.seed,
-        n_threads=arguments.threads,
-        **preset.settings,
-    )
-    say(_summary(net, arguments, len(x_train), len(x_test)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about Ctrl-C, which is reported below
+    n_classes = count_classes(y_train)
+    _check_class_weight(class_weight, y_train, n_classes)
+    settings = {"activation": preset.activation, "init": arguments.init, **preset.settings}
+    layers = [x_train.shape[1], *preset.hidden, n_classes]
+    net = fastmlp.MLP(layers, seed=arguments.seed, n_threads=arguments.threads, **settings)
+    fraction = arguments.validation_fraction
+    if fraction is None and arguments.patience is not None:
+        fraction = _FRACTION
+    held_out = {"validation_data": (x_test, y_test)} if fraction is None else {"validation_fraction": fraction}
+    say(_summary(net, preset, class_weight, fraction, len(x_train), len(x_test)))
+    callbacks, stopping = _callbacks("test accuracy" if fraction is None else "validation accuracy", arguments.patience)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
         history = net.fit(
-            x_train,
-            y_train,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            optimizer=replace(preset.optimizer, learning_rate=arguments.learning_rate),
-            schedule=preset.schedule,
-            validation_data=(x_test, y_test),
-            callbacks=_callbacks(),
+            x_train, y_train, class_weight=class_weight, callbacks=callbacks, **held_out, **preset.training
         )
     if history.interrupted and history.steps == 0:
-        print("fastmlp train: interrupted before the first step; nothing is saved", file=sys.stderr)
+        tell("fastmlp train: interrupted before the first step; nothing is saved")
         return INTERRUPTED
     if history.interrupted:
-        done = f"{len(history.loss)} of {arguments.epochs} epochs"
-        print(f"fastmlp train: interrupted after {done}; the results are those so far", file=sys.stderr)
-    if history.loss and history.steps > _FEW_STEPS and history.loss[-1] > (guess := _loss_of_a_guess(y_train)):
-        hint = "lower --learning-rate, or if the loss still falls, train for more --epochs"
-        print(f"fastmlp train: the loss is worse than that of a guess, {guess:.4f}; {hint}", file=sys.stderr)
+        done = f"{len(history.loss)} of {preset.epochs} epochs"
+        tell(f"fastmlp train: interrupted after {done}; the results are those so far")
+    for each in warned:
+        if not str(each.message).startswith("Ctrl-C"):  # which has been told
+            tell(f"fastmlp train: {in_options(str(each.message))}")
     try:
         if arguments.save is not None:  # before the report, which may fail in a broken pipe
             net.save(arguments.save)
-            print(f"saved {arguments.save}", file=sys.stderr)
+            tell(f"saved {arguments.save}")
     finally:
-        _report(net, x_test, y_test)
+        _report(net, x_test, y_test, stopping, len(history.loss))
     return INTERRUPTED if history.interrupted else 0
+
+
+def _chosen(arguments: argparse.Namespace) -> Preset:
+    """Return the preset with what was given in its place; the default is plain SGD."""
+    from fastmlp.optimizers import OPTIMIZERS
+    from fastmlp.presets import PRESETS, Preset
+    from fastmlp.schedules import Constant, get_schedule
+
+    if arguments.preset is None:
+        preset = Preset((128,), 10, 64, OPTIMIZERS["sgd"], Constant(), {})
+    else:
+        preset = PRESETS[arguments.preset]
+    optimizer = OPTIMIZERS[arguments.optimizer] if arguments.optimizer else preset.optimizer
+    if arguments.learning_rate is not None:
+        optimizer = replace(optimizer, learning_rate=arguments.learning_rate)
+    given: dict[str, Any] = {
+        "hidden": None if arguments.layers is None else tuple(arguments.layers),
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "optimizer": optimizer,
+        "schedule": None if arguments.schedule is None else get_schedule(arguments.schedule),
+        "activation": arguments.activation,
+    }
+    rates = arguments.dropout
+    of_network = {
+        "dropout": rates[0] if rates is not None and len(rates) == 1 else rates,
+        "l2": arguments.l2,
+    }
+    given["settings"] = {**preset.settings, **{name: value for name, value in of_network.items() if value is not None}}
+    return replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def _joined(weights: list[Any] | None) -> Any:
+    """Return the class weights as `fit` takes them."""
+    if weights is None or weights == ["balanced"]:
+        return None if weights is None else "balanced"
+    kinds = {type(weight) for weight in weights}
+    if kinds == {float}:
+        return weights
+    if kinds == {tuple}:
+        return dict(weights)
+    raise ValueError("--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture of them")
+
+
+def _check_class_weight(weights: Any, labels: Any, n_classes: int) -> None:
+    """Refuse weights that do not fit the classes, before anything is printed."""
+    from fastmlp.validation.rows import check_class_weight
+
+    if isinstance(weights, list) and len(weights) != n_classes:
+        raise ValueError(f"--class-weight has {len(weights)} numbers, but there are {n_classes} classes")
+    of_classes = check_class_weight(weights, labels, n_classes)
+    if of_classes is not None and not of_classes[labels].any():
+        raise ValueError("--class-weight is 0 for every training row; some must be more than 0")
 
 
 def _check_save(path: str, data: str) -> None:
@@ -111,48 +122,77 @@ def _check_save(path: str, data: str) -> None:
     from fastmlp.storage import check_writable
 
     check_writable(path)
-    if data not in DATA_SETS and os.path.exists(path) and os.path.exists(data) and os.path.samefile(path, data):
+    if data in DATA_SETS or not (os.path.exists(path) and os.path.exists(data)):
+        return
+    in_folder = os.path.isdir(data) and "-ubyte" in path and os.path.samefile(os.path.dirname(path) or ".", data)
+    if in_folder or os.path.samefile(path, data):
         raise ValueError(f"--save {path!r} would overwrite the data")
 
 
-def _loss_of_a_guess(labels: Any) -> float:
-    """Return the mean loss of a guess that knows the frequencies of the classes but not the rows."""
-    import numpy as np
-
-    _, counts = np.unique(labels, return_counts=True)
-    return -float((counts / len(labels)) @ np.log(counts / len(labels)))
-
-
-def _summary(net: Any, arguments: argparse.Namespace, n_train: int, n_test: int) -> str:
+def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, n_train: int, n_test: int) -> str:
     """Describe in one line what will be trained."""
     from fastmlp.engine.threads import available_threads
 
     n_threads = net.n_threads or available_threads()
     up_to = "up to " if net.n_threads is None and n_threads > 1 else ""  # the network uses fewer for small steps
+    rows = f"{n_train:,} training and {n_test:,} test rows"
+    if fraction is not None:
+        rows = f"{n_train:,} training rows, {fraction:g} of them for validation, {n_test:,} test rows"
     parts = [
         f"{'-'.join(map(str, net.layers))} {net.activation}",
-        f"{n_train:,} training and {n_test:,} test rows",
-        f"batch {arguments.batch_size}",
-        f"{type(preset_of(arguments).optimizer).__name__} {arguments.learning_rate:g}",
-        f"seed {arguments.seed}",
+        *[f"{name.replace('_', ' ')} {_plain(getattr(net, name))}" for name in _SETTINGS if getattr(net, name)],
+        rows,
+        f"batch {preset.batch_size}",
+        _described(preset.optimizer),
+        *([f"schedule {_name(preset.schedule)}"] if _name(preset.schedule) != "Constant" else []),
+        *([] if class_weight is None else [f"class weights {_plain(class_weight)}"]),
+        f"seed {net.seed}",
         f"{up_to}{n_threads} thread{'' if n_threads == 1 else 's'}",
     ]
     return ", ".join(parts)
 
 
-def _callbacks() -> list[object]:
-    """Return the table, and a progress bar if both outputs are terminals."""
+_SETTINGS = ("dropout", "input_dropout", "label_smoothing", "l2")
+
+
+def _name(thing: object) -> str:
+    return type(thing).__name__
+
+
+def _described(optimizer: Optimizer) -> str:
+    momentum, nesterov = getattr(optimizer, "momentum", 0), getattr(optimizer, "nesterov", False)
+    how = f" with {'Nesterov ' * nesterov}momentum {momentum:g}" if momentum else ""
+    return f"{_name(optimizer)} {optimizer.learning_rate:g}{how}"
+
+
+def _plain(value: Any) -> str:
+    """Return a setting without brackets."""
+    if isinstance(value, dict):
+        return " ".join(f"{label}={weight:g}" for label, weight in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{each:g}" for each in value)
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _callbacks(what: str, patience: int | None) -> tuple[list[object], EarlyStopping | None]:
+    """Return the table, with a progress bar if both outputs are terminals, and early stopping if asked for."""
+    from fastmlp.callbacks import EarlyStopping, ProgressBar, Table
+
+    columns = {"loss": "loss", "accuracy": "train accuracy", "val_accuracy": what, "seconds": "seconds"}
+    stopping = None if patience is None else EarlyStopping(patience=patience)
+    others = [] if stopping is None else [stopping]
     if not all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
-        return [EpochTable(say)]
+        return [Table(columns=columns, write=say), *others], stopping
     from tqdm import tqdm
 
-    from fastmlp.callbacks import ProgressBar
-
-    return [ProgressBar(), EpochTable(tqdm.write)]
+    return [ProgressBar(), Table(columns=columns, write=tqdm.write), *others], stopping
 
 
-def _report(net: Any, x_test: Any, y_test: Any) -> None:
+def _report(net: Any, x_test: Any, y_test: Any, stopping: EarlyStopping | None, n_epochs: int) -> None:
     """Print predictions of a few evenly spaced test rows, and the accuracy on all of them."""
+    if stopping is not None and stopping.best_epoch:
+        why = f"stopped after epoch {n_epochs}: " if stopping.stopped else ""
+        say(f"\n{why}the validation loss was best in epoch {stopping.best_epoch}, whose parameters are kept")
     n_samples = min(_N_SAMPLES, len(x_test))
     rows = [i * len(x_test) // n_samples for i in range(n_samples)]
     say("\ntest row  label  predicted  confidence")

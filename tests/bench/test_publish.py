@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from support.browser import CHROMIUM, Browser
 
+from benchmarks import publish
+
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "bench_training.BatchSize.track_epoch"
 PARAMS = [["'fastmlp'", "'numpy'"], ["16", "64", "256", "1024"]]
@@ -73,6 +75,10 @@ def results(folder, hashes):
         "name": NAME, "type": "track", "unit": "seconds", "version": "1", "code": "", "params": PARAMS, "timeout": 120,
         "param_names": ["implementation", "batch size"], "pretty_name": NAME, "pretty_source": "",
     }  # fmt: skip
+    # asv has measured the last commit in an environment of its own, while other programs were busy.
+    content["env_name"], content["requirements"] = "virtualenv-py3.12-build1.6.1", {"build": "1.6.1"}
+    content["params"] |= {"build": "1.6.1"}
+    (folder / "m" / f"{commit[:8]}-e.json").write_text(json.dumps(content | {"load": {NAME: 1.3}}))
     (folder / "benchmarks.json").write_text(json.dumps({"version": 2, NAME: benchmark}))
 
 
@@ -104,6 +110,34 @@ def server(pages):
         yield f"http://127.0.0.1:{httpd.server_port}"
         httpd.shutdown()
         thread.join()
+
+
+def test_results_of_all_environments_are_one_curve(tmp_path):
+    (tmp_path / "repo").mkdir()
+    results(tmp_path / "results", commits(tmp_path / "repo"))
+    before = {path: path.read_text() for path in (tmp_path / "results").rglob("*.json")}
+    busy = publish.one_curve(tmp_path / "results", tmp_path / "copy")
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "copy" / "m").glob("*-e.json")]
+    assert len(kept) == N_COMMITS
+    assert {json.dumps([each["params"], each["requirements"]], sort_keys=True) for each in kept} == {
+        json.dumps([kept[0]["params"], {}], sort_keys=True)
+    }
+    (line,) = busy
+    assert line.endswith(f" {NAME}: 1.3")
+    assert {path: path.read_text() for path in before} == before  # the results themselves stay as they are
+
+
+@needs_npm
+def test_the_pages_have_one_curve_for_each_implementation(pages):
+    index = json.loads((pages / "index.json").read_text())
+    assert len(index["graph_param_list"]) == 1
+    assert "build" not in index["params"]
+
+
+@needs_npm
+def test_the_scale_is_logarithmic_at_first(pages):
+    assert "var log_scale = true;" in (pages / "graphdisplay.js").read_text()
+    assert 'id="log-scale" class="active btn' in (pages / "index.html").read_text()
 
 
 @needs_npm

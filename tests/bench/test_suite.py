@@ -3,12 +3,15 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks import check
 
 pytest.importorskip("asv", reason="needs asv, which the bench extra brings")
 
@@ -22,7 +25,7 @@ def asv(tmp_path):
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     subprocess.run([*git, "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], cwd=tmp_path, check=True)
-    environment = os.environ | {"HOME": str(tmp_path), "ASV_PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"HOME": str(tmp_path), "ASV_PYTHONPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
 
     def run(*command):
         full = [sys.executable, "-m", "asv", *command, "--config", "benchmarks/asv.conf.json"]
@@ -57,8 +60,12 @@ def test_benchmark_reports_what_it_measured(asv, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (name,) = [path for path in (tmp_path / ".asv" / "results").rglob("*.json") if path.parent.parent.name == "results"
                and path.name != "machine.json"]  # fmt: skip
-    (result,) = json.loads(name.read_text())["results"].values()
+    saved = json.loads(name.read_text())
+    ((benchmark, result),) = saved["results"].items()
     assert 0 < result[0][0] < 60
+    assert saved["load"].keys() == {benchmark}
+    assert saved["load"][benchmark] is None or saved["load"][benchmark] >= 0
+    assert (saved["requirements"], saved["env_vars"]) == ({}, {})
 
 
 def test_benchmark_of_wrong_accuracy_fails(asv, tmp_path):
@@ -70,6 +77,40 @@ def test_benchmark_of_wrong_accuracy_fails(asv, tmp_path):
     assert done.returncode == 2
     assert "WrongAccuracy: accuracy is" in done.stdout + done.stderr
     assert "failed" in done.stdout + done.stderr
+
+
+def test_selections_in_the_documentation_select_something():
+    """asv searches the names of benchmarks for a regular expression, and runs nothing if none is found."""
+    names = [name for name, *_ in check.benchmarks()]
+    texts = [path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"))]
+    patterns = {pattern for text in texts for pattern in re.findall(r"--bench[= ]['\"]?([\w.|]+)", text)}
+    assert patterns
+    assert [pattern for pattern in patterns if not any(re.search(pattern, name) for name in names)] == []
+
+
+def test_the_check_knows_the_benchmarks_that_asv_knows(asv, tmp_path):
+    done = asv("run", "--python=same", "--bench", "just-discover")  # nothing is called so: asv only looks for them
+    assert done.returncode == 0, done.stdout + done.stderr
+    known = json.loads((tmp_path / ".asv" / "results" / "benchmarks.json").read_text())
+    assert known.keys() - {"version"} == {name for name, *_ in check.benchmarks()}
+
+
+def test_few_rows_are_only_those_of_the_check(monkeypatch):
+    """asv cannot be made to run on few rows, so such results cannot enter its history."""
+    code = "import os\nfrom benchmarks import suite\nassert suite.FEW_ROWS is None"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"FASTMLP_FEW_ROWS": "1"}, check=True)
+
+
+def test_the_check_runs_a_benchmark_once():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.check", "Small"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.splitlines() == ["bench_training.Small.time_fit_of_100_epochs() None", "1 benchmarks, 0 failed"]
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.check", "Nothing"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "no benchmark is named like 'Nothing'\n")
 
 
 def test_epoch_that_has_not_learned_gives_no_time():

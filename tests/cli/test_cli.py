@@ -1,5 +1,6 @@
 """The command line: what it takes, what it prints, and how it ends."""
 
+import gzip
 import os
 import re
 import subprocess
@@ -12,11 +13,14 @@ from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run
 from support.nets import ROOT
 
 import fastmlp
-from fastmlp import datasets
+from fastmlp import datasets, schedules
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.cli import main
+from fastmlp.callbacks import EarlyStopping
+from fastmlp.cli import arguments, main
 from fastmlp.cli.presets import PRESETS
-from fastmlp.optimizers import SGD
+from fastmlp.optimizers import OPTIMIZERS, SGD
+from fastmlp.random import INITS
+from fastmlp.schedules import Constant, Cosine
 
 pytestmark = pytest.mark.loops("command line")
 
@@ -27,6 +31,11 @@ def samples(output):
     return [
         (int(row), int(label), int(predicted), float(sure), bool(mark)) for row, label, predicted, sure, mark in found
     ]
+
+
+def without_seconds(output):
+    """The output but for the times, which are the last column of the table."""
+    return re.sub(r"^( *\d+(?: +\d+\.\d{4}){3}) +\d+\.\d{4}$", r"\1", output, flags=re.MULTILINE)
 
 
 @pytest.fixture
@@ -64,6 +73,18 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(fastmlp, "MLP", Recorder, raising=False)
     return seen
+
+
+@pytest.fixture
+def only_recorded(recorded, monkeypatch):
+    """The same, where nothing is trained, so that no kernel has to be compiled."""
+
+    def fit(self, X, y, **settings):
+        recorded.update(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastmlp.MLP, "fit", fit)
+    return recorded
 
 
 def test_defaults(recorded, capsys):
@@ -116,6 +137,116 @@ def test_options_reach_the_network(recorded, capsys):
     assert {name: recorded[name] for name in expected} == expected
     plan = "64-16-8-10 logistic, 1,437 training and 360 test rows, batch 100, SGD 0.5, seed 7, 1 thread"
     assert capsys.readouterr().out.splitlines()[0] == plan
+
+
+def test_more_options_reach_the_network(only_recorded, capsys):
+    options = (
+        "--data digits --layers 16 8 --optimizer nesterov --schedule cosine --dropout 0.1 0.2 --l2 1e-4 --epochs 3 "
+        "--class-weight 3=2 4=0.5 --validation-fraction 0.2 --patience 2"
+    )
+    assert main(["train", *options.split()]) == 130
+    expected = {
+        "optimizer": OPTIMIZERS["nesterov"],
+        "schedule": Cosine(),
+        "dropout": [0.1, 0.2],
+        "l2": 1e-4,
+        "class_weight": {3: 2.0, 4: 0.5},
+        "validation_fraction": 0.2,
+    }
+    assert {name: only_recorded[name] for name in expected} == expected
+    assert "validation_data" not in only_recorded
+    (stopping,) = [callback for callback in only_recorded["callbacks"] if isinstance(callback, EarlyStopping)]
+    assert (stopping.monitor, stopping.patience, stopping.restore_best) == ("val_loss", 2, True)
+    output = capsys.readouterr().out
+    assert output.startswith(
+        "64-16-8-10 relu, dropout 0.1 0.2, l2 0.0001, 1,437 training rows, 0.2 of them for validation, 360 test rows, "
+        "batch 64, SGD 0.1 with Nesterov momentum 0.9, schedule Cosine, class weights 3=2 4=0.5, seed 0, "
+    )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_optimizer_has_its_own_learning_rate(optimizer, only_recorded):
+    assert main([*QUICK, "--optimizer", optimizer]) == 130
+    assert only_recorded["optimizer"] == OPTIMIZERS[optimizer]
+
+
+def test_options_override_a_preset(only_recorded):
+    options = "--data digits --preset accurate --layers 8 4 --epochs 1 --optimizer sgd --schedule constant --dropout 0"
+    assert main(["train", *options.split()]) == 130
+    assert (only_recorded["optimizer"], only_recorded["schedule"], only_recorded["dropout"]) == (SGD(), Constant(), 0.0)
+    assert (only_recorded["input_dropout"], only_recorded["label_smoothing"]) == (0.1, 0.03)
+    assert (only_recorded["layers"], only_recorded["activation"], only_recorded["batch_size"]) == (
+        [64, 8, 4, 10],
+        "gelu",
+        128,
+    )
+
+
+def test_class_weights(only_recorded):
+    for given, expected in ((["balanced"], "balanced"), (["1", "2.5"], [1.0, 2.5]), (["1=3"], {1: 3.0})):
+        assert main([*QUICK, "--class-weight", *given]) == 130
+        assert only_recorded["class_weight"] == expected
+
+
+def test_patience_stops_on_rows_held_out(recorded, capsys):
+    assert main(["train", "--data", "digits", "--patience", "1", "--epochs", "200", "--learning-rate", "1"]) == 0
+    assert recorded["validation_fraction"] == 0.1
+    output = capsys.readouterr().out
+    n_epochs = len(epoch_lines(output))
+    stopped = f"stopped after epoch {n_epochs}: the validation loss was best in epoch {n_epochs - 1}, whose parameters"
+    assert n_epochs < 200
+    assert stopped in output
+    assert output.splitlines()[1] == "epoch      loss  train accuracy  validation accuracy   seconds"
+
+
+def test_folders_of_idx_files(tmp_path, capsys):
+    X, y = np.arange(24, dtype=np.uint8).reshape(6, 2, 2) * 10, np.array([0, 1, 2, 0, 1, 2], np.uint8)
+    outputs = []
+    for folder, opened, ending, prefix in (
+        ("plain", open, "", ""), ("zipped", gzip.open, ".gz", ""), ("emnist", gzip.open, ".gz", "emnist-letters-"),
+    ):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        for part in ("train", "t10k"):
+            for kind, array in (("images-idx3", X), ("labels-idx1", y)):
+                header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+                with opened(tmp_path / folder / f"{prefix}{part}-{kind}-ubyte{ending}", "wb") as file:
+                    file.write(header + array.tobytes())
+        assert main(["train", "--data", str(tmp_path / folder), "--layers", "4", "--epochs", "1"]) == 0
+        outputs.append(without_seconds(capsys.readouterr().out))
+    assert outputs[0].startswith("4-4-3 relu, 6 training and 6 test rows")
+    assert outputs[1:] == outputs[:1] * 2
+    assert main(["train", "--data", str(tmp_path / "emnist" / "letters"), "--layers", "4", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    error = error_line(["train", "--data", tmp_path / "emnist" / "digits"], capsys)
+    assert "holds no data set 'digits', but 'letters'" in error
+    images = tmp_path / "plain" / "train-images-idx3-ubyte"
+    assert "would overwrite the data" in error_line(["train", "--data", tmp_path / "plain", "--save", images], capsys)
+
+
+def test_labels_may_be_whole_floats_or_one_hot(archive, capsys):
+    y = np.arange(60) % 2
+    outputs = []
+    for labels in (y, y.astype(np.float32), np.eye(2)[y]):
+        test = labels[:30]
+        assert (
+            main(["train", "--data", str(archive(y_train=labels, y_test=test)), "--layers", "4", "--epochs", "1"]) == 0
+        )
+        outputs.append(without_seconds(capsys.readouterr().out))
+    assert outputs[1:] == outputs[:1] * 2
+
+
+def test_names_in_the_help_are_those_of_the_library():
+    assert tuple(ACTIVATIONS) == arguments.ACTIVATIONS
+    assert tuple(OPTIMIZERS) == arguments.OPTIMIZERS
+    assert tuple(schedules._NAMES) == arguments.SCHEDULES
+    assert arguments._NEED_SETTINGS == schedules._NEED_SETTINGS
+    assert tuple(PRESETS) == arguments.PRESETS
+    assert tuple(INITS) == arguments.INITS
+    rates = {"0.1": "sgd, momentum and nesterov", "0.01": "rmsprop and adagrad", "0.001": "adam and adamw"}
+    for rate, names in rates.items():
+        assert {OPTIMIZERS[name].learning_rate for name in re.findall(r"\b(?!and\b)\w+", names)} == {float(rate)}
+    text = " ".join(arguments.parsers()[1]["train"].format_help().split())
+    assert f"(default: {', '.join(f'{rate} for {names}' for rate, names in rates.items())})" in text
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -186,7 +317,7 @@ def test_the_same_seed_prints_the_same(capsys):
     outputs = []
     for _ in range(2):
         main(["train", "--data", "digits", "--epochs", "2", "--threads", "1"])
-        outputs.append(re.sub(r"\d+\.\d{3}$", "", capsys.readouterr().out, flags=re.MULTILINE))  # but for the seconds
+        outputs.append(without_seconds(capsys.readouterr().out))
     assert outputs[0] == outputs[1]
 
 
@@ -223,10 +354,44 @@ def error_line(arguments, capsys, status=2, program="fastmlp train"):
         ("--seed -1", "--seed: '-1' is not a whole number of 0 or more"),
         ("--seed x", "--seed: 'x' is not"),
         ("--threads 0", "--threads: '0' is not"),
-        ("--activation swish", "--activation: invalid choice: 'swish'"),
-        ("--init zeros", "--init: invalid choice: 'zeros'"),
+        (
+            "--activation swish",
+            "--activation: must be one of relu, leaky_relu, elu, gelu, silu, tanh, "
+            "logistic, identity, not 'swish'; did you mean silu?",
+        ),
+        ("--init zeros", "--init: must be one of he, xavier, normal, not 'zeros'"),
+        (
+            "--optimizer adm",
+            "must be one of sgd, momentum, nesterov, adam, adamw, rmsprop, adagrad, not 'adm'; did you mean adam?",
+        ),
+        ("--schedule onecycle", "not 'onecycle'; did you mean one_cycle?"),
+        ("--schedule step", "--schedule: 'step' needs settings; in Python: fit(schedule=Step(every=10))"),
+        ("--preset acurate", "--preset: must be one of fast, accurate, not 'acurate'; did you mean accurate?"),
+        ("--dropout 1", "--dropout: '1' is not a number of 0 or more, and below 1"),
+        ("--dropout 0.1 0.2 --data xor", "--dropout has 2 entries, but the network has 1 hidden layers"),
+        ("--l2 -1", "--l2: '-1' is not a number of 0 or more"),
+        (
+            "--class-weight balancd",
+            "'balancd' is not balanced, a number of 0 or more, or CLASS=NUMBER, such as 3=0.5; did you mean balanced?",
+        ),
+        (
+            "--class-weight 1 1=2 --data xor",
+            "--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture",
+        ),
+        ("--class-weight 1 2 3 --data xor", "--class-weight has 3 numbers, but there are 2 classes"),
+        ("--class-weight 2=1 --data xor", "--class-weight has class 2, but classes are 0 to 1"),
+        ("--class-weight 0 0 --data xor", "--class-weight is 0 for every training row"),
+        ("--validation-fraction 1", "--validation-fraction: '1' is not a number between 0 and 1"),
+        ("--validation-fraction 0", "--validation-fraction: '0' is not a number between 0 and 1"),
+        ("--patience 0", "--patience: '0' is not a whole number of 1 or more"),
+        ("--lr 0.1", "unrecognized arguments: --lr 0.1; did you mean --learning-rate?"),
+        ("--optimiser=adam", "unrecognized arguments: --optimiser=adam; did you mean --optimizer?"),
+        (
+            "--data digts",
+            "No such file or directory (nor is it mnist, digits or xor; did you mean digits?)",
+        ),
         ("--data no-such.npz", "cannot read --data 'no-such.npz': No such file"),
-        ("--data .", "cannot read --data '.': "),
+        ("--data .", "cannot read --data '.': . holds no idx files"),
         ("--save .", "cannot save .: it is a folder"),
         ("--save no-such-folder/net.npz", "there is no folder no-such-folder"),
         ("--layer 5", "unrecognized arguments: --layer 5"),
@@ -247,7 +412,7 @@ def test_wrong_value(arguments, words, capsys, tmp_path, monkeypatch):
         ({"X_train": np.full((60, 3), np.nan)}, "X_train has nan in row 0, column 0"),
         ({"X_test": np.full((30, 3), np.inf)}, "X_test has inf in row 0, column 0"),
         ({"X_train": np.full((60, 3), "x")}, "X_train is <U1"),
-        ({"y_train": np.full(60, 0.5)}, "y_train is float64"),
+        ({"y_train": np.full(60, 0.5)}, "y_train has 0.5 in row 0, but labels are integers"),
         ({"y_train": np.repeat([0, -3], 30)}, "y_train has label -3"),
         ({"y_train": np.full(60, 10**9)}, "y_train has label 1000000000"),
         ({"y_test": np.full(30, 12)}, "y_test has label 12, but the network has 2 outputs"),
@@ -335,13 +500,14 @@ def test_diverged(capsys):
 
 
 @pytest.mark.parametrize(("rate", "hints"), [("20", 1), ("0.1", 0)])
-def test_a_loss_worse_than_a_guess_gets_a_hint(rate, hints, capsys):
+def test_a_fit_that_learned_nothing_gets_a_hint(rate, hints, capsys):
     assert main(["train", "--data", "digits", "--learning-rate", rate]) == 0
     output, errors = capsys.readouterr()
     last_accuracy(output)
     assert errors.count("\n") == hints
     if hints:
-        assert re.match(r"fastmlp train: the loss is worse than that of a guess, 2\.30\d\d; lower --learning", errors)
+        assert errors.startswith("fastmlp train: this fit has learned nothing: ")
+        assert errors.endswith("; --learning-rate 20 may be too high\n")
 
 
 def test_no_hint_after_a_few_steps(capsys):
@@ -383,6 +549,7 @@ def test_saving_through_a_link(tmp_path, capsys):
 def test_no_command_and_wrong_command(capsys):
     assert "fastmlp train" in error_line([], capsys, program="fastmlp")
     assert "'fit'" in error_line(["fit"], capsys, program="fastmlp")
+    assert error_line(["trian"], capsys, program="fastmlp").endswith("not 'trian'; did you mean train?\n")
 
 
 # --- help -------------------------------------------------------------------------------------------------------------
@@ -400,12 +567,19 @@ def test_help_needs_nothing_heavy():
     assert done.stdout.endswith(f"fastmlp {fastmlp.__version__}\n")
 
 
+@pytest.mark.parametrize("command", ["train", "bench"])
+def test_help_fits_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_help_says_what_files_hold_and_every_default(capsys):
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for name in ("X_train", "y_train", "X_test", "y_test", "fastmlp.MLP.load"):
         assert name in text
-    for default in ("mnist", "128", "relu", "he", "10", "64", "0.1", "0"):
+    for default in ("mnist", "128", "relu", "he", "10", "64", "sgd", "constant", "0"):
         assert f"(default: {default})" in text
 
 

@@ -1,6 +1,10 @@
 """The command line and what is around it: terminals, pipes, full disks, Ctrl-C."""
 
+import io
+import itertools
+import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,6 +16,7 @@ from support.command_line import QUICK, epoch_lines, last_accuracy, posix, run, 
 import fastmlp
 from fastmlp import datasets
 from fastmlp.cli import main
+from fastmlp.cli.output import say, tell
 
 pytestmark = pytest.mark.loops("command line")
 
@@ -51,7 +56,7 @@ def test_bar_and_table_on_a_terminal(pseudo_terminal):
     # What stands on a line in the end is what came after its last carriage return.
     shown = [line.rpartition("\r")[2] for line in output.split("\n")]
     assert [line.split()[0] for line in shown if epoch_lines(line)] == ["1", "2", "3"]
-    assert shown[1] == "epoch      loss  train accuracy  test accuracy  seconds"
+    assert shown[1] == "epoch      loss  train accuracy  test accuracy   seconds"
     last_accuracy("\n".join(shown))
 
 
@@ -90,6 +95,40 @@ def test_ctrl_c_reports_and_saves_what_is_trained(tmp_path, ctrl_c_is_heard):
         f"saved {tmp_path / 'net.npz'}\n"
     )
     assert fastmlp.MLP.load(tmp_path / "net.npz").layers == (784, 128, 10)
+
+
+@posix
+def test_a_bench_shows_its_turns_at_once_and_keeps_them_after_ctrl_c(tmp_path, ctrl_c_is_heard):
+    options = ("--data", "xor", "--layers", 4, "--peers", "numpy", "--runs", 1000, "--json", tmp_path / "b.json")
+    with started("bench", *options) as process:
+        lines = iter(process.stdout.readline, "")
+        before = list(itertools.takewhile(lambda line: not line.startswith("turn 2 of 1000"), lines))
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [line for line in before if line.startswith("loss after 1 epoch: fastmlp ")]
+    assert re.search(r"^fastmlp +[\d.,]+ +[\d.,]+ ", output, re.MULTILINE)
+    n_turns = len(json.loads((tmp_path / "b.json").read_text())["results"][0]["seconds"])
+    assert 2 <= n_turns < 1000
+    assert errors == f"fastmlp bench: interrupted after {n_turns} of 1000 turns; the results are those so far\n"
+
+
+def test_a_line_is_printed_on_a_terminal_that_lacks_its_characters(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    say("turn 1, µs: é \udcff")
+    assert raw.getvalue() == rb"turn 1, us: \xe9 \udcff" + b"\n"
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_without_stdout_or_stderr(closed, monkeypatch, capfd):
+    monkeypatch.setattr(f"sys.{closed}", None)
+    assert main(["train", "--epochs", "0"]) == 2
+    assert main([*QUICK, "--save", ""]) == 2
+    say("line")
+    tell("line")
+    output, errors = capfd.readouterr()
+    assert (output, errors.count("\n")) == (("", 3) if closed == "stdout" else ("line\n", 0))
 
 
 def test_ctrl_c_while_data_are_loaded(capsys, monkeypatch):

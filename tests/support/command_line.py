@@ -33,7 +33,7 @@ def started(*arguments, **settings):
 
 
 def epoch_lines(output):
-    return [line for line in output.splitlines() if re.fullmatch(r" *\d+( +\d+\.\d{4}){3} +\d+\.\d{3}", line)]
+    return [line for line in output.splitlines() if re.fullmatch(r" *\d+( +\d+\.\d{4}){4}", line)]
 
 
 def last_accuracy(output):
