@@ -21,7 +21,7 @@ from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
-from fastmlp.schedules import Constant, Duration, Schedule
+from fastmlp.schedules import Duration, Schedule
 from fastmlp.schedules.base import plain_state
 from fastmlp.validation.settings import check_float, check_int, check_number
 
@@ -201,8 +201,6 @@ class Trainer:
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 state = dict(self.state.schedule_state)
                 raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
-        if not (self.nothing_left or isinstance(self.schedule, Constant)):
-            self._rates(1)  # a schedule that fails at once leaves the network as it was
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
