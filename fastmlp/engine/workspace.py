@@ -20,7 +20,7 @@ __all__ = ["Needs", "Workspace"]
 _GAP = 1024  # numbers between what different threads write: processors fetch neighbouring cache lines, too
 
 
-LINE_CYCLES = 25
+LINE_CYCLES = 15
 """About what a core waits for a cache line that another core has changed, while it fetches several."""
 
 _TURNED_BYTES = 2**17  # outputs of a batch for which a second place does not crowd the second cache

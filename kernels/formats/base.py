@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..jit import part
 from ..simd import REGISTERS
+from ..tile import HEIGHTS
 
 WIDTHS = (1, 2, 3, 4, 8) if REGISTERS >= 32 else (1, 2, 3, 4)
 """Vectors in a row of the tiles of packed rows and of gradients by blocks. The sums of two features, a row of deltas
@@ -42,9 +43,18 @@ def skip(x, lists, layer, n_rows):
     """Do nothing."""
 
 
+def tiles_of(vectors, widths):
+    """Return the widths of the tiles that cover some vectors, the widest first."""
+    tiles = []
+    while vectors:
+        tiles.append(max(width for width in widths if width <= vectors))
+        vectors -= tiles[-1]
+    return tiles
+
+
 def dense_cycles(vectors, density):
-    """Return the cycles of two multiply-adds for each vector, two at a time, and of what a tile costs besides."""
-    return vectors + 0.3
+    """Return the cycles of two multiply-adds for each vector, two at a time, and of what each tile costs besides."""
+    return vectors + 0.3 * len(tiles_of(vectors, HEIGHTS))
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from ..structs import Matrix, Packed
 from ..tile import multiply_add
 from ..trace import either, if_then, loop, loop_while, switch, traced
 from ..vector_ops import lane_count, prefetch, prefetch_to_write
-from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width
+from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width, tiles_of
 
 PAIR = 2
 """Features of a bit. If their number is odd, the last pair has a zero behind it."""
@@ -528,8 +528,8 @@ def buffers(chunk, n_in, n_nonzeros):
 
 
 def cycles(vectors, density):
-    """Return about the cycles of a feature: a pair of them takes 12 and 2 more for each vector on an Intel Xeon."""
-    return density * (6 + vectors)
+    """Return about the cycles of a feature: for each tile, a pair of them takes 12, and 2 more for each vector."""
+    return density * (6 * len(tiles_of(vectors, WIDTHS)) + vectors)
 
 
 def products(prefetch_next):
