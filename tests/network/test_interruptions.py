@@ -186,9 +186,9 @@ def test_ctrl_c_while_validation_is_measured(monkeypatch):
     net, expected = MLP([4, 8, 3]), MLP([4, 8, 3])
     measure = training.measure
 
-    def pressed(*arguments):
+    def pressed(*arguments, **more):
         press_ctrl_c()
-        return measure(*arguments)
+        return measure(*arguments, **more)
 
     monkeypatch.setattr(training, "measure", pressed)
     with pytest.warns(UserWarning, match="^Ctrl-C stopped training after epoch 1 of 9;"):
