@@ -113,6 +113,7 @@ net.fit(X, y, epochs=1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+@pytest.mark.filterwarnings("ignore:this fit has learned nothing")  # if it is stopped early
 @pytest.mark.parametrize("watched", [False, True], ids=["alone", "watched"])
 @pytest.mark.parametrize(("batch_size", "n_threads"), [(20, 1), (20, 2), (700, 1), (700, 2), (3000, 1)])
 def test_ctrl_c(batch_size, n_threads, watched, tmp_path):
