@@ -126,7 +126,7 @@ def test_read_only_source_path_with_a_space_and_empty_home(tmp_path):
     home.mkdir()
     _forbid_writing(place)
     try:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(place)}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(place), "FASTMLP_QUIET": "1"}
         command = (sys.executable, "-c", SMALL_FIT)
         done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
