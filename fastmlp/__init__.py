@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
-    from fastmlp.mlp import MLP
+    from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
     "MLP",
@@ -25,12 +25,14 @@ __all__ = [
     "presets",
     "reference",
     "schedules",
+    "warm_up",
 ]
 
 __version__ = "0.1.0"
 
 _MEMBERS = {
     "MLP": "fastmlp.mlp",
+    "warm_up": "fastmlp.mlp",
     "History": "fastmlp.history",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
+from fastmlp.engine.base import Engine
 from fastmlp.history import Best, check_monitor, new_axes
 from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
@@ -62,9 +63,10 @@ class Net(Protocol):
     def weights(self) -> list[Floats]: ...
     @property
     def biases(self) -> list[Floats]: ...
-    def gradients(self, X: Any, y: npt.ArrayLike) -> tuple[float, list[Floats], list[Floats]]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def save(self, path: str, *, training: bool) -> None: ...
+    @property
+    def _engine(self) -> Engine: ...
     def _check_data(self, X: Any, y: npt.ArrayLike) -> tuple[Any, Any]: ...
 
 
@@ -312,22 +314,21 @@ class LearningRateFinder:
         """
         if isinstance(net, type) or not hasattr(net, "_check_data"):
             raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
-        net._check_data(X, y)
+        X_, y_ = net._check_data(X, y)
         twin, chosen = copy.deepcopy(net), get_optimizer(optimizer)
         parameters = twin.weights + twin.biases
         states = [[np.empty_like(parameter) for _ in range(chosen.slots)] for parameter in parameters]
         for state in states:
             chosen.start(state)
-        X, y = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
-        n_rows = min(check_int("batch_size", batch_size, 1), len(y))
-        order = np.random.default_rng(net.seed).permutation(len(y))
+        n_rows = min(check_int("batch_size", batch_size, 1), len(y_))
+        order = np.random.default_rng(net.seed).permutation(len(y_))
         batches = np.resize(order, (self.steps, n_rows))
         rates = np.geomspace(self.low, self.high, self.steps)
         coefficients = chosen.coefficients(np.arange(self.steps) + 1, rates)
         losses: list[float] = []
         with np.errstate(over="ignore", invalid="ignore"):  # the last steps are expected to explode
             for step, rows in enumerate(batches):
-                loss, dw, db = twin.gradients(X[rows], y[rows])
+                loss, dw, db = twin._engine.gradients(X_[rows], y_[rows], None)
                 if not loss < 4 * (losses[0] if losses else math.inf):
                     break
                 losses.append(loss)

@@ -1,15 +1,94 @@
-"""`MLP`: the network that is computed by compiled kernels."""
+"""`MLP`: the network that is computed by compiled kernels; `warm_up` compiles them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.network import Network
-from fastmlp.validation.calls import advised_constructor
+from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.training import check_clipping
+from fastmlp.validation.calls import advised, advised_constructor
+from fastmlp.validation.settings import check_choice, check_layers
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "warm_up"]
+
+_N_ROWS, _MOST_UNITS = 16, 16
+_ROWS = {
+    "dense": (1, "float"),
+    "sparse": (0, "float"),
+    "uint8": (1, "uint8"),
+    "sparse uint8": (0, "uint8"),
+    "csr": (0, "csr"),
+}
+"""The kinds of X: one of its numbers, and what it is."""
 
 
 @advised_constructor
 class MLP(Network):  # noqa: D101
     __doc__ = Network.__doc__
     _engine_class = CompiledEngine
+
+
+@advised
+def warm_up(
+    layers: Sequence[int],
+    *,
+    optimizer: str | Optimizer = "sgd",
+    rows: Iterable[str] = ("dense", "sparse"),
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    **settings: Any,
+) -> None:
+    """Compile the kernels for training and predictions, or load them, so that the first fit starts at once.
+
+    Kernels are compiled once for each kind of activations, output, dtype, optimizer and X, whatever the layer sizes.
+    They are kept on disk. A program that must not wait later, such as a server or the image of a container, calls this
+    while it is being started or built.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        As for `MLP`.
+    optimizer : str or Optimizer
+        As for `MLP.fit`.
+    rows : iterable of {"dense", "sparse", "uint8", "sparse uint8", "csr"}
+        What X will be: numbers, of which few or most are zero, the same in bytes, or CSR matrices of SciPy. Predictions
+        of fewer than 6 rows need the kernels for "sparse".
+    clip_norm, clip_value : float or None
+        As for `MLP.fit`; whether they are given matters, but not how large they are.
+    **settings
+        Further settings of `MLP`, such as ``dtype="float64"`` or ``output="identity"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.warm_up([784, 128, 10], optimizer="adam")
+    """
+    kinds = [check_choice("rows", kind, tuple(_ROWS)) for kind in ([rows] if isinstance(rows, str) else rows)]
+    small = MLP([min(n_units, _MOST_UNITS) for n_units in check_layers(layers)], **settings)
+    chosen, clipping = get_optimizer(optimizer, None), check_clipping(clip_norm, clip_value)
+    for kind in kinds:
+        X = _sample(kind, small)
+        small._engine.prepare(X, chosen, clipping)
+        small._engine.prepare_inference(X)
+
+
+def _sample(kind: str, net: MLP) -> Any:
+    """Return an X of a kind that the network takes."""
+    number, form = _ROWS[kind]
+    X: npt.NDArray[Any] = np.full((_N_ROWS, net.layers[0]), number, np.uint8 if form == "uint8" else net.dtype)
+    if form != "csr":
+        return X
+    from scipy.sparse import csr_array
+
+    return csr_array(X)

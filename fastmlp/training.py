@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, cast
 
@@ -22,7 +21,7 @@ from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
-from fastmlp.schedules import Constant, Duration, Schedule
+from fastmlp.schedules import Duration, Schedule
 from fastmlp.schedules.base import plain_state
 from fastmlp.validation.settings import check_float, check_int, check_number
 
@@ -144,7 +143,8 @@ class Trainer:
     nothing_left : bool
         Whether `state` has all epochs behind it.
     refused : callable
-        Called if a callback raises an error in `on_fit_begin`, before those that have begun hear of the end.
+        Called if an error other than a bad loss ends the fit before its first step, such as one of a callback or a
+        schedule, before callbacks that have begun hear of the end.
     """
 
     engine: Engine
@@ -201,8 +201,6 @@ class Trainer:
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 state = dict(self.state.schedule_state)
                 raise ValueError(f"schedule {self.schedule!r} cannot resume from the state {state}: {error}") from error
-        if not (self.nothing_left or isinstance(self.schedule, Constant)):
-            self._rates(1)  # a schedule that fails at once leaves the network as it was
 
     def run(self) -> None:
         """Train until all epochs are done, a callback says stop, or Ctrl-C.
@@ -220,25 +218,35 @@ class Trainer:
             return not ctrl_c.pressed
 
         begun: list[object] = []
-        with ExitStack() as at_end:  # calls each `on_fit_end`, whatever the others raise
+
+        def train() -> None:
             try:
-                try:
-                    for callback in self.callbacks:
-                        call_hooks([callback], "on_fit_begin", self.net, fit)
-                        begun.append(callback)
-                except Exception:
-                    self.refused()
-                    raise
+                for callback in self.callbacks:
+                    call_hooks([callback], "on_fit_begin", self.net, fit)
+                    begun.append(callback)
                 while fit.epoch < fit.epochs and not fit.stop and not self.history.interrupted:
                     self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), ctrl_c, on_step)
             except KeyboardInterrupt:  # in a callback, or between two calls of the engine
                 self.history.interrupted = True
-            finally:
-                for callback in reversed(begun):  # an ExitStack calls what came last first
-                    at_end.callback(call_hooks, [callback], "on_fit_end", self.net, fit)
+            except Exception as error:
+                if self.history.steps == self._before[1] and not isinstance(error, FloatingPointError):
+                    self.refused()
+                raise
+
+        def end() -> None:
+            """Call each `on_fit_end`, whatever the others raise."""
+            if begun:
+                try:
+                    call_hooks(begun[:1], "on_fit_end", self.net, fit)
+                finally:
+                    del begun[:1]
+                    end()
+
+        finish(train, end)
 
     def _train_epochs(self, n_epochs: int, ctrl_c: CtrlC, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()
+        self._rates = self._next_rates(n_epochs)  # a schedule that fails does so before anything is drawn
         order = self._permutations(n_epochs)
         totals, plan = EpochTotals.zeros(n_epochs), self._step_plan(order)
         recorded = len(self.history.loss)
@@ -272,15 +280,9 @@ class Trainer:
         shuffle = self.shuffle and self.fit.n_batches > 1
         return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
 
-    def _rates(self, n_steps: int) -> npt.NDArray[np.float64]:
-        """Return the learning rates (n_steps,) of the next steps.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the schedule gives something else, or a rate is too large.
-        """
-        fit = self.fit
+    def _next_rates(self, n_epochs: int) -> npt.NDArray[np.float64]:
+        """Return the learning rate of each step of these epochs."""
+        fit, n_steps = self.fit, n_epochs * self.fit.n_batches
         duration = Duration(fit.n_batches, fit.epochs, len(self.y))
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
@@ -293,8 +295,8 @@ class Trainer:
 
     def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
         """Return the plan for the steps of these epochs."""
-        state, n_steps = self.state, len(order) * self.fit.n_batches
-        rates = self._rates(n_steps)
+        state, rates = self.state, self._rates
+        n_steps = len(rates)
         return StepPlan(
             state.optimizer,
             state.optimizer_state,

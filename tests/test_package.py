@@ -12,7 +12,7 @@ import fastmlp
 from fastmlp import optimizers, options, presets, schedules
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
-from fastmlp.network import FIRST_LAYERS
+from fastmlp.model import FIRST_LAYERS
 from fastmlp.random import INITS
 
 

@@ -47,29 +47,31 @@ def run_in_thread(call: Callable[[], object]) -> None:
 
     The compiler must not get a KeyboardInterrupt, which it may lose. The process does not exit before the call ends.
     """
-    result: list[BaseException | None] = []
-    ended, ctrl_c = _locked(), CtrlC()
+    errors: list[BaseException] = []
+    ended, over, ctrl_c = _locked(), False, CtrlC()
 
-    def end(error: BaseException | None) -> None:
-        result.append(error)
+    def end() -> None:
+        nonlocal over
+        over = True
         ended.release()
 
+    def run() -> None:
+        _try(errors, call)
+        end()
+
     def begin() -> None:
-        thread = Thread(target=lambda: end(_error_of(call)), name="fastmlp", daemon=False)
-        error = _error_of(thread.start)
-        if error is not None:
-            end(error)
+        if not _try(errors, Thread(target=run, name="fastmlp", daemon=False).start):
+            end()
 
     def wait() -> None:
         start_new_thread(begin, ())  # a handler that raises inside of `Thread.start` would leave its locks held
-        while not result:
+        while not over:
             if not ended.acquire(timeout=_POLL_SECONDS) and ctrl_c.pressed:
                 raise KeyboardInterrupt
 
     ctrl_c.run(wait)
-    error = result.pop()
-    if error is not None:
-        raise error
+    if errors:
+        raise errors.pop()
     if ctrl_c.pressed:
         raise KeyboardInterrupt
 
@@ -127,9 +129,7 @@ def run_team(
         if n_threads == size:
             if size == len(cores) > 1:
                 _spread(rank, cores)
-            error = _error_of(call, rank)
-            if error is not None:
-                errors.append(error)
+            if not _try(errors, call, rank):
                 stop()
                 release()
         if next(count) == n_threads:
@@ -156,7 +156,10 @@ def run_team(
 
     finish(wait, leave)
     if errors:
-        raise errors.pop(0)
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()
 
 
 def _locked() -> LockType:
@@ -165,13 +168,17 @@ def _locked() -> LockType:
     return lock
 
 
-def _error_of(call: Callable[..., object], *args: object) -> BaseException | None:
-    """Run a call; return what it raises."""
+def _try(errors: list[BaseException], call: Callable[..., object], *args: object) -> bool:
+    """Run a call. If it raises an error, add that to a list, and return False.
+
+    No frame may keep the error in a variable: frame and error would keep each other alive, and with them X.
+    """
     try:
         call(*args)
     except BaseException as error:
-        return error
-    return None
+        errors.append(error)
+        return False
+    return True
 
 
 def _spread(rank: int, cores: list[int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,19 +41,19 @@ def frame_as_array(frame: Any, name: str) -> npt.NDArray[Any]:
     ValueError
         If a value is missing.
     """
-    columns = list(_columns(frame))
-    bad = [f"{label!r} ({series.dtype})" for label, series in columns if _kind(series) is None]
-    if bad:
+    labels, dtypes = list(frame.columns), list(frame.dtypes)
+    kinds = {dtype: _kind(dtype) for dtype in set(dtypes)}
+    if None in kinds.values():
+        bad = [f"{label!r} ({dtype})" for label, dtype in zip(labels, dtypes, strict=True) if kinds[dtype] is None]
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         advice = "drop them, or make numbers of them, e.g. with pandas.get_dummies"
         raise TypeError(f"{name} has columns that are not numbers: {', '.join(bad[:_SHOWN])}{more}; {advice}")
-    if columns and hasattr(frame, "iloc") and all(isinstance(series.dtype, np.dtype) for _, series in columns):
-        dtype = np.result_type(*{series.dtype for _, series in columns})
-        array: npt.NDArray[Any] = frame.to_numpy(dtype=dtype)
-    else:
-        arrays = [series_as_array(series, name, f", column {label!r}") for label, series in columns]
-        array = np.stack(arrays, axis=1) if arrays else np.zeros((len(frame), 0))
-    return array
+    if labels and all(isinstance(dtype, np.dtype) for dtype in kinds):
+        array: npt.NDArray[Any] = frame.to_numpy(dtype=np.result_type(*kinds))
+        return array
+    columns = [frame.iloc[:, i] if hasattr(frame, "iloc") else frame[label] for i, label in enumerate(labels)]
+    arrays = [series_as_array(c, name, f", column {label!r}") for c, label in zip(columns, labels, strict=True)]
+    return np.stack(arrays, axis=1) if arrays else np.zeros((len(frame), 0))
 
 
 def series_as_array(series: Any, name: str, where: str = "") -> npt.NDArray[Any]:
@@ -65,7 +64,7 @@ def series_as_array(series: Any, name: str, where: str = "") -> npt.NDArray[Any]
     ValueError
         If a value of a nullable column is missing.
     """
-    kind = _kind(series)
+    kind = _kind(series.dtype)
     if kind is None or isinstance(series.dtype, np.dtype):
         return np.asarray(series)
     missing = np.asarray(series.isna() if hasattr(series, "isna") else series.is_null())
@@ -81,14 +80,8 @@ def missing_value(name: str, row: int, where: str) -> str:
     return f"{name} has a missing value in row {row}{where}; fill it or drop the row, e.g. {word}.fillna(0)"
 
 
-def _columns(frame: Any) -> Iterator[tuple[object, Any]]:
-    for i, label in enumerate(frame.columns):
-        yield label, frame.iloc[:, i] if hasattr(frame, "iloc") else frame[label]
-
-
-def _kind(series: Any) -> str | None:
+def _kind(dtype: Any) -> str | None:
     """Return the kind of a column of numbers as NumPy abbreviates it (f, i, u, b), or None of any other column."""
-    dtype = series.dtype
     if hasattr(dtype, "is_numeric"):  # polars
         kinds = {"b": str(dtype) == "Boolean", "u": dtype.is_unsigned_integer(), "i": dtype.is_integer()}
         kinds["f"] = dtype.is_float()

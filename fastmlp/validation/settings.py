@@ -84,7 +84,7 @@ def check_choice(name: str, value: object, choices: Sequence[str], also_called: 
 def check_dtype(value: object, choices: Sequence[str]) -> str:
     """Return the name of a dtype, given by name or as np.float32; it must be one of `choices`."""
     if value is not None and not isinstance(value, str):
-        with contextlib.suppress(TypeError):  # then check_choice raises
+        with contextlib.suppress(TypeError, ValueError):  # then check_choice raises
             value = np.dtype(value).name  # type: ignore[call-overload]
     return check_choice("dtype", value, choices)
 

@@ -1,12 +1,17 @@
 """Fits in several threads and processes, and calls of a team that fail."""
 
+import _thread
 import contextlib
 import copy
+import functools
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +30,7 @@ from support.nets import (
 )
 
 from fastmlp import MLP, reference
+from fastmlp.engine import threads
 from fastmlp.engine.threads import run_in_thread, run_team
 
 # --- threads and processes --------------------------------------------------------------------------------------------
@@ -151,10 +157,37 @@ def test_a_call_that_fails_stops_and_frees_the_others(failing):
         assert stopped.wait(10)
         assert released.wait(10)
 
-    before = threading.active_count()
+    before = _thread._count()
     with refused(ValueError, "broken"):
         run_team(3, call, stop=stopped.set, release=released.set)
-    assert threading.active_count() == before
+    assert _thread._count() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    "run", [run_in_thread, functools.partial(run_team, 1), functools.partial(run_team, 2)], ids=["apart", "one", "two"]
+)
+def test_a_call_is_forgotten_when_it_has_ended(run, fails):
+    """Also if it has failed, and the garbage collector does not run: a call keeps X alive."""
+
+    class Call:
+        def __call__(self, *rank):
+            if fails:
+                raise ValueError("broken")
+
+    call, before = Call(), _thread._count()
+    known = weakref.ref(call)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            run(call)
+        while _thread._count() > before:
+            time.sleep(0.001)
+        del call
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 def test_run_in_thread_passes_on_errors():
@@ -237,7 +270,33 @@ net.fit(X, y, epochs=1)
 def test_threads_that_cannot_be_started_leave_nobody_waiting(allowed):
     ran = subprocess.run(
         [sys.executable, "-c", NO_THREADS.replace("ALLOWED", str(allowed))],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=20, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "can't start new thread\nTrue\n"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_ctrl_c_as_a_team_starts(monkeypatch, n_threads, when):
+    """Nobody waits for a thread that does not come, and none is left behind."""
+    start, before, calls = threads.start_new_thread, _thread._count(), []
+
+    def pressed(run, arguments):
+        if threading.current_thread() is not threading.main_thread():
+            return start(run, arguments)
+        if when == "before":
+            signal.raise_signal(signal.SIGINT)
+        start(run, arguments)
+        return signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(threads, "start_new_thread", pressed)
+    stopped = []
+    with pytest.raises(KeyboardInterrupt):
+        run_team(n_threads, calls.append, stop=lambda: stopped.append(True))
+    end = time.monotonic() + 20
+    while _thread._count() > before and time.monotonic() < end:
+        time.sleep(0.001)
+    assert _thread._count() == before
+    assert sorted(calls) in ([], list(range(n_threads)))
+    assert calls == [] or when == "after"

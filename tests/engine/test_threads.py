@@ -1,5 +1,6 @@
 """How many threads there are, and what they share with the threads and processes of the program around them."""
 
+import _thread
 import json
 import os
 import signal
@@ -162,13 +163,14 @@ def test_workers_of_joblib(backend, asked, tmp_path):
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 def test_nothing_runs_after_a_fit(n_threads):
     X, y = data(2000)
+    n_before = _thread._count()
     net = MLP([4, 40, 3], n_threads=n_threads)
     net.fit(X, y, epochs=2, validation_data=(X, y))
     net.predict(X)
     net.evaluate(X, y)
-    assert [thread for thread in threading.enumerate() if thread.name == "fastmlp"] == []
     before = time.process_time()
     time.sleep(0.3)
+    assert _thread._count() == n_before
     assert time.process_time() - before < 0.05
 
 
@@ -265,3 +267,58 @@ def test_a_press_while_a_call_ends_is_heard():
 
     with pytest.raises(KeyboardInterrupt):
         run_in_thread(call)
+
+
+# --- waits after a signal ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Return a function with which another thread sends a signal whose handler takes longer than a wait."""
+    if not hasattr(signal, "pthread_kill"):
+        pytest.skip("this system sends no signal to a thread")
+    wait = 3 * threads._POLL_SECONDS
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(wait))
+
+    def send():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(3 * wait)
+
+    yield send
+    signal.signal(signal.SIGUSR1, before)
+
+
+def comes_true(condition):
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+def test_a_team_is_watched_after_a_slow_signal_handler(interrupt):
+    """Up to CPython 3.11, `SimpleQueue.get` waits for ever if a handler returns after the deadline."""
+    looked, said = [], []
+
+    def call(rank):
+        for _ in range(3):
+            interrupt()
+            seen = len(looked)
+            said.append(comes_true(lambda seen=seen: len(looked) > seen))
+
+    threads.run_team(1, call, go_on=lambda: looked.append(True) or True)
+    assert said == [True] * 3
+
+
+def test_ctrl_c_is_heard_after_a_slow_signal_handler(interrupt):
+    raised, said, before = [], [], _thread._count()
+
+    def call():
+        interrupt()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        said.append(comes_true(lambda: raised))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_thread(call)
+    raised.append(True)
+    assert comes_true(lambda: _thread._count() == before)
+    assert said == [[True]]

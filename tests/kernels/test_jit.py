@@ -17,6 +17,7 @@ from fastmlp.kernels import jit
 
 ROOT = Path(__file__).resolve().parents[2]
 
+COMPILING = "fastmlp: compiling kernels for this machine (once, about 8 s) ...\n"
 ENTRIES = ("infer_dense", "infer_packed", "pack_rows", "train_dense", "train_packed")
 
 FITS = """
@@ -72,19 +73,23 @@ print(json.dumps({
 
 
 def fits_in_a_new_process(folder, *dtypes):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    """Return what it prints, and what it says about compiling."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), "FASTMLP_QUIET": ""}
     ran = subprocess.run(
         [sys.executable, "-c", FITS, *dtypes], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
+    return json.loads(ran.stdout), ran.stderr.splitlines(keepends=True)
 
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory):
     """Return what a process that compiles everything prints, and the folder of its cache."""
     folder = tmp_path_factory.mktemp("cache") / "not" / "yet"
-    return fits_in_a_new_process(folder, "float32", "float64"), folder
+    said, lines = fits_in_a_new_process(folder, "float32", "float64")
+    assert set(lines) == {COMPILING}
+    assert len(lines) < 4  # one, unless the machine is so busy that seconds pass between two kernels
+    return said, folder
 
 
 def test_one_signature_per_dtype(cold):
@@ -101,7 +106,8 @@ def test_a_second_process_loads(cold):
     assert [file.name.partition("-")[0] for file in files] == sorted([*ENTRIES, *ENTRIES])
     assert all(file.suffix == ".kernel" for file in files)
     before = [file.stat().st_mtime_ns for file in files]
-    said = fits_in_a_new_process(folder, "float32")
+    said, lines = fits_in_a_new_process(folder, "float32")
+    assert lines == []
     for name in ENTRIES:
         assert len(said[name]["dtypes"]) == said[name]["hits"] == 1
     assert said["forward"]["dtypes"] == said["update"]["dtypes"] == []  # nothing was compiled
@@ -449,8 +455,6 @@ def test_a_full_disk_is_no_error(folder, said, monkeypatch, fails):
 
 
 # --- what users are told ----------------------------------------------------------------------------------------------
-
-COMPILING = "fastmlp: compiling kernels for this machine (once, about 8 s) ...\n"
 
 
 @pytest.fixture

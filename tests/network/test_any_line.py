@@ -11,6 +11,7 @@ import gc
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from support.nets import data, parameters
 
 import fastmlp
-from fastmlp import MLP, reference
+from fastmlp import MLP, MLPClassifier, reference
 from fastmlp.engine import compiled
 from fastmlp.random import permutations
 
@@ -39,13 +40,14 @@ class RaisesAt:
     """Counts the events in files of fastmlp, and raises at one of them."""
 
     def __init__(self, event=None):
-        self.event, self.count, self.where = event, 0, None
+        self.event, self.count, self.where, self.function = event, 0, None, None
 
     def trace(self, frame, event, argument):
         if event != "exception" and frame.f_code.co_filename.startswith(FOLDERS):
             self.count += 1
             if self.count == self.event:
                 self.where = f"{event} at {frame.f_code.co_filename}:{frame.f_lineno}"
+                self.function = frame.f_code.co_name
                 raise TimeIsUpError
         return self.trace
 
@@ -120,8 +122,11 @@ def assert_consistent(net, expected, where):
 
 
 class Watch:
+    def __init__(self):
+        self.begun = self.ended = 0
+
     def on_fit_begin(self, net, fit):
-        pass
+        self.begun += 1
 
     def on_step(self, net, fit):
         pass
@@ -129,13 +134,17 @@ class Watch:
     def on_epoch_end(self, net, fit):
         pass
 
+    def on_fit_end(self, net, fit):
+        self.ended += 1
+
 
 @some_and_all
 @threads
 @pytest.mark.parametrize("watched", [False, True], ids=["alone", "watched"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
-    more = {"callbacks": [Watch()], "validation_data": (X, Y)} if watched else {}
+    watch = Watch()
+    more = {"callbacks": [watch], "validation_data": (X, Y)} if watched else {}
     settings = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "optimizer": optimizer} | more
     expected = after_each_step(optimizer)
     MLP(LAYERS, n_threads=n_threads).fit(X, Y, **settings)
@@ -152,8 +161,44 @@ def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
         whole(raising)
         if nets:
             assert_consistent(nets[-1], expected, raising.where)
+            told = nets[-1].history.steps == 0 or raising.function in (
+                "end",
+                "call_hooks",
+            )  # as if it raised that itself
+            assert told or watch.ended == watch.begun, raising.where
+            watch.begun = watch.ended = 0
             nets[-1].fit(X, Y, epochs=1)  # it is free
             nets[-1].predict(X)
+
+
+@some_and_all
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <generator")
+@pytest.mark.parametrize("kind", ["stochastic", "lbfgs"])
+def test_an_estimator(request, whole, which, kind):
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0, "tol": 0, "n_iter_no_change": 9}
+    if kind == "lbfgs":
+        settings["solver"] = "lbfgs"
+    models = []
+
+    def call():
+        models.append(MLPClassifier(**settings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            models[-1].fit(X, Y).predict(X)
+
+    call()
+    expected = models[-1].predict_proba(X)
+    filters = list(warnings.filters)
+    for raising in events(request, call):
+        models.clear()
+        raising.run(call)  # Python swallows what is raised in a generator that nobody reads to its end
+        warnings.filters[:] = filters
+        whole(raising)
+        if models:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                models[-1].fit(X, Y)
+            np.testing.assert_array_equal(models[-1].predict_proba(X), expected, err_msg=raising.where)
 
 
 @some_and_all

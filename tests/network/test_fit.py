@@ -212,6 +212,8 @@ ONES = np.ones(N)
         ({"validation_fraction": 0}, ValueError, "validation_fraction must be more than 0 and below 1, not 0"),
         ({"validation_fraction": "0.1"}, TypeError, "validation_fraction must be a number, not '0.1'"),
         ({"validation_fraction": 0.1, "validation_data": ([[0] * 4], [0])}, ValueError, "not both"),
+        ({"schedule": lambda step: "x"}, TypeError, "must give a number, not 'x', at step 0"),
+        ({"schedule": len}, TypeError, "has no len()"),
         ({"metrics": ["f1_macro"]}, ValueError, "metrics need validation data; give validation_data or"),
         ({"metrics": "f1_macro"}, TypeError, "metrics must be a list of names or functions"),
         ({"metrics": ["f2"]}, ValueError, "metrics must be one of 'balanced_accuracy', 'f1', "),

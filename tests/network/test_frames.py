@@ -8,6 +8,7 @@ import pytest
 from support.nets import assert_bits, both_kinds, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
+from fastmlp.callbacks import LearningRateFinder
 
 pd = pytest.importorskip("pandas")
 
@@ -234,6 +235,15 @@ def test_a_metric_of_a_user_sees_the_names():
     net.fit(X, labels, epochs=1, validation_data=(X, labels), metrics=[look])
     np.testing.assert_array_equal(seen[0][0], labels)
     np.testing.assert_array_equal(seen[0][1], net.predict(X))
+
+
+def test_tables_and_names_in_a_search_for_the_learning_rate():
+    net, plain_net = reference.MLP([5, 3]), reference.MLP([5, 3])
+    finders = LearningRateFinder(), LearningRateFinder()
+    finders[0].find(net, table("nullable"), LABELS[classes()], batch_size=4)
+    finders[1].find(plain_net, plain(), classes(), batch_size=4)
+    np.testing.assert_array_equal(finders[0].losses, finders[1].losses)
+    assert net.classes is None
 
 
 # --- copies and files -------------------------------------------------------------------------------------------------
