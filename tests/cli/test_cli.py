@@ -247,7 +247,7 @@ def test_wrong_value(arguments, words, capsys, tmp_path, monkeypatch):
         ({"X_train": np.full((60, 3), np.nan)}, "X_train has nan in row 0, column 0"),
         ({"X_test": np.full((30, 3), np.inf)}, "X_test has inf in row 0, column 0"),
         ({"X_train": np.full((60, 3), "x")}, "X_train is <U1"),
-        ({"y_train": np.full(60, 0.5)}, "y_train is float64"),
+        ({"y_train": np.full(60, 0.5)}, "y_train has 0.5 in row 0, but labels are integers"),
         ({"y_train": np.repeat([0, -3], 30)}, "y_train has label -3"),
         ({"y_train": np.full(60, 10**9)}, "y_train has label 1000000000"),
         ({"y_test": np.full(30, 12)}, "y_test has label 12, but the network has 2 outputs"),
