@@ -24,7 +24,7 @@ _LONG_EPOCHS = 10  # until then a loss near a guess's is ordinary
 _CLOSE = 0.95  # a loss above this part of a guess's is worth a look
 _HUGE = 100.0  # and one of so many times a guess's is too high even after a few steps
 _LARGE_INPUT, _SMALL_INPUT = 10.0, 0.01
-_LARGE_PARAMETER, _LARGE_Y = 1e6, 100.0
+_LARGE_WEIGHT, _LARGE_PARAMETER, _LARGE_Y = 1e3, 1e6, 100.0
 
 
 class ConvergenceWarning(UserWarning):
@@ -116,7 +116,7 @@ def what_went_wrong(
     n_steps : int
     learning_rate : float
     """
-    if not all(np.isfinite(parameter).all() for parameter in engine.parameters):
+    if not all(np.isfinite(w).all() for w in engine.weights):
         return "the last step has made parameters infinite or nan; lower learning_rate and make a new network"
     many = n_steps >= (_MANY_STEPS if len(losses) > 1 else _MANY_MORE)
     long = many and len(losses) >= _LONG_EPOCHS
@@ -136,11 +136,13 @@ def what_went_wrong(
         outputs, dead, n_hidden = _outputs(engine, X[rows])
         final = float(np.average(loss.losses(outputs, targets).astype(np.float64), weights=weights))
         predicted = loss.predicted(outputs)
-    rose = len(losses) > 1 and not final <= first + margin
+    rose = last > first + margin and not final <= first + margin
     constant = bool((predicted == predicted[0]).all())
+    largest = max(_range_of(w).largest for w in engine.weights)
+    broken = dead > n_hidden / 2 or largest > _LARGE_WEIGHT  # not only at the beginning, as means of counts may be
     if many and constant and loss.classifies:
         trouble = f"the network predicts {predicted[0]} for every row"
-    elif not final < (0.999 if long else 2 if many else _HUGE) * guess:
+    elif not final < (0.999 if long else 2 if many else _HUGE) * guess and (many or rose or broken):
         trouble = f"the loss, {final:.4g}, is no better than that of a constant guess, {guess:.4g}"
     elif rose:
         trouble = f"the loss rose from {first:.4g} to {final:.4g}"

@@ -1,10 +1,12 @@
 """The progress bar, on the plain network."""
 
+import contextlib
 import io
 import os
 import re
 import signal
 import sys
+import threading
 
 import pytest
 from support.nets import AtEpochEnd, Recorder, X, Y
@@ -145,12 +147,22 @@ def test_bar_never_cuts_a_name(net, every_step, monkeypatch, columns):
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    chunks = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the other side is closed
+            while chunk := os.read(ours, 4096):
+                chunks.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with open(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
         history = net.fit(X, Y, epochs=5, batch_size=4, validation_data=(X, Y), progress=True)
-        terminal.flush()
-        shown = os.read(ours, 100_000).decode().replace("\r\n", "\r").split("\r")
+    monkeypatch.undo()
+    reader.join()
     os.close(ours)
+    shown = b"".join(chunks).decode().replace("\r\n", "\r").split("\r")
     shown = [line.rstrip() for line in shown if line.strip()]
     assert max(map(len, shown)) < columns
     for line in shown:

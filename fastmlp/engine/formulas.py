@@ -76,15 +76,18 @@ def step_table(
     """
     given: Any = plan.coefficients
     names = coefficient_names(FORMULAS[formula])
-    method = f"coefficients of the optimizer {type(plan.optimizer).__name__}"
-    if not isinstance(given, Mapping) or not given.keys() >= set(names):
+    if not isinstance(given, Mapping) or not all(name in given for name in names):
         what = f"the keys {list(given)}" if isinstance(given, Mapping) else f"a {type(given).__name__}"
-        raise TypeError(f"{method} must return a dict with the keys {names}, not {what}")
+        raise TypeError(f"{_method(plan)} must return a dict with the keys {names}, not {what}")
     for name in names:
         numbers = given[name]
-        if not isinstance(numbers, np.ndarray) or numbers.shape != (n_steps,) or numbers.dtype.kind not in "fiu":
+        if not isinstance(numbers, np.ndarray) or numbers.shape != (n_steps,):
             shape = f"an array of shape {numbers.shape}" if isinstance(numbers, np.ndarray) else repr(numbers)
-            raise ValueError(f"{method}: {name!r} must be a number for each of {n_steps} steps, not {shape}")
+            raise ValueError(f"{_method(plan)}: {name!r} must be a number for each of {n_steps} steps, not {shape}")
     bounds = [math.inf if bound is None else bound for bound in (clipping.value, clipping.norm)]
     table: npt.NDArray[np.float64] = coefficient_table(formula, given, l2, *bounds)
     return table
+
+
+def _method(plan: StepPlan) -> str:
+    return f"coefficients of the optimizer {type(plan.optimizer).__name__}"

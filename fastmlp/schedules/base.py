@@ -72,7 +72,10 @@ class Schedule(ABC):
             If a factor is not a number, not finite or negative.
         """
         steps = np.arange(first_step, first_step + n_steps)
-        given = np.asarray(self.at(steps, duration))
+        number = self.at(steps, duration)
+        if type(number) is float and 0 <= number < math.inf:
+            return np.full(n_steps, number)
+        given = np.asarray(number)
         if given.dtype.kind not in "fiu" or given.shape not in ((), (1,), steps.shape):
             raise TypeError(
                 f"schedule {self!r} must give a number, or an array of shape {steps.shape} with one for each step, not "
