@@ -9,7 +9,7 @@ from scipy import sparse
 from fastmlp import MLP, reference
 
 NETS = (
-    [1, 1],
+    [1, 2],
     [4, 3],
     [5, 1, 2],
     [3, 2, 2, 2, 2],
@@ -92,7 +92,7 @@ def cases(draw, n_rows, most_layers=3):
     n_rows = draw(n_rows)
     most = draw(st.integers(1, n_rows + 5))
     return {
-        "layers": [draw(SIZES), *draw(st.lists(HIDDEN, max_size=most_layers - 1)), draw(SIZES)],
+        "layers": [draw(SIZES), *draw(st.lists(HIDDEN, max_size=most_layers - 1)), draw(SIZES) + 1],
         "n_rows": n_rows,
         "batch_size": max(draw(st.integers(1, most)), n_rows // 20),  # few steps: many threads on few cores
         "form": draw(st.sampled_from(["numbers", "bytes", "csr", "csr bytes"])),

@@ -59,7 +59,7 @@ def test_steps(layers, activation, dtype):
         ([4, 8, 3], 1, 64),
         ([1, 5, 2], 30, 7),  # one feature
         ([6, 1, 3], 30, 7),  # one hidden unit
-        ([3, 2, 1], 30, 7),  # one class
+        ([3, 2, 2], 30, 7),  # two classes
         ([8, 9, 8, 7, 6, 5, 4], 40, 13),
         ([20, 70, 10], 101, 25),
         ([4, 8, 3], 2 * LONG, 600),
