@@ -204,7 +204,7 @@ def test_weights_of_evaluate_score_and_validation_data():
         ([sk.roc_auc_score, sk.roc_auc_score], ValueError, "metrics has two entries named 'roc_auc_score'"),
         ([largest_prediction], ValueError, "metric 'largest_prediction' takes no sample_weight, but the validation"),
     ],
-    ids=str,
+    ids=lambda value: None if isinstance(value, list) else str(value),
 )
 def test_wrong_metrics_are_refused_before_training(metrics, error, message):
     X, y = rows(3)

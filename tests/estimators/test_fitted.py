@@ -403,7 +403,7 @@ class Refuses:
         {"dropout": [0.1, 0.2]},
         {"solver": "lbfgs", "dropout": 0.1},
     ],
-    ids=str,
+    ids=["no val_loss", "a callback", "dropout", "lbfgs"],
 )
 @pytest.mark.parametrize("call", ["fit", "partial_fit"])
 def test_a_refused_call_changes_nothing(kind, wrong, call):
