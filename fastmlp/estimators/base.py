@@ -11,10 +11,12 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import config_context, get_config
 from sklearn.base import _fit_context, is_classifier
 from sklearn.metrics import accuracy_score, check_scoring, r2_score
 from sklearn.model_selection import train_test_split
@@ -42,7 +44,7 @@ from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import TrainingState
 from fastmlp.validation.rows import check_sample_weight, row_weights
-from fastmlp.validation.settings import check_activation, check_dropout
+from fastmlp.validation.settings import check_activation, check_dropout, check_float
 from fastmlp.validation.targets import check_numbers
 
 __all__ = ["BaseMLP"]
@@ -113,6 +115,17 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation)
 
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Train for one epoch. Unlike those of scikit-learn, later calls check parameters that have changed."""
+        given = [vars(self).get(name) for name in self._parameter_constraints]
+        before = vars(self).get("_checked_parameters", ())
+        same = len(before) == len(given) and all(a is b for a, b in zip(before, given, strict=True))
+        if not (same or get_config()["skip_parameter_validation"]):
+            self._validate_params()
+            self._checked_parameters = given
+        with config_context(skip_parameter_validation=True):  # of a scaler or scorer, as in every fit of scikit-learn
+            return self._fit(X, y, sample_weight, incremental=True)
+
     def _check_solver(self) -> bool:
         if not self._stochastic:
             raise AttributeError(
@@ -122,7 +135,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
 
     @property
     def _stochastic(self) -> bool:
-        return bool(self.solver != "lbfgs")
+        return isinstance(self.solver, Optimizer) or self.solver in ("sgd", "adam")
 
     def _fit(
         self,
@@ -132,16 +145,16 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         validation: tuple[Any, Any, Any] | None = None,
         incremental: bool = False,
     ) -> Self:
-        sizes = self.hidden_layer_sizes if hasattr(self.hidden_layer_sizes, "__iter__") else [self.hidden_layer_sizes]
-        sizes = list(sizes)
-        if np.any(np.array(sizes) <= 0):
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") and getattr(sizes, "shape", None) != () else [sizes]
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes):
+            raise TypeError(f"hidden_layer_sizes must hold integers, got {sizes}.")
+        if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         check_activation(self.activation, len(sizes), tuple(ACTIVATIONS))
         check_dropout(self.dropout, len(sizes))
         if not self._stochastic:
             self._check_lbfgs(validation)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
         before, history = self.__dict__.copy(), History()
         try:
             train = self._prepare(X, y, sample_weight, validation, sizes, incremental, history)
@@ -172,6 +185,8 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             self.out_activation_ = self._output()
         targets = self._encode(y)
         weights = self._weigh(y, _check_weights(sample_weight, X), incremental)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_ = len(self.classes_) if self._output() == "softmax" else targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
@@ -308,6 +323,9 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         return int(self.batch_size)
 
     def _optimizer(self) -> Optimizer:
+        if isinstance(self.solver, str):
+            check_float("learning_rate_init", self.learning_rate_init, zero=False)
+            check_float("epsilon", self.epsilon, zero=False)
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
             return SGD(learning_rate=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
@@ -408,8 +426,9 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         if self.scoring is None and own and not always_right:
             if is_classifier(self) and weights is None:
                 return "val_accuracy", {}
-            measure = accuracy_score if is_classifier(self) else r2_score
-            return "val_score", {"score": _where_finite(measure, weights)}
+            if is_classifier(self):
+                return "val_score", {"score": _where_finite(partial(accuracy_score, sample_weight=weights))}
+            return "val_score", {"score": _where_finite(lambda _, y_pred: _r2(y, y_pred, weights))}
         scorer = check_scoring(self, self.scoring)
         nameless = object.__new__(type(self))  # it has no feature names, as X has none here
         weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
@@ -446,15 +465,18 @@ def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
     return weights
 
 
-def _where_finite(measure: Callable[..., float], weights: Floats | None) -> Callable[[Any, Any], float]:
+def _where_finite(measure: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
     """Return a metric that is nan if a prediction is not finite."""
 
     def measured(y_true: Any, y_pred: Any) -> float:
-        if not np.isfinite(y_pred).all():
-            return float("nan")
-        return float(measure(y_true, y_pred, sample_weight=weights))
+        return float(measure(y_true, y_pred)) if np.isfinite(y_pred).all() else math.nan
 
     return measured
+
+
+def _r2(y: Any, y_pred: Floats, weights: Floats | None) -> float:
+    """Return R² in float64: beside a large y, float32 hides small steps."""
+    return float(r2_score(np.asarray(y, np.float64), y_pred.astype(np.float64), sample_weight=weights))
 
 
 def _print_iteration(iteration: int, loss: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -93,7 +93,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Update the model with a single iteration over the given data.
 
@@ -118,7 +117,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             if _check_partial_fit_first_call(self, classes):
                 labels = y if type_of_target(y).startswith("multilabel") else classes
                 self._label_binarizer = LabelBinarizer().fit(labels)
-            return self._fit(X, y, sample_weight, incremental=True)
+            return self._partial_fit(X, y, sample_weight)
         except BaseException:
             if "coefs_" not in vars(self):  # the first call is still to come
                 self.__dict__ = before

@@ -32,7 +32,10 @@ _APPLIED: dict[str, Callable[[Floats], Floats]] = {
 """What `out_activation_` may be, as functions of the sums (n, n_outputs) of the last layer."""
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 _MEMORY = ("_training", "_optimizer_state")
+_NOT_COPIED = ("_link", "_loaded", "_checked_parameters")
 
 
 class _Link(NamedTuple):
@@ -46,9 +49,13 @@ class _Link(NamedTuple):
         own = self.net._engine.parameters
         return len(own) == len(arrays) and all(a is b for a, b in zip(own, arrays, strict=True))
 
+    def has(self, settings: dict[str, Any]) -> bool:
+        """Return whether it was made with these settings, and perhaps others."""
+        return settings.items() <= self.settings.items()
+
     def fits(self, settings: dict[str, Any], layers: list[int], dtype: str) -> bool:
         """Return whether it can compute with parameters of these layers and this dtype."""
-        return self.settings == settings and [*self.net.layers] == layers and self.net.dtype == dtype
+        return self.has(settings) and [*self.net.layers] == layers and self.net.dtype == dtype
 
     def lends(self, arrays: Sequence[Any]) -> bool:
         """Return whether some arrays are other views of its parameters, which filling it would change."""
@@ -115,9 +122,9 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
     def _network(self, train: bool = False) -> Network:
         """Return the network with the current parameters. To be trained, `coefs_` and `intercepts_` become its own."""
         coefs, intercepts = self._layers()
-        given, settings = [*coefs, *intercepts], self._settings()
+        given, settings = [*coefs, *intercepts], self._settings(train)
         link: _Link | None = vars(self).get("_link")
-        if link is not None and link.settings == settings and link.holds(given):
+        if link is not None and link.has(settings) and link.holds(given):
             net = link.net
         else:
             weights, biases = _checked_parameters(coefs, intercepts)
@@ -137,13 +144,17 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         net.n_threads = self.n_threads
         return net
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, train: bool) -> dict[str, Any]:
         """Return the settings of the network that do not follow from its parameters."""
-        return {
+        of_predictions = {
             "activation": self.activation if isinstance(self.activation, str) else list(self.activation),
             "output": self._head(),
+        }
+        if not train:
+            return of_predictions
+        return of_predictions | {
             "dropout": self.dropout if isinstance(self.dropout, Real) else list(self.dropout),
-            "l2": float(self.alpha) if self.solver != "lbfgs" else 0.0,  # each step divides it by its rows
+            "l2": min(float(self.alpha), _LARGEST) if self.solver != "lbfgs" else 0.0,  # steps divide it by their rows
             "seed": vars(self).get("_seed", 0),
         }
 
@@ -192,21 +203,22 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
         """Return the state of the last training, in arrays of the network, or None if it does not fit them."""
         if net._training_state is not None or "_training" not in vars(self):
             return net._training_state
-        training, arrays = dict(self._training), iter(self._optimizer_state)
+        training, arrays = dict(self.__dict__.pop("_training")), self.__dict__.pop("_optimizer_state")
         training.pop("passes")
         if isinstance(training["optimizer"], dict):
             settings = dict(training["optimizer"])
             training["optimizer"] = getattr(optimizers, settings.pop("name"))(**settings)
         shapes = [parameter.shape for parameter in net._engine.parameters for _ in range(training["optimizer"].slots)]
-        if training.pop("output") != net.output or [array.shape for array in self._optimizer_state] != shapes:
+        if training.pop("output") != net.output or [array.shape for array in arrays] != shapes:
             return None
-        slots = [[next(arrays) for _ in range(training["optimizer"].slots)] for _ in net._engine.parameters]
+        slot = iter(arrays)
+        slots = [[next(slot) for _ in range(training["optimizer"].slots)] for _ in net._engine.parameters]
         return TrainingState(**training, optimizer_state=slots).copied_into(net._engine)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, with the training state in place of the network."""
         state = super().__getstate__() | self._memory()
-        return {name: value for name, value in state.items() if name not in ("_link", "_loaded")}
+        return {name: value for name, value in state.items() if name not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, also in earlier versions."""
@@ -219,8 +231,9 @@ class FittedMLP(BaseEstimator):  # type: ignore[misc]
             training = vars(training) | {"passes": passes, "output": state["out_activation_"]}
             del training["optimizer_state"]
             state |= {"_training": training, "_optimizer_state": arrays}
-        if "coefs_" in state:
-            state["_loaded"] = [*state["coefs_"], *state["intercepts_"]]
+        coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
+        if isinstance(coefs, list) and isinstance(intercepts, list):
+            state["_loaded"] = coefs + intercepts
         super().__setstate__(state)
 
     def __copy__(self) -> Self:

@@ -127,8 +127,8 @@ _ATTRIBUTES = """loss_ : float
     t_ : int
         Rows seen.
     coefs_, intercepts_ : list of arrays
-        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them, or assigning other arrays, changes
-        the model.
+        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them changes the model, and so does
+        assigning other arrays, of any shapes that fit each other.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names of X, if it has any.
@@ -136,7 +136,7 @@ _ATTRIBUTES = """loss_ : float
         Epochs or iterations of the last fit.
     n_layers_, n_outputs_ : int
     out_activation_ : str
-        {out_activations}."""
+        {out_activations}. Predictions also use any other name of an activation that you assign."""
 
 
 def documented(cls: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -85,7 +85,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Update the model with a single iteration over the given data.
 
@@ -103,7 +102,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self : object
             The trained model.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> Floats:
         """Return the prediction for each row.
@@ -125,6 +124,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _encode(self, y: Any) -> npt.NDArray[Any]:
         """Return y as (n, n_outputs)."""
+        if hasattr(y, "toarray"):
+            raise TypeError("y is sparse; make it dense first: y.toarray()")
         return np.asarray(y).reshape(len(y), -1)
 
     def __sklearn_tags__(self) -> Any:

@@ -251,6 +251,36 @@ def test_assigned_layers():
     ours.partial_fit(X, Y)
 
 
+def test_other_layers_in_between():
+    for net, error in zip(both("MLPRegressor"), (TypeError, type(None)), strict=True):
+        net.fit(X, Y).set_params(hidden_layer_sizes=(3, 3))
+        assert isinstance(outcome(lambda net=net: net.partial_fit(X, Y) and None), error)
+        assert net.coefs_[0].shape == (4, 4)
+
+
+def test_partial_fit_checks_parameters():
+    given, ours = (net.partial_fit(X, Y).set_params(tol="wrong", loss="ghost") for net in both("MLPRegressor"))
+    assert isinstance(outcome(given.partial_fit, X, Y), KeyError)
+    with pytest.raises(ValueError, match="The 'loss' parameter of MLPRegressor must be|The 'tol' parameter of"):
+        ours.partial_fit(X, Y)
+    ours.set_params(tol=1e-4, loss="squared_error").partial_fit(X, Y)
+
+
+def test_another_number_of_targets():
+    given, ours = (net.fit(X, X[:, :2]) for net in both("MLPRegressor"))
+    given.partial_fit(X, Y)
+    with pytest.raises(ValueError, match="y has 1 column, but the network has 2 outputs"):
+        ours.partial_fit(X, Y)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "learning_rate_init"])
+def test_settings_that_are_zero_in_float32(name):
+    given, ours = both("MLPRegressor", **{name: 1e-60})
+    given.fit(X, Y)
+    with pytest.raises(ValueError, match=f"{name} 1e-60 is too small: float32 makes it 0.0"):
+        ours.fit(X, Y)
+
+
 def test_a_shallow_copy_is_independent():
     for net, changed in zip(both("MLPRegressor"), (True, False), strict=True):
         twin = copy.copy(net.fit(X, Y))
