@@ -247,11 +247,10 @@ class Poisson(_Numbers):
 
     def losses(self, z: Floats, y: Targets) -> Floats:
         """Return the mean over the outputs of y log(y / p) - y + p with p = exp(z), in float64; 0 log 0 is 0."""
-        overflows = ~np.isfinite(np.exp(z)).all(axis=1)
+        means = np.exp(z)
         y, z = y.astype(np.float64), z.astype(np.float64)
         losses: Floats = (y * (np.log(np.where(y > 0, y, 1)) - z) + np.exp(z) - y).mean(axis=1)
-        losses[overflows] = np.inf
-        return losses
+        return np.where(np.isfinite(means).all(axis=1), losses, np.inf)  # as `gradient` is
 
     def gradient(self, z: Floats, y: Targets) -> Floats:
         """Return (p - y) / C."""

@@ -8,6 +8,8 @@ divided by rows of the batch, and in the update by rows of the weights.
 import math
 from functools import cache
 
+from numpy import finfo, float64
+
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
 from .layers import HIDDEN, forward_block, outputs_of, transpose_pass
@@ -72,7 +74,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
         if first.private_pitch:
             first_w = Matrix(work, first.private, first.private_pitch)
         first_b, outputs, batch_x = bias_of(params, first), outputs_of(last, ws), view(ws, data)
-        step, penalty = 0, 0.0
+        step, penalty, largest = 0, 0.0, float64(finfo(params.dtype).max)
         if has_penalty and n_epochs > 0:
             if schedule[0, L2] > 0.0:
                 sum_weights(first_w, first, sums)
@@ -117,6 +119,8 @@ def training(rows, hidden, losses, take_step, has_penalty):
                     for i in range(rows):
                         loss += row_loss[i]
                         correct += row_correct[i]
+                    if mode != ACCUMULATE and loss * inv_weight > largest:
+                        loss = math.inf  # training stops before gradients overflow
                     profile(clocks, BACKWARD)
                     if control[AGREED] or (mode != ACCUMULATE and not math.isfinite(loss + penalty)):
                         if rank == 0:

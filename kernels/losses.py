@@ -28,7 +28,18 @@ from .softmax import (
     softmax_of_rows,
 )
 from .trace import formula
-from .vector_ops import first_lanes, lane, lane_count, load, load_part, reduce_add, set_lane, splat, store
+from .vector_ops import (
+    first_lanes,
+    lane,
+    lane_count,
+    load,
+    load_part,
+    reduce_add,
+    set_lane,
+    splat,
+    squared_distance,
+    store,
+)
 from .vmath import exp, exp_of_any, log1p, logistic
 
 add = formula(lambda a, b: a + b)
@@ -182,12 +193,10 @@ squared_slope = formula(lambda z, y: 2.0 * (z - y))
 def squared_loss(z, at, n_out, targets, row, scale, smoothing):
     """Return the mean of ``(z - y)**2`` in float64: beside a large y, float32 hides how far z has moved."""
     loss = 0.0
-    for o in range(n_out):
-        difference = float64(z[at + o]) - float64(targets[row * n_out + o])  # `float` would keep float32
-        loss += difference * difference
     for o in range(0, n_out, lane_count(z)):
-        slope = squared_slope(load(z, at + o), load_part(targets, row * n_out + o, n_out - o))
-        store(z, at + o, first_lanes(multiply(slope, scale / n_out), n_out - o, 0.0))
+        value, y = first_lanes(load(z, at + o), n_out - o, 0.0), load_part(targets, row * n_out + o, n_out - o)
+        loss += squared_distance(value, y)
+        store(z, at + o, multiply(squared_slope(value, y), scale / n_out))
     return loss / n_out, False
 
 
@@ -208,7 +217,8 @@ above_target = formula(lambda z, y: exp_of_any(z) - y)
 def poisson_loss(z, at, n_out, targets, row, scale, smoothing):
     """Return the mean of ``y log(y / p) + p - y`` with ``p = exp(z)``, half the deviance; its gradient is ``p - y``.
 
-    The loss is computed in float64: for a large y it is the difference of large numbers.
+    The loss is computed in float64, since for a large y it is the difference of large numbers. It is infinite if a mean
+    is infinite in float32.
     """
     loss, total = 0.0, splat(z, 0.0)
     for o in range(n_out):
@@ -221,7 +231,7 @@ def poisson_loss(z, at, n_out, targets, row, scale, smoothing):
         above = first_lanes(above, n_out - o, 0.0)
         total = add(total, above)
         store(z, at + o, multiply(above, scale / n_out))
-    if not math.isfinite(reduce_add(total)):  # a mean is too large for float32
+    if not math.isfinite(reduce_add(total)):
         loss = math.inf
     return loss / n_out, False
 
