@@ -275,6 +275,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             X_val, y_val = self._check_X_y(*validation[:2], reset=False)
             weights_val = _check_weights(validation[2], X_val)
         elif self.early_stopping:
+            self._check_data(net, X, targets)  # an error names rows as the user knows them
             X, targets, weights, X_val, y_val, weights_val = self._split(X, y, targets, weights)
         else:
             X_val = y_val = weights_val = None

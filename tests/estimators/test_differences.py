@@ -219,6 +219,14 @@ def test_targets_whose_square_is_too_large(dtype, size, settings):
         assert (settings == {"solver": "sgd"}) == isinstance(error, ValueError)
 
 
+def test_targets_that_are_missing():
+    y = np.where(Y == 1, None, Y)
+    given, ours = both("MLPRegressor", early_stopping=True)
+    assert np.isnan(given.fit(X, y).validation_scores_).all()
+    with pytest.raises(ValueError, match="y has nan in row 50, column 0"):
+        ours.fit(X, y)
+
+
 def test_training_with_an_assigned_output():
     given, ours = (net.fit(X, Y) for net in both("MLPRegressor"))
     for net in (given, ours):

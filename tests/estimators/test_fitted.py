@@ -29,6 +29,7 @@ from support.fitted import (  # noqa: F401
 from support.nets import refused
 
 from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.callbacks import EarlyStopping
 from fastmlp.optimizers import RMSprop
 from fastmlp.schedules import ReduceOnPlateau
 
@@ -382,3 +383,62 @@ def test_a_file_that_is_mapped(tmp_path, mode):
     mapped = joblib.load(tmp_path / "net", mmap_mode=mode)
     np.testing.assert_array_equal(mapped.predict_proba(X), net.predict_proba(X))
     assert same_bits(mapped.partial_fit(X, Y), net.partial_fit(X, Y))
+
+
+# --- calls that are refused -------------------------------------------------------------------------------------------
+
+
+class Refuses:
+    def on_fit_begin(self, net, fit):
+        raise RuntimeError("not now")
+
+
+@brief
+@ours
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"callbacks": [EarlyStopping()], "learning_rate_init": 0.1},  # there is no val_loss
+        {"callbacks": [Refuses()], "learning_rate_init": 0.1},
+        {"dropout": [0.1, 0.2]},
+        {"solver": "lbfgs", "dropout": 0.1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+def test_a_refused_call_changes_nothing(kind, wrong, call):
+    net = fitted(kind, solver="sgd", warm_start=True)
+    other, settings = copy.deepcopy(net), net.get_params()
+    net.set_params(**wrong)
+    if call == "partial_fit" and "solver" in wrong:
+        assert not hasattr(net, call)
+    else:
+        with pytest.raises((ValueError, RuntimeError)):
+            getattr(net, call)(X, Y)
+    assert state_of(net) == state_of(other)
+    net.set_params(**settings).fit(X, Y)
+    assert state_of(net) == state_of(other.fit(X, Y))
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_an_interrupted_lbfgs_changes_nothing(monkeypatch, warm_start):
+    net = fitted(MLPRegressor, solver="lbfgs", warm_start=warm_start, max_iter=3)
+    bits = [parameter.tobytes() for parameter in parameters(net)]
+
+    def interrupt(iteration, loss):
+        if iteration == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastmlp.estimators.base._print_iteration", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        net.set_params(verbose=True, max_iter=10).fit(X, X[:, 0])
+    assert [parameter.tobytes() for parameter in parameters(net)] == bits
+    assert net.n_iter_ == 3
+
+
+@brief
+def test_predictions_do_not_depend_on_settings_of_training():
+    net = fitted()
+    expected = net.predict_proba(X)
+    net.set_params(alpha=None, dropout=None, solver=None, tol="x", max_iter=-1)
+    np.testing.assert_array_equal(net.predict_proba(X), expected)
