@@ -11,7 +11,6 @@ import pickle
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn import neural_network as theirs
@@ -21,6 +20,7 @@ from support.fitted import beside_1_9, compiled, network, one_thread  # noqa: F4
 
 import fastmlp
 
+pd = pytest.importorskip("pandas")
 pytestmark = [beside_1_9, pytest.mark.slow]
 
 N_PROGRAMS = int(os.environ.get("FASTMLP_FUZZ", 600))
