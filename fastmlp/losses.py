@@ -219,8 +219,8 @@ class Identity(_Numbers):
         return check_numbers(y, n_rows, self.n_outputs, dtype, name)
 
     def losses(self, z: Floats, y: Targets) -> Floats:
-        """Return the mean over the outputs of (z - y)**2."""
-        losses: Floats = ((z - y) ** 2).mean(axis=1)
+        """Return the mean over the outputs of (z - y)**2, in float64: beside a large y, float32 hides steps of z."""
+        losses: Floats = (np.subtract(z, y, dtype=np.float64) ** 2).mean(axis=1)
         return losses
 
     def gradient(self, z: Floats, y: Targets) -> Floats:
@@ -246,10 +246,11 @@ class Poisson(_Numbers):
         return numbers
 
     def losses(self, z: Floats, y: Targets) -> Floats:
-        """Return the mean over the outputs of y log(y / p) - y + p with p = exp(z); 0 log 0 is 0."""
-        entropy = y * np.log(np.where(y > 0, y, 1))
-        losses: Floats = (entropy - y * z - y + np.exp(z)).mean(axis=1)
-        return losses
+        """Return the mean over the outputs of y log(y / p) - y + p with p = exp(z), in float64; 0 log 0 is 0."""
+        means = np.exp(z)
+        y, z = y.astype(np.float64), z.astype(np.float64)
+        losses: Floats = (y * (np.log(np.where(y > 0, y, 1)) - z) + np.exp(z) - y).mean(axis=1)
+        return np.where(np.isfinite(means).all(axis=1), losses, np.inf)  # as `gradient` is
 
     def gradient(self, z: Floats, y: Targets) -> Floats:
         """Return (p - y) / C."""

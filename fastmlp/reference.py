@@ -168,6 +168,9 @@ class NumPyEngine(Engine):
         loss = float((losses if weights is None else weights * losses).sum(dtype=np.float64))
         l2 = self.settings.l2 if plan.l2 is None else float(plan.l2[totals.steps])
         penalty = self._penalty(l2)
+        mean = loss / (len(batch) if weights is None else float(weights.sum(dtype=np.float64)) or 1.0)
+        if mean > np.finfo(self.settings.dtype).max:
+            loss = math.inf  # training stops before gradients overflow
         if not math.isfinite(loss + penalty):
             totals.bad_loss = loss + penalty
             return False

@@ -8,6 +8,8 @@ its columns of the weights in its own cache. The loss is divided by rows of the 
 import math
 from functools import cache
 
+from numpy import finfo, float64
+
 from .blockwise import blockwise_step, penalty_of, sum_weights
 from .jit import entry, part
 from .layers import HIDDEN, forward_block, outputs_of, transpose_pass, turn_outputs
@@ -99,6 +101,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
             first_w = Matrix(work, first.private, first.private_pitch)
         first_b, outputs, batch_x = bias_of(params, first), outputs_of(last, ws), view(ws, data)
         n_batches, penalty = (n_rows + batch_size - 1) // batch_size, 0.0  # steps of an epoch
+        largest = float64(finfo(params.dtype).max)
         epoch, start = first_step // n_batches, first_step % n_batches * batch_size
         if has_penalty and first_step < end_step:
             if schedule[first_step, L2] > 0.0:
@@ -143,6 +146,8 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 for i in range(rows):
                     loss += row_loss[i]
                     correct += row_correct[i]
+                if mode != ACCUMULATE and loss * inv_weight > largest:
+                    loss = math.inf  # training stops before gradients overflow
                 profile(clocks, BACKWARD)
                 if control[AGREED] or peek(sync, FAILED):  # a thread that has failed has not reached any update
                     if rank == 0:

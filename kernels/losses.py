@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from numpy import float64
+
 from .jit import kernel, part
 from .simd import maximum, where
 from .softmax import (
@@ -26,7 +28,18 @@ from .softmax import (
     softmax_of_rows,
 )
 from .trace import formula
-from .vector_ops import first_lanes, lane, lane_count, load, load_part, reduce_add, set_lane, splat, store
+from .vector_ops import (
+    first_lanes,
+    lane,
+    lane_count,
+    load,
+    load_part,
+    reduce_add,
+    set_lane,
+    splat,
+    squared_distance,
+    store,
+)
 from .vmath import exp, exp_of_any, log1p, logistic
 
 add = formula(lambda a, b: a + b)
@@ -55,13 +68,12 @@ def each_row(row_loss):
     return losses
 
 
-def mean_loss(loss_of, gradient_of, is_wrong=None):
+def mean_loss(loss_of, gradient_of, is_wrong):
     """Build the loss of one row that is the mean over its outputs of ``loss_of(z, y)``, from three formulas.
 
-    The row is right where ``is_wrong(z, y)`` is 0 for each of its outputs; never without that formula.
+    The row is right where ``is_wrong(z, y)`` is 0 for each of its outputs.
     """
-    can_be_right = is_wrong is not None
-    loss_of, gradient_of, is_wrong = formula(loss_of), formula(gradient_of), is_wrong and formula(is_wrong)
+    loss_of, gradient_of, is_wrong = formula(loss_of), formula(gradient_of), formula(is_wrong)
 
     @part
     def row_loss(z, at, n_out, targets, row, scale, smoothing):
@@ -70,10 +82,9 @@ def mean_loss(loss_of, gradient_of, is_wrong=None):
         for o in range(0, n_out, lanes):
             value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
             loss = add(loss, first_lanes(loss_of(value, y), n_out - o, 0.0))
-            if can_be_right:
-                wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
+            wrong = add(wrong, first_lanes(is_wrong(value, y), n_out - o, 0.0))
             store(z, at + o, first_lanes(multiply(gradient_of(value, y), scale / n_out), n_out - o, 0.0))
-        return float(reduce_add(loss)) / n_out, can_be_right and reduce_add(wrong) == 0.0
+        return float(reduce_add(loss)) / n_out, reduce_add(wrong) == 0.0
 
     return row_loss
 
@@ -175,10 +186,18 @@ def logistic_labels(out, row, z, at, n_out):
 
 # Numbers -------------------------------------------------------------------------------------------------------------
 
-squared_loss = mean_loss(
-    loss_of=lambda z, y: (z - y) * (z - y),
-    gradient_of=lambda z, y: 2.0 * (z - y),
-)
+squared_slope = formula(lambda z, y: 2.0 * (z - y))
+
+
+@part
+def squared_loss(z, at, n_out, targets, row, scale, smoothing):
+    """Return the mean of ``(z - y)**2`` in float64: beside a large y, float32 hides how far z has moved."""
+    loss = 0.0
+    for o in range(0, n_out, lane_count(z)):
+        value, y = first_lanes(load(z, at + o), n_out - o, 0.0), load_part(targets, row * n_out + o, n_out - o)
+        loss += squared_distance(value, y)
+        store(z, at + o, multiply(squared_slope(value, y), scale / n_out))
+    return loss / n_out, False
 
 
 @part
@@ -196,18 +215,25 @@ above_target = formula(lambda z, y: exp_of_any(z) - y)
 
 @part
 def poisson_loss(z, at, n_out, targets, row, scale, smoothing):
-    """Return the mean of ``y log(y / p) + p - y`` with ``p = exp(z)``, half the deviance; its gradient is ``p - y``."""
-    lanes, loss, above = lane_count(z), 0.0, splat(z, 0.0)
+    """Return the mean of ``y log(y / p) + p - y`` with ``p = exp(z)``, half the deviance; its gradient is ``p - y``.
+
+    The loss is computed in float64, since for a large y it is the difference of large numbers. It is infinite if a mean
+    is infinite in float32.
+    """
+    loss, total = 0.0, splat(z, 0.0)
     for o in range(n_out):
-        y = float(targets[row * n_out + o])
+        value, y = float64(z[at + o]), float64(targets[row * n_out + o])
+        loss += math.exp(value) - y
         if y > 0.0:
-            loss += y * (math.log(y) - float(z[at + o]))
-    for o in range(0, n_out, lanes):
-        value, y = load(z, at + o), load_part(targets, row * n_out + o, n_out - o)
-        difference = first_lanes(above_target(value, y), n_out - o, 0.0)
-        above = add(above, difference)
-        store(z, at + o, multiply(difference, scale / n_out))
-    return (loss + float(reduce_add(above))) / n_out, False
+            loss += y * (math.log(y) - value)
+    for o in range(0, n_out, lane_count(z)):
+        above = above_target(load(z, at + o), load_part(targets, row * n_out + o, n_out - o))
+        above = first_lanes(above, n_out - o, 0.0)
+        total = add(total, above)
+        store(z, at + o, multiply(above, scale / n_out))
+    if not math.isfinite(reduce_add(total)):
+        loss = math.inf
+    return loss / n_out, False
 
 
 @part

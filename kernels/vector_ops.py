@@ -55,6 +55,13 @@ def reduce_add(vector):
     return fold(lambda a, b: a + b, vector)
 
 
+@traced(returns=lambda a, b: types.float64)
+def squared_distance(a, b):
+    """Return the sum of ``(a - b)**2`` over all lanes, computed in float64."""
+    difference = a.widened() - b.widened()
+    return fold(lambda x, y: x + y, difference * difference)
+
+
 @traced(returns=lambda vector, i: vector.dtype)
 def lane(vector, i):
     """Return a lane of a vector."""
