@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.engine.layout import as_kernel_input
-from fastmlp.engine.threads import run_team
+from fastmlp.engine.threads import run_brief_team, run_team
 from fastmlp.kernels.formats.base import WIDTHS
 from fastmlp.kernels.formats.packed import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.formats.packed import buffers as packed_buffers
@@ -26,6 +26,7 @@ __all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
 _SAMPLED = 128  # rows from all over X, from which the number of zeros is estimated
 _FEW_ROWS = 6
+_BRIEF = 2**20  # numbers that are packed in less than a millisecond, for which nobody needs to hear Ctrl-C
 _MOST_COUNTED = 2**16  # nonzeros from all over a CSR matrix, from which those of each feature are estimated
 
 _MOST_KEPT = 2**28  # bytes
@@ -79,7 +80,7 @@ class Rows:
     def density(self) -> npt.NDArray[np.float64] | None:
         """Which part of the rows has each feature (n_features,), estimated; None if all rows have all features."""
         if self.format == "csr":
-            stride = -(-len(self.indices) // _MOST_COUNTED)
+            stride = max(1, -(-len(self.indices) // _MOST_COUNTED))  # there may be no nonzeros
             counts = np.bincount(self.indices[::stride], minlength=self.n_features)
             return np.asarray(counts * (stride / self.n_rows), np.float64)
         if not self.is_packed:
@@ -159,7 +160,8 @@ def _packed(rows: Rows, n_threads: int) -> Rows | None:
         start = indptr[first] = first * most + rank * vector
         pack_rows(words.view(x.dtype), words, indptr[1:], bad_rows[rank], x, n_features, start, first, end)
 
-    run_team(n_threads, pack_share)
+    run = run_brief_team if n_threads == 1 and x.size < _BRIEF else run_team
+    run(n_threads, pack_share)
     if any(row[0] >= 0 for row in bad_rows):
         return None
     indptr[first_rows[:-1]] = [first * most + rank * vector for rank, first in enumerate(first_rows[:-1])]

@@ -54,6 +54,14 @@ def test_csr_has_the_bits_of_dense(layers, batch_size, n_threads):
     assert_same(trained(csr, y, layers, batch_size, n_threads), dense, csr, X)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_csr_without_nonzeros(n_threads):
+    X, y = numbers()
+    zeros = np.zeros_like(X)
+    csr = sparse.csr_array(zeros)
+    assert_same(trained(csr, y, n_threads=n_threads), trained(zeros, y, first_layer="dense"), csr, zeros)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("kind", ["array", "matrix"])
