@@ -108,8 +108,10 @@ class History:
             values = getattr(self, name) if name in _LISTS else self.metrics.setdefault(name, [])
             values += [math.nan] * (start - len(values))
             values[start:] = numbers
-        for values in self._measured().values():
-            values += [math.nan] * (len(self.loss) - len(values))
+        own, n_epochs = vars(self), len(self.loss)
+        for values in (*map(own.__getitem__, _LISTS), *self.metrics.values()):
+            if 0 < len(values) < n_epochs:
+                values += [math.nan] * (n_epochs - len(values))
 
     def best_epoch(self, monitor: str = "val_loss", mode: Mode = "auto", min_delta: float = 0.0) -> int:
         """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.

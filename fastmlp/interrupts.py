@@ -9,9 +9,10 @@ for whatever must not be left half done:
 
 from __future__ import annotations
 
-import signal
 import threading
+from _signal import getsignal, signal  # type: ignore[import-not-found]  # those of `signal` are slow: they make enums
 from collections.abc import Callable
+from signal import SIGINT, default_int_handler
 from typing import TypeVar
 
 __all__ = ["CtrlC", "complete", "finish"]
@@ -67,8 +68,8 @@ class CtrlC:
 
         def listen_and_work() -> T:
             main = threading.current_thread() is threading.main_thread()
-            if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._note)
+            if main and getsignal(SIGINT) is default_int_handler:
+                signal(SIGINT, self._note)
             return work()
 
         return finish(listen_and_work, self._restore)
@@ -77,5 +78,5 @@ class CtrlC:
         self.pressed = True
 
     def _restore(self) -> None:
-        if signal.getsignal(signal.SIGINT) == self._note:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if getsignal(SIGINT) == self._note:
+            signal(SIGINT, default_int_handler)

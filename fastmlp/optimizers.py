@@ -46,7 +46,10 @@ def _decayed(gradient: Floats, parameter: Floats, weight_decay: float) -> Floats
 
 def _of_steps(n_steps: int, **coefficients: Doubles | float) -> Coefficients:
     """Return coefficients as arrays; a single number is the same in all steps."""
-    return {name: np.array(np.broadcast_to(value, n_steps), np.float64) for name, value in coefficients.items()}
+    arrays = dict(zip(coefficients, np.empty((len(coefficients), n_steps)), strict=True))
+    for name, array in arrays.items():
+        array[:] = coefficients[name]
+    return arrays
 
 
 def at_step(coefficients: Mapping[str, Doubles] | Doubles, step: int) -> Any:

@@ -158,6 +158,10 @@ class Engine(ABC):
         """All weights, then all biases."""
         return self.weights + self.biases
 
+    def shares_memory(self, array: npt.NDArray[Any]) -> bool:
+        """Return whether an array may overlap a parameter."""
+        return any(np.may_share_memory(array, parameter) for parameter in self.parameters)
+
     def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027 - any will do for plain NumPy
         """Refuse an optimizer that the engine cannot use."""
 

@@ -55,6 +55,8 @@ PACKED_BY_ONE = 2**20
 """Numbers that one thread packs about as fast as another one starts."""
 
 _NO_LABELS, _NO_LOSSES, _NO_CORRECT = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
+_NO_BAD_ROW, _NONE_TAKEN = np.full(1, -1), np.zeros(LINE // 8, np.int64)  # copies are made faster than such arrays
+_FIRST_ROWS = np.arange(INFER_CHUNK)
 
 _compiled: set[tuple[Any, str]] = set()  # entries and dtypes that this process has ready
 
@@ -97,6 +99,10 @@ class CompiledEngine(Engine):  # noqa: D101
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
+
+    def shares_memory(self, array: npt.NDArray[Any]) -> bool:
+        """Return whether an array may overlap a parameter."""
+        return np.may_share_memory(array, self._params)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
         """Refuse an optimizer that has no kernel, or does not fit it."""
@@ -176,7 +182,7 @@ class CompiledEngine(Engine):  # noqa: D101
 
         def train_nothing() -> None:
             slots = None if formula is None else n_slots(formula)
-            with self._workspace(self._needs(kernels, 1, 1, slots=slots)) as space:
+            with self._workspace(self._needs(kernels, 1, slots=slots)) as space:
                 order, plan = np.zeros((0, 1), np.int64), no_steps(0, formula, self.new_state(slots or 0))
                 call = self._call(prepared, EpochTotals.zeros(0), self._no_targets, order, 1, structs.FUSED, plan)
                 call(space, 0, 0, 0, 1)
@@ -201,7 +207,7 @@ class CompiledEngine(Engine):  # noqa: D101
             for zeros in self._padding:  # where a fit that diverged may have left nan
                 zeros[...] = 0
         n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
-        needs = self._needs(rows.kernels, batch_size, 1, n_nonzeros, self.settings.dropout_rates[1:])
+        needs = self._needs(rows.kernels, batch_size, n_nonzeros, self.settings.dropout_rates[1:])
         if rows.formula is not None:
             whole = in_chunks or plan.clipping.norm is not None
             needs = needs._replace(slots=n_slots(rows.formula), whole_gradient=whole)
@@ -211,15 +217,12 @@ class CompiledEngine(Engine):  # noqa: D101
         n_steps, seconds = len(order) * n_batches, self._seconds(n_rows, n_batches) / n_batches
         kind = ("train", needs, rows.formula)
         team = ALONE if on_step is None else self._team_size(kind, batch_size, n_steps)
-        density = rows.rows.density
 
         def take_all() -> int:
             result = structs.FINISHED
             while totals.steps < n_steps and result == structs.FINISHED:
                 left = n_steps - totals.steps
-                result = self._take_steps(
-                    call, needs, density, totals, plan, rows.formula, team, left, seconds, on_step
-                )
+                result = self._take_steps(call, needs, rows, totals, plan, team, left, seconds, on_step)
                 if totals.steps < n_steps and on_step is not None and not on_step(totals.steps):
                     break
             return result
@@ -233,10 +236,9 @@ class CompiledEngine(Engine):  # noqa: D101
         self,
         call: Callable[[Workspace, int, int, int, int], None],
         needs: Needs,
-        density: npt.NDArray[np.float64] | None,
+        prepared: _Prepared,
         totals: EpochTotals,
         plan: StepPlan,
-        formula: str | None,
         team: TeamSize,
         n_left: int,
         seconds: float,
@@ -245,11 +247,12 @@ class CompiledEngine(Engine):  # noqa: D101
         """Take steps with one team, which may end before the last of the `n_left`; return how it has ended."""
         first, segment = totals.steps, team.next(n_left)
         end, size = first + segment.n_steps, segment.size
-        needs = divide_first(needs._replace(n_threads=size), self._layout, density)
+        if size > 1:
+            needs = divide_first(needs._replace(n_threads=size), self._layout, prepared.rows.density)
         space, idle = self._borrow(needs)
-        self._configure(space, plan)
+        space.draw_from(plan.seed, plan.epoch)
         space.reset(first)
-        publish = space.private_weights(self._params, self._flat(plan.state, formula))
+        publish = space.private_weights(self._params, self._flat(plan.state, prepared.formula))
 
         def run(rank: int) -> None:
             team.enter(rank)
@@ -279,10 +282,9 @@ class CompiledEngine(Engine):  # noqa: D101
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
         order, plan = np.arange(rows.n_rows)[None, :], replace(no_steps(1), row_weights=row_weights)
-        needs = self._needs(prepared.kernels, rows.n_rows, 1, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
+        needs = self._needs(prepared.kernels, rows.n_rows, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
         call = self._call(prepared, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
         with self._workspace(needs) as space:
-            self._configure(space)
             space.reset()
             self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(rows.n_rows, 1))
             dw = [g.copy() for g in self._layout.weights(space.gradient)]
@@ -363,7 +365,7 @@ class CompiledEngine(Engine):  # noqa: D101
         return loss.decode(labels)
 
     def _numbers(self, X: Any, n_columns: int) -> Floats:
-        numbers = np.empty((X.shape[0], n_columns), self.settings.dtype)
+        numbers = np.empty((X.shape[0], n_columns), self._params.dtype)
         self._infer(X, structs.NUMBERS, numbers=numbers.reshape(-1))
         return numbers
 
@@ -382,13 +384,12 @@ class CompiledEngine(Engine):  # noqa: D101
         """Run the network on the first `n_rows`, by default on all; refuse numbers that are not finite."""
         rows = X if isinstance(X, Rows) else rows_in_place(X, self.settings.first_layer, self._layout.widths[0])
         n_rows = n_rows or rows.n_rows
-        none, bad_row, chunk = self._params[:0], np.full(1, -1), min(n_rows, INFER_CHUNK)
+        none, bad_row, chunk = self._params[:0], _NO_BAD_ROW.copy(), min(n_rows, INFER_CHUNK)
         loop, needs = self._inference(rows, chunk)
         outputs = (none if numbers is None else numbers, labels, losses, correct, bad_row)
         data = (rows.x, rows.indptr, rows.indices, self._no_targets if targets is None else targets, none)
-        order = np.arange(rows.n_rows)
-
-        taken = np.zeros(LINE // 8, np.int64)
+        order = _FIRST_ROWS[: rows.n_rows] if rows.n_rows <= INFER_CHUNK else np.arange(rows.n_rows)
+        taken = _NONE_TAKEN.copy()
 
         def call(rank: int, end: int = n_rows, taken: npt.NDArray[np.int64] = taken) -> None:
             space, idle = self._borrow(needs)
@@ -415,7 +416,7 @@ class CompiledEngine(Engine):  # noqa: D101
             row_format = FORMATS[rows.format]
             loop = epoch.infer_loop(row_format, self._hidden, self.settings.loss.kernel)
             staged = row_format.infer.staged and not rows.is_packed
-            self._inferences[key] = loop, self._needs(row_format.infer, chunk, 1)._replace(staged=staged)
+            self._inferences[key] = loop, self._needs(row_format.infer, chunk)._replace(staged=staged)
             return self._inferences[key]
 
     def _infer_by_team(
@@ -446,14 +447,17 @@ class CompiledEngine(Engine):  # noqa: D101
         self,
         kernels: RowKernels,
         n_rows: int,
-        n_threads: int,
         n_nonzeros: int = 0,
         dropout_rates: tuple[float, ...] = (),
         slots: int | None = None,
     ) -> Needs:
-        """Return what batches of `n_rows` need, in powers of two, so that batches of many sizes share workspaces."""
+        """Return what one thread needs for batches of `n_rows`.
+
+        Sizes are powers of two, so that batches of many sizes share workspaces.
+        """
         chunk = min(TRAIN_CHUNK, _power_of_two(n_rows))
-        return Needs(kernels, kernels.staged, chunk, n_threads, dropout_rates, _power_of_two(n_nonzeros), slots=slots)
+        most = _power_of_two(n_nonzeros)
+        return Needs(kernels, kernels.staged, chunk, 1, dropout_rates, most, slots=slots, first_grid=(1, 1))
 
     def _borrow(self, needs: Needs) -> tuple[Workspace, list[Workspace]]:
         """Return a workspace that nobody uses, of an earlier call or made now, and the list to put it back to."""
@@ -472,16 +476,13 @@ class CompiledEngine(Engine):  # noqa: D101
         yield space
         idle.append(space)
 
-    def _configure(self, space: Workspace, plan: StepPlan | None = None) -> None:
-        """Write the settings of a call that trains by a plan, or of one without dropout and noise."""
-        settings = space.settings[0]
+    def _configure(self, space: Workspace) -> None:
+        """Write the settings that are the same in all calls. Kernels decide whether inputs are dropped or noisy."""
+        settings, rate = space.settings[0], self.settings.dropout_rates[0]
         settings["input_scale"] = self.settings.input_scale
         settings["label_smoothing"] = self.settings.loss.label_smoothing
-        if plan is not None:
-            rate = self.settings.dropout_rates[0]
-            settings["seed"], settings["epoch"] = plan.seed, plan.epoch % 2**32
-            settings["drop_below"], settings["scale_kept"] = keep_threshold(rate), 1 / (1 - rate)
-            settings["noise"] = self.settings.input_noise
+        settings["drop_below"], settings["scale_kept"] = keep_threshold(rate), 1 / (1 - rate)
+        settings["noise"] = self.settings.input_noise
 
     def _flat(self, state: list[list[Floats]], formula: str | None) -> npt.NDArray[Any]:
         """Return the slots of an optimizer's state, which must be those that its formula reads."""

@@ -161,6 +161,7 @@ class Workspace:
         self._reserve_partial_sums(buffers.partial_sums)
         if products.by_columns and not needs.accumulate:
             self._reserve_private_weights()
+        self._have_private_weights = [first for first, *_ in self._plans if first["private_pitch"]]
         n_sums = 0
         if needs.slots is not None:
             self._reserve_gradients()
@@ -174,6 +175,7 @@ class Workspace:
         self.sync = aligned_zeros(team.sync_size(n_threads), np.int64)
         self.settings = np.zeros(1, structs.SETTINGS)
         self.settings["chunk"] = chunk
+        self._seed, self._epoch = self.settings["seed"], self.settings["epoch"]  # views
         n_kept = needs.n_nonzeros + layout.lanes if needs.rows.keeps else 0
         row = np.arange(chunk)
         inputs = [layer["out"] + row * layer["pitch"] for layer in plan[:-1]]
@@ -329,15 +331,14 @@ class Workspace:
         Returns a function that copies them back: at the end, and in the meantime for others to read.
         """
         copies = []
-        for first, *_ in self._plans:
+        for first in self._have_private_weights:
             w, pitch, n_in, own_pitch = (first[name] for name in ("w", "pitch", "n_in", "private_pitch"))
-            if own_pitch:
-                column, end = (first[name] * self._layout.lanes for name in ("column", "end_column"))
-                shared = [params] if state is None else [params, *state.reshape(-1, self._layout.size)]
-                for k, flat in enumerate(shared):
-                    start = first["private"] + column + k * first["slot_stride"]
-                    own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
-                    copies.append((own, flat[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
+            column, end = (first[name] * self._layout.lanes for name in ("column", "end_column"))
+            shared = [params] if state is None else [params, *state.reshape(-1, self._layout.size)]
+            for k, flat in enumerate(shared):
+                start = first["private"] + column + k * first["slot_stride"]
+                own = self.work[start : start + n_in * own_pitch].reshape(n_in, own_pitch)
+                copies.append((own, flat[w : w + n_in * pitch].reshape(n_in, pitch)[:, column:end]))
 
         def publish() -> None:
             for own, theirs in copies:
@@ -346,6 +347,10 @@ class Workspace:
         for own, theirs in copies:
             own[:] = theirs
         return publish
+
+    def draw_from(self, seed: int, epoch: int) -> None:
+        """Say what dropout and noise are keyed by."""
+        self._seed[0], self._epoch[0] = seed, epoch % 2**32
 
     def reset(self, first_step: int = 0) -> None:
         """Prepare for a call that begins with this step."""

@@ -15,7 +15,7 @@ _DTYPES = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}
 
 def is_frame(data: object) -> bool:
     """Return whether `data` is a table with named columns."""
-    return hasattr(data, "columns") and hasattr(data, "dtypes")
+    return type(data) is not np.ndarray and hasattr(data, "columns") and hasattr(data, "dtypes")
 
 
 def is_series(data: object) -> bool:

@@ -36,7 +36,7 @@ def _check_labels(labels: npt.NDArray[Any], n_classes: int, name: str) -> None:
         if len(bad):
             value = labels[bad[0]]
             raise ValueError(f"{name} has {value} in row {bad[0]}, but class labels are integers from 0 on")
-    low, high = int(labels.min()), int(labels.max())
+    low, high = int(np.minimum.reduce(labels)), int(np.maximum.reduce(labels))
     if low < 0:
         raise ValueError(f"{name} has label {low}, but class labels are 0 to {n_classes - 1}")
     if high >= n_classes:
