@@ -1,6 +1,5 @@
 """fastmlp: fast, exact training of multilayer perceptrons on a CPU."""
 
-import difflib
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,8 @@ _MEMBERS = {
 def _import_public(name: str) -> Any:
     """Import what is asked for, when it is asked for: the compiler alone takes a third of a second."""
     if name not in __all__:
+        import difflib  # only now: it takes a tenth of the time of this package
+
         close = difflib.get_close_matches(name, __all__, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}{hint}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,12 +94,16 @@ class CompiledEngine(Engine):  # noqa: D101
         self._layout = Layout(settings.layers, settings.dtype)
         self._params = aligned_zeros(self._layout.size, settings.dtype)
         self.weights, self.biases = self._layout.weights(self._params), self._layout.biases(self._params)
-        self._padding = self._layout.padding(self._params)
         self._hidden = "plain" if set(settings.activations) <= {"relu", "identity"} else "sloped"
         self._hidden_in_training = "sloped" if any(settings.dropout_rates[1:]) else self._hidden
         self._no_targets = np.zeros(0, "int32" if settings.loss.name == "softmax" else settings.dtype)
         self._idle: dict[Needs, list[Workspace]] = {}  # workspaces that nobody uses
         self._inferences: dict[tuple[str, bool, int], tuple[Callable[..., None], Needs]] = {}
+
+    @cached_property
+    def _padding(self) -> list[Floats]:
+        """All numbers that are neither weights nor biases."""
+        return self._layout.padding(self._params)
 
     def shares_memory(self, array: npt.NDArray[Any]) -> bool:
         """Return whether an array may overlap a parameter."""

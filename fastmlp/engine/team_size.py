@@ -192,7 +192,9 @@ class TeamSize:
         with _lock:
             self._share = share_of(self._available)
             key = self._key, self._start_seconds, self._share
-            self._record = record = _records.setdefault(key, Record(self._share, self._start_seconds))
+            if key not in _records:
+                _records[key] = Record(self._share, self._start_seconds)
+            self._record = record = _records[key]
             size, n_steps, is_trial = max(one for one in record.sizes if one <= self._size), n_left, False
             if record.seconds:
                 size = record.best(n_left)

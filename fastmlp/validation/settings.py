@@ -106,6 +106,8 @@ def check_number(name: str, value: object, below: float = math.inf, zero: bool =
 def check_float(name: str, value: object, dtype: str = "float32", zero: bool = True) -> float:
     """Return `value` as a float. It must be 0 or more and finite, and with ``zero=False`` not 0, also in `dtype`."""
     number = check_number(name, value, zero=zero)
+    if number == 0 or 1e-30 < number < 1e30:  # in any dtype
+        return number
     with np.errstate(over="ignore", under="ignore"):
         rounded = np.dtype(dtype).type(number)
     if rounded == np.inf or (rounded == 0 and not zero):
