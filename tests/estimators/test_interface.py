@@ -194,6 +194,9 @@ def test_a_warning_names_the_line_of_the_user():
     with pytest.warns(UserWarning, match="Got `batch_size`") as caught:
         MLPClassifier(batch_size=1000, tol=1e9).fit(*IRIS)
     assert caught[0].filename == __file__
+    with pytest.warns(UserWarning) as caught:
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=1, batch_size=1000)).fit(*IRIS)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -90,3 +90,16 @@ def test_what_a_call_raises_itself_stays_as_it_is():
 def test_the_signature_stays_that_of_the_call(call):
     assert "kwargs" not in inspect.signature(call).parameters
     assert len(inspect.signature(call).parameters) >= 2
+
+
+def test_warnings_name_the_line_of_the_user():
+    settings = {"epochs": 1, "resume": True}
+    for kind in (MLP, reference.MLP):
+        net = kind([4, 3])
+        net.fit(X, Y, epochs=1)
+        with pytest.warns(UserWarning, match="trained nothing") as caught:
+            net.fit(X, Y, **settings)
+        assert caught[0].filename == __file__
+        with pytest.warns(UserWarning, match="trained nothing") as caught:
+            kind.fit(net, X, Y, **settings)
+        assert caught[0].filename == __file__
