@@ -111,6 +111,7 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     if parameters and parameters[0].name in ("self", "cls"):
         name = type(args[0]).__name__ if function.__name__ == "__init__" else name
         parameters, args = parameters[1:], args[1:]
+    parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     names = [parameter.name for parameter in parameters]
     unknown = [argument for argument in kwargs if argument not in names]
     if unknown:

@@ -16,6 +16,7 @@ X, Y = np.zeros((3, 4), np.float32), [0, 1, 2]
 WRONG = {
     "MLP takes its layers as one list: MLP([784, 128, 10])": lambda: MLP(784, 128, 10),
     "MLP needs layers": lambda: MLP(),
+    "warm_up needs layers": lambda: fastmlp.warm_up(),
     "unknown argument 'random_state'; did you mean 'seed'?": lambda: MLP([4, 3], random_state=1),
     "unknown argument 'lr'; did you mean 'learning_rate', an argument of fit?": lambda: MLP([4, 3], lr=0.1),
     "unknown argument 'epochs'; it is an argument of fit": lambda: reference.MLP([4, 3], epochs=1),
