@@ -20,8 +20,9 @@ __all__ = ["Needs", "Workspace"]
 _GAP = 1024  # numbers between what different threads write: processors fetch neighbouring cache lines, too
 
 
-LINE_CYCLES = 15
-"""About what a core waits for a cache line that another core has changed, while it fetches several."""
+LINE_CYCLES, DISTANCE = 15, 1.25
+"""About what a core waits for a cache line that another core has changed, while it fetches several. Cores may be far
+from each other, in a virtual machine without notice, so rows are divided only if that is worth a quarter more."""
 
 _TURNED_BYTES = 2**17  # outputs of a batch for which a second place does not crowd the second cache
 
@@ -49,7 +50,9 @@ def grid(width: int, n_threads: int, n_rows: int, cycles: Callable[[int], float]
 
     def cost(n_columns: int) -> float:
         vectors, parts = -(-width // n_columns), n_threads // n_columns
-        return cycles(vectors) * n_rows / parts + LINE_CYCLES * vectors * (parts - 1) / parts
+        if parts == 1:
+            return cycles(vectors) * n_rows
+        return DISTANCE * (cycles(vectors) * n_rows + LINE_CYCLES * vectors * (parts - 1)) / parts
 
     n_columns = min(range(1, min(width, n_threads) + 1), key=cost)
     return n_columns, n_threads // n_columns
