@@ -124,7 +124,7 @@ def in_words(size):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def time_fits(net, sizes, runs, quick):
+def seconds_of_fits(net, sizes, runs, quick):
     """Return the seconds of an epoch for each number of threads, of a fit that finds it, and of fits after that."""
     _, X, y = net.rows(quick)
     epochs = net.quick_epochs if quick else net.epochs
@@ -148,7 +148,7 @@ def print_training(names, sizes, runs, quick):
     rows = []
     for name in names:
         net = NETWORKS[name]
-        found = time_fits(net, sizes, runs, quick)
+        found = seconds_of_fits(net, sizes, runs, quick)
         ratio = found[AUTOMATIC] / min(found[size] for size in sizes)
         title = f"{net.rows(quick)[0]}, {'-'.join(map(str, net.layers))}, batch {net.batch_size}"
         rows.append([title, *(f"{1e3 * found[key]:.3g}" for key in [*sizes, "first", AUTOMATIC]), f"{ratio:.2f}"])
@@ -186,7 +186,7 @@ def print_predictions(sizes, runs, peers):
 # --- fits at once -----------------------------------------------------------------------------------------------------
 
 
-def time_at_once(n_fits, n_threads, epochs):
+def seconds_at_once(n_fits, n_threads, epochs):
     """Return the seconds of an epoch of one of some fits that run at the same time in Python threads."""
     _, X, y = mnist()
     nets = [fastmlp.MLP((784, 128, 10), n_threads=n_threads, seed=seed) for seed in range(n_fits)]
@@ -210,7 +210,7 @@ def print_at_once(sizes, runs, epochs):
     """Print the table of fits at the same time."""
     rows = []
     for name, n_threads in (("one thread each", 1), (AUTOMATIC, None)):
-        best = [min(time_at_once(n_fits, n_threads, epochs) for _ in range(runs)) for n_fits in sizes]
+        best = [min(seconds_at_once(n_fits, n_threads, epochs) for _ in range(runs)) for n_fits in sizes]
         rows.append([name, *(f"{1e3 * seconds:.3g}" for seconds in best)])
     title = f"Fits at the same time in Python threads, {mnist()[0]}, 784-128-10, batch 64: ms a network and epoch"
     print_table(title, ["threads of a fit", *(f"{n} fit{'s' * (n > 1)}" for n in sizes)], rows)

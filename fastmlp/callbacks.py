@@ -196,7 +196,9 @@ class Checkpoint:
     def _file(self, epoch: int, measured: Mapping[str, float]) -> str:
         try:
             return self.path.format(epoch=epoch, **measured)
-        except ValueError as error:
+        except KeyError as error:  # a field within the format of another
+            raise ValueError(f"path {self.path!r} has the field {{{error.args[0]}}}, which has no value") from None
+        except (ValueError, LookupError) as error:
             raise ValueError(f"path {self.path!r} cannot be formatted: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.options import OptimizerName, ScheduleName
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
-from fastmlp.validation.calls import advised_methods
+from fastmlp.validation.calls import advised_methods, warn
 from fastmlp.validation.inputs import check_X
 from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
 from fastmlp.validation.settings import check_bool, check_int
@@ -265,12 +264,12 @@ input_dropout, input_noise
             where = f"after epoch {fit.epoch} of {epochs}"
             if fit.step:
                 where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warnings.warn(f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning, stacklevel=3)
+            warn(f"Ctrl-C stopped training {where}; steps taken so far are kept")
         elif trainer.nothing_left:
             what = f"{state.epochs} epochs are done, and epochs={epochs} is the total, not the number of further ones"
-            warnings.warn(f"resume=True has trained nothing: {what}", UserWarning, stacklevel=3)
+            warn(f"resume=True has trained nothing: {what}")
         elif trouble := trainer.what_went_wrong():
-            warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
+            warn(trouble, ConvergenceWarning)
         return history
 
     def train_batch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -62,6 +62,19 @@ class Views(list[Floats]):
         if len(bad):
             raise ValueError(f"{name} must be finite numbers of {own.dtype}, not {given[tuple(bad[0])]}")
         return checked
+
+    def _keeps_its_length(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what would change this list, but not the network.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(f"{self._name} has one array for each layer, in order; write into them, or make a new network")
+
+    append = extend = insert = pop = remove = clear = sort = reverse = _keeps_its_length
+    __delitem__ = __iadd__ = __imul__ = _keeps_its_length
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         """Copy and pickle as a plain list of arrays."""

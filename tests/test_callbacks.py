@@ -351,6 +351,7 @@ def test_names_of_checkpoints_say_what_was_measured(net, tmp_path):
         ),
         ("{epochs}.npz", "path has the field {epochs}, but this fit has only epoch"),
         ("{epoch:x}-{loss:d}.npz", "cannot be formatted: Unknown format code 'd'"),
+        ("{epoch:{width}}.npz", "has the field {width}, which has no value"),
         ("{}.npz", "has a field without a name such as {epoch}; write {{ and }} for braces"),
         ("{epoch.real}.npz", "has a field without a name such as {epoch}"),
         ("{epoch.npz", "cannot be formatted: expected '}' before end of string; write {{ and }} for braces"),

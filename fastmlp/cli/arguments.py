@@ -213,8 +213,7 @@ def _add_data_options(group: Any) -> None:
 
 
 def _add_layers(group: Any) -> None:
-    size = _whole_number(1, _MOST_UNITS)
-    group.add_argument("--layers", nargs="+", type=size, metavar="N", help="sizes of the hidden layers (default: 128)")
+    group.add_argument("--layers", nargs="+", type=_size, metavar="N", help="sizes of the hidden layers (default: 128)")
 
 
 def _add_threads(group: Any, help: str) -> None:
@@ -356,6 +355,15 @@ def _whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
         )
 
     return parse
+
+
+def _size(text: str) -> int:
+    try:
+        return _whole_number(1, _MOST_UNITS)(text)
+    except argparse.ArgumentTypeError as error:
+        several = "".join(c if c.isdecimal() else " " for c in text).split()[1:]
+        hint = "; give the sizes of the hidden layers with spaces between, as in --layers 128 64" if several else ""
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None
 
 
 def _number(*, zero: bool) -> Callable[[str], float]:

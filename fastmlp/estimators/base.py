@@ -6,7 +6,6 @@ import copy
 import inspect
 import math
 import sys
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,6 +42,7 @@ from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import TrainingState
+from fastmlp.validation.calls import warn
 from fastmlp.validation.rows import check_sample_weight, row_weights
 from fastmlp.validation.settings import check_activation, check_dropout, check_float
 from fastmlp.validation.targets import check_numbers
@@ -319,9 +319,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         if isinstance(self.batch_size, str):
             return 200
         if self.batch_size > n_rows:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
-            )
+            warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
         return int(self.batch_size)
 
     def _optimizer(self) -> Optimizer:

@@ -8,7 +8,6 @@ gradients. After each epoch it decides whether to stop.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.losses import Targets
 from fastmlp.optimizers import Optimizer
 from fastmlp.training import Trainer, TrainingState
+from fastmlp.validation.calls import warn
 
 __all__ = [
     "NOT_FINITE",
@@ -134,18 +134,17 @@ class StochasticTrainer(Trainer):
                 reason = error if self.history.steps else "the loss is not finite before the first step; scale X and y"
                 raise ValueError(f"{NOT_FINITE} ({reason})") from error
             self._record_epoch(math.nan, math.nan)
-            warnings.warn(f"{error}; the parameters are those of the best epoch", ConvergenceWarning, stacklevel=6)
+            warn(f"{error}; the parameters are those of the best epoch", ConvergenceWarning)
             self._converged = True
         for parameter, best in zip(self.engine.parameters, self._best, strict=False):
             parameter[...] = best
         if self.history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warn("Training interrupted by user.")
         elif not (self._converged or self.incremental) and self.estimator.n_iter_ == self.estimator.max_iter:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.estimator.max_iter}) reached and the optimization "
                 "hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     # --- epochs -------------------------------------------------------------------------------------------------------

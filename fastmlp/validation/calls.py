@@ -1,14 +1,16 @@
-"""Helpful errors for calls with arguments that a function does not have."""
+"""Helpful errors for calls with arguments that a function does not have; warnings that name the user's line."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-__all__ = ["advised", "advised_constructor", "advised_methods"]
+__all__ = ["advised", "advised_constructor", "advised_methods", "warn"]
 
 _SAME = {
     "X": "x features input inputs data",
@@ -109,6 +111,7 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     if parameters and parameters[0].name in ("self", "cls"):
         name = type(args[0]).__name__ if function.__name__ == "__init__" else name
         parameters, args = parameters[1:], args[1:]
+    parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     names = [parameter.name for parameter in parameters]
     unknown = [argument for argument in kwargs if argument not in names]
     if unknown:
@@ -148,3 +151,11 @@ def _meant(unknown: str, names: Sequence[str], call: str) -> str:
             found = f"an argument of {places[0]}"
             return f"it is {found}" if argument == unknown else f"did you mean {argument!r}, {found}?"
     return f"{call} takes {', '.join(names) or 'no arguments'}"
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called the package, however many of its frames, or of scikit-learn's, lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("fastmlp", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -341,6 +341,7 @@ def error_line(arguments, capsys, status=2, program="fastmlp train"):
         ("--layers 0", "--layers: '0' is not a whole number from 1 to 1000000"),
         ("--layers 128 -5", "--layers: '-5' is not a whole number"),
         ("--layers 128,64", "--layers: '128,64' is not a whole number"),
+        ("--layers 784-128-10", "give the sizes of the hidden layers with spaces between, as in --layers 128 64"),
         ("--layers wide", "--layers: 'wide' is not a whole number"),
         ("--epochs 0", "--epochs: '0' is not a whole number of 1 or more"),
         ("--epochs 1.5", "--epochs: '1.5' is not"),

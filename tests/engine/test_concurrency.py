@@ -161,7 +161,7 @@ def test_a_call_that_fails_stops_and_frees_the_others(run, failing):
     before = _thread._count()
     with refused(ValueError, "broken"):
         run(3, call, stop=stopped.set, release=released.set)
-    assert _thread._count() == before
+    assert _thread._count() <= before
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -315,6 +315,6 @@ def test_ctrl_c_as_a_team_starts(monkeypatch, n_threads, when):
     end = time.monotonic() + 20
     while _thread._count() > before and time.monotonic() < end:
         time.sleep(0.001)
-    assert _thread._count() == before
+    assert _thread._count() <= before
     assert sorted(calls) in ([], list(range(n_threads)))
     assert calls == [] or when == "after"

@@ -170,7 +170,7 @@ def test_nothing_runs_after_a_fit(n_threads):
     net.evaluate(X, y)
     before = time.process_time()
     time.sleep(0.3)
-    assert _thread._count() == n_before
+    assert _thread._count() <= n_before
     assert time.process_time() - before < 0.05
 
 
@@ -320,5 +320,5 @@ def test_ctrl_c_is_heard_after_a_slow_signal_handler(interrupt):
     with pytest.raises(KeyboardInterrupt):
         run_in_thread(call)
     raised.append(True)
-    assert comes_true(lambda: _thread._count() == before)
+    assert comes_true(lambda: _thread._count() <= before)
     assert said == [[True]]

@@ -1,6 +1,7 @@
 """The estimators as users of scikit-learn meet them; `test_parity.py` holds their numbers."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -194,6 +195,10 @@ def test_a_warning_names_the_line_of_the_user():
     with pytest.warns(UserWarning, match="Got `batch_size`") as caught:
         MLPClassifier(batch_size=1000, tol=1e9).fit(*IRIS)
     assert caught[0].filename == __file__
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=1, batch_size=1000)).fit(*IRIS)
+    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -86,7 +86,7 @@ def whole():
         end = time.monotonic() + 20
         while _thread._count() > n_threads and time.monotonic() < end:
             time.sleep(0.001)
-        assert _thread._count() == n_threads, raising.where
+        assert _thread._count() <= n_threads, raising.where  # those of earlier tests may end meanwhile
 
     return check
 

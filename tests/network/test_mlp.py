@@ -1,6 +1,7 @@
 """`fastmlp.MLP`: the same bits however it is called, callbacks, views of its parameters, and settings."""
 
 import copy
+import operator
 
 import numpy as np
 import pytest
@@ -295,6 +296,26 @@ def test_what_is_assigned_to_parameters_is_checked(values, error, message, kind)
     with pytest.raises(IndexError):
         net.weights[2] = 0
     assert_bits(net, before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.append(w[0]),
+        lambda w: w.pop(),
+        lambda w: w.reverse(),
+        lambda w: operator.delitem(w, 0),
+        lambda w: operator.iadd(w, w),
+    ],
+)
+def test_the_lists_of_parameters_keep_their_length(change):
+    """They are made anew for each use, so nothing that is added to one would reach the network."""
+    net = MLP([4, 8, 3])
+    for arrays in (net.weights, net.biases):
+        with refused(TypeError, "has one array for each layer"):
+            change(arrays)
+        assert len(arrays) == 2
+    assert type(copy.copy(net.weights)) is list
 
 
 @both_kinds

@@ -16,6 +16,7 @@ X, Y = np.zeros((3, 4), np.float32), [0, 1, 2]
 WRONG = {
     "MLP takes its layers as one list: MLP([784, 128, 10])": lambda: MLP(784, 128, 10),
     "MLP needs layers": lambda: MLP(),
+    "warm_up needs layers": lambda: fastmlp.warm_up(),
     "unknown argument 'random_state'; did you mean 'seed'?": lambda: MLP([4, 3], random_state=1),
     "unknown argument 'lr'; did you mean 'learning_rate', an argument of fit?": lambda: MLP([4, 3], lr=0.1),
     "unknown argument 'epochs'; it is an argument of fit": lambda: reference.MLP([4, 3], epochs=1),
@@ -90,3 +91,16 @@ def test_what_a_call_raises_itself_stays_as_it_is():
 def test_the_signature_stays_that_of_the_call(call):
     assert "kwargs" not in inspect.signature(call).parameters
     assert len(inspect.signature(call).parameters) >= 2
+
+
+def test_warnings_name_the_line_of_the_user():
+    settings = {"epochs": 1, "resume": True}
+    for kind in (MLP, reference.MLP):
+        net = kind([4, 3])
+        net.fit(X, Y, epochs=1)
+        with pytest.warns(UserWarning, match="trained nothing") as caught:
+            net.fit(X, Y, **settings)
+        assert caught[0].filename == __file__
+        with pytest.warns(UserWarning, match="trained nothing") as caught:
+            kind.fit(net, X, Y, **settings)
+        assert caught[0].filename == __file__
