@@ -178,7 +178,7 @@ class TeamSize:
         is_fixed: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._key, self._available, self._size, self._guess = key, available, size, seconds
+        self._key, self._available, self._size, self._guess = key, available, min(size, available), seconds
         self._trial_steps, self._start_seconds, self._clock = trial_steps, start_seconds, clock
         self._is_fixed = is_fixed or available == 1
         self._segment, self._n_left = Segment(1, 0, is_trial=False), 0

@@ -199,6 +199,12 @@ def test_a_team_ends_when_another_call_begins():
     at_work(begin)
 
 
+@pytest.mark.parametrize("available", [1, 2, 4])
+def test_no_team_is_larger_than_what_is_available(available):
+    team = TeamSize("long", available, 1000, 1e-4)
+    assert team.next(10**6).size <= available
+
+
 def test_a_fixed_number_of_threads_is_never_changed():
     team = TeamSize(None, 3, 3, 0.0, is_fixed=True)
     for n_left in (1, 10**9):
