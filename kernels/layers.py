@@ -3,7 +3,7 @@
 import math
 
 from .activations import RELU, activate, floor_of, multiply_rows, relu_gradient_rows
-from .jit import part
+from .jit import kernel, part
 from .matmul import forward, transpose
 from .structs import Block, Gathered, Matrix, bias_of, deltas_of, inputs_of, owned, weights_of
 from .team import barrier
@@ -72,9 +72,9 @@ FETCHED = 256
 """Vectors that are prefetched at most: more would evict each other from the first cache."""
 
 
-@part
+@kernel
 def fetch(a, row, end_row, vectors):
-    """Prefetch rows that other threads have written, all at once: their cache lines come one after the other else."""
+    """Prefetch rows that other threads have written, all at once: tiles would wait for one line after the other."""
     lanes = lane_count(a.buffer)
     if (end_row - row) * vectors > FETCHED:
         return
