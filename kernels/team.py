@@ -13,16 +13,16 @@ from .simd import I32, I64, call_llvm
 from .trace import traced
 from .vector_ops import peek
 
-FAILED, TAKEN = range(2)
+FAILED, TAKEN, PATIENCE = range(3)
 """Places in the first line of ``sync``. If FAILED is set, nobody waits any more: a thread of the team has failed. TAKEN
-counts the chunks that threads have taken to predict."""
+counts the chunks that threads have taken to predict. PATIENCE is for how many cycles a thread spins before it yields
+its core at every turn: SPIN_CYCLES, or 0 if there are more threads than cores."""
 
 LINE = 8
 """Elements of ``sync`` in a cache line."""
 
 SPIN_CYCLES = 20_000
-"""Some 8 microseconds, after which a waiting thread yields its core at every turn. Cycles, since a pause takes 65 of
-them on one processor and 140 on another."""
+"""Some 8 microseconds. Cycles, since a pause takes 65 of them on one processor and 140 on another."""
 
 SPINS = 400
 """Turns after which it does so where a program cannot read the clock."""
@@ -131,10 +131,10 @@ def barrier(team):
 @kernel
 def wait_for(sync, flag, number):
     """Wait until a flag has reached a number, or a thread has failed."""
-    start, spins = cycles(), 0
+    start, spins, patience = cycles(), 0, sync[PATIENCE]
     while peek(sync, flag) < number and not peek(sync, FAILED):
         spins += 1
-        if spins < SPINS and cycles() - start < SPIN_CYCLES:
+        if spins < SPINS and cycles() - start < patience:
             pause()
         else:
             yield_core()

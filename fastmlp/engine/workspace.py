@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -176,6 +177,7 @@ class Workspace:
         self.row_loss, self.row_correct = np.zeros(chunk), np.zeros(chunk, np.bool_)
         self.control = np.zeros(structs.CONTROLS, np.int64)
         self.sync = aligned_zeros(team.sync_size(n_threads), np.int64)
+        self._patience = team.SPIN_CYCLES if n_threads <= (os.cpu_count() or 1) else 0
         self.settings = np.zeros(1, structs.SETTINGS)
         self.settings["chunk"] = chunk
         self._seed, self._epoch = self.settings["seed"], self.settings["epoch"]  # views
@@ -360,6 +362,7 @@ class Workspace:
         self.control[:] = 0
         self.control[structs.STEPS] = first_step
         self.sync[:] = 0
+        self.sync[team.PATIENCE] = self._patience
         self.gradient[:] = 0
 
     def clocks(self, rank: int) -> npt.NDArray[Any]:

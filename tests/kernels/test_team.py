@@ -9,7 +9,7 @@ import pytest
 from fastmlp.engine.layout import aligned_zeros
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.structs import Team
-from fastmlp.kernels.team import FAILED, LINE, barrier, sync_size
+from fastmlp.kernels.team import FAILED, LINE, PATIENCE, SPIN_CYCLES, barrier, sync_size
 from fastmlp.kernels.vector_ops import peek
 
 
@@ -26,8 +26,9 @@ def march(sync, size, steps, missing, rank, n):
         barrier(team)
 
 
-def run_march(size, n, late=0.0):
+def run_march(size, n, late=0.0, patience=0):
     sync = aligned_zeros(sync_size(size), np.int64)
+    sync[PATIENCE] = patience
     steps, missing = (np.zeros(size * LINE, np.int64) for _ in range(2))
     march(np.zeros(sync_size(1), np.int64), 1, steps, missing, 0, 0)  # compiles
     threads = [
@@ -42,9 +43,10 @@ def run_march(size, n, late=0.0):
     return sync, steps[::LINE], missing[::LINE]
 
 
-@pytest.mark.parametrize(("size", "n"), [(2, 10_000), (3, 2_000), (4, 5_000), (7, 200), (16, 100)])
-def test_no_thread_leaves_before_all_are_there(size, n):
-    sync, steps, missing = run_march(size, n)
+@pytest.mark.parametrize("patience", [0, SPIN_CYCLES])
+@pytest.mark.parametrize(("size", "n"), [(2, 10_000), (3, 2_000), (4, 2_000), (7, 200), (16, 100)])
+def test_no_thread_leaves_before_all_are_there(size, n, patience):
+    sync, steps, missing = run_march(size, n, patience=patience)
     assert not missing.any()
     assert np.all(steps == n)
     assert sync[FAILED] == 0

@@ -178,7 +178,8 @@ def test_weights_and_biases_are_views(layers, dtype):
     first = net.weights[0]
     net.train_batch(X, y)
     np.testing.assert_array_equal(first, net.weights[0])
-    net.weights.clear()  # a list of its own
+    with pytest.raises(TypeError, match="one array for each layer"):
+        net.weights.clear()
     assert len(net.weights) == len(layers) - 1
 
 
