@@ -212,7 +212,9 @@ def test_a_metric_that_writes_into_its_arguments_changes_no_target():
 # --- padding ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [np.asarray, scipy.sparse.csr_matrix], ids=["dense", "csr"])
+@pytest.mark.parametrize(
+    "rows", [np.asarray, pytest.param(scipy.sparse.csr_matrix, marks=pytest.mark.slow)], ids=["dense", "csr"]
+)
 @pytest.mark.parametrize(
     ("settings", "arguments"), [({"l2": 0.1}, {}), ({}, {"clip_norm": 0.01})], ids=["l2", "clip_norm"]
 )

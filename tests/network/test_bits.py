@@ -143,10 +143,10 @@ def check(case, sizes):
             np.testing.assert_allclose(parameter, wanted, rtol=1e-8, atol=1e-10)
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(case=cases(st.integers(1, 200)))
 def test_bits_of_any_network(case):
-    check(case, (1, 2, 3, 4))
+    check(case, (1, 2, 3))
 
 
 @settings(max_examples=20, derandomize=True)
