@@ -136,11 +136,11 @@ def run(
 
     `settings` are those of `measure`.
     """
-    if chart_file is not None:
-        _check_chart(chart_file)
     for path in (json_file, chart_file):
         if path is not None:
             check_writable(path)
+    if chart_file is not None:
+        _check_chart(chart_file)
     width = shutil.get_terminal_size((100, 24)).columns
 
     def wrapped(line: str) -> None:
