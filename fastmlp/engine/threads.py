@@ -155,11 +155,7 @@ def run_team(
             raise raised
 
     finish(wait, leave)
-    if errors:
-        try:
-            raise errors[0]
-        finally:
-            errors.clear()
+    _raise_first(errors)
 
 
 def run_brief_team(
@@ -211,6 +207,11 @@ def run_brief_team(
             raise raised
 
     finish(work, leave)
+    _raise_first(errors)
+
+
+def _raise_first(errors: list[BaseException]) -> None:
+    """Raise the first error, if there is one. The list forgets all of them, so that no frame keeps them alive."""
     if errors:
         try:
             raise errors[0]
