@@ -15,6 +15,7 @@ from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.history import History
+from fastmlp.interchange.methods import NetworkMethods
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
@@ -36,7 +37,7 @@ Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 
 
 @advised_methods
-class Network(Model):
+class Network(NetworkMethods, Model):
     """Multilayer perceptron for classes, labels or numbers, trained by minibatch gradient descent.
 
     Shapes: `n` rows, `I` inputs and `O` outputs of a layer, `C` outputs of the last layer.

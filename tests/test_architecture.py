@@ -28,6 +28,9 @@ HEAVY = {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 RULES = {  # the longest name that fits a module counts
     "fastmlp": Rule({"numpy", "fastmlp"}, HEAVY),
     "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "threadpoolctl", "torch"}),
+    "fastmlp.interchange": Rule(
+        {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "torch"}
+    ),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),
 }

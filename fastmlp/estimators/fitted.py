@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastmlp import optimizers
 from fastmlp.activations import ACTIVATIONS, Floats
+from fastmlp.interchange.methods import EstimatorMethods
 from fastmlp.losses import softmax
 from fastmlp.network import Network
 from fastmlp.training import TrainingState
@@ -67,7 +68,7 @@ class _Link(NamedTuple):
         )
 
 
-class FittedMLP(BaseEstimator):  # type: ignore[misc]
+class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     """The fitted attributes of an estimator.
 
     Whatever users assign to `coefs_`, `intercepts_`, `n_layers_` and `out_activation_` counts, as in scikit-learn. The
