@@ -32,10 +32,10 @@ from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine
 from fastmlp.history import Best, check_monitor, new_axes
 from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
+from fastmlp.interchange.safetensors import check_target
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.options import Mode, OptimizerName
 from fastmlp.progress import ProgressBar, Table
-from fastmlp.storage import check_writable
 from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
@@ -151,9 +151,9 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The .npz file. Its name may have fields, as of `str.format`, for the epoch and for what the epoch has measured,
-        such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one before. Write {{ for
-        a brace.
+        The .npz or .safetensors file. Its name may have fields, as of `str.format`, for the epoch and for what the
+        epoch has measured, such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one
+        before. Write {{ for a brace.
     monitor : str or None
         A measurement such as "val_loss": save only epochs that are the best so far.
     every : int
@@ -182,7 +182,7 @@ class Checkpoint:
         for name in self._fields:
             if name not in known:
                 raise ValueError(f"path has the field {{{name}}}, but this fit has only {', '.join(known)}")
-        check_writable(self._file(fit.epoch, dict.fromkeys(known[1:], 0.0)))
+        check_target(self._file(fit.epoch, dict.fromkeys(known[1:], 0.0)))
         net.state_dict()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:

@@ -18,6 +18,7 @@ from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
+from fastmlp.interchange.safetensors import is_safetensors, load_safetensors, save_safetensors
 from fastmlp.interrupts import complete, finish
 from fastmlp.losses import LOSSES
 from fastmlp.names import Names
@@ -314,9 +315,11 @@ class Model(ABC):
         self._alone(restore)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
-        """Write settings and parameters to `path` (.npz); an older file is replaced as a whole or not at all.
+        """Write settings and parameters to `path`; an older file is replaced as a whole or not at all.
 
-        With ``training=True`` the whole `state_dict` is written. The number of threads is never saved.
+        The file is a .safetensors file if its name ends so, which needs safetensors, and otherwise a .npz file. Both
+        have a checksum, and hold weights as (I, O). With ``training=True`` the whole `state_dict` is written. The
+        number of threads is never saved.
 
         Raises
         ------
@@ -324,11 +327,13 @@ class Model(ABC):
             If `path` is not the name of a file, or `training` not True or False.
         ValueError
             If parameters are not finite, since a fit has diverged; `load` would refuse the file.
+        ImportError
+            If the file is to be a .safetensors file, and safetensors is not installed.
         """
-        check_path(path)
+        save = save_safetensors if is_safetensors(check_path(path)) else storage.save_npz
         state = self.state_dict() if check_bool("training", training) else self._parameters_dict()
         checkpoint.check_savable(state)
-        storage.save_npz(path, **state)
+        save(path, **state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -340,9 +345,12 @@ class Model(ABC):
             If there is no such file.
         ValueError
             If the file is damaged or does not hold a network.
+        ImportError
+            If it is a .safetensors file, and safetensors is not installed.
         """
         source = check_path(path)
-        saved = checkpoint.read(storage.load_npz(path), source)
+        state = (load_safetensors if is_safetensors(source) else storage.load_npz)(path)
+        saved = checkpoint.read(state, source)
         try:
             net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)
         except (TypeError, ValueError) as error:

@@ -1,27 +1,31 @@
-"""Reads and writes .npz files. A file is written as a whole or not at all.
+"""Reads and writes .npz files, and files of any form as a whole or not at all.
 
-The comment of the archive is a checksum over all arrays and their names. The checksums of the zip format cover each
-array, but not which arrays there are: one wrong bit in its directory can hide some. Files without the comment, such as
-NumPy writes, are read as well.
+The comment of a .npz file is a checksum over all bytes before it. The checksums of the zip format cover each array, but
+not which arrays there are: one wrong bit in its directory can hide some. Files without the comment, such as NumPy
+writes, are read as well, and those of earlier versions, whose checksum is over the arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_writable", "load_npz", "save_npz"]
+__all__ = ["check_writable", "checksum", "load_npz", "save_npz", "written_whole"]
 
-_COMMENT = b"fastmlp sha256 "
+_COMMENT, _OLD_COMMENT = b"fastmlp file sha256 ", b"fastmlp sha256 "
+_DIGITS = 64  # of the checksum
+_BLOCK = 1 << 20
+_NPY = b"\x93NUMPY"  # how arrays begin
 
 
 def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
@@ -40,19 +44,35 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
     for name, array in written.items():
         if array.dtype.hasobject:
             raise TypeError(f"cannot save {name}: it holds Python objects, not numbers")
+    with written_whole(path) as file:
+        np.savez(file, **written)  # type: ignore[arg-type]
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = _COMMENT + b"0" * _DIGITS
+        digest = _file_checksum(file)
+        file.seek(-_DIGITS, os.SEEK_END)
+        file.write(digest)
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Yield an empty file whose content takes the place of `path` at the end, unless something is raised.
+
+    Raises
+    ------
+    OSError
+        Also of a full disk; it names `path`.
+    """
     target = _target(path)
     with _temporary_beside(target) as temporary:
         with open(temporary, "x+b") as file:
-            np.savez(file, **written)  # type: ignore[arg-type]
-            with zipfile.ZipFile(file, "a") as archive:
-                archive.comment = _checksum(written)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # the data must be on disk before the rename
         os.replace(temporary, target)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse a path that `save_npz` could not write to, before training begins."""
+    """Refuse a path that `written_whole` could not write to, before anything that takes long."""
     with _temporary_beside(_target(path)) as temporary:
         temporary.touch(exist_ok=False)
         temporary.unlink()
@@ -93,29 +113,68 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     ValueError
         If the file is damaged or not a .npz file.
     """
+    source = os.fspath(path)
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise ValueError(f"{os.fspath(path)} is not a whole .npz file")
-        file.seek(0)
+            raise ValueError(f"{source} is not a whole .npz file")
         try:
-            with zipfile.ZipFile(file) as zipped:
-                comment = zipped.comment
+            with zipfile.ZipFile(file) as archive:
+                comment = archive.comment
+                file.seek(-len(comment) - 2, os.SEEK_END)  # zipfile lets a comment be shorter than the file says
+                if int.from_bytes(file.read(2), "little") != len(comment):
+                    raise ValueError("its end is missing")
+                whole = not _has_checksum(comment) or comment == _COMMENT + _file_checksum(file)
+                if whole:
+                    _check_sizes(archive)
             file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
+            with np.load(file, allow_pickle=False) as loaded:
+                arrays = dict(loaded) if whole else {}
         except Exception as error:  # zipfile, zlib, tokenize and NumPy raise many kinds
             why = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
-            raise ValueError(f"{os.fspath(path)} cannot be read: {why}") from error
-    if comment.startswith(_COMMENT) and comment != _checksum(arrays):
-        raise ValueError(f"{os.fspath(path)} is damaged: its checksum is that of another content")
+            raise ValueError(f"{source} cannot be read: {why}") from error
+    if not whole or (comment.startswith(_OLD_COMMENT) and comment != _OLD_COMMENT + checksum(arrays).encode()):
+        raise ValueError(f"{source} is damaged: its checksum is that of another content")
     return arrays
 
 
-def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return the comment of an archive that holds these arrays."""
+def _has_checksum(comment: bytes) -> bool:
+    """Return whether the comment is a checksum of the whole file, perhaps with a wrong bit."""
+    return comment.startswith(_COMMENT) or len(comment) == len(_COMMENT) + _DIGITS
+
+
+def _file_checksum(file: IO[bytes]) -> bytes:
+    """Return the SHA-256 of a file but for its last bytes, which are the digits of the checksum."""
+    digest, left = hashlib.sha256(), file.seek(0, os.SEEK_END) - _DIGITS
+    file.seek(0)
+    while block := file.read(min(left, _BLOCK)):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuse arrays that claim more bytes than they have, for which NumPy would allocate memory first."""
+    for entry in archive.infolist():
+        if entry.compress_type == zipfile.ZIP_STORED and entry.file_size != entry.compress_size:
+            raise ValueError(f"{entry.filename} claims {entry.file_size:,} bytes, but has {entry.compress_size:,}")
+        with archive.open(entry) as file:
+            if file.read(len(_NPY)) != _NPY:
+                continue
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            first = version == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+        if claimed != there and not dtype.hasobject:
+            raise ValueError(f"{entry.filename} claims {claimed:,} bytes, but has {max(there, 0):,}")
+
+
+def checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of arrays with their names, dtypes and shapes, in hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {arrays[name].shape} ".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
-    return _COMMENT + digest.hexdigest().encode()
+    return digest.hexdigest()

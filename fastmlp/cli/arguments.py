@@ -102,7 +102,8 @@ accuracy, and the test rows are used only at the end. --patience stops when
 the loss on these rows has not improved for so many epochs, and restores the
 best parameters.
 
---save FILE.npz writes the trained network. Use it in Python:
+--save FILE writes the trained network, to a .safetensors file if FILE ends so,
+else to a .npz file. `fastmlp predict` and `fastmlp export` use it, or Python:
   net = fastmlp.MLP.load("net.npz")
   net.predict(X)
 
@@ -309,7 +310,7 @@ def _add_train_options(train: _Parser) -> None:
         training, "number of threads; does not change the result (default: one per core, or one if steps are small)"
     )
     result = train.add_argument_group("result")
-    result.add_argument("--save", metavar="FILE.npz", help="write the trained network to this file")
+    result.add_argument("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
 
 
 def _add_bench_options(bench: _Parser) -> None:

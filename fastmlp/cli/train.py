@@ -119,9 +119,9 @@ def _check_class_weight(weights: Any, labels: Any, n_classes: int) -> None:
 
 def _check_save(path: str, data: str) -> None:
     """Refuse a path to which the network cannot be saved, before training begins."""
-    from fastmlp.storage import check_writable
+    from fastmlp.interchange.safetensors import check_target
 
-    check_writable(path)
+    check_target(path)
     if data in DATA_SETS or not (os.path.exists(path) and os.path.exists(data)):
         return
     in_folder = os.path.isdir(data) and "-ubyte" in path and os.path.samefile(os.path.dirname(path) or ".", data)
