@@ -358,6 +358,27 @@ input_dropout, input_noise
         """
         return self._names.decoded(self._engine.predict(self._check_X(X)))
 
+    def hidden_activations(self, X: Any) -> list[Floats]:
+        """Return the outputs of the hidden layers, for example as features of another model.
+
+        Parameters
+        ----------
+        X : (n, I) array_like, table or sparse matrix
+            As for `predict`.
+
+        Returns
+        -------
+        list of (n, units) arrays
+            One for each hidden layer, of the network's dtype, after the activation and without dropout. They are
+            computed by NumPy, so their last bits may differ from those of the kernels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `predict`.
+        """
+        return self._engine.hidden_activations(self._check_X(X, finite=True))
+
     def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy, for multilabel outputs that of whole rows; R² for regression."""
         X_, y_, weights = self._check_evaluation(X, y, sample_weight)
@@ -441,10 +462,10 @@ input_dropout, input_noise
         true = names.decoded(self._loss.decode(y_))
         return worst(true, names.decoded(labels), chosen, self._engine.losses(X_, y_)[0], n)
 
-    def _check_X(self, X: Any) -> Any:
+    def _check_X(self, X: Any, finite: bool = False) -> Any:
         if self._names.features is not None:
             self._names.check_features(X, "X")
-        finite = not self._engine.checks_finite
+        finite = finite or not self._engine.checks_finite
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
     def _check_data(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.activations import Floats
+from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import Loss, Targets
 from fastmlp.optimizers import Optimizer
 
@@ -200,6 +200,17 @@ class Engine(ABC):
         `order` (n_epochs, n) is the permutation of the rows of each epoch. `totals` says how far training came, also
         if something is raised. Now and then ``on_step(finished steps)`` is asked whether to continue.
         """
+
+    def hidden_activations(self, X: Any) -> list[Floats]:
+        """Return the outputs (n, units) of each hidden layer, after its activation, without dropout."""
+        dtype = np.dtype(self.settings.dtype)
+        h = X if X.dtype == dtype else X * dtype.type(self.settings.input_scale)
+        hidden: list[Floats] = []
+        with np.errstate(over="ignore", under="ignore"):
+            for w, b, name in zip(self.weights, self.biases, self.settings.activations, strict=False):
+                h = ACTIVATIONS[name].value(h @ w + b)
+                hidden.append(h)
+        return hidden
 
     @abstractmethod
     def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:

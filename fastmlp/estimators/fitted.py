@@ -181,6 +181,22 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
                 numbers = _APPLIED[name](numbers)
         return numbers
 
+    def hidden_activations(self, X: Any) -> list[Floats]:
+        """Return the outputs of the hidden layers for each row, for example as features of another model.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        list of ndarrays of shape (n_samples, n_units)
+            One for each hidden layer, after its activation and without dropout.
+        """
+        X = self._check_X(X)
+        return self._network().hidden_activations(X)
+
     def _check_X(self, X: Any) -> Any:
         check_is_fitted(self)
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
