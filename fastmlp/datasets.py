@@ -341,8 +341,8 @@ def _read_idx_pair(folder: Path, files: dict[tuple[str, str], Path], part: str) 
                 f"{folder} has no {part} {kind}; published names are {'t10k' if part == 'test' else part}-{kind}-"
                 f"idx{3 if kind == 'images' else 1}-ubyte.gz and the like"
             )
-    images = _read_idx(files[part, "images"], dimensions=3)
-    labels = _read_idx(files[part, "labels"], dimensions=1)
+    images = read_idx(files[part, "images"], dimensions=3)
+    labels = read_idx(files[part, "labels"], dimensions=1)
     if len(images) != len(labels):
         raise ValueError(
             f"{files[part, 'images']} holds {len(images)} images, "
@@ -351,9 +351,9 @@ def _read_idx_pair(folder: Path, files: dict[tuple[str, str], Path], part: str) 
     return _as_rows(images, "images"), _as_labels(labels, "labels")
 
 
-def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
     """Read an idx file of uint8 with this number of dimensions."""
-    data = path.read_bytes()
+    data = Path(path).read_bytes()
     if data[:2] == b"\x1f\x8b":  # gzip, whatever its suffix
         try:
             data = gzip.decompress(data)

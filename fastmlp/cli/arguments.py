@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import fastmlp
+from fastmlp.cli import network_arguments
 
 __all__ = ["ACTIVATIONS", "INITS", "OPTIMIZERS", "PEERS", "PRESETS", "SCHEDULES", "closest", "not_one_of", "parsers"]
 
@@ -36,6 +37,7 @@ _ALSO_CALLED = {  # what other libraries call it
     "--weight-decay": "--l2", "--random-state": "--seed", "--n-threads": "--threads", "--n-jobs": "--threads",
     "--jobs": "--threads", "--validation-split": "--validation-fraction", "--max-iter": "--epochs",
     "--n-iter-no-change": "--patience", "--early-stopping": "--patience", "--output": "--save", "--dataset": "--data",
+    "--format": "--to", "--form": "--to", "--out": "--output", "--save": "--output", "pytorch": "torch",
 }  # fmt: skip
 _NEED_SETTINGS = {
     "step": "Step(every=10)",
@@ -51,6 +53,8 @@ Train multilayer perceptrons, exactly and fast, on the CPU.
 
 commands:
   train       train a network and report its accuracy on test rows
+  predict     predict the rows of a file with a saved network
+  export      write a saved network for ONNX, PyTorch, Keras, C or safetensors
   bench       time an epoch of fastmlp and of other libraries on this machine
 """
 
@@ -58,6 +62,8 @@ _EXAMPLES = """\
 examples:
   fastmlp train                                 MNIST, 784-128-10, 10 epochs
   fastmlp train --data digits --layers 64 32    small images, two hidden layers
+  fastmlp predict net.npz --data rows.csv       labels and probabilities
+  fastmlp export net.npz -o net.onnx            for ONNX Runtime
   fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
   fastmlp train --help                          all options
 """
@@ -186,22 +192,31 @@ def closest(value: str, names: Sequence[str]) -> str:
 def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     """Return the parser of ``fastmlp`` and those of the commands."""
     parser = _Parser(
-        prog="fastmlp", usage="fastmlp [--help] [--version] train|bench ...", description=_DESCRIPTION, epilog=_EXAMPLES
+        prog="fastmlp",
+        usage="fastmlp [--help] [--version] train|predict|export|bench ...",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
-    train, bench = (
-        commands.add_parser(
-            name, prog=f"fastmlp {name}", usage=f"fastmlp {name} [OPTION ...]", description=text, epilog=details
+    texts = {
+        "train": ("[OPTION ...]", _TRAIN_DESCRIPTION, _TRAIN_DETAILS),
+        "predict": network_arguments.PREDICT,
+        "export": network_arguments.EXPORT,
+        "bench": ("[OPTION ...]", _BENCH_DESCRIPTION, _BENCH_DETAILS),
+    }
+    of_commands = {
+        name: commands.add_parser(
+            name, prog=f"fastmlp {name}", usage=f"fastmlp {name} {usage}", description=text, epilog=details
         )
-        for name, text, details in (
-            ("train", _TRAIN_DESCRIPTION, _TRAIN_DETAILS),
-            ("bench", _BENCH_DESCRIPTION, _BENCH_DETAILS),
-        )
-    )
-    _add_train_options(train)
-    _add_bench_options(bench)
-    return parser, {"train": train, "bench": bench}
+        for name, (usage, text, details) in texts.items()
+    }
+    _add_train_options(of_commands["train"])
+    network_arguments.add_predict(of_commands["predict"])
+    _add_threads(of_commands["predict"], "number of threads; does not change the result (default: one per core)")
+    network_arguments.add_export(of_commands["export"])
+    _add_bench_options(of_commands["bench"])
+    return parser, of_commands
 
 
 def _add_data_options(group: Any) -> None:

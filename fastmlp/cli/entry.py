@@ -9,11 +9,14 @@ from collections.abc import Sequence
 
 from fastmlp.cli.arguments import parsers
 from fastmlp.cli.bench import bench
+from fastmlp.cli.export import export
 from fastmlp.cli.output import FAILED, INTERRUPTED, in_options, tell
+from fastmlp.cli.predict import predict
 from fastmlp.cli.train import train
 
 __all__ = ["main"]
 
+_COMMANDS = {"train": train, "predict": predict, "export": export, "bench": bench}
 _BROKEN_PIPE = 141  # as shells count signals
 
 
@@ -54,12 +57,12 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments, unknown = parser.parse_known_args(argv)
         if arguments.command is None:
-            parser.error("say what to do: fastmlp train, fastmlp bench, or fastmlp --help")
+            parser.error(f"say what to do: fastmlp {', '.join(commands)}, or fastmlp --help")
         command = commands[arguments.command]
         if unknown:
             command.unrecognized(unknown)
         try:
-            return {"train": train, "bench": bench}[arguments.command](arguments)
+            return _COMMANDS[arguments.command](arguments)
         except FloatingPointError as error:
             command.exit(FAILED, f"{command.prog}: error: {_message(error)}\n")
         except BrokenPipeError:

@@ -22,7 +22,7 @@ RIGHT = {
     "--epochs": "1", "--init": "he", "--l2": "0", "--layers": "1", "--learning-rate": "0.5", "--optimizer": "adam",
     "--patience": "2", "--peers": "numpy", "--preset": "fast", "--runs": "1", "--save": "net.npz",
     "--schedule": "cosine", "--seed": "2", "--threads": "1", "--validation-fraction": "0.5", "--json": "b.json",
-    "--chart": "c.svg",
+    "--chart": "c.svg", "--output": "out.npz", "-o": "out.npz", "--to": "npz",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def only_parsed(monkeypatch, tmp_path):
 
 def drawn(draw, options):
     """A command line with some options right, some wrong."""
-    line = [draw.choice(["train", "bench"] * 10 + WORDS)]
+    line = [draw.choice(["train", "bench"] * 10 + ["predict", "export"] * 2 + WORDS)]
     if line[0] in options:
         line += ["--data", draw.choice(["xor"] * 6 + WORDS)]
     for _ in range(draw.randint(0, 5)):

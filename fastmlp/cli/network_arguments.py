@@ -1,0 +1,99 @@
+"""The arguments of the commands that use a saved network, ``fastmlp export`` and ``fastmlp predict``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["EXPORT", "FORMS", "PREDICT", "add_export", "add_predict"]
+
+FORMS = {  # name on the command line -> suffixes of its files
+    "onnx": (".onnx",),
+    "safetensors": (".safetensors",),
+    "npz": (".npz",),
+    "c": (".c",),
+    "torch": (".pt", ".pth"),
+    "keras": (".keras",),
+}
+
+_EXPORT_TEXT = """\
+Write a saved network in the form of another program.
+"""
+
+_EXPORT_DETAILS = """\
+examples:
+  fastmlp train --save net.npz
+  fastmlp export net.npz --to onnx -o net.onnx
+  fastmlp export net.npz -o net.c
+
+NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
+`net.save` has written.
+
+  onnx          for ONNX Runtime and others; needs onnx
+  safetensors   settings and parameters; needs safetensors
+  npz           the same as a NumPy archive
+  c             one C99 file without dependencies
+  torch         the state_dict of net.to_torch(), for torch.load; needs PyTorch
+  keras         a .keras file, for keras.saving.load_model; needs Keras
+
+Without --to, the suffix of FILE says which: .onnx, .safetensors, .npz, .c,
+.pt or .pth, .keras. In Python, net.to_onnx, net.to_c, net.to_torch and
+net.to_keras have more options.
+
+exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
+"""
+
+_PREDICT_TEXT = """\
+Predict the rows of a file with a saved network.
+
+Prints a table, comma-separated, with a line for each row: the label and the
+probability of each class, or the numbers of a regression.
+"""
+
+_PREDICT_DETAILS = """\
+examples:
+  fastmlp predict net.npz --data rows.csv
+  fastmlp predict net.npz --data images.npy -o predictions.csv
+  fastmlp predict net.npz --data mnist -o predictions.npz
+
+NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
+`net.save` has written.
+
+--data is one of
+  FILE.csv, .tsv    numbers, with or without a line of names. A network that
+                    knows the names of its columns finds them in any order,
+                    among others
+  FILE.npy          an array (rows, inputs), or images (rows, height, width)
+  FILE.npz          the array X; else X_test, x_test, or the only one
+  idx file          images, as MNIST is published, gzipped or not
+  FOLDER, mnist, digits, xor
+                    the test rows that `fastmlp train` uses
+uint8 is divided by 255, as in training, unless the network scales its input
+itself; other numbers are used as they are.
+
+-o FILE.csv writes the table to a file. -o FILE.npz writes the arrays label
+and probability, or prediction.
+
+exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
+"""
+
+EXPORT = ("NETWORK [--to FORM] -o FILE", _EXPORT_TEXT, _EXPORT_DETAILS)
+PREDICT = ("NETWORK --data FILE [OPTION ...]", _PREDICT_TEXT, _PREDICT_DETAILS)
+"""Usage, description and details of each command."""
+
+
+def add_export(parser: Any) -> None:
+    """Add the options of ``fastmlp export``."""
+    _add_network(parser)
+    parser.add_argument("--to", choices=list(FORMS), metavar="FORM", help=f"{', '.join(FORMS)} (default: by FILE)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write")
+
+
+def add_predict(parser: Any) -> None:
+    """Add the options of ``fastmlp predict``."""
+    _add_network(parser)
+    parser.add_argument("--data", required=True, metavar="FILE", help="the rows to predict")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to this .csv or .npz file (default: print)")
+
+
+def _add_network(parser: Any) -> None:
+    parser.add_argument("network", metavar="NETWORK", help="the saved network")
