@@ -249,6 +249,11 @@ def _our_memory(estimator: Any, own: Any) -> dict[str, Any]:
 
     from fastmlp.estimators.solvers import scale_of
 
+    ours = {name: vars(estimator).get(name) for name in ("_training", "_optimizer_state")}
+    if (
+        "_optimizer" not in vars(estimator) and None not in ours.values()
+    ):  # pymilo reads our estimators as scikit-learn's
+        return copy.deepcopy(ours)
     state = vars(estimator).get("_optimizer")
     if not isinstance(state, {"adam": AdamOptimizer, "sgd": SGDOptimizer}.get(own.solver, ())):
         return {}

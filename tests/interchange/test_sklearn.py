@@ -1,4 +1,4 @@
-"""Estimators as those of scikit-learn and back, the network inside, and the converters that this opens."""
+"""Estimators as those of scikit-learn and back, and the network inside."""
 
 import copy
 import warnings
@@ -358,18 +358,3 @@ def test_hidden_activations_are_those_of_scikit_learn(kind):
         np.testing.assert_allclose(h, e, rtol=1e-13)
     with refused(ValueError, "X has 3 features"):
         own.hidden_activations(X[:, :3])
-
-
-# --- other converters -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-@brief
-@pytest.mark.parametrize("task", ["classes", "two classes", "number"])
-def test_hummingbird(task):
-    hummingbird = pytest.importorskip("hummingbird.ml")
-    own, X = start(task)
-    converted = hummingbird.convert(own.to_sklearn(), "torch")
-    np.testing.assert_allclose(converted.predict(X), own.predict(X), rtol=1e-5)
-    if hasattr(own, "predict_proba"):
-        np.testing.assert_allclose(converted.predict_proba(X), own.predict_proba(X), atol=2e-6)
