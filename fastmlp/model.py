@@ -45,6 +45,7 @@ __all__ = ["Model"]
 
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
+_EXPANSION = 100  # of a compressed file: weights hardly shrink, but a megabyte of zeros could fill a gigabyte
 
 _FIXED = frozenset(  # read-only: the engine relies on them
     {*MAIN, *DEFAULTS, "activations", "dropout_rates", "n_parameters", "feature_names", "classes"}
@@ -349,7 +350,7 @@ class Model(ABC):
             If it is a .safetensors file, and safetensors is not installed.
         """
         source = check_path(path)
-        state = (load_safetensors if is_safetensors(source) else storage.load_npz)(path)
+        state = load_safetensors(path) if is_safetensors(source) else storage.load_npz(path, expansion=_EXPANSION)
         saved = checkpoint.read(state, source)
         try:
             net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)

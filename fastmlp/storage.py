@@ -105,13 +105,13 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
         raise
 
 
-def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+def load_npz(path: str | os.PathLike[str], *, expansion: float = math.inf) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of a .npz file. Pickled objects are never loaded.
 
     Raises
     ------
     ValueError
-        If the file is damaged or not a .npz file.
+        If the file is damaged or not a .npz file, or if its arrays have more than `expansion` times its bytes.
     """
     source = os.fspath(path)
     with open(path, "rb") as file:
@@ -125,7 +125,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
                     raise ValueError("its end is missing")
                 whole = not _has_checksum(comment) or comment == _COMMENT + _file_checksum(file)
                 if whole:
-                    _check_sizes(archive)
+                    _check_sizes(archive, expansion * os.fstat(file.fileno()).st_size)
             file.seek(0)
             with np.load(file, allow_pickle=False) as loaded:
                 arrays = dict(loaded) if whole else {}
@@ -152,8 +152,11 @@ def _file_checksum(file: IO[bytes]) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _check_sizes(archive: zipfile.ZipFile) -> None:
-    """Refuse arrays that claim more bytes than they have, for which NumPy would allocate memory first."""
+def _check_sizes(archive: zipfile.ZipFile, most: float) -> None:
+    """Refuse arrays that claim more bytes than they have or may have; NumPy would allocate their memory first."""
+    total = sum(entry.file_size for entry in archive.infolist())
+    if total > most:
+        raise ValueError(f"it expands to {total:,} bytes, more than any network would")
     for entry in archive.infolist():
         if entry.compress_type == zipfile.ZIP_STORED and entry.file_size != entry.compress_size:
             raise ValueError(f"{entry.filename} claims {entry.file_size:,} bytes, but has {entry.compress_size:,}")

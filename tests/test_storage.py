@@ -226,9 +226,16 @@ def header(shape, descr="<f4"):
         (entry("w", header((10**7, 10**6), "<f8")), "w claims 80,000,000,000,000 bytes, but has 0"),
         (entry("w.npy", header((9999,), "<U99999999"), version=(2, 0)), "bytes, but has 0"),
         (entry("w.npy", header((10**10,)), version=(3, 0)), "bytes, but has 0"),
-        (entry("w.npy", header((1,)), b"0000", file_size=10**13), "w.npy claims 10,000,000,000,000 bytes, but has"),
+        (
+            entry("w.npy", header((1,)), b"0000", file_size=10**13),
+            "it expands to 10,000,000,000,000 bytes, more than any network would",
+        ),
         (entry("w.npy", header((-1,)), b"0000"), "w.npy claims -4 bytes, but has 4"),
         (entry("w.npy", header("(" * 5000), b"0000"), ""),
+        (
+            entry("w.npy", header((10**7,)), bytes(4 * 10**7), compression=zipfile.ZIP_DEFLATED),
+            "it expands to 40,000,073 bytes, more than any network would",
+        ),
         (entry("w.npy", header((1,), "|O"), pickle.dumps([None])), "it holds Python objects, not numbers"),
     ],
 )
@@ -266,6 +273,15 @@ def test_every_truncation(trained, step, tmp_path):
     for end in [*range(0, len(whole), step), *range(len(whole) - 100, len(whole))]:
         assert_refused(whole[:end], tmp_path / "net.npz")
     assert_refused(whole + b"\0", tmp_path / "net.npz")
+
+
+def test_compressed_files_are_read(tmp_path):
+    """NumPy can write them, also of weights that are mostly zeros."""
+    net, path = reference.MLP([300, 200, 3]), tmp_path / "net.npz"
+    net.weights[0][:, 20:] = 0
+    net.save(path)
+    np.savez_compressed(path, **storage.load_npz(path))
+    assert_bits(reference.MLP.load(path), parameters(net))
 
 
 def test_what_load_would_refuse_is_not_written(tmp_path):
