@@ -22,8 +22,8 @@ __all__ = ["from_sklearn", "network_from", "network_of", "to_sklearn"]
 
 _PRIVATE = ("_label_binarizer", "_no_improvement_count", "_random_state")
 """Private attributes that both sides have, with the same meaning."""
-_ONLY_OURS: dict[str, Any] = {"dropout": 0.0, "class_weight": None, "scoring": None, "callbacks": None}
-"""Settings of training that scikit-learn does not have, and their defaults."""
+_ONLY_OURS = ("dropout", "class_weight", "scoring", "callbacks")
+"""Settings of training that scikit-learn does not have; their defaults are zero, None or empty."""
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -186,11 +186,7 @@ def _sklearn_parameters(estimator: Any, kind: type[Any], n_hidden: int) -> dict[
     given["activation"] = next(iter(hidden), "identity")
     if estimator.out_activation_ not in ACTIVATIONS or (own.get("loss") == "poisson" and "loss" not in names):
         raise ValueError(f"this version of scikit-learn has no out_activation_ {estimator.out_activation_!r}")
-    left_out = [
-        f"{name}={own[name]!r}"
-        for name, default in _ONLY_OURS.items()
-        if name in own and np.any(own[name] != default) and own[name] != []
-    ]
+    left_out = [f"{name}={own[name]!r}" for name in _ONLY_OURS if np.any(own.get(name))]
     if isinstance(own["solver"], Optimizer):
         left_out.append(f"solver={own['solver']!r}")
         given["solver"] = "adam"
