@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from fastmlp.validation.calls import advised_methods
+
 if TYPE_CHECKING:
     from fastmlp.network import Network
 
 __all__ = ["EstimatorMethods", "NetworkMethods"]
 
 
+@advised_methods
 class NetworkMethods:
     """Methods of `MLP`."""
 
