@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -310,3 +311,19 @@ def test_a_full_disk(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     assert "out.npz: No space left on device" in error_line(["export", "net.npz", "-o", "out.npz"], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_train_saves_safetensors(capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    line = ["train", "--data", "xor", "--layers", "4", "--epochs", "20", "--save", "net.safetensors"]
+    assert main(line) == 0
+    assert "saved net.safetensors\n" in capsys.readouterr().err
+    assert main(["predict", "net.safetensors", "--data", "xor"]) == 0
+    assert capsys.readouterr().out.startswith("label,probability_0,probability_1\n")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    line[-1] = "other.safetensors"
+    assert ".safetensors files need safetensors: pip install" in error_line(line, capsys)
