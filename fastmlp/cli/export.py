@@ -63,19 +63,15 @@ def _save(suffix: str) -> Callable[[Any, str], None]:
 
 
 def _to_torch(net: Any, path: str) -> None:
-    state_dict = net.to_torch().state_dict()
-    import torch
+    from fastmlp.interchange.files import save_torch
 
-    from fastmlp.storage import written_whole
-
-    with written_whole(path) as file:
-        torch.save(state_dict, file)
+    save_torch(net, path)
 
 
 def _to_keras(net: Any, path: str) -> None:
-    if not path.endswith(".keras"):  # or Keras would refuse it
-        raise ValueError(f"--output {path!r} must end in .keras")
-    net.to_keras().save(path)
+    from fastmlp.interchange.files import save_keras
+
+    save_keras(net, path)
 
 
 _WRITERS: dict[str, Callable[[Any, str], None]] = {

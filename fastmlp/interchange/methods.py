@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from fastmlp.validation.calls import advised_methods
-
-if TYPE_CHECKING:
-    from fastmlp.network import Network
 
 __all__ = ["EstimatorMethods", "NetworkMethods"]
 
@@ -65,7 +62,7 @@ class EstimatorMethods:
     # --- scikit-learn -------------------------------------------------------------------------------------------------
 
     @property
-    def network_(self) -> Network:
+    def network_(self) -> Any:
         """The network of the fitted estimator, a new `MLP`: for files, for other programs and for fits of its own.
 
         It is what ``MLP.from_sklearn(self)`` returns; training it or writing into its weights does not change the
