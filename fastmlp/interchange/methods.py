@@ -103,9 +103,9 @@ class EstimatorMethods:
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Return the estimator as an ONNX model, and write it to `path` if that is given.
 
-        The input "X" (n_samples, n_features) has the dtype of `coefs_`. The outputs are "label", as from `predict`, int64
-        or strings, and "probabilities", as from `predict_proba`; those of a regressor are "variable", as from `predict`.
-        They differ from these by rounding. skl2onnx also converts the estimator, alone and in a pipeline.
+        The input "X" (n_samples, n_features) has the dtype of `coefs_`. The outputs are "label", as from `predict`,
+        int64 or strings, and "probabilities", as from `predict_proba`; that of a regressor is "variable", as from
+        `predict`. They differ from these by rounding. skl2onnx converts the estimator too, alone and in a pipeline.
 
         Parameters
         ----------

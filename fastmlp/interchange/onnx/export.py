@@ -101,9 +101,7 @@ class _Graph(Nodes):
             node.output[:] = [name if value == given else value for value in node.output]
 
 
-def _model(
-    net: Network, head: Head, feature_names: Sequence[str] | None, path: str | os.PathLike[str] | None
-) -> Any:
+def _model(net: Network, head: Head, feature_names: Sequence[str] | None, path: str | os.PathLike[str] | None) -> Any:
     onnx = import_onnx("to_onnx")
     if path is not None:
         check_path(path)
@@ -117,7 +115,9 @@ def _model(
         graph.rename(given, name)
     n_outputs = net.layers[-1]
     number = onnx.TensorProto.FLOAT if net.dtype == "float32" else onnx.TensorProto.DOUBLE
-    label = onnx.TensorProto.INT64 if head.classes is None or head.classes.dtype.kind == "i" else onnx.TensorProto.STRING
+    label = (
+        onnx.TensorProto.INT64 if head.classes is None or head.classes.dtype.kind == "i" else onnx.TensorProto.STRING
+    )
     one_column = ["n"] if head.single or n_outputs == 1 else ["n", n_outputs]
     shapes = [one_column, ["n", max(n_outputs, 2)]] if head.labels else [one_column]
     types = [label, number] if head.labels else [number]
