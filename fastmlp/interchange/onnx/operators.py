@@ -13,15 +13,14 @@ import numpy.typing as npt
 from fastmlp.activations import elu, gelu, leaky_relu, logistic, relu
 from fastmlp.interchange.onnx.files import Tensors
 from fastmlp.interchange.onnx.values import (
-    FINAL,
     Both,
     Label,
     Rows,
     Softmax,
     Sums,
     Value,
+    are_both,
     computed,
-    recognized,
 )
 
 __all__ = ["follow"]
@@ -342,10 +341,9 @@ def _transpose(inputs: Inputs, attributes: Attributes) -> Value:
 def _concat(inputs: Inputs, attributes: Attributes) -> Value:
     if all(isinstance(given, np.ndarray) and given.size <= 8 for given in inputs) and len(inputs) <= 8:
         return np.concatenate(inputs, attributes["axis"])
-    if len(inputs) == 2 and all(isinstance(given, Rows) and given.shape == (1,) for given in inputs):
-        other, own = (recognized(given, FINAL) for given in inputs)
-        if other is not None and own is not None and (other.function, own.function) == ("other", "logistic"):
-            return Both(inputs[1])
+    columns = all(isinstance(given, Rows) and given.shape == (1,) for given in inputs) and len(inputs) == 2
+    if columns and attributes["axis"] in (1, -1) and are_both(*inputs):
+        return Both(inputs[1])
     raise ValueError("puts columns beside each other that are not 1 - p and p of one output")
 
 

@@ -22,7 +22,6 @@ from fastmlp.validation.settings import check_choice
 __all__ = ["read_network"]
 
 _READ = ("layers", "activation", "dtype", "input_scale")
-_OUTPUTS = {"other": "logistic", "positive": "logistic"}
 
 
 def read_network(cls: type[Network], source: Any, output: str | None, settings: Mapping[str, Any]) -> Network:
@@ -129,4 +128,4 @@ def _meaning(name: str, value: Rows | Softmax | Both | Label) -> tuple[Sums, Fou
         return rows.sums, found._replace(function="softmax")
     if found is None or found.factor != 1 or found.offset != 0:
         raise ValueError(f"its output {name!r} is {rows.described()}, but a network ends in one of {', '.join(LOSSES)}")
-    return rows.sums, found._replace(function=_OUTPUTS.get(found.function, found.function))
+    return rows.sums, found._replace(function="logistic" if found.function == "positive" else found.function)

@@ -12,7 +12,20 @@ import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats, logistic
 
-__all__ = ["FINAL", "HIDDEN", "Both", "Found", "Label", "Rows", "Softmax", "Sums", "Value", "computed", "recognized"]
+__all__ = [
+    "FINAL",
+    "HIDDEN",
+    "Both",
+    "Found",
+    "Label",
+    "Rows",
+    "Softmax",
+    "Sums",
+    "Value",
+    "are_both",
+    "computed",
+    "recognized",
+]
 
 _LARGEST_FUNCTION = 64  # nodes of one function; a gelu has nine
 _TOLERANCE = 1e-6  # constants in float32 are off by 1e-8
@@ -167,9 +180,8 @@ FINAL: Mapping[str, Callable[[Floats], Floats]] = {
     "logistic": logistic,
     "exp": np.exp,
     "positive": lambda z: (z > 0).astype(np.float64),
-    "other": lambda z: logistic(-z),
 }
-"""What follows the sums of the last layer; "other" is the probability of the other class."""
+"""What follows the sums of the last layer; "positive" is the label of a logistic output."""
 
 
 def recognized(rows: Rows, functions: Mapping[str, Callable[[Floats], Floats]]) -> Found | None:
@@ -184,7 +196,7 @@ def recognized(rows: Rows, functions: Mapping[str, Callable[[Floats], Floats]]) 
         if (inner.root or inner).function is not None:
             continue
         with np.errstate(all="ignore"):
-            z = np.where(inner.scale == 0, _GRID, (_GRID - inner.shift) / inner.scale)
+            z = _sums_for_grid(inner.scale, inner.shift)
             got, p = rows.values(z), inner.scale * z + inner.shift
             for name, function in functions.items():
                 if _same_numbers(got, function(p)):
@@ -192,6 +204,21 @@ def recognized(rows: Rows, functions: Mapping[str, Callable[[Floats], Floats]]) 
     if root is rows or (found := recognized(root, functions)) is None:
         return None
     return found._replace(factor=rows.scale, offset=rows.shift)
+
+
+def are_both(other: Rows, own: Rows) -> bool:
+    """Return whether these are 1 - p and p of one logistic output."""
+    found = recognized(own, FINAL) if own.sums is other.sums else None
+    if found is None or found.function != "logistic":
+        return False
+    with np.errstate(all="ignore"):
+        z = _sums_for_grid(found.scale, found.shift)
+        return _same_numbers(other.values(z), 1 - own.values(z))
+
+
+def _sums_for_grid(scale: Floats, shift: Floats) -> Floats:
+    """Return sums for which scale * sums + shift is the grid; those of a scale of 0 do not matter."""
+    return np.where(scale == 0, _GRID, (_GRID - shift) / scale)
 
 
 def _same_numbers(got: Floats, expected: Floats) -> bool:
