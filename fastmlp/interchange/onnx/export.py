@@ -17,10 +17,21 @@ from fastmlp.interchange.onnx.nodes import OPSET, Head, Nodes, add_network
 from fastmlp.network import Network
 from fastmlp.validation.settings import check_path
 
-__all__ = ["CHECKSUM", "FEATURES", "checksum", "estimator_head", "estimator_to_onnx", "import_onnx", "network_to_onnx"]
+__all__ = [
+    "CHECKSUM",
+    "FEATURES",
+    "PRODUCER",
+    "checksum",
+    "estimator_head",
+    "estimator_to_onnx",
+    "import_onnx",
+    "network_to_onnx",
+]
 
 CHECKSUM, FEATURES = "fastmlp_sha256", "feature_names"
 """Keys of the metadata."""
+
+PRODUCER = "fastmlp"
 
 _IR_VERSION = 7  # that of onnx 1.8, the first with this opset
 _LARGEST = 2**31 - 2**20  # bytes; a message of Protocol Buffers holds less than 2 GiB
@@ -131,7 +142,7 @@ def _model(net: Network, head: Head, feature_names: Sequence[str] | None, path: 
         ),
         opset_imports=[make.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
-        producer_name="fastmlp",
+        producer_name=PRODUCER,
         producer_version=fastmlp.__version__,
     )
     metadata = {} if feature_names is None else {FEATURES: json.dumps(list(map(str, feature_names)))}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.interchange.onnx.export import CHECKSUM, checksum, import_onnx
+from fastmlp.interchange.onnx.export import CHECKSUM, PRODUCER, checksum, import_onnx
 from fastmlp.validation.settings import check_path
 
 __all__ = ["Tensors", "load"]
@@ -41,15 +41,15 @@ def load(source: Any) -> tuple[Any, Tensors, str]:
         except Exception as error:  # each version of protobuf raises its own
             raise ValueError(f"{name} is damaged or no ONNX file: {error}") from error
         folders = [Path(os.path.abspath(name)).parent.resolve(), Path(name).resolve().parent]
-    if not model.HasField("graph") or not model.graph.node:
-        raise ValueError(f"{name} is damaged or no ONNX file: it has no nodes")
+    if not model.graph.node or not model.opset_import:
+        raise ValueError(f"{name} is damaged or no ONNX file: it has no nodes, or no version of their operators")
     if len(model.graph.node) > _MOST_NODES:
         raise ValueError(f"{name} has {len(model.graph.node):,} nodes, too many for a multilayer perceptron")
     written = [entry.value for entry in model.metadata_props if entry.key == CHECKSUM]
-    if written and written != [checksum(model)]:
+    if (written or model.producer_name == PRODUCER) and written != [checksum(model)]:
         raise ValueError(
             f"{name} is damaged: its checksum is that of another content. If it was changed on purpose, remove "
-            f"{CHECKSUM!r} from its metadata_props"
+            f"{CHECKSUM!r} from its metadata_props, and set another producer_name"
         )
     return model, Tensors(folders, n_bytes), name
 

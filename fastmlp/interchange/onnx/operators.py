@@ -48,7 +48,8 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
     inputs = [given for given in graph.input if given.name not in constants]
     if len(inputs) != 1:
         raise ValueError(f"it has {len(inputs)} inputs ({', '.join(given.name for given in inputs)}), not one")
-    values: dict[str, Value | None] = {"": None, inputs[0].name: _input(inputs[0])}
+    n_rows, rows = _input(inputs[0])
+    values: dict[str, Value | None] = {"": None, inputs[0].name: rows}
     outputs = [output.name for output in graph.output]
 
     def value(name: str) -> Value | None:
@@ -63,8 +64,9 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if "value" in attributes and isinstance(attributes["value"], onnx.TensorProto):
                 attributes["value"] = tensors.array(attributes["value"])
-            if node.op_type == "Reshape" and model.producer_name == "skl2onnx" and node.output[0] in outputs:
-                attributes["of_skl2onnx"] = True
+            if node.op_type == "Reshape":
+                attributes["n_rows"] = n_rows
+                attributes["of_skl2onnx"] = model.producer_name == "skl2onnx" and node.output[0] in outputs
             values[node.output[0]] = _compute(node, [value(name) for name in node.input], attributes)
         except OSError:
             raise
@@ -76,13 +78,13 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
     return {name: result for name, result in found.items() if result is not None}
 
 
-def _input(given: Any) -> Rows:
-    """Return the input of a model."""
+def _input(given: Any) -> tuple[int, Rows]:
+    """Return the number of rows that the model was exported for, or -1, and the rows."""
     kind = given.type.tensor_type
     shape = [dim.dim_value or -1 for dim in kind.shape.dim] if kind.HasField("shape") else [-1, -1]
     if kind.elem_type in (0, 8) or len(shape) < 2:
         raise ValueError(f"its input {given.name!r} is not rows of numbers")
-    return Rows(Sums(None, None), tuple(shape[1:]))
+    return shape[0], Rows(Sums(None, None), tuple(shape[1:]))
 
 
 def _compute(node: Any, inputs: Inputs, attributes: Attributes) -> Value:
@@ -294,11 +296,12 @@ def _reshape(inputs: Inputs, attributes: Attributes) -> Value:
     if isinstance(value, Label):
         return value
     width = _width(value) if isinstance(value, Rows) else 0
+    whole = len(wanted) == 2 and wanted[0] in (-1, 0, attributes["n_rows"])
     if isinstance(value, Rows) and width == 1 and wanted == [-1]:
         return _reshaped(value, ())
     if isinstance(value, Rows) and wanted == [-1, 1] and attributes.get("of_skl2onnx"):
         return value  # its converter of MLPRegressor forgets that there may be several outputs
-    if not isinstance(value, Rows) or len(wanted) != 2 or (wanted[1] not in (width, -1, 0) and width != -1):
+    if not isinstance(value, Rows) or not whole or (wanted[1] not in (width, -1, 0) and width != -1):
         raise ValueError(f"makes the shape {wanted} of rows, but a network needs whole rows (n, units)")
     return _reshaped(value, (width if wanted[1] <= 0 else wanted[1],))
 
