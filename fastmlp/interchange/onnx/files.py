@@ -46,10 +46,10 @@ def load(source: Any) -> tuple[Any, Tensors, str]:
     if len(model.graph.node) > _MOST_NODES:
         raise ValueError(f"{name} has {len(model.graph.node):,} nodes, too many for a multilayer perceptron")
     written = [entry.value for entry in model.metadata_props if entry.key == CHECKSUM]
-    if (written or model.producer_name == PRODUCER) and written != [checksum(model)]:
+    if model.producer_name == PRODUCER and written != [checksum(model)]:
         raise ValueError(
-            f"{name} is damaged: its checksum is that of another content. If it was changed on purpose, remove "
-            f"{CHECKSUM!r} from its metadata_props, and set another producer_name"
+            f"{name} is damaged: its checksum is that of another content. If it was changed on purpose, set its "
+            f"producer_name to something else than {PRODUCER!r}"
         )
     return model, Tensors(folders, n_bytes), name
 
