@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, Self, cast
 
+from fastmlp.validation.calls import advised_methods
+
 __all__ = ["EstimatorMethods", "NetworkMethods"]
 
 
+@advised_methods
 class NetworkMethods:
     """Methods of `MLP`."""
 
@@ -54,7 +57,7 @@ class NetworkMethods:
         return network_to_onnx(cast("Any", self), path)
 
     @classmethod
-    def from_onnx(cls, source: Any, *, output: str | None = None, **settings: Any) -> Self:
+    def from_onnx(cls, path: Any, *, output: str | None = None, **settings: Any) -> Self:
         """Return the network that an ONNX file holds, if it is a multilayer perceptron.
 
         Files of `to_onnx`, of PyTorch, Keras and skl2onnx are read, and others of the same operators. What has no
@@ -64,8 +67,8 @@ class NetworkMethods:
 
         Parameters
         ----------
-        source : str, path or onnx.ModelProto
-            File or model.
+        path : str, path or onnx.ModelProto
+            Name of the file, or a model.
         output : {"softmax", "logistic", "identity", "exp"} or None
             What the outputs mean, for a file that ends with the sums of the last layer, such as those of PyTorch's
             classifiers. None is what the file says; such sums are then numbers, "identity".
@@ -88,7 +91,7 @@ class NetworkMethods:
         """
         from fastmlp.interchange.onnx.read import read_network
 
-        return cast("Self", read_network(cast("Any", cls), source, output, settings))
+        return cast("Self", read_network(cast("Any", cls), path, output, settings))
 
     # --- PyTorch ------------------------------------------------------------------------------------------------------
 

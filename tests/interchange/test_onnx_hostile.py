@@ -138,6 +138,16 @@ def doubling():
     )
 
 
+def test_millions_of_empty_messages_are_not_parsed(tmp_path):
+    nodes = b"\x0a\x00" * 2_000_000
+    size = bytes(
+        [0x80 | len(nodes) & 127, 0x80 | len(nodes) >> 7 & 127, 0x80 | len(nodes) >> 14 & 127, len(nodes) >> 21]
+    )
+    assert read_or_refuse(tmp_path / "net.onnx", b"\x3a" + size + nodes) is None
+    with refused(ValueError, "has more than 1,000,000 fields"):
+        reference.MLP.from_onnx(tmp_path / "net.onnx")
+
+
 def many_nodes():
     model = foreign()
     for _ in range(30_000):

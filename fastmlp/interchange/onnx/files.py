@@ -15,7 +15,7 @@ from fastmlp.validation.settings import check_path
 __all__ = ["Tensors", "load"]
 
 _LARGEST = 2**31  # bytes of a message of Protocol Buffers
-_MOST_NODES = 20_000
+_MOST_NODES, _MOST_FIELDS = 20_000, 1_000_000
 _REUSED = 16
 """How many times the bytes of the files the weights may have, as some may share one tensor."""
 
@@ -36,6 +36,8 @@ def load(source: Any) -> tuple[Any, Tensors, str]:
         n_bytes = _check_file(name, _LARGEST)
         with open(name, "rb") as file:
             content = file.read(n_bytes)
+        if not _has_few_fields(content, onnx.ModelProto.DESCRIPTOR):
+            raise ValueError(f"{name} has more than {_MOST_FIELDS:,} fields, too many for a multilayer perceptron")
         try:
             model = onnx.ModelProto.FromString(content)
         except Exception as error:  # each version of protobuf raises its own
@@ -64,6 +66,46 @@ def _check_file(path: str, largest: float) -> int:
     if size > largest:
         raise ValueError(f"{path} has {size / 2**30:.1f} GiB, but an ONNX file has at most {largest / 2**30:.0f}")
     return size
+
+
+def _has_few_fields(content: bytes, kind: Any) -> bool:
+    """Return whether a message has few fields, also in the messages inside: two bytes may need a hundred in memory."""
+    count, waiting = 0, [(0, len(content), kind)]
+    try:
+        while waiting:
+            at, end, kind = waiting.pop()
+            while at < end:
+                key, at = _integer(content, at)
+                count += 1
+                if count > _MOST_FIELDS:
+                    return False
+                match key & 7:  # how the value is written
+                    case 0:
+                        _, at = _integer(content, at)
+                    case 1:
+                        at += 8
+                    case 2:
+                        size, at = _integer(content, at)
+                        field = kind.fields_by_number.get(key >> 3)
+                        if field is not None and field.message_type is not None:
+                            waiting.append((at, min(at + size, end), field.message_type))
+                        at += size
+                    case 5:
+                        at += 4
+    except IndexError:  # it is cut, which the parser reports
+        pass
+    return True
+
+
+def _integer(content: bytes, at: int) -> tuple[int, int]:
+    """Return the integer that begins at a byte, and where it ends: seven bits in each byte, the lowest first."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128 or shift > 63:
+            return value, at
 
 
 class Tensors:

@@ -205,19 +205,19 @@ def _matmul(inputs: Inputs, attributes: Attributes) -> Value:
 
 
 def _gemm(inputs: Inputs, attributes: Attributes) -> Value:
-    rows, weights, *bias = inputs
+    rows, weights, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
     if attributes.get("transA") or not isinstance(weights, np.ndarray):
         raise ValueError("does not multiply rows by weights")
     weights = weights.T if attributes.get("transB") else weights
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     product = _matmul([rows, weights if alpha == 1 else weights * weights.dtype.type(alpha)], {})
-    if not bias or bias[0] is None:
+    if bias is None:
         return product
-    return computed("Gemm", np.add, [product, bias[0] if beta == 1 else bias[0] * beta])  # type: ignore[list-item]
+    return computed("Gemm", np.add, [product, bias if beta == 1 else bias * beta])  # type: ignore[list-item]
 
 
 def _batch_normalization(inputs: Inputs, attributes: Attributes) -> Value:
-    rows, scale, shift, mean, variance = inputs
+    rows, scale, shift, mean, variance = (inputs[i] for i in range(5))
     if attributes.get("training_mode"):
         raise ValueError("is in training mode; export the model for predictions")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + attributes.get("epsilon", 1e-5))
@@ -369,7 +369,7 @@ def _argmax(inputs: Inputs, attributes: Attributes) -> Value:
 
 
 def _gather(inputs: Inputs, attributes: Attributes) -> Value:
-    table, index = inputs
+    table, index = inputs[0], inputs[1]
     if not isinstance(table, np.ndarray) or attributes.get("axis", 0) not in (0, -1):
         raise ValueError("selects columns of rows")
     if isinstance(index, np.ndarray):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastmlp.activations import Floats
 from fastmlp.interchange.layers import Layers
-from fastmlp.interchange.onnx.export import FEATURES
+from fastmlp.interchange.onnx.export import FEATURES, PRODUCER
 from fastmlp.interchange.onnx.files import Tensors, load
 from fastmlp.interchange.onnx.operators import follow
 from fastmlp.interchange.onnx.values import FINAL, HIDDEN, Both, Found, Label, Rows, Softmax, Sums, Value, recognized
@@ -35,9 +35,9 @@ def read_network(cls: type[Network], source: Any, output: str | None, settings: 
     try:
         layers, input_scale, classes = _layers(follow(model, tensors), tensors, output)
         state = {} if classes is None else {"classes": classes}
-        features = [entry.value for entry in model.metadata_props if entry.key == FEATURES]
-        if features:
-            state["feature_names"] = np.array(json.loads(features[0]))
+        written = [entry.value for entry in model.metadata_props if entry.key == FEATURES]
+        if written and model.producer_name == PRODUCER:
+            state["feature_names"] = np.array(json.loads(written[0]))
         names = Names.from_dict(state, len(layers.weights[0]), LOSSES[layers.output](len(layers.biases[-1])))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{name} cannot be read as a multilayer perceptron: {error}") from error
@@ -102,6 +102,8 @@ def _head(outputs: dict[str, Value]) -> tuple[Sums, Found, Any]:
         meanings[name] = _meaning(name, value)
         if isinstance(value, Label) and value.classes is not None:
             classes = value.classes.astype(str if value.classes.dtype.kind == "O" else np.int64)
+    if not meanings:
+        raise ValueError("it has no outputs")
     (sums, first), *others = meanings.values()
     for other, found in others:
         same = np.array_equal(first.scale, found.scale) and np.array_equal(first.shift, found.shift)
