@@ -6,5 +6,8 @@ deliberate differences.
 
 from fastmlp.estimators.classifier import MLPClassifier
 from fastmlp.estimators.regressor import MLPRegressor
+from fastmlp.interchange.onnx.pipelines import register_once_imported
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+register_once_imported()
