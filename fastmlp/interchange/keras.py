@@ -101,9 +101,9 @@ def from_keras(
             _read(keras, chain, operation, found)
         if output is None and chain.functions[-1:] == ["identity"]:
             output = _output(model)
+        layers, others = chain.network(activation, output, "identity")
         if "l2" not in settings:
             found["l2"] = _l2(operations)
-        layers, others = chain.network(activation, output, "identity")
     except ValueError as error:
         raise ValueError(f"from_keras cannot read the model {model.name!r}: {error}") from None
     return cls._with_parameters(layers.weights, layers.biases, **layers.settings() | found | others | settings)
@@ -172,7 +172,7 @@ def _read(keras: Any, chain: Chain, operation: Any, found: dict[str, Any]) -> No
 def _array(keras: Any, variable: Any) -> npt.NDArray[Any]:
     if keras.backend.standardize_dtype(variable.dtype) in ("float16", "bfloat16"):
         variable = keras.ops.cast(variable, "float32")
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
 def _read_function(keras: Any, chain: Chain, function: Any, where: str) -> None:

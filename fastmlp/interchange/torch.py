@@ -231,7 +231,7 @@ def _read_module(torch: Any, chain: Chain, module: Any, parameters: list[Any]) -
                 if node.args[0] is not current:
                     raise ValueError("it returns something else than the outputs of its last layer")
             elif inputs != [current]:
-                raise ValueError(f"it has {_where(node)}, which does not compute from the step before alone")
+                raise ValueError(f"it has {_where(node, traced)}, which does not compute from the step before alone")
             else:
                 _read_step(torch, chain, traced, node, parameters)
                 current = node
@@ -242,24 +242,26 @@ def _name(node: Any) -> str:
     return "" if node.op == "call_module" else str(getattr(node.target, "__name__", node.target)).removesuffix("_")
 
 
-def _where(node: Any) -> str:
+def _where(node: Any, traced: Any) -> str:
+    """Return how messages call a node."""
     if node.op != "call_module":
         return f"{_name(node)}()"
-    return "the module" if node.target == "0" else f"the module {node.target.removeprefix('0.')!r}"
+    path = repr(node.target.removeprefix("0.")) if node.target != "0" else "itself"
+    return f"the module {path} ({type(traced.get_submodule(node.target)).__name__})"
 
 
 def _read_step(torch: Any, chain: Chain, traced: Any, node: Any, parameters: list[Any]) -> None:
     """Read one node of the traced module."""
-    name, where = _name(node), _where(node)
+    name, where = _name(node), _where(node, traced)
     if node.op == "call_module":
         module = traced.get_submodule(node.target)
-        name, where = type(module).__name__, f"{where} ({type(module).__name__})"
-        if type(module) is torch.nn.Linear:
+        kind = type(module)
+        if kind in (torch.nn.Linear, torch.nn.LazyLinear):
             _read_linear(chain, module.weight, module.bias, where, parameters)
-        elif type(module) is torch.nn.Dropout:
+        elif kind is torch.nn.Dropout:
             chain.dropout(module.p, where)
-        elif type(module) is not torch.nn.Flatten:
-            _read_function(chain, name, where, vars(module))
+        elif kind is not torch.nn.Flatten:
+            _read_function(chain, kind.__name__, where, vars(module))
         return
     others = node.args[1:]
     constants = [argument for argument in node.args if isinstance(argument, (int, float))]
@@ -282,7 +284,8 @@ def _read_step(torch: Any, chain: Chain, traced: Any, node: Any, parameters: lis
         given = {positional[name]: constants[0]} if name in positional and constants else {}
         _read_function(chain, name, where, {**node.kwargs, **given})
     elif name in _MIX_ROWS and chain.weights and chain.weights[-1].shape[1] != 1:
-        if name != "flatten" or (*constants, node.kwargs.get("start_dim"))[0] != 1:
+        keeps_rows = name == "flatten" and (*constants, node.kwargs.get("start_dim"))[0] == 1
+        if not keeps_rows:
             raise ValueError(f"it has {where} after its first layer, which may mix rows")
 
 
