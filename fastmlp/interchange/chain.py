@@ -171,7 +171,9 @@ class Chain:
             "input_scale": self._scale,
         }
         dtype = np.result_type(*self.weights, *self.biases, np.float32)
-        weights, biases = ([array.astype(dtype) for array in arrays] for arrays in (self.weights, self.biases))
+        weights, biases = (
+            [array.astype(dtype, copy=False) for array in arrays] for arrays in (self.weights, self.biases)
+        )
         return Layers(weights, biases, hidden, output), found_settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ _HEADS = {"softmax": "softmax", "logistic": "sigmoid", "identity": None, "exp": 
 def to_keras(net: Model) -> Any:
     """Return a functional model; see `MLP.to_keras`."""
     keras = _keras()
+    _check_dtype(keras, net.dtype)
     made = {"dtype": net.dtype}
     x = inputs = keras.Input((net.layers[0],), dtype=net.dtype)
     if net.input_scale != 1:
@@ -66,14 +68,23 @@ def to_keras(net: Model) -> Any:
             x = keras.ops.gelu(x, approximate=True)
     model = keras.Model(inputs, x)
     for layer, w, b in zip(dense, net.weights, net.biases, strict=True):
-        if keras.backend.standardize_dtype(layer.kernel.dtype) != net.dtype:
-            raise ValueError(f"the backend {keras.backend.backend()} makes {net.dtype} {layer.kernel.dtype}{_X64}")
         layer.set_weights([w.copy(), b.copy()])  # some backends keep the arrays that they are given
     return model
 
 
 _ACTIVATIONS = {"leaky_relu": None, "gelu": None, "logistic": "sigmoid", "identity": None}
-_X64 = "; with JAX, jax.config.update('jax_enable_x64', True) allows float64"
+
+
+def _check_dtype(keras: Any, dtype: str) -> None:
+    """Refuse a dtype that the backend does not have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX warns and makes another
+        made = keras.ops.convert_to_numpy(keras.ops.zeros((1,), dtype=dtype)).dtype.name
+    if made != dtype:
+        raise ValueError(
+            f"Keras with the backend {keras.backend.backend()} has {made} in place of {dtype}; with JAX, "
+            "jax.config.update('jax_enable_x64', True) allows float64"
+        )
 
 
 # --- from Keras -------------------------------------------------------------------------------------------------------
@@ -172,7 +183,7 @@ def _read(keras: Any, chain: Chain, operation: Any, found: dict[str, Any]) -> No
 def _array(keras: Any, variable: Any) -> npt.NDArray[Any]:
     if keras.backend.standardize_dtype(variable.dtype) in ("float16", "bfloat16"):
         variable = keras.ops.cast(variable, "float32")
-    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
 def _read_function(keras: Any, chain: Chain, function: Any, where: str) -> None:

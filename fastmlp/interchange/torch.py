@@ -146,9 +146,9 @@ def from_torch(
 
 
 def _array(tensor: Any, where: str) -> npt.NDArray[Any]:
-    """Return a copy of a tensor; float16 and bfloat16 become float32, which has all of their numbers."""
+    """Return the numbers of a tensor; float16 and bfloat16 become float32, which has all of their numbers."""
     if isinstance(tensor, np.ndarray):
-        return tensor.copy()
+        return tensor
     if not callable(getattr(tensor, "detach", None)):
         raise ValueError(f"{where} is a {type(tensor).__name__}, not a tensor")
     if type(tensor).__name__.startswith("Uninitialized"):
@@ -160,7 +160,7 @@ def _array(tensor: Any, where: str) -> npt.NDArray[Any]:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.itemsize < 4:
         tensor = tensor.float()
-    array: npt.NDArray[Any] = tensor.numpy().copy()
+    array: npt.NDArray[Any] = tensor.numpy()
     return array
 
 
