@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.activations import ACTIVATIONS, per_layer
 from fastmlp.interchange.chain import Chain
 from fastmlp.interchange.torch_training import from_optimizer, to_optimizer, training_state
 from fastmlp.model import Model
 from fastmlp.validation.calls import warn
-from fastmlp.validation.settings import check_bool
+from fastmlp.validation.settings import check_activation, check_bool
 
 __all__ = ["Training", "from_torch", "to_torch"]
 
@@ -119,7 +120,7 @@ def from_torch(
         if optimizer is not None:
             raise TypeError("the state of an optimizer needs the module that it trains, not only its state_dict")
         what = "state_dict"
-    elif callable(getattr(module, "named_parameters", None)):
+    elif not isinstance(module, type) and callable(getattr(module, "named_parameters", None)):
         what = f"module {type(module).__name__}"
     else:
         hint = "; read a file first: torch.load(path, weights_only=True)" if isinstance(module, (str, bytes)) else ""
@@ -182,11 +183,11 @@ def _read_state_dict(chain: Chain, state_dict: Mapping[Any, Any], activation: st
             shape = layers[prefix]["weight"].shape
             raise ValueError(f"{where} has a weight of shape {shape}, but that of a Linear layer has two dimensions")
         chain.dense(layers[prefix]["weight"].T, layers[prefix].get("bias"), where)
-    if activation is None and len(layers) > 1:
+    n_hidden = max(len(layers) - 1, 0)
+    if activation is None and n_hidden:
         raise ValueError("it does not say what its activations are; pass activation='relu', or what they are")
     if activation is not None:
-        names = [activation] * (len(layers) - 1) if isinstance(activation, str) else list(activation)
-        chain.functions[: len(names)] = names[: len(layers) - 1]
+        chain.functions[:-1] = per_layer(check_activation(activation, n_hidden, tuple(ACTIVATIONS)), n_hidden)
 
 
 def _ordered(prefixes: list[str]) -> list[str]:
@@ -215,6 +216,8 @@ def _read_module(torch: Any, chain: Chain, module: Any, parameters: list[Any]) -
         raise ValueError("it is a model of Keras; use MLP.from_keras")
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("scripted modules cannot be traced; pass its state_dict() and name the activations")
     try:
         traced = torch.fx.symbolic_trace(torch.nn.Sequential(module))
     except Exception as error:  # of any kind: it is raised by the user's code
@@ -256,6 +259,8 @@ def _read_step(torch: Any, chain: Chain, traced: Any, node: Any, parameters: lis
     if node.op == "call_module":
         module = traced.get_submodule(node.target)
         kind = type(module)
+        if (module._forward_hooks or module._forward_pre_hooks) and kind is not torch.nn.LazyLinear:
+            raise ValueError(f"{where} has hooks, which may change what it computes; remove them first")
         if kind in (torch.nn.Linear, torch.nn.LazyLinear):
             _read_linear(chain, module.weight, module.bias, where, parameters)
         elif kind is torch.nn.Dropout:
@@ -299,5 +304,10 @@ def _read_function(chain: Chain, name: str, where: str, options: Mapping[str, An
     named = {"slope": "negative_slope", "alpha": "alpha", "axis": "dim"}
     given = {ours: options[theirs] for ours, theirs in named.items() if theirs in options}
     if not chain.function(name, where, approximate=options.get("approximate", "none") != "none", **given):
-        advice = "; fuse it first, see torch.nn.utils.fusion.fuse_linear_bn_eval" if name == "BatchNorm1d" else ""
-        raise ValueError(f"it has {where}, which fastmlp's networks do not have{advice}")
+        raise ValueError(f"it has {where}, which fastmlp's networks do not have{_ADVICE.get(name, '')}")
+
+
+_ADVICE = {
+    "BatchNorm1d": "; fuse it first, see torch.nn.utils.fusion.fuse_linear_bn_eval",
+    "ParametrizedLinear": "; see torch.nn.utils.parametrize.remove_parametrizations",
+}
