@@ -1,4 +1,4 @@
-"""Reads and writes .npz files. A file is written as a whole or not at all.
+"""Reads and writes .npz files, and files of any form as a whole or not at all.
 
 The comment of the archive is a checksum over all arrays and their names. The checksums of the zip format cover each
 array, but not which arrays there are: one wrong bit in its directory can hide some. Files without the comment, such as
@@ -14,12 +14,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_writable", "load_npz", "save_npz"]
+__all__ = ["check_writable", "load_npz", "save_npz", "written_whole"]
 
 _COMMENT = b"fastmlp sha256 "
 
@@ -40,12 +40,25 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
     for name, array in written.items():
         if array.dtype.hasobject:
             raise TypeError(f"cannot save {name}: it holds Python objects, not numbers")
+    with written_whole(path) as file:
+        np.savez(file, **written)  # type: ignore[arg-type]
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = _checksum(written)
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Yield an empty file whose content takes the place of `path` at the end, unless something is raised.
+
+    Raises
+    ------
+    OSError
+        Also of a full disk; it names `path`.
+    """
     target = _target(path)
     with _temporary_beside(target) as temporary:
         with open(temporary, "x+b") as file:
-            np.savez(file, **written)  # type: ignore[arg-type]
-            with zipfile.ZipFile(file, "a") as archive:
-                archive.comment = _checksum(written)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # the data must be on disk before the rename
         os.replace(temporary, target)
