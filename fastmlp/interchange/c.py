@@ -63,7 +63,7 @@ class _Layer:
             v = x * inverse
             q = np.trunc(v + np.copysign(np.float32(0.5), v))
             sums = (q.astype(np.float64) @ self.weights).astype(np.float32)  # exact before it is rounded to float32
-            z = sums * (largest / limit) * self.scale + self.biases
+            z = sums * self.scale * (largest / limit) + self.biases
         return ACTIVATIONS[self.activation].value(z)
 
 

@@ -122,7 +122,7 @@ static int net_dense(const float *x, size_t n_in, const NET_FLASH int8_t *w, con
                 sum[o] += (int32_t)q * w[o];
     }}
     for (size_t o = 0; o < n_out; o++)
-        z[o] = (float)sum[o] * step * scale[o] + b[o];
+        z[o] = (float)sum[o] * scale[o] * step + b[o];
     return 1;
 }}
 """
