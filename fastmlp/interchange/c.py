@@ -1,24 +1,19 @@
-"""Networks as C: one C99 file with the tables and functions of a network, and a program that tests it.
-
-With 8 bits, the weights of each output are integers from -127 to 127 times a scale, and so are the inputs of each
-layer, row by row, with as many bits as fit: 15, or fewer if sums of products could overflow 32 bits. Biases, scales and
-activations are float32. No rows are needed to choose any of these numbers.
-"""
+"""Networks as C: one C99 file with the tables and functions of a network, and a program that tests it."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 import fastmlp
-from fastmlp.activations import ACTIVATIONS, Floats
+from fastmlp.activations import Floats
 from fastmlp.interchange import c_source
+from fastmlp.interchange.c_layers import SMALLEST, Layer, dense_rows, layers_in_8_bits, layers_of, sums
 from fastmlp.metrics import r2
 from fastmlp.storage import written_whole
 from fastmlp.validation.inputs import check_X
@@ -30,41 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _TEST_ROWS = 100
-_BLOCK_ROWS = 4096
-_LINE = 110  # columns of a line of numbers
-_SMALLEST = np.float32(1e-30)  # inputs that are all smaller count as 0, for their reciprocal could overflow
 _TOLERANCE = {32: 1e-4, 8: 1e-3}  # of the test program, relative to the largest output
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer as it is in C: z = x @ w + b, or z = x @ (w * scale) + b with integers w and rounded x."""
-
-    weights: npt.NDArray[Any]  # (I, O) float32 or int8
-    biases: Floats  # (O,) float32
-    activation: str
-    scale: Floats | None = None  # (O,) float32
-    limit: int = 0  # of the rounded inputs
-
-    @property
-    def tables(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of the layer by the letter that is part of their names in C."""
-        tables = {"w": self.weights, "scale": self.scale, "b": self.biases}
-        return {letter: table for letter, table in tables.items() if table is not None}
-
-    def outputs(self, x: Floats) -> Floats:
-        """Return what C computes for rows `x` (B, I): their outputs (B, O), up to rounding."""
-        if self.scale is None:
-            z: Floats = x @ self.weights + self.biases
-        else:
-            largest = np.abs(x).max(axis=1, keepdims=True)
-            limit = np.float32(self.limit)
-            inverse = np.where(largest > _SMALLEST, limit / np.maximum(largest, _SMALLEST), np.float32(0))
-            v = x * inverse
-            q = np.trunc(v + np.copysign(np.float32(0.5), v))
-            sums = (q.astype(np.float64) @ self.weights).astype(np.float32)  # exact before it is rounded to float32
-            z = sums * self.scale * (largest / limit) + self.biases
-        return ACTIVATIONS[self.activation].value(z)
 
 
 def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: Any, y: Any) -> dict[str, float]:
@@ -73,15 +34,15 @@ def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: A
     _check_arguments(source, name, bits, X, y)
     test = _test_file(source)
     _check_test_file(test)
-    layers = [_Layer(*of_layer) for of_layer in _parameters(net)]
-    if bits == 8:
-        layers = [_in_8_bits(layer) for layer in layers]
+    layers = list(layers_of(net))
     measured: dict[str, float] = {}
     said = ""
     if X is None:
         rows = np.random.default_rng(0).standard_normal((_TEST_ROWS, net.layers[0]), np.float32)
         rows /= np.float32(net.input_scale)
     else:
+        if bits == 8:
+            layers = layers_in_8_bits(layers, _rows(net, X))
         measured, said = _measure(net, layers, X, y)
         said = f"{bits}-bit weights: {said}"
         rows = _some(_rows(net, X))
@@ -132,32 +93,6 @@ def _check_test_file(test: str) -> None:
                 raise FileExistsError(f"{test}, the name of the test program, is a file of yours; choose another path")
 
 
-def _parameters(net: Network) -> Iterator[tuple[Floats, Floats, str]]:
-    """Yield weights and biases in float32 and the activation of each layer; those of the first take input_scale in."""
-    factors = [net.input_scale, *(1.0 for _ in net.activations)]
-    activations = [*net.activations, "identity"]
-    for layer, (w, b, factor, activation) in enumerate(zip(net.weights, net.biases, factors, activations, strict=True)):
-        with np.errstate(over="ignore", under="ignore"):
-            weights = (w.astype(np.float64) * factor).astype(np.float32)
-            biases = b.astype(np.float32)
-        if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
-            known = np.isfinite(w).all() and np.isfinite(b).all()
-            why = "too large for float32" if known else "not finite, since a fit has diverged"
-            raise ValueError(f"the network cannot be written as C: parameters of layer {layer} are {why}")
-        yield weights, biases, activation
-
-
-def _in_8_bits(layer: _Layer) -> _Layer:
-    scale = np.abs(layer.weights).max(axis=0) / np.float32(127)  # (O,)
-    scale[scale < np.finfo(np.float32).tiny] = 0
-    divisor = np.where(scale > 0, scale, 1).astype(np.float64)
-    weights = np.where(scale > 0, np.rint(layer.weights / divisor), 0)
-    largest_sum = max(1, int(np.abs(weights).sum(axis=0).max()))
-    limit = max(1, min(2**15 - 1, (2**31 - 1) // largest_sum))
-    weights = np.clip(weights, -127, 127).astype(np.int8)
-    return _Layer(weights, layer.biases, layer.activation, scale, limit)
-
-
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
@@ -169,30 +104,13 @@ def _rows(net: Network, X: Any) -> Any:
 def _some(rows: Any) -> Floats:
     """Return rows from all over `rows`, as many as the test program takes."""
     some = rows[np.unique(np.linspace(0, rows.shape[0] - 1, _TEST_ROWS).astype(np.int64))]
-    return _dense(some)
+    return dense_rows(some)
 
 
-def _dense(rows: Any) -> Floats:
-    dense: Floats = rows if isinstance(rows, np.ndarray) else rows.toarray()
-    return dense.astype(np.float32)
-
-
-def _sums(layers: list[_Layer], rows: Any) -> Floats:
-    """Return the outputs (n, C) of the last layer."""
-    blocks = []
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for start in range(0, rows.shape[0], _BLOCK_ROWS):
-            h = _dense(rows[start : start + _BLOCK_ROWS])
-            for layer in layers:
-                h = layer.outputs(h)
-            blocks.append(h)
-    return np.concatenate(blocks)
-
-
-def _measure(net: Network, layers: list[_Layer], X: Any, y: Any) -> tuple[dict[str, float], str]:
+def _measure(net: Network, layers: list[Layer], X: Any, y: Any) -> tuple[dict[str, float], str]:
     """Return how predictions of the layers in C differ from those of the network, and the same in words."""
     loss, own = net._loss, net.predict(X)
-    z = _sums(layers, _rows(net, X))
+    z = sums(layers, _rows(net, X))
     predicted = loss.predicted(z)
     measured: dict[str, float] = {"n_rows": len(z)}
     if loss.classifies:
@@ -212,11 +130,11 @@ def _measure(net: Network, layers: list[_Layer], X: Any, y: Any) -> tuple[dict[s
     return measured, f"{said} on {len(z):,} rows"
 
 
-def _expected(net: Network, layers: list[_Layer], rows: Floats, bits: int) -> Floats:
+def _expected(net: Network, layers: list[Layer], rows: Floats, bits: int) -> Floats:
     """Return the outputs (n, NET_OUTPUTS) that the test program compares with: with 8 bits, those of 8 bits."""
     loss = net._loss
     if bits == 8:
-        z = _sums(layers, rows)
+        z = sums(layers, rows)
         outputs = loss.probabilities(z) if loss.classifies else loss.predicted(z)
     else:
         outputs = net.predict_proba(rows) if loss.classifies else net.predict(rows)
@@ -237,7 +155,7 @@ def _n_outputs(net: Network) -> int:
     return 2 if _head(net) == "two classes" else net.layers[-1]
 
 
-def _code(net: Network, layers: list[_Layer], name: str, file: str, said: str) -> Iterator[str]:
+def _code(net: Network, layers: list[Layer], name: str, file: str, said: str) -> Iterator[str]:
     """Yield the text of the file, piece by piece."""
     n_outputs = _n_outputs(net)
     declarations, definitions = c_source.HEADS[_head(net)]
@@ -258,7 +176,7 @@ def _code(net: Network, layers: list[_Layer], name: str, file: str, said: str) -
             yield from _table(f"{name}_{letter}{i}", table, name)
     dense = c_source.FLOATS
     if layers[0].scale is not None:
-        dense = c_source.BYTES.format(width=max(len(layer.biases) for layer in layers), smallest=str(_SMALLEST))
+        dense = c_source.BYTES.format(width=max(len(layer.biases) for layer in layers), smallest=str(SMALLEST))
     functions = [c_source.FINITE, dense, c_source.LOGISTIC if logistic else ""]
     functions += [c_source.ACTIVATIONS[kind] for kind in used if kind != "identity"]
     yield c_source.named("".join([*functions, _logits(layers), definitions]), name)
@@ -268,11 +186,13 @@ def _code(net: Network, layers: list[_Layer], name: str, file: str, said: str) -
     yield "\n#endif\n"
 
 
-def _comment(net: Network, layers: list[_Layer], file: str, name: str, said: str) -> str:
+def _comment(net: Network, layers: list[Layer], file: str, name: str, said: str) -> str:
     """Return the comment at the beginning of the file."""
     flash = sum(table.nbytes for layer in layers for table in layer.tables.values())
     widths = _buffers(layers)
     stack = 4 * (sum(widths) + _n_outputs(net))
+    if layers[0].factor is not None:
+        stack += 4 * net.layers[0]
     if layers[0].scale is not None:
         stack += 4 * max(len(layer.biases) for layer in layers)
     shape = "-".join(map(str, net.layers))
@@ -299,13 +219,13 @@ def _comment(net: Network, layers: list[_Layer], file: str, name: str, said: str
     return "/*" + "\n".join(f" * {line}".rstrip() for line in text.split("\n"))[2:] + "\n */\n"
 
 
-def _buffers(layers: list[_Layer]) -> list[int]:
+def _buffers(layers: list[Layer]) -> list[int]:
     """Return the sizes of the two buffers that hidden layers use in turn; of none or one if that is enough."""
     hidden = [len(layer.biases) for layer in layers[:-1]]
     return [max(hidden[turn::2]) for turn in range(min(2, len(hidden)))]
 
 
-def _logits(layers: list[_Layer]) -> str:
+def _logits(layers: list[Layer]) -> str:
     """Return the function that computes the outputs z of the last layer."""
     lines = [
         "",
@@ -314,7 +234,13 @@ def _logits(layers: list[_Layer]) -> str:
         "{",
         *(f"    NET_BUFFER float {letter}[{size}];" for letter, size in zip("ab", _buffers(layers), strict=False)),
     ]
-    source, names = "x", ["ab"[i % 2] for i in range(len(layers) - 1)] + ["z"]
+    if layers[0].factor is not None:
+        lines += [
+            "    NET_BUFFER float scaled[NET_INPUTS];",
+            "    for (size_t i = 0; i < NET_INPUTS; i++)",
+            "        scaled[i] = x[i] * net_factor0[i];",
+        ]
+    source, names = "x" if layers[0].factor is None else "scaled", ["ab"[i % 2] for i in range(len(layers) - 1)] + ["z"]
     for i, (layer, target) in enumerate(zip(layers, names, strict=True)):
         n_in, n_out = layer.weights.shape
         scale = "" if layer.scale is None else f" net_scale{i},"
@@ -342,10 +268,11 @@ def _table(table: str, array: npt.NDArray[Any], name: str) -> Iterator[str]:
 
 def _numbers(array: npt.NDArray[Any]) -> Iterator[str]:
     """Yield lines of numbers; floats have as many digits as make them exact."""
-    suffix, per_line = ("", 24) if array.dtype == np.int8 else ("f", 8)
-    for start in range(0, array.size, per_line):
-        numbers = array[start : start + per_line].astype(str)
-        yield f"    {', '.join(f'{number}{suffix}' for number in numbers)},\n"
+    separator, end, per_line = (", ", ",\n", 24) if array.dtype == np.int8 else ("f, ", "f,\n", 8)
+    for start in range(0, array.size, 1000 * per_line):
+        numbers = array[start : start + 1000 * per_line].astype(str).tolist()
+        for first in range(0, len(numbers), per_line):
+            yield f"    {separator.join(numbers[first : first + per_line])}{end}"
 
 
 def _string(text: str) -> str:

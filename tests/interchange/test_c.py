@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from scipy import sparse
 from fastmlp import MLP as CompiledMLP
 from fastmlp import datasets
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.interchange.c import _in_8_bits, _Layer
+from fastmlp.interchange.c_layers import Layer, in_8_bits
 from fastmlp.reference import MLP
 
+ROOT = Path(__file__).resolve().parents[2]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
 STRICTER = ["-Wconversion", "-Wdouble-promotion", "-Wmissing-prototypes", "-Wshadow", "-Wstrict-prototypes", "-Wundef"]
 COMPILERS = ("gcc", "clang")
@@ -187,6 +189,23 @@ def test_regression_is_measured_by_r2_and_the_largest_difference(tmp_path):
     assert net.to_c(tmp_path / "net.c") == {}
 
 
+def test_8_bits_of_inputs_of_very_different_sizes(tmp_path):
+    net = net_of("softmax", hidden=(30,), n_inputs=4)
+    size = np.array([1e-4, 1, 3e3, 1e5], np.float32)
+    X = rows_for(net) * size
+    net.weights[0] /= size[:, None]
+    X[:, 1] = 0  # as if its size were not known
+    in_c = InC.compiled(net, tmp_path, X=X, bits=8)
+    code = (tmp_path / "lib.c").read_text()
+    assert f"stack {4 * (4 + 30 + 30 + 3)} bytes" in code
+    X = rows_for(net) * size
+    np.testing.assert_allclose(in_c.outputs(X)[0], net.predict_proba(X), rtol=0, atol=0.03)
+    net.weights[0] *= size[:, None]
+    net.to_c(tmp_path / "lib.c", X=X / size, bits=8)
+    assert "factor" in code
+    assert "factor" not in (tmp_path / "lib.c").read_text()
+
+
 @each_compiler
 @pytest.mark.slow
 def test_mnist(compiler, tmp_path):
@@ -198,6 +217,18 @@ def test_mnist(compiler, tmp_path):
     np.testing.assert_array_equal(labels, net.predict(X))
     in_8_bits = InC.compiled(net, tmp_path, "-O2", compiler=compiler, bits=8, X=X, y=y).predict(X)
     assert abs(np.mean(in_8_bits == y) - np.mean(labels == y)) <= 0.002
+
+
+def test_the_example_of_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastmlp.MLP", MLP)
+    section = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").split("## C\n")[1]
+    python, c = (section.split(f"```{language}\n")[1].split("```")[0] for language in ("python", "c"))
+    exec(python.replace("epochs=30", "epochs=2"), {})
+    (tmp_path / "main.c").write_text(c.replace("int read", "int read_digit(const float pixels[64]);\nint read"))
+    compile_c("gcc", *STRICT, *STRICTER, "-shared", "-fPIC", "main.c", "digits.c", "-lm", "-o", "d.so", folder=tmp_path)
+    x = np.full(64, 0.5, np.float32)
+    assert 0 <= ctypes.CDLL(str(tmp_path / "d.so")).read_digit(_pointer(x)) < 10
 
 
 # --- X in all its forms -----------------------------------------------------------------------------------------------
@@ -310,10 +341,10 @@ def test_no_undefined_behaviour(bits, tmp_path):
 
 def test_sums_of_8_bits_cannot_overflow(tmp_path):
     n = 40_000
-    layer = _in_8_bits(_Layer(np.ones((n, 1), np.float32), np.zeros(1, np.float32), "identity"))
+    layer = in_8_bits(Layer(np.ones((n, 1), np.float32), np.zeros(1, np.float32), "identity"))
     assert layer.weights.min() == 127
     assert 2**31 - 127 * n <= layer.limit * 127 * n < 2**31
-    assert _in_8_bits(_Layer(np.ones((2, 1), np.float32), np.zeros(1, np.float32), "identity")).limit == 32767
+    assert in_8_bits(Layer(np.ones((2, 1), np.float32), np.zeros(1, np.float32), "identity")).limit == 32767
     net = MLP([n, 1], output="identity")
     net.weights[0][:] = 1
     X = np.ones((2, n), np.float32)
