@@ -36,6 +36,7 @@ from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.options import Mode, OptimizerName
 from fastmlp.progress import ProgressBar, Table
 from fastmlp.storage import check_writable
+from fastmlp.trackers import MLflow, OptunaPruning, TensorBoard, WandB
 from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
@@ -46,9 +47,13 @@ __all__ = [
     "EarlyStopping",
     "FitState",
     "LearningRateFinder",
+    "MLflow",
+    "OptunaPruning",
     "ProgressBar",
     "Table",
+    "TensorBoard",
     "TimeLimit",
+    "WandB",
     "call_hooks",
     "gather_callbacks",
 ]

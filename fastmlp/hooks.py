@@ -48,6 +48,8 @@ class FitState:
         Set it to True to end the fit after this epoch.
     learning_rate_factor : float
         Multiplies the learning rate, from the next epoch on.
+    batch_size : int
+        Rows of each step but perhaps the last of an epoch.
     """
 
     epochs: int
@@ -58,6 +60,7 @@ class FitState:
     measures: tuple[str, ...] = ()
     stop: bool = False
     learning_rate_factor: float = 1.0
+    batch_size: int = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _MAY_BE_SET:
