@@ -99,6 +99,8 @@ def check_callbacks(callbacks: Iterable[object]) -> list[object]:
         methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
         for name in dir(callback):
             if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):
+                if name.startswith("on_fit_task_"):
+                    raise TypeError(f"{callback!r} is a callback of scikit-learn; give it to estimator.set_callbacks")
                 hook = _closest_hook(name)
                 meant = f"did you mean {hook}?" if hook else f"it calls {', '.join(HOOKS)}"
                 raise TypeError(f"callback {callback!r} has the method {name}, which fit never calls; {meant}")

@@ -24,7 +24,7 @@ from fastmlp.validation.settings import check_number
 
 __all__ = ["MLflow", "OptunaPruning", "TensorBoard", "WandB"]
 
-_PATIENCE = 30.0  # seconds that the end of a fit waits for a tracker that does not answer
+_PATIENCE = 60.0  # seconds that the end of a fit waits for a tracker that does not answer
 _LONGEST = 60.0  # seconds between two attempts of a tracker that keeps failing
 
 
