@@ -6,5 +6,8 @@ deliberate differences.
 
 from fastmlp.estimators.classifier import MLPClassifier
 from fastmlp.estimators.regressor import MLPRegressor
+from fastmlp.interchange.mlflow import register
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+register([MLPClassifier, MLPRegressor])
