@@ -255,7 +255,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
 
         def report(iteration: int, loss: float) -> bool:
             if self.verbose:
-                print(f"Iteration {iteration}, loss = {loss:.8f}")
+                _print_iteration(iteration, loss)
             stop = tasks is not None and tasks.end_subtask()
             if tasks is not None and not stop:
                 tasks.begin_subtask("lbfgs-iter")
@@ -502,3 +502,7 @@ def _where_finite(measure: Callable[[Any, Any], float]) -> Callable[[Any, Any], 
 def _r2(y: Any, y_pred: Floats, weights: Floats | None) -> float:
     """Return R² in float64: beside a large y, float32 hides small steps."""
     return float(r2_score(np.asarray(y, np.float64), y_pred.astype(np.float64), sample_weight=weights))
+
+
+def _print_iteration(iteration: int, loss: float) -> None:
+    print(f"Iteration {iteration}, loss = {loss:.8f}")

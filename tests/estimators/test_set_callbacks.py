@@ -58,10 +58,9 @@ def estimator(*set_callbacks, kind=MLPClassifier, **settings):
 def test_tasks_are_the_epochs():
     notes = Notes()
     estimator(notes).fit(*IRIS, sample_weight=np.ones(150))
-    epochs = [[("begin", "epoch", i), ("end", "epoch", i)] for i in range(3)]
-    assert notes.calls == [
-        ("setup", "fit", 0), ("begin", "fit", 0), *(call for epoch in epochs for call in epoch), ("end", "fit", 0), ("teardown", "fit", 0),
-    ]  # fmt: skip
+    epochs = [(hook, "epoch", i) for i in range(3) for hook in ("begin", "end")]
+    fit = [(hook, "fit", 0) for hook in ("setup", "begin", "end", "teardown")]
+    assert notes.calls == [*fit[:2], *epochs, *fit[2:]]
     X, y, metadata = notes.data
     assert X is IRIS[0]
     assert y is IRIS[1]
