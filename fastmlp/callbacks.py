@@ -10,6 +10,8 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 
 Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
 
+`MLflow`, `TensorBoard`, `WandB` and `OptunaPruning` report a fit to other programs.
+
 A callback can end the fit with ``fit.stop = True`` and change the learning rate with ``fit.learning_rate_factor *=
 0.5``, both from the next epoch on.
 """

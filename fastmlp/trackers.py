@@ -71,6 +71,7 @@ class _Tracker:
         self._times: list[float] = []
         self._first = self._sent = self._done = 0  # epochs of the history: at the start, in the thread, written
         self._failures, self._next = 0, 0.0
+        self._steps = 0  # of the history, at the start
         self._around: BaseException | None = None  # what was being handled when the fit began
 
     # --- implemented by each tracker ----------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class _Tracker:
             return
         self._begin(fit)
         self._first = self._sent = self._done = len(fit.history.loss)
-        self._settings = _settings(net, fit)
+        self._steps, self._settings = fit.history.steps, _settings(net, fit)
         self._next = time.perf_counter() + self.interval
         self._around, self._fit = sys.exception(), fit
 
@@ -116,16 +117,20 @@ class _Tracker:
         if self._fit is None:
             return
         self._fit, give_up = None, time.perf_counter() + _PATIENCE
+        status, n_epochs = self._status(fit), len(fit.history.loss)
+        if status == "FAILED" and fit.history.steps == self._steps and not isinstance(sys.exception(), ArithmeticError):
+            return  # another callback has refused the fit; a loss that is not finite is worth a record
         self._wait(_PATIENCE)
         self._settle(quietly=True)
         if self._thread is None:
-            self._start(fit, self._status(fit))
+            self._start(fit, status)
             self._wait(give_up - time.perf_counter())
         if reason := self._settle(quietly=True):
-            last = len(fit.history.loss)
-            first, shift = min(self._done + 1, last), fit.epoch - last
-            epochs = f"epochs {first + shift} to {last + shift}" if first < last else f"epoch {last + shift}"
-            warn(f"{type(self).__name__} may not have recorded {epochs}: {reason}")
+            first = fit.epoch - n_epochs + min(self._done + 1, n_epochs)
+            what = f"epochs {first} to {fit.epoch}" if first < fit.epoch else f"epoch {fit.epoch}"
+            if n_epochs == self._first:
+                what = "the fit"
+            warn(f"{type(self).__name__} may not have recorded {what}: {reason}")
 
     def _status(self, fit: FitState) -> str:
         """Return how a fit has ended, in MLflow's words."""

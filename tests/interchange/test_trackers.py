@@ -4,12 +4,15 @@ import copy
 import math
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
 
+import numpy as np
 import pytest
-from support.nets import AtEpochEnd, X, Y, assert_bits, refused, snapshot
+from support.nets import ROOT, AtEpochEnd, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import MLPClassifier, callbacks, reference, trackers
 from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard, WandB
@@ -235,6 +238,13 @@ def test_exits_of_a_library_are_failures_too(net):
         assert len(net.fit(X, Y, epochs=2, callbacks=[TensorBoard(Writer(leave))]).loss) == 2
 
 
+def test_nothing_is_written_of_a_fit_that_is_refused(net):
+    writer = Writer()
+    with refused(ValueError, "monitor is 'val_loss'"):
+        net.fit(X, Y, callbacks=[TensorBoard(writer), EarlyStopping()])
+    assert not writer.flushes
+
+
 def test_other_callbacks_end_as_ever(net):
     writer, stopping = Writer(dead), EarlyStopping("val_loss", patience=1)
     with pytest.warns(UserWarning, match="may not have recorded"):
@@ -293,7 +303,7 @@ def test_wrong_arguments(make, message):
 
 @pytest.mark.parametrize(("kind", "library"), [(MLflow, "mlflow"), (OptunaPruning, "optuna")])
 def test_a_missing_library_is_named(kind, library, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, library, None)
+    monkeypatch.setitem(sys.modules, library, None)
     with refused(ImportError, f"pip install {library}"):
         kind(*[trial()][: kind is OptunaPruning])
 
@@ -451,6 +461,10 @@ class TestMLflow:
         with pytest.raises(RuntimeError):
             net.fit(X, Y, epochs=2, callbacks=[AtEpochEnd(fail), tracker])
         assert mlflow.get_run(tracker.run_id).info.status == "FAILED"
+        with pytest.raises(FloatingPointError):
+            net.fit(1e30 * X, Y, learning_rate=1e30, callbacks=[tracker])
+        assert mlflow.get_run(tracker.run_id).info.status == "FAILED"
+        net = reference.MLP([4, 5, 3])
         try:
             raise KeyError("of the caller")
         except KeyError:
@@ -499,6 +513,25 @@ class TestMLflow:
             assert (mlflow.sklearn.load_model(path).predict_proba(X) == model.predict_proba(X)).all()
             assert (mlflow.pyfunc.load_model(path).predict(X) == model.predict(X)).all()
         assert "fastmlp.optimizers.AdamW" in (path / "MLmodel").read_text()
+
+    @brief
+    @pytest.mark.slow
+    def test_another_process_loads_a_model_that_was_logged_by_default(self, mlflow, monkeypatch, tmp_path):
+        monkeypatch.setattr(MLPClassifier, "_network_class", reference.MLP)
+        est = MLPClassifier((5,), max_iter=2).fit(X, Y)
+        with mlflow.start_run():
+            uri = mlflow.sklearn.log_model(est, name="model").model_uri
+        np.savez(tmp_path / "data.npz", X=X, labels=est.predict(X))
+        program = (
+            "import sys, mlflow, numpy as np\n"
+            "_, tracking, uri, path = sys.argv\n"
+            "mlflow.set_tracking_uri(tracking)\n"
+            "data = np.load(path)\n"
+            "for load in (mlflow.sklearn.load_model, mlflow.pyfunc.load_model):\n"
+            "    assert (load(uri).predict(data['X']) == data['labels']).all()\n"
+        )
+        arguments = [mlflow.get_tracking_uri(), uri, str(tmp_path / "data.npz")]
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=ROOT)
 
     @brief
     def test_autolog_records_fits(self, mlflow, monkeypatch):
