@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from fastmlp.validation.calls import warn
+
 __all__ = ["register"]
 
 _NAME = "mlflow.sklearn"
@@ -25,8 +27,11 @@ def register(estimators: Sequence[type]) -> None:
     """Have `mlflow.sklearn` know these classes, now or as soon as it is imported."""
 
     def adapt(module: ModuleType) -> None:
-        _trust(module, estimators)
-        _autolog(module, estimators)
+        try:
+            _trust(module, estimators)
+            _autolog(module, estimators)
+        except Exception as error:  # of a version to come; neither library must fail to be imported
+            warn(f"MLflow will not know the estimators of fastmlp: {type(error).__name__}: {error}")
 
     if _NAME in sys.modules:
         adapt(sys.modules[_NAME])

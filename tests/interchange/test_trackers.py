@@ -1,6 +1,7 @@
 """Trackers: what they write and when, and that a fit survives them."""
 
 import copy
+import importlib
 import math
 import pickle
 import signal
@@ -16,6 +17,7 @@ from support.nets import ROOT, AtEpochEnd, X, Y, assert_bits, refused, snapshot
 
 from fastmlp import MLPClassifier, callbacks, reference, trackers
 from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard, WandB
+from fastmlp.interchange import mlflow as interchange
 
 VALIDATED = {"validation_data": (X, Y), "batch_size": 4}
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -546,6 +548,57 @@ class TestMLflow:
         assert data.params["hidden_layer_sizes"] == "(5,)"
         assert "training_accuracy_score" in data.metrics
         assert len(self.read(mlflow, run.info.run_id, "loss")) == 2
+
+
+class TestRegistration:
+    """How MLflow comes to know the estimators, on a module in its place."""
+
+    SOURCE = "def save_model(sk_model, path, skops_trusted_types=None): return skops_trusted_types\n"
+
+    @pytest.fixture
+    def stand_in(self, tmp_path, monkeypatch):
+        """Return a function that writes `mlflow.sklearn`; it can then be imported."""
+        (tmp_path / "mlflow").mkdir()
+        (tmp_path / "mlflow/__init__.py").touch()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if not isinstance(f, interchange._Finder)])
+        monkeypatch.syspath_prepend(tmp_path)
+        yield (tmp_path / "mlflow/sklearn.py").write_text
+        for name in ("mlflow", "mlflow.sklearn"):
+            sys.modules.pop(name, None)
+
+    @pytest.mark.parametrize("first", ["mlflow", "fastmlp"])
+    def test_either_may_be_imported_first(self, stand_in, first):
+        pytest.importorskip("skops")
+        stand_in(self.SOURCE)
+        finders = len(sys.meta_path)
+        if first == "mlflow":
+            importlib.import_module("mlflow.sklearn")
+        interchange.register([MLPClassifier])
+        module = importlib.import_module("mlflow.sklearn")
+        assert module.save_model(MLPClassifier(), "path") == ["fastmlp.estimators.classifier.MLPClassifier"]
+        assert module.save_model(MLPClassifier(), "path", skops_trusted_types=["a.B"])[0] == "a.B"
+        assert module.save_model(object(), "path") is None
+        assert len(sys.meta_path) == finders
+
+    def test_a_version_without_skops_stays_as_it_is(self, stand_in):
+        stand_in("def save_model(sk_model, path): pass\n")
+        interchange.register([MLPClassifier])
+        assert importlib.import_module("mlflow.sklearn").save_model.__module__ == "mlflow.sklearn"
+
+    def test_a_version_that_is_unknown_is_imported_with_a_warning(self, stand_in):
+        stand_in("def _gen_estimators_to_patch(): pass\n")
+        interchange.register([MLPClassifier])
+        with pytest.warns(UserWarning, match="MLflow will not know the estimators of fastmlp: AttributeError"):
+            importlib.import_module("mlflow.sklearn")
+
+    def test_an_import_that_fails_may_be_tried_again(self, stand_in):
+        stand_in("raise ImportError('scikit-learn is missing')\n")
+        interchange.register([MLPClassifier])
+        for _ in range(2):
+            with pytest.raises(ImportError, match="scikit-learn is missing"):
+                importlib.import_module("mlflow.sklearn")
 
 
 def test_they_are_among_the_callbacks():
