@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy.typing as npt
 
-from fastmlp.activations import Floats
 from fastmlp.model import Model
 from fastmlp.options import Activation, Output
 from fastmlp.validation.calls import advised_methods
@@ -20,7 +19,6 @@ __all__ = ["EstimatorMethods", "NetworkMethods"]
 
 
 @advised_methods
-
 class NetworkMethods(Model):
     """Methods of `MLP`."""
 
@@ -105,6 +103,8 @@ class NetworkMethods(Model):
         --------
         >>> net.to_keras().save("net.keras")
         """
+        from fastmlp.interchange import keras
+
         return keras.to_keras(self)
 
     @classmethod
@@ -150,6 +150,8 @@ class NetworkMethods(Model):
         --------
         >>> net = MLP.from_keras(keras.saving.load_model("net.keras"))
         """
+        from fastmlp.interchange import keras
+
         return keras.from_keras(cls, model, activation, output, settings)
 
     # --- ONNX ---------------------------------------------------------------------------------------------------------
@@ -269,6 +271,8 @@ class NetworkMethods(Model):
         >>> module = net.to_torch()
         >>> module, optimizer, loss = net.to_torch(training=True)
         """
+        from fastmlp.interchange import torch
+
         return torch.to_torch(self, probabilities=probabilities, scaled_inputs=scaled_inputs, training=training)
 
     @classmethod
@@ -322,6 +326,8 @@ class NetworkMethods(Model):
         >>> net = MLP.from_torch(module, optimizer=optimizer)
         >>> net.fit(X, y, epochs=5, resume=True)
         """
+        from fastmlp.interchange import torch
+
         return torch.from_torch(cls, module, activation, output, optimizer, settings)
 
     # --- scikit-learn -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from support.fitted import IRIS, brief, fitted, network, one_thread  # noqa: F40
 from support.nets import ROOT, refused
 
 from fastmlp import MLPClassifier, MLPRegressor, reference
-from fastmlp.interchange.onnx.pipelines import register_once_imported
+from fastmlp.interchange.onnx import pipelines
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -167,7 +167,7 @@ def test_the_order_of_imports_does_not_matter():
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, cwd=ROOT)
     del _supported.sklearn_operator_name_map[MLPClassifier]
-    register_once_imported()  # as `import fastmlp.estimators` does after skl2onnx
+    pipelines.register(MLPClassifier, MLPRegressor)  # as `import fastmlp.estimators` does after skl2onnx
     assert MLPClassifier in _supported.sklearn_operator_name_map
 
 

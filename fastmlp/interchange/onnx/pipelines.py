@@ -1,69 +1,31 @@
 """Tells skl2onnx about the estimators, so that it converts them, alone and inside pipelines.
 
 skl2onnx looks converters up by class and has no plug-ins. It is not imported here, because it takes half a second: if a
-program imports it, before or after the estimators, `register_once_imported` has the converters registered.
+program imports it, before or after the estimators, the converters are registered then.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.interchange.on_import import once_imported
 from fastmlp.interchange.onnx.nodes import Nodes, add_network
 
-__all__ = ["register", "register_once_imported"]
+__all__ = ["register"]
 
 
-def register_once_imported() -> None:
-    """Register the converters now if skl2onnx is imported, or else as soon as it is."""
-    if "skl2onnx" in sys.modules:
-        register()
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+def register(classifier: type, regressor: type) -> None:
+    """Have skl2onnx convert these classes, now or as soon as it is imported."""
 
+    def tell(skl2onnx: Any) -> None:
+        options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]}
+        for kind, more in ((classifier, {"options": options}), (regressor, {})):
+            skl2onnx.update_registered_converter(kind, f"Fastmlp{kind.__name__}", _set_types, _convert, **more)
 
-class _Finder(MetaPathFinder):
-    """Finds skl2onnx as Python would, and has the converters registered after it is imported."""
-
-    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return where skl2onnx is; any other module is left to the other finders."""
-        if name != "skl2onnx" or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-            register()
-
-        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
-        return spec
-
-
-def register() -> None:
-    """Register converters of `MLPClassifier` and `MLPRegressor`."""
-    from skl2onnx import update_registered_converter
-
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-
-    options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]}
-    update_registered_converter(MLPClassifier, "FastmlpMLPClassifier", _set_types, _convert, options=options)
-    update_registered_converter(MLPRegressor, "FastmlpMLPRegressor", _set_types, _convert)
+    once_imported("skl2onnx", tell)
 
 
 class _Container(Nodes):
