@@ -10,6 +10,8 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 
 Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
 
+`MLflow`, `TensorBoard`, `WandB` and `OptunaPruning` report a fit to other programs.
+
 A callback can end the fit with ``fit.stop = True`` and change the learning rate with ``fit.learning_rate_factor *=
 0.5``, both from the next epoch on.
 """
@@ -36,6 +38,7 @@ from fastmlp.interchange.safetensors import check_target
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.options import Mode, OptimizerName
 from fastmlp.progress import ProgressBar, Table
+from fastmlp.trackers import MLflow, OptunaPruning, TensorBoard, WandB
 from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
@@ -46,9 +49,13 @@ __all__ = [
     "EarlyStopping",
     "FitState",
     "LearningRateFinder",
+    "MLflow",
+    "OptunaPruning",
     "ProgressBar",
     "Table",
+    "TensorBoard",
     "TimeLimit",
+    "WandB",
     "call_hooks",
     "gather_callbacks",
 ]

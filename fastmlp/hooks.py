@@ -48,6 +48,8 @@ class FitState:
         Set it to True to end the fit after this epoch.
     learning_rate_factor : float
         Multiplies the learning rate, from the next epoch on.
+    batch_size : int
+        Rows of each step but perhaps the last of an epoch.
     """
 
     epochs: int
@@ -58,6 +60,7 @@ class FitState:
     measures: tuple[str, ...] = ()
     stop: bool = False
     learning_rate_factor: float = 1.0
+    batch_size: int = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _MAY_BE_SET:
@@ -96,6 +99,8 @@ def check_callbacks(callbacks: Iterable[object]) -> list[object]:
         methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
         for name in dir(callback):
             if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):
+                if name.startswith("on_fit_task_"):
+                    raise TypeError(f"{callback!r} is a callback of scikit-learn; give it to estimator.set_callbacks")
                 hook = _closest_hook(name)
                 meant = f"did you mean {hook}?" if hook else f"it calls {', '.join(HOOKS)}"
                 raise TypeError(f"callback {callback!r} has the method {name}, which fit never calls; {meant}")

@@ -19,7 +19,6 @@ from fastmlp.interchange.methods import NetworkMethods
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
-from fastmlp.model import Model
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.options import OptimizerName, ScheduleName
@@ -37,7 +36,7 @@ Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 
 
 @advised_methods
-class Network(NetworkMethods, Model):
+class Network(NetworkMethods):
     """Multilayer perceptron for classes, labels or numbers, trained by minibatch gradient descent.
 
     Shapes: `n` rows, `I` inputs and `O` outputs of a layer, `C` outputs of the last layer.

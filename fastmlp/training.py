@@ -180,6 +180,7 @@ class Trainer:
             history=self.history,
             measures=tuple(measures),
             learning_rate_factor=self.state.learning_rate_factor,
+            batch_size=self.batch_size,
         )
         if self.schedule.monitor is not None:
             check_monitor(self.schedule.monitor, self.fit.measures)

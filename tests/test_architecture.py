@@ -29,8 +29,9 @@ RULES = {  # the longest name that fits a module counts
     "fastmlp": Rule({"numpy", "fastmlp"}, HEAVY),
     "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "threadpoolctl", "torch"}),
     "fastmlp.interchange": Rule(
-        {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "torch"}
+        {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "skops", "torch"}
     ),
+    "fastmlp.trackers": Rule({"numpy", "fastmlp"}, {"mlflow", "optuna"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),
 }

@@ -6,5 +6,10 @@ deliberate differences.
 
 from fastmlp.estimators.classifier import MLPClassifier
 from fastmlp.estimators.regressor import MLPRegressor
+from fastmlp.interchange import mlflow
+from fastmlp.interchange.onnx import pipelines
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+mlflow.register([MLPClassifier, MLPRegressor])
+pipelines.register(MLPClassifier, MLPRegressor)

@@ -36,6 +36,7 @@ from fastmlp.estimators.solvers import (
     rescale_momentum,
     scale_of,
 )
+from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
 from fastmlp.history import History
 from fastmlp.losses import Targets
 from fastmlp.network import Network
@@ -53,7 +54,7 @@ _OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "be
 _SMALL = ("uint8", "float16")  # exactly representable in float32
 
 
-class BaseMLP(FittedMLP, metaclass=ABCMeta):
+class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
     """Base class of the estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -115,6 +116,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation)
 
+    @with_callbacks
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Train for one epoch. Unlike those of scikit-learn, later calls check parameters that have changed."""
         given = [vars(self).get(name) for name in self._parameter_constraints]
@@ -155,9 +157,12 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         check_dropout(self.dropout, len(sizes))
         if not self._stochastic:
             self._check_lbfgs(validation)
+        tasks = Tasks.of(self, 1 if incremental else self.max_iter + (not self._stochastic))
         before, history = self.__dict__.copy(), History()
         try:
-            train = self._prepare(X, y, sample_weight, validation, sizes, incremental, history)
+            train = self._prepare(X, y, sample_weight, validation, sizes, incremental, history, tasks)
+            if tasks is not None:
+                tasks.begin(X, y, sample_weight)
             train()
         except BaseException:
             if not history.steps:  # nothing has been learned: keep the earlier fit
@@ -165,6 +170,8 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             raise
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(NOT_FINITE)
+        if tasks is not None:
+            tasks.end()
         return self
 
     def _prepare(
@@ -176,6 +183,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         sizes: list[int],
         incremental: bool,
         history: History,
+        tasks: Tasks | None,
     ) -> Callable[[], None]:
         """Check all arguments, draw first parameters, and return a function that trains; `history` counts steps."""
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -198,9 +206,12 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
                 f"{self._output()!r} before training"
             )
         if not self._stochastic:
-            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets), weights)
+            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets), weights, tasks)
         self._begin_curves()
         trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history)
+        if tasks is not None:
+            trainer.callbacks = [*trainer.callbacks, tasks]
+            tasks.follow(trainer.parameters_to_keep)
         return partial(net._run, trainer)
 
     def _check_lbfgs(self, validation: Any) -> None:
@@ -238,9 +249,21 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self._no_improvement_count = 0
 
-    def _fit_lbfgs(self, net: Network, X: Any, y: Targets, weights: Floats | None) -> None:
+    def _fit_lbfgs(self, net: Network, X: Any, y: Targets, weights: Floats | None, tasks: Tasks | None) -> None:
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(net.output, net.layers[-1])
+
+        def report(iteration: int, loss: float) -> bool:
+            if self.verbose:
+                _print_iteration(iteration, loss)
+            stop = tasks is not None and tasks.end_subtask()
+            if tasks is not None and not stop:
+                tasks.begin_subtask("lbfgs-iter")
+            return stop
+
+        if tasks is not None:
+            tasks.follow(net._engine.parameters)
+            tasks.begin_subtask("lbfgs-iter")
         result = net._alone(
             lambda: minimize(
                 net._engine,
@@ -250,9 +273,11 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
                 scale=scale.gradient,
                 l2=l2,
                 options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-                report=_print_iteration if self.verbose else None,
+                report=report if self.verbose or tasks is not None else None,
             )
         )
+        if tasks is not None:
+            tasks.drop_subtask()
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
         self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)

@@ -36,7 +36,8 @@ _APPLIED: dict[str, Callable[[Floats], Floats]] = {
 _LARGEST = float(np.finfo(np.float32).max)
 
 _MEMORY = ("_training", "_optimizer_state")
-_NOT_COPIED = ("_link", "_loaded", "_checked_parameters")
+_OF_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")  # of scikit-learn's callbacks, while a fit runs
+_NOT_COPIED = ("_link", "_loaded", "_checked_parameters", *_OF_FIT)
 
 
 class _Link(NamedTuple):
@@ -255,8 +256,9 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     def __copy__(self) -> Self:
         """Return a copy that shares the parameters of `__init__`, but nothing that training changes."""
-        given = self.get_params(deep=False)
+        given = {*self.get_params(deep=False), "_skl_callbacks"}
         state = self.__getstate__()
+        state.pop("_parent_callback_ctx", None)  # of the meta-estimator that fits this one
         learned = copy.deepcopy({name: value for name, value in state.items() if name not in given})
         twin = type(self).__new__(type(self))
         twin.__setstate__(state | learned)

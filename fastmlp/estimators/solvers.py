@@ -120,6 +120,11 @@ class StochasticTrainer(Trainer):
         self._converged = False
 
     @property
+    def parameters_to_keep(self) -> Sequence[Floats]:
+        """The parameters that the estimator would have if training stopped now; the same list throughout."""
+        return self._best or self.engine.parameters
+
+    @property
     def early_stopping(self) -> bool:
         """Whether the score of the validation data decides when to stop."""
         return bool(self.estimator.early_stopping) and not self.incremental
@@ -262,7 +267,7 @@ class StochasticTrainer(Trainer):
         if value > best:
             if self.early_stopping:
                 estimator.best_validation_score_ = score
-                self._best = [parameter.copy() for parameter in self.engine.parameters]
+                self._best[:] = [parameter.copy() for parameter in self.engine.parameters]
             else:
                 estimator.best_loss_ = loss
 
@@ -309,6 +314,13 @@ def changes_momentum(state: TrainingState, optimizer: Optimizer, factor: float) 
 # --- lbfgs ------------------------------------------------------------------------------------------------------------
 
 
+class _Stopped(Exception):
+    """Raised within `minimize` to end it."""
+
+    def __init__(self, vector: Doubles) -> None:
+        self.vector = vector
+
+
 def minimize(
     engine: Engine,
     X: Any,
@@ -318,7 +330,7 @@ def minimize(
     scale: float,
     l2: float,
     options: Mapping[str, float],
-    report: Callable[[int, float], None] | None = None,
+    report: Callable[[int, float], bool] | None = None,
 ) -> Any:
     """Minimize `scale` times the loss of all rows, plus ``l2 / 2 * sum(W**2)``, with SciPy's L-BFGS-B.
 
@@ -332,7 +344,7 @@ def minimize(
     options : mapping
         Of L-BFGS-B.
     report : function of iteration and loss, or None
-        Called after each iteration.
+        Called after each iteration, when the engine has its parameters; returns whether to stop.
 
     Returns
     -------
@@ -358,17 +370,21 @@ def minimize(
         last = scale * loss + l2 / 2 * float(vector[weights] @ vector[weights])
         return last, gradient
 
-    def each_iteration(_: Doubles) -> None:
+    def each_iteration(vector: Doubles) -> None:
         nonlocal iteration
         iteration += 1
         if report is not None:
-            report(iteration, last)
+            fill(vector)
+            if report(iteration, last):
+                raise _Stopped(vector.copy())
 
     start = np.concatenate([parameter.ravel() for parameter in own], dtype=np.float64)
     try:
         result = optimize.minimize(
             loss_and_gradient, start, method="L-BFGS-B", jac=True, options=dict(options), callback=each_iteration
         )
+    except _Stopped as stopped:
+        result = optimize.OptimizeResult(x=stopped.vector, fun=last, nit=iteration, status=0, message="stopped")
     except BaseException:
         fill(start)
         raise

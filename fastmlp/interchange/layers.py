@@ -23,9 +23,10 @@ class Layers(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of `MLP` for a network of these layers."""
+        different = set(self.activation)
         return {
             "layers": [len(self.weights[0]), *(len(b) for b in self.biases)],
-            "activation": self.activation,
+            "activation": self.activation if len(different) > 1 else (*different, "relu")[0],
             "output": self.output,
             "dtype": self.weights[0].dtype.name,
         }

@@ -1,0 +1,88 @@
+"""What lets MLflow log our estimators as it logs scikit-learn's, with its own functions and their defaults.
+
+`mlflow.sklearn` knows classes by name. Its default format, skops, loads only those of scikit-learn, unless others are
+named as the model is logged; and `autolog` patches only those of scikit-learn.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from fastmlp.interchange.on_import import once_imported
+from fastmlp.validation.calls import warn
+
+__all__ = ["register"]
+
+
+def register(estimators: Sequence[type]) -> None:
+    """Have `mlflow.sklearn` know these classes, now or as soon as it is imported."""
+
+    def adapt(module: ModuleType) -> None:
+        try:
+            _trust(module, estimators)
+            _autolog(module, estimators)
+        except Exception as error:  # of a version to come; neither library must fail to be imported
+            warn(f"MLflow will not know the estimators of fastmlp: {type(error).__name__}: {error}")
+
+    once_imported("mlflow.sklearn", adapt)
+
+
+def _trust(module: Any, estimators: Sequence[type]) -> None:
+    """Have `save_model`, which `log_model` calls, name the classes of ours that skops may load.
+
+    It writes the names to the model, so any process can load it.
+    """
+    save_model = module.save_model
+    if "skops_trusted_types" not in inspect.signature(save_model).parameters:  # before MLflow 3.8
+        return
+
+    @wraps(save_model)
+    def save(sk_model: Any, *args: Any, skops_trusted_types: Any = None, **kwargs: Any) -> Any:
+        if _holds(sk_model, tuple(estimators)):
+            skops_trusted_types = [*(skops_trusted_types or ()), *_untrusted(sk_model)]
+        return save_model(sk_model, *args, skops_trusted_types=skops_trusted_types, **kwargs)
+
+    module.save_model = save
+
+
+def _holds(model: Any, kinds: tuple[type, ...]) -> bool:
+    """Return whether a model is of these classes, or a pipeline, search or ensemble of such."""
+    if isinstance(model, kinds):
+        return True
+    try:
+        return any(isinstance(value, kinds) for value in model.get_params(deep=True).values())
+    except (AttributeError, TypeError):
+        return False
+
+
+def _untrusted(model: Any) -> list[str]:
+    """Return the names of classes of fastmlp in the model, such as that of its optimizer."""
+    try:
+        import skops.io
+
+        names = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    except Exception:  # MLflow says what is wrong
+        return []
+    return [name for name in names if name.startswith("fastmlp.")]
+
+
+def _autolog(module: Any, estimators: Sequence[type]) -> None:
+    """Have `autolog` patch our classes, too; if it has patched the others already, do it now."""
+    patched = getattr(module, "_gen_estimators_to_patch", None)
+    if patched is None:
+        return
+
+    @wraps(patched)
+    def with_ours() -> list[type]:
+        return [*patched(), *estimators]
+
+    module._gen_estimators_to_patch = with_ours
+    given = getattr(sys.modules.get("mlflow.utils.autologging_utils"), "AUTOLOGGING_INTEGRATIONS", {}).get("sklearn")
+    if given and not given.get("disable", True):
+        accepted = inspect.signature(module.autolog).parameters
+        module.autolog(**{name: value for name, value in given.items() if name in accepted})

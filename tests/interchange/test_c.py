@@ -1,0 +1,481 @@
+"""Networks as C: compiled by gcc and clang, and compared with what the network predicts."""
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from fastmlp import MLP as CompiledMLP
+from fastmlp import datasets
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.interchange.c_layers import Layer, in_8_bits
+from fastmlp.reference import MLP
+
+ROOT = Path(__file__).resolve().parents[2]
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+STRICTER = ["-Wconversion", "-Wdouble-promotion", "-Wmissing-prototypes", "-Wshadow", "-Wstrict-prototypes", "-Wundef"]
+COMPILERS = ("gcc", "clang")
+HEADS = {"softmax": 3, "logistic": 4, "identity": 2, "exp": 2, "two classes": 1}
+
+each_compiler = pytest.mark.parametrize("compiler", COMPILERS)
+each_bits = pytest.mark.parametrize("bits", [32, 8])
+
+
+def compile_c(compiler, *arguments, folder):
+    """Compile in a folder, and return what the compiler says; it must succeed."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    done = subprocess.run([compiler, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def runs(program, folder):
+    """Run a test program, and return its exit status and what it prints."""
+    done = subprocess.run([f"./{program}"], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def net_of(head, activation="relu", hidden=(7, 13), n_inputs=5, **settings):
+    n_outputs = HEADS[head]
+    output = "logistic" if head == "two classes" else head
+    return MLP([n_inputs, *hidden, n_outputs], activation=activation, output=output, seed=1, **settings)
+
+
+def rows_for(net, n=60, seed=2):
+    return np.random.default_rng(seed).standard_normal((n, net.layers[0])).astype(np.float32) / net.input_scale
+
+
+class InC:
+    """The functions of a compiled network, one call for each row."""
+
+    def __init__(self, library, name, net):
+        self.n_inputs, self.classifies = net.layers[0], net.output in ("softmax", "logistic")
+        self.one_class = net.output == "softmax" or net.layers[-1] == 1
+        self.n_outputs = 2 if net.output == "logistic" and self.one_class else net.layers[-1]
+        self.call = getattr(library, f"{name}_predict")
+        self.call_proba = getattr(library, f"{name}_predict_proba") if self.classifies else self.call
+
+    @classmethod
+    def compiled(cls, net, folder, *flags, compiler="gcc", name="net", **arguments):
+        net.to_c(folder / "lib.c", name, **arguments)
+        library = f"lib{len(list(folder.iterdir()))}.so"  # a library of a name is loaded once
+        compile_c(compiler, *STRICT, *flags, "-shared", "-fPIC", "lib.c", "-lm", "-o", library, folder=folder)
+        return cls(ctypes.CDLL(str(folder / library)), name, net)
+
+    def outputs(self, X):
+        """Return probabilities or numbers (n, NET_OUTPUTS), and the statuses (n,)."""
+        out = np.full((len(X), self.n_outputs), np.nan, np.float32)
+        X = np.ascontiguousarray(X, np.float32)
+        status = [self.call_proba(_pointer(x), _pointer(p)) for x, p in zip(X, out, strict=True)]
+        return out, np.array(status)
+
+    def predict(self, X):
+        X = np.ascontiguousarray(X, np.float32)
+        if self.one_class and self.classifies:
+            return np.array([self.call(_pointer(x)) for x in X])
+        out = np.zeros((len(X), self.n_outputs), np.int32 if self.classifies else np.float32)
+        for x, labels in zip(X, out, strict=True):
+            assert self.call(_pointer(x), _pointer(labels)) == 0
+        return out
+
+
+def _pointer(array):
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+# --- what C computes --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def every_net(tmp_path_factory):
+    """Give a folder with all.c, which includes every activation with every head in both widths, and the networks."""
+    folder = tmp_path_factory.mktemp("every")
+    nets = {}
+    for bits, head, activation in product((32, 8), HEADS, ACTIVATIONS):
+        name = f"{activation}_{head.replace(' ', '_')}_{bits}"
+        nets[name] = net_of(head, activation)
+        nets[name].to_c(folder / f"{name}.c", name, bits, X=rows_for(nets[name]))
+    (folder / "all.c").write_text("".join(f'#include "{name}.c"\n' for name in nets))
+    return folder, nets
+
+
+@each_compiler
+def test_every_activation_and_head_agrees_with_the_network(every_net, compiler):
+    folder, nets = every_net
+    compile_c(compiler, *STRICT, "-shared", "-fPIC", "all.c", "-lm", "-o", f"{compiler}.so", folder=folder)
+    library = ctypes.CDLL(str(folder / f"{compiler}.so"))
+    for name, net in nets.items():
+        X, in_c = rows_for(net, seed=3), InC(library, name, net)
+        p, status = in_c.outputs(X)
+        own = (net.predict_proba(X) if in_c.classifies else net.predict(X)).reshape(len(X), -1)
+        assert not status.any(), name
+        eight = name.endswith("_8")
+        np.testing.assert_allclose(p, own, rtol=0, atol=(0.04 if eight else 2e-6) * max(1, own.max()), err_msg=name)
+        equal = in_c.predict(X).reshape(len(X), -1) == net.predict(X).reshape(len(X), -1)
+        assert not in_c.classifies or equal.mean() >= (0.97 if eight else 1), name
+
+
+@each_bits
+@pytest.mark.parametrize(
+    ("layers", "settings"),
+    [
+        ([1, 2], {}),
+        ([13, 3], {"output": "identity"}),  # no hidden layer
+        ([7, 1, 1], {"output": "logistic"}),
+        ([130, 1, 13, 130, 7, 2], {"activation": ["relu", "tanh", "identity", "gelu"], "dropout": 0.5}),
+        ([6, 7, 3], {"input_scale": 1 / 255}),
+        ([6, 7, 3], {"input_scale": 300.0, "activation": "elu"}),
+        ([6, 9, 2], {"dtype": "float64", "output": "exp", "activation": "silu"}),
+    ],
+)
+def test_shapes_and_settings(layers, settings, bits, tmp_path):
+    net = MLP(layers, seed=1, **settings)
+    X = rows_for(net)
+    in_c = InC.compiled(net, tmp_path, X=X, bits=bits)
+    p, status = in_c.outputs(X)
+    own = (net.predict_proba(X) if in_c.classifies else net.predict(X)).reshape(len(X), -1)
+    assert not status.any()
+    np.testing.assert_allclose(p, own, rtol=0, atol=(0.03 if bits == 8 else 2e-6) * np.abs(own).max())
+    compile_c("gcc", *STRICT, "lib_test.c", "-lm", "-o", "test", folder=tmp_path)
+    status, said = runs("test", tmp_path)
+    assert (status, said[:18]) == (0, "0 of 60 rows are w"), said
+
+
+def trained_on_digits(**settings):
+    X_train, y_train, X_test, y_test = datasets.load_digits()
+    net = MLP([64, 16, 10], seed=0, **settings)
+    net.fit(X_train, y_train, epochs=8, learning_rate=0.3, batch_size=32)
+    return net, X_test, y_test
+
+
+def test_measured_accuracy_is_that_of_the_compiled_network(tmp_path, capsys):
+    net, X, y = trained_on_digits()
+    in_c = InC.compiled(net, tmp_path, "-O2", X=X, y=y, bits=8)
+    measured, (said, _) = net.to_c(tmp_path / "net.c", bits=8, X=X, y=y), capsys.readouterr()
+    labels = in_c.predict(X)
+    assert net.score(X, y) > 0.9
+    assert measured == {
+        "n_rows": len(X),
+        "equal": np.mean(labels == net.predict(X)),
+        "accuracy": net.score(X, y),
+        "accuracy_in_c": np.mean(labels == y),
+    }
+    assert abs(measured["accuracy_in_c"] - measured["accuracy"]) <= 0.006
+    line = said.splitlines()[-1]
+    assert re.fullmatch(
+        r"8-bit weights: accuracy 0\.\d{4} -> 0\.\d{4} \([+-]0\.00\d\d\), \d+ predictions differ on 360 rows", line
+    )
+    assert f" * {line}.\n" in (tmp_path / "net.c").read_text()
+
+
+def test_regression_is_measured_by_r2_and_the_largest_difference(tmp_path):
+    net = net_of("identity", "tanh")
+    X = rows_for(net)
+    y = net.predict(X) + 1
+    measured = net.to_c(tmp_path / "net.c", bits=8, X=X, y=y)
+    assert measured.keys() == {"n_rows", "largest_difference", "r2", "r2_in_c"}
+    assert 0 < measured["largest_difference"] < 0.1
+    assert measured["r2"] == net.score(X, y)
+    assert 0 < abs(measured["r2_in_c"] - measured["r2"]) < 0.1
+    assert net.to_c(tmp_path / "net.c") == {}
+
+
+def test_8_bits_of_inputs_of_very_different_sizes(tmp_path):
+    net = net_of("softmax", hidden=(30,), n_inputs=4)
+    size = np.array([1e-4, 1, 3e3, 1e5], np.float32)
+    X = rows_for(net) * size
+    net.weights[0] /= size[:, None]
+    X[:, 1] = 0  # as if its size were not known
+    in_c = InC.compiled(net, tmp_path, X=X, bits=8)
+    code = (tmp_path / "lib.c").read_text()
+    assert f"stack {4 * (4 + 30 + 30 + 3)} bytes" in code
+    X = rows_for(net) * size
+    np.testing.assert_allclose(in_c.outputs(X)[0], net.predict_proba(X), rtol=0, atol=0.03)
+    net.weights[0] *= size[:, None]
+    net.to_c(tmp_path / "lib.c", X=X / size, bits=8)
+    assert "factor" in code
+    assert "factor" not in (tmp_path / "lib.c").read_text()
+
+
+@each_compiler
+@pytest.mark.slow
+def test_mnist(compiler, tmp_path):
+    X_train, y_train, X, y = datasets.load_mnist()
+    net = CompiledMLP([784, 128, 10], seed=0)
+    net.fit(X_train, y_train, epochs=5)
+    labels = InC.compiled(net, tmp_path, "-O2", compiler=compiler).predict(X)
+    assert len(X) == 10_000
+    np.testing.assert_array_equal(labels, net.predict(X))
+    in_8_bits = InC.compiled(net, tmp_path, "-O2", compiler=compiler, bits=8, X=X, y=y).predict(X)
+    assert abs(np.mean(in_8_bits == y) - np.mean(labels == y)) <= 0.002
+
+
+def test_the_example_of_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastmlp.MLP", MLP)
+    section = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").split("## C\n")[1]
+    python, c = (section.split(f"```{language}\n")[1].split("```")[0] for language in ("python", "c"))
+    exec(python.replace("epochs=30", "epochs=2"), {})
+    (tmp_path / "main.c").write_text(c.replace("int read", "int read_digit(const float pixels[64]);\nint read"))
+    compile_c("gcc", *STRICT, *STRICTER, "-shared", "-fPIC", "main.c", "digits.c", "-lm", "-o", "d.so", folder=tmp_path)
+    x = np.full(64, 0.5, np.float32)
+    assert 0 <= ctypes.CDLL(str(tmp_path / "d.so")).read_digit(_pointer(x)) < 10
+
+
+# --- X in all its forms -----------------------------------------------------------------------------------------------
+
+
+def test_bytes_sparse_and_strided_rows(tmp_path):
+    net = net_of("softmax", n_inputs=6, input_scale=1 / 255)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 6), np.uint8)
+    files = []
+    for X in (pixels, sparse.csr_array(pixels.astype(np.float32)), pixels.astype(np.float64)[:, ::-1][:, ::-1]):
+        assert net.to_c(tmp_path / "net.c", X=X)["equal"] == 1
+        files.append((tmp_path / "net_test.c").read_text())
+    assert files[0] == files[1] == files[2]
+    assert "net_rows[600]" in files[0]  # a hundred rows of six
+    compile_c("gcc", *STRICT, "net_test.c", "-lm", "-o", "test", folder=tmp_path)
+    assert runs("test", tmp_path)[0] == 0
+
+
+def test_names_of_features_and_classes(tmp_path):
+    pd = pytest.importorskip("pandas")
+    columns = ["ordinary", "ends */ a comment", "/* begins one", 'quote " and \\', "ü\nline", "net_ ??/"]
+    classes = ['quote " \\', "100% ??/ net_", "grün\n7"]
+    X = pd.DataFrame(np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32), columns=columns)
+    y = np.array(classes)[np.arange(30) % 3]
+    net = MLP([6, 3], seed=0)
+    net.fit(X, y, epochs=1)
+    assert net.to_c(tmp_path / "net.c", "flower", X=X, y=y)["equal"] == 1
+    main = '#define FLOWER_DECLARATIONS\n#include "net.c"\n#include <stdio.h>\nint main(void) {\n'
+    main += "for (int i = 0; i < FLOWER_OUTPUTS; i++) printf(\"%s%c\", flower_classes[i], '|');\nreturn 0; }\n"
+    (tmp_path / "main.c").write_text(main)
+    compile_c("gcc", *STRICT, *STRICTER, "main.c", "net.c", "-lm", "-o", "main", folder=tmp_path)
+    assert runs("main", tmp_path) == (0, "".join(f"{label}|" for label in net.classes))
+    with pytest.raises(ValueError, match="X has the unknown columns"):
+        net.to_c(tmp_path / "net.c", X=X.rename(columns={"ordinary": "other"}))
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Give a folder with a network in both widths and all functions of an activation."""
+    folder = tmp_path_factory.mktemp("written")
+    for bits in (32, 8):
+        net = net_of("softmax", ["gelu", "elu", "silu", "leaky_relu"], hidden=(7, 7, 13, 5))
+        net.to_c(folder / f"net{bits}.c", bits=bits, X=rows_for(net))
+    return folder
+
+
+@each_bits
+@each_compiler
+@pytest.mark.parametrize("flags", [["-O0"], ["-O3", "-ffast-math"], [*STRICTER, "-Os"]])
+def test_compiles_without_a_warning(written, bits, compiler, flags):
+    compile_c(compiler, *STRICT, *flags, "-c", f"net{bits}.c", "-o", f"{compiler}.o", folder=written)
+    source = f"net{bits}_test.c"
+    assert compile_c(compiler, *STRICT, *flags, source, "-lm", "-o", compiler, folder=written) == ""
+    assert runs(compiler, written)[0] == 0
+
+
+@each_bits
+@pytest.mark.parametrize("standard", ["c++11", "c++20"])
+def test_compiles_as_cpp(written, bits, standard):
+    strict = [f"-std={standard}", *STRICT[1:]]
+    assert compile_c("g++", *strict, "-x", "c++", f"net{bits}_test.c", "-lm", "-o", "cpp", folder=written) == ""
+    assert runs("cpp", written)[0] == 0
+
+
+@each_bits
+def test_nothing_is_allocated_or_written_to(written, bits):
+    compile_c("gcc", *STRICT, "-O2", "-c", f"net{bits}.c", "-o", "net.o", folder=written)
+    lines = subprocess.run(["nm", "net.o"], cwd=written, capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in lines.splitlines()]
+    assert {kind for kind, _ in symbols} <= {"T", "t", "r", "R", "U"}  # no .data, no .bss
+    assert {name for kind, name in symbols if kind == "U"} <= {"expf", "tanhf", "memcpy", "__stack_chk_fail"}
+    assert {name for kind, name in symbols if kind == "T"} == {"net_predict", "net_predict_proba"}
+
+
+def test_relu_needs_no_mathematical_library(tmp_path):
+    net_of("identity").to_c(tmp_path / "net.c")
+    assert "math.h" not in (tmp_path / "net.c").read_text()
+    compile_c("gcc", *STRICT, "net_test.c", "-o", "test", folder=tmp_path)
+
+
+@pytest.mark.parametrize("flags", [[], ["-O3", "-ffast-math"]])
+@each_bits
+def test_numbers_that_are_not_finite_are_reported(bits, flags, tmp_path):
+    net = net_of("softmax")
+    in_c = InC.compiled(net, tmp_path, *flags, X=rows_for(net), bits=bits)
+    X = rows_for(net, 4)
+    X[0, 2], X[1, 0], X[2, 4] = np.nan, np.inf, -np.inf
+    assert in_c.outputs(X)[1].tolist() == [-1, -1, -1, 0]
+    assert in_c.predict(X)[:3].tolist() == [-1, -1, -1]
+    assert in_c.predict(np.full((1, 5), 3e38)) == [-1]  # overflows
+
+
+@each_bits
+def test_no_undefined_behaviour(bits, tmp_path):
+    net = net_of("softmax", "identity", hidden=(9,), n_inputs=3)
+    X = np.array([[0, 0, 0], [1e-45, 0, 0], [1e-38, -1e-38, 1e-30], [3e38, -3e38, 3e38], [1, -1, 0.5], [1e-29, 0, 0]])
+    net.weights[0][:] = np.sign(net.weights[0]) * 0.01
+    net.to_c(tmp_path / "net.c", bits=bits, X=X[:3])
+    rows = ", ".join(f"{{{', '.join(f'{v}f' for v in x.astype(np.float32))}}}" for x in X)
+    main = f'#include "net.c"\nint main(void) {{ static const float x[][3] = {{{rows}}}; float p[3]; int s = 0;\n'
+    main += "for (int i = 0; i < 6; i++) s += net_predict_proba(x[i], p) < 0;\nreturn s; }\n"
+    (tmp_path / "main.c").write_text(main)
+    sanitized = ["-fsanitize=undefined,float-cast-overflow,address", "-fno-sanitize-recover=all", "-g"]
+    compile_c("gcc", *STRICT, *sanitized, "main.c", "-lm", "-o", "main", folder=tmp_path)
+    assert runs("main", tmp_path) == (0, "")
+
+
+def test_sums_of_8_bits_cannot_overflow(tmp_path):
+    n = 40_000
+    layer = in_8_bits(Layer(np.ones((n, 1), np.float32), np.zeros(1, np.float32), "identity"))
+    assert layer.weights.min() == 127
+    assert 2**31 - 127 * n <= layer.limit * 127 * n < 2**31
+    assert in_8_bits(Layer(np.ones((2, 1), np.float32), np.zeros(1, np.float32), "identity")).limit == 32767
+    net = MLP([n, 1], output="identity")
+    net.weights[0][:] = 1
+    X = np.ones((2, n), np.float32)
+    X[1] = -7
+    np.testing.assert_allclose(InC.compiled(net, tmp_path, bits=8, X=X).predict(X)[:, 0], [n, -7 * n], rtol=1e-6)
+
+
+def test_threads_may_call_at_the_same_time(tmp_path):
+    net = net_of("softmax", hidden=(130, 130))
+    in_c = InC.compiled(net, tmp_path, "-O1")
+    X = rows_for(net, 200)
+    expected = in_c.outputs(X)[0]
+    with ThreadPoolExecutor(4) as pool:
+        for p, _ in pool.map(in_c.outputs, [X] * 12):
+            np.testing.assert_array_equal(p, expected)
+
+
+@each_bits
+def test_buffers_may_be_static(written, bits):
+    flags = ["-DNET_BUFFER=static", "-DNET_FLASH="]
+    compile_c("gcc", *STRICT, *flags, f"net{bits}_test.c", "-lm", "-o", "static", folder=written)
+    assert runs("static", written)[0] == 0
+
+
+@each_bits
+def test_the_test_program_finds_a_wrong_table(bits, tmp_path):
+    net = net_of("softmax")
+    net.to_c(tmp_path / "net.c", bits=bits, X=rows_for(net))
+    code = (tmp_path / "net.c").read_text()
+    last = "scale2" if bits == 8 else "w2"
+    start = code.index("\n", code.index(f" net_{last}[")) + 1
+    (tmp_path / "net.c").write_text(code[:start] + "9" + code[start:].lstrip(" -"))
+    compile_c("gcc", *STRICT, "net_test.c", "-lm", "-o", "test", folder=tmp_path)
+    status, said = runs("test", tmp_path)
+    assert status == 1
+    assert re.match(r"[1-9]\d* of 60 rows are wrong", said)
+
+
+def test_the_same_network_gives_the_same_files(tmp_path):
+    net = net_of("exp")
+    contents = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        net.to_c(tmp_path / folder / "net.c")
+        contents.add(tuple((tmp_path / folder / file).read_bytes() for file in ("net.c", "net_test.c")))
+    assert len(contents) == 1
+    assert str(tmp_path).encode() not in contents.pop()[0]
+
+
+def test_memory_is_counted(tmp_path):
+    net = MLP([20, 30, 10, 4], seed=0)
+    net.to_c(tmp_path / "net.c")
+    text = (tmp_path / "net.c").read_text()
+    tables = sum(map(int, re.findall(r"static const NET_FLASH \w+ \w+\[(\d+)\]", text))) * 4
+    assert tables == net.n_parameters * 4
+    assert f"Tables have {tables:,} bytes" in text
+    assert f"{4 * (30 + 10 + 4)} bytes.\n" in text
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "a b"}, ValueError, "name must be a name in C"),
+        ({"name": "9net"}, ValueError, "name must be a name in C"),
+        ({"name": "né"}, ValueError, "name must be a name in C"),
+        ({"name": "net\n"}, ValueError, "name must be a name in C"),
+        ({"name": 3}, TypeError, "name must be a string"),
+        ({"bits": 16}, ValueError, "bits must be 8 or 32"),
+        ({"bits": True}, ValueError, "bits must be 8 or 32"),
+        ({"bits": 8}, ValueError, "pass X"),
+        ({"y": [0]}, ValueError, "y needs X"),
+        ({"X": np.ones((3, 4), np.float32)}, ValueError, "X has 4 features"),
+        ({"X": np.ones((3, 5)), "y": [0, 1]}, ValueError, "y has"),
+        ({"X": np.full((3, 5), np.nan)}, ValueError, "X has nan in row 0"),
+        ({"path": 3}, TypeError, "path must be the name of a file"),
+        ({"path": 'a"b.c'}, ValueError, "without quotes"),
+        ({"path": "missing/net.c"}, FileNotFoundError, "there is no folder"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_nothing_is_written(arguments, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = net_of("softmax")
+    with pytest.raises(error, match=message):
+        net.to_c(**{"path": "net.c"} | arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "layer 1 are not finite, since a fit has diverged"), (1e39, "layer 1 are too large for float32")],
+)
+def test_parameters_that_float32_cannot_hold_are_refused(value, message, tmp_path):
+    net = net_of("identity", dtype="float64")
+    net.biases[1][3] = value
+    with pytest.raises(ValueError, match=message):
+        net.to_c(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_program_of_somebody_else_is_not_replaced(tmp_path):
+    net = net_of("identity")
+    (tmp_path / "net_test.c").write_text("int main(void) { return 0; }\n")
+    with pytest.raises(FileExistsError, match="choose another path"):
+        net.to_c(tmp_path / "net.c")
+    assert [file.name for file in tmp_path.iterdir()] == ["net_test.c"]
+    (tmp_path / "net_test.c").unlink()
+    net.to_c(tmp_path / "net.c")
+    net.to_c(tmp_path / "net.c", "other")  # replaces both
+    assert "other_predict" in (tmp_path / "net_test.c").read_text()
+
+
+def test_a_failure_leaves_the_older_files(tmp_path, monkeypatch):
+    net = net_of("identity")
+    net.to_c(tmp_path / "net.c")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        net.to_c(tmp_path / "net.c", "other")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_outputs_that_are_never_finite_are_refused(tmp_path):
+    net = net_of("exp")
+    net.biases[-1][:] = 1000
+    with pytest.raises(ValueError, match="outputs are not finite"):
+        net.to_c(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
