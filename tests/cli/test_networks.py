@@ -266,13 +266,17 @@ def test_forms_that_methods_write(form, method, capsys, tmp_path, monkeypatch):
         assert (tmp_path / arguments[-1]).read_text() == repr(net)
 
 
-def test_torch(monkeypatch, capsys):
-    torch = pytest.importorskip("torch")
-    if not hasattr(reference.MLP, "to_torch"):
-        monkeypatch.setattr(reference.MLP, "to_torch", lambda self: torch.nn.Sequential(torch.nn.Linear(4, 3)), False)
-    saved(layers=[4, 3])
-    assert main(["export", "net.npz", "--to", "torch", "-o", "net.pt"]) == 0
-    assert [tuple(p.shape) for p in torch.load("net.pt", weights_only=True).values()] == [(3, 4), (3,)]
+def test_other_programs_predict_the_same(capsys, tmp_path):
+    onnx, torch = pytest.importorskip("onnx"), pytest.importorskip("torch")
+    net = saved(activation="tanh")
+    for name in ("net.onnx", "net.pt", "net.c"):
+        assert main(["export", "net.npz", "-o", name]) == 0
+    state_dict = torch.load("net.pt", weights_only=True)
+    read = reference.MLP.from_onnx("net.onnx"), reference.MLP.from_torch(state_dict, activation="tanh")
+    for each in read:
+        np.testing.assert_allclose(each.predict_proba(X), net.predict_proba(X), rtol=1e-6)
+    onnx.checker.check_model(str(tmp_path / "net.onnx"))
+    assert "float" in (tmp_path / "net.c").read_text()
 
 
 def test_wrong_calls_of_export(capsys, tmp_path, monkeypatch):
