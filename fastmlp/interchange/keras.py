@@ -103,7 +103,9 @@ def from_keras(
     keras = _keras()
     if not isinstance(model, keras.Model):
         hint = "; read a file first: keras.saving.load_model(path)" if isinstance(model, (str, bytes)) else ""
-        raise TypeError(f"model must be a keras.Model, not {type(model).__name__}{hint}")
+        kind = type(model)
+        hint = "; use MLP.from_torch" if kind.__module__.partition(".")[0] == "torch" else hint
+        raise TypeError(f"model must be a keras.Model, not {kind.__name__}{hint}")
     chain, found = Chain(), dict[str, Any]()
     try:
         operations = _operations(keras, model)

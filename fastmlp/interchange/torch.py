@@ -115,6 +115,8 @@ def from_torch(
     """Return a network with the parameters of a module or a state_dict; see `MLP.from_torch`."""
     for name in {"layers", "dtype"} & settings.keys():
         raise TypeError(f"{name} cannot be given: it is that of the module")
+    if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
+        raise TypeError("from_torch got a model of Keras; use MLP.from_keras")
     chain, parameters = Chain(), list[Any]()
     if isinstance(module, Mapping):
         if optimizer is not None:
@@ -212,8 +214,6 @@ def _read_module(torch: Any, chain: Chain, module: Any, parameters: list[Any]) -
 
     `parameters` gets the weight and the bias, or None, of each layer.
     """
-    if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
-        raise ValueError("it is a model of Keras; use MLP.from_keras")
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
     if isinstance(module, torch.jit.ScriptModule):
