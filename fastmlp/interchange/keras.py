@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,8 +103,10 @@ def from_keras(
         raise TypeError(f"{name} cannot be given: it is that of the model")
     keras = _keras()
     if not isinstance(model, keras.Model):
-        hint = "; read a file first: keras.saving.load_model(path)" if isinstance(model, (str, bytes)) else ""
-        raise TypeError(f"model must be a keras.Model, not {type(model).__name__}{hint}")
+        hint = "; read a file first: keras.saving.load_model(path)" if isinstance(model, (str, bytes, PathLike)) else ""
+        kind = type(model)
+        hint = "; use MLP.from_torch" if kind.__module__.partition(".")[0] == "torch" else hint
+        raise TypeError(f"model must be a keras.Model, not {kind.__name__}{hint}")
     chain, found = Chain(), dict[str, Any]()
     try:
         operations = _operations(keras, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -115,6 +116,8 @@ def from_torch(
     """Return a network with the parameters of a module or a state_dict; see `MLP.from_torch`."""
     for name in {"layers", "dtype"} & settings.keys():
         raise TypeError(f"{name} cannot be given: it is that of the module")
+    if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
+        raise TypeError("from_torch got a model of Keras; use MLP.from_keras")
     chain, parameters = Chain(), list[Any]()
     if isinstance(module, Mapping):
         if optimizer is not None:
@@ -123,7 +126,11 @@ def from_torch(
     elif not isinstance(module, type) and callable(getattr(module, "named_parameters", None)):
         what = f"module {type(module).__name__}"
     else:
-        hint = "; read a file first: torch.load(path, weights_only=True)" if isinstance(module, (str, bytes)) else ""
+        hint = (
+            "; read a file first: torch.load(path, weights_only=True)"
+            if isinstance(module, (str, bytes, PathLike))
+            else ""
+        )
         raise TypeError(f"module must be a torch.nn.Module or its state_dict(), not {type(module).__name__}{hint}")
     try:
         if isinstance(module, Mapping):
@@ -158,6 +165,8 @@ def _array(tensor: Any, where: str) -> npt.NDArray[Any]:
         raise ValueError(f"{where} is on the device meta and has no numbers")
     if tensor.is_sparse or tensor.is_quantized:
         raise ValueError(f"{where} is {'sparse' if tensor.is_sparse else 'quantized'}")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # a small file can claim terabytes
+        raise ValueError(f"{where} is an expanded tensor, which repeats its numbers; pass its contiguous()")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.itemsize < 4:
         tensor = tensor.float()
@@ -212,8 +221,6 @@ def _read_module(torch: Any, chain: Chain, module: Any, parameters: list[Any]) -
 
     `parameters` gets the weight and the bias, or None, of each layer.
     """
-    if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
-        raise ValueError("it is a model of Keras; use MLP.from_keras")
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
     if isinstance(module, torch.jit.ScriptModule):

@@ -16,6 +16,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 pytest.importorskip(os.environ["KERAS_BACKEND"])
 keras = pytest.importorskip("keras")
 layers = keras.layers
+if keras.backend.backend() == "jax":
+    pytest.importorskip("jax").config.update("jax_enable_x64", True)
 
 # Keras 3.15 with PyTorch converts variables as NumPy 2 no longer wants it
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -296,7 +298,7 @@ def test_the_user_decides():
 
 
 def test_a_model_of_keras_is_none_of_pytorch():
-    with refused(ValueError, "it is a model of Keras; use MLP.from_keras"):
+    with refused(TypeError, "from_torch got a model of Keras; use MLP.from_keras"):
         reference.MLP.from_torch(filled([4, 3]).to_keras())
 
 

@@ -3,6 +3,7 @@
 import pickle
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -379,7 +380,7 @@ def test_contradictions_are_refused():
         reference.MLP.from_torch(nn.Linear)
     with refused(ValueError, "activation has 2 entries, but the network has 1 hidden layers"):
         reference.MLP.from_torch(module.state_dict(), activation=["relu", "relu"])
-    for path in ("net.pt", b"net.pt"):
+    for path in ("net.pt", Path("net.pt")):
         with refused(TypeError, "read a file first: torch.load(path, weights_only=True)"):
             reference.MLP.from_torch(path)
 
@@ -399,6 +400,7 @@ W, B = torch.ones(3, 4), torch.zeros(3)
         ({"0.weight": W * float("nan")}, "weights that are not finite"),
         ({"0.weight": W.int()}, "weights of int32, not of floating-point numbers"),
         ({"0.weight": W.to_sparse()}, "is sparse"),
+        ({"0.weight": torch.ones(1).expand(10**6, 10**6)}, "is an expanded tensor, which repeats its numbers"),
         ({"0.weight": W, "0.bias": "x"}, "'0.bias' is a str, not a tensor"),
         ({"model": {"0.weight": W}, "epoch": 3}, "pass it alone"),
         ({}, "there is no layer with weights"),
