@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _TEST_ROWS = 100
-_TOLERANCE = {32: 1e-4, 8: 1e-3}  # of the test program, relative to the largest output
+_TOLERANCE = 1e-4  # of the test program, relative to the largest output
+_ROUNDING = 1e-6  # relative change of inputs that stands for rounding
 
 
 def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: Any, y: Any) -> dict[str, float]:
@@ -46,14 +47,10 @@ def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: A
         measured, said = _measure(net, layers, X, y)
         said = f"{bits}-bit weights: {said}"
         rows = _some(_rows(net, X))
-    outputs = _expected(net, layers, rows, bits)
-    finite = np.isfinite(outputs).all(axis=1)
-    if not finite.any():
-        raise ValueError("the network cannot be tested: its outputs are not finite for any of the rows")
+    expected = _expected(net, layers, rows)
     with written_whole(source) as file, written_whole(test) as test_file:
         file.writelines(_encoded(_code(net, layers, name, os.path.basename(source), said)))
-        program = _test(net, rows[finite], outputs[finite], name, os.path.basename(source), bits)
-        test_file.writelines(_encoded(program))
+        test_file.writelines(_encoded(_test(net, *expected, name, os.path.basename(source))))
     if said:
         print(said)
     return measured
@@ -130,16 +127,34 @@ def _measure(net: Network, layers: list[Layer], X: Any, y: Any) -> tuple[dict[st
     return measured, f"{said} on {len(z):,} rows"
 
 
-def _expected(net: Network, layers: list[Layer], rows: Floats, bits: int) -> Floats:
-    """Return the outputs (n, NET_OUTPUTS) that the test program compares with: with 8 bits, those of 8 bits."""
-    loss = net._loss
-    if bits == 8:
-        z = sums(layers, rows)
-        outputs = loss.probabilities(z) if loss.classifies else loss.predicted(z)
-    else:
-        outputs = net.predict_proba(rows) if loss.classifies else net.predict(rows)
-    with np.errstate(over="ignore"):
-        return outputs.reshape(len(rows), -1).astype(np.float32)
+def _outputs(net: Network, layers: list[Layer], rows: Floats) -> Floats:
+    """Return the outputs (n, NET_OUTPUTS) that C writes, up to rounding."""
+    z = sums(layers, rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = net._loss.probabilities(z) if net._loss.classifies else net._loss.predicted(z)
+    return outputs.reshape(len(rows), -1)
+
+
+def _expected(net: Network, layers: list[Layer], rows: Floats) -> tuple[Floats, Floats, float]:
+    """Return rows, the outputs (n, NET_OUTPUTS) that the test program compares with, and how far C may be from these.
+
+    With 8 bits these are the outputs of the layers, otherwise those of the network. Rows with outputs that are not
+    finite are left out.
+    """
+    in_c = _outputs(net, layers, rows)
+    outputs = in_c
+    if layers[0].scale is None:
+        own = net.predict_proba(rows) if net._loss.classifies else net.predict(rows)
+        with np.errstate(over="ignore"):
+            outputs = own.reshape(len(rows), -1).astype(np.float32)
+    signs = np.random.default_rng(1).choice(np.array([1 - _ROUNDING, 1 + _ROUNDING], np.float32), rows.shape)
+    moved = _outputs(net, layers, rows * signs)  # as if sums were rounded in another order
+    finite = (np.isfinite(outputs) & np.isfinite(in_c) & np.isfinite(moved)).all(axis=1)
+    if not finite.any():
+        raise ValueError("the network cannot be tested: its outputs are not finite for any of the rows")
+    outputs, in_c, moved = outputs[finite], in_c[finite], moved[finite]
+    rounding = max(np.abs(in_c - outputs).max(), np.abs(moved - in_c).max())
+    return rows[finite], outputs, float(_TOLERANCE * np.abs(outputs).max() + 10 * rounding)
 
 
 # --- C ----------------------------------------------------------------------------------------------------------------
@@ -281,17 +296,16 @@ def _string(text: str) -> str:
     return f'"{safe}"'
 
 
-def _test(net: Network, rows: Floats, outputs: Floats, name: str, file: str, bits: int) -> Iterator[str]:
+def _test(net: Network, rows: Floats, outputs: Floats, tolerance: float, name: str, file: str) -> Iterator[str]:
     """Yield the text of the test program, piece by piece."""
     before, after = c_source.named(c_source.TEST, name).split("{tables}")
     written = f"{_SIGNATURE} {fastmlp.__version__}"
     yield before.format(file=file, test=_test_file(file), written=written, n_rows=len(rows))
     yield from _table(f"{name}_rows", rows, name)
     yield from _table(f"{name}_expected", outputs, name)
-    tolerance = str(np.float32(_TOLERANCE[bits] * np.abs(outputs).max()))
     call = f"{name}_predict_proba" if net._loss.classifies else f"{name}_predict"
     labels = c_source.named(c_source.TEST_LABELS.get(_head(net), ""), name)
-    yield after.format(n_rows=len(rows), tolerance=tolerance, call=call, labels=labels)
+    yield after.format(n_rows=len(rows), tolerance=str(np.float32(tolerance)), call=call, labels=labels)
 
 
 def _encoded(pieces: Iterator[str]) -> Iterator[bytes]:
