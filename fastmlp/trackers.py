@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, Self
 
 from fastmlp.history import check_monitor, direction
@@ -25,6 +25,7 @@ from fastmlp.validation.settings import check_number
 __all__ = ["MLflow", "OptunaPruning", "TensorBoard", "WandB"]
 
 _PATIENCE = 60.0  # seconds that the end of a fit waits for a tracker that does not answer
+_DELAY = 0.01  # seconds until a write starts: meanwhile the next epoch does, whose kernels do not need the GIL
 _LONGEST = 60.0  # seconds between two attempts of a tracker that keeps failing
 
 
@@ -36,19 +37,41 @@ class _Row(NamedTuple):
     measured: dict[str, float]
 
 
-class _Write(threading.Thread):
-    """One write, which must not keep the program from ending."""
+class _Writer(threading.Thread):
+    """The thread that writes while a fit runs, one write after the other. It does not keep the program from ending."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(name="fastmlp tracker", daemon=True)
-        self.work = work
-        self.error: BaseException | None = None
+        self.error: BaseException | None = None  # of the last write
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._busy = threading.Lock()
 
     def run(self) -> None:
-        try:
-            self.work()
-        except BaseException as error:
-            self.error = error
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except BaseException as error:
+                self.error = error
+            finally:
+                self._busy.release()
+
+    def write(self, work: Callable[[], None]) -> None:
+        """Start to write, if it is not writing."""
+        self.error = None
+        self._busy.acquire()
+        self._work.put(work)
+
+    def is_writing(self) -> bool:
+        return self._busy.locked()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has written, but not longer than this."""
+        if self._busy.acquire(timeout=max(0.0, seconds)):
+            self._busy.release()
+
+    def end(self) -> None:
+        """End the thread, once it has written."""
+        self._work.put(None)
 
 
 class _Tracker:
@@ -65,8 +88,8 @@ class _Tracker:
 
     def _forget(self) -> None:
         """Forget the last fit."""
-        self._thread: _Write | None = None
-        self._fit: FitState | None = None
+        self._writer: _Writer | None = None  # while a fit is tracked
+        self._pending = False  # whether there is a write whose result is not known
         self._settings: dict[str, Any] | None = None  # until they are written
         self._times: list[float] = []
         self._first = self._sent = self._done = 0  # epochs of the history: at the start, in the thread, written
@@ -98,39 +121,50 @@ class _Tracker:
         self._first = self._sent = self._done = len(fit.history.loss)
         self._steps, self._settings = fit.history.steps, _settings(net, fit)
         self._next = time.perf_counter() + self.interval
-        self._around, self._fit = sys.exception(), fit
+        self._around, self._writer = sys.exception(), _Writer()
+        self._writer.start()
 
     def on_epoch_end(self, net: Any, fit: FitState) -> None:
         """Start to write, unless the last write is still under way or less than `interval` seconds ago."""
-        if self._fit is None:
+        writer = self._writer
+        if writer is None:
             return
         self._times.append(time.time())
-        if self._is_due(fit):
-            self._settle()
-            self._start(fit)
+        if self._is_due(fit) and not writer.is_writing():
+            self._settle(writer)
+            self._start(writer, fit)
             if not self.interval:
-                self._wait(_PATIENCE)
-                self._settle()
+                writer.wait(_PATIENCE)
+                self._settle(writer)
 
     def on_fit_end(self, net: Any, fit: FitState) -> None:
         """Write the rest, and wait until it is written."""
-        if self._fit is None:
+        writer, self._writer = self._writer, None
+        if writer is None:
             return
-        self._fit, give_up = None, time.perf_counter() + _PATIENCE
-        status, n_epochs = self._status(fit), len(fit.history.loss)
-        if status == "FAILED" and fit.history.steps == self._steps and not isinstance(sys.exception(), ArithmeticError):
-            return  # another callback has refused the fit; a loss that is not finite is worth a record
-        self._wait(_PATIENCE)
-        self._settle(quietly=True)
-        if self._thread is None:
-            self._start(fit, status)
-            self._wait(give_up - time.perf_counter())
-        if reason := self._settle(quietly=True):
+        try:
+            reason = self._end(writer, fit)
+        finally:
+            writer.end()
+        if reason:
+            n_epochs = len(fit.history.loss)
             first = fit.epoch - n_epochs + min(self._done + 1, n_epochs)
             what = f"epochs {first} to {fit.epoch}" if first < fit.epoch else f"epoch {fit.epoch}"
             if n_epochs == self._first:
                 what = "the fit"
             warn(f"{type(self).__name__} may not have recorded {what}: {reason}")
+
+    def _end(self, writer: _Writer, fit: FitState) -> str:
+        """Write the rest; return why that has failed, if it has."""
+        give_up, status = time.perf_counter() + _PATIENCE, self._status(fit)
+        if status == "FAILED" and fit.history.steps == self._steps and not isinstance(sys.exception(), ArithmeticError):
+            return ""  # another callback has refused the fit; a loss that is not finite is worth a record
+        writer.wait(_PATIENCE)
+        self._settle(writer, quietly=True)
+        if not self._pending:
+            self._start(writer, fit, status)
+            writer.wait(give_up - time.perf_counter())
+        return self._settle(writer, quietly=True)
 
     def _status(self, fit: FitState) -> str:
         """Return how a fit has ended, in MLflow's words."""
@@ -142,7 +176,7 @@ class _Tracker:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _is_due(self, fit: FitState) -> bool:
-        return time.perf_counter() >= self._next and (self._thread is None or not self._thread.is_alive())
+        return time.perf_counter() >= self._next
 
     def _rows(self, fit: FitState) -> list[_Row]:
         """Return the epochs that have not been written."""
@@ -153,29 +187,30 @@ class _Tracker:
             for i in range(self._done, len(fit.history.loss))
         ]
 
-    def _start(self, fit: FitState, status: str = "RUNNING") -> None:
+    def _start(self, writer: _Writer, fit: FitState, status: str = "RUNNING") -> None:
         """Start to write all epochs that have not been written."""
-        rows, self._sent = self._rows(fit), len(fit.history.loss)
+        rows, settings = self._rows(fit), self._settings
+        self._sent, self._pending = len(fit.history.loss), True
         self._next = time.perf_counter() + min(self.interval * 2**self._failures, _LONGEST)
-        self._thread = _Write(partial(self._write, rows, self._settings, status))
-        self._thread.start()
+        delay = _DELAY if self.interval and status == "RUNNING" else 0.0
 
-    def _wait(self, seconds: float) -> None:
-        if self._thread is not None:
-            self._thread.join(max(0.0, seconds))
+        def write() -> None:
+            time.sleep(delay)
+            self._write(rows, settings, status)
 
-    def _settle(self, quietly: bool = False) -> str:
+        writer.write(write)
+
+    def _settle(self, writer: _Writer, quietly: bool = False) -> str:
         """Note what the last write has done; return why it has failed, if it has."""
-        thread = self._thread
-        if thread is None:
+        if not self._pending:
             return ""
-        if thread.is_alive():
+        if writer.is_writing():
             return f"no answer for {_PATIENCE:g} seconds"
-        self._thread = None
-        if thread.error is None:
+        self._pending = False
+        if writer.error is None:
             self._done, self._settings, self._failures = self._sent, None, 0
             return ""
-        reason = f"{type(thread.error).__name__}: {thread.error}"
+        reason = f"{type(writer.error).__name__}: {writer.error}"
         self._failures += 1
         if self._failures == 1 and not quietly:
             warn(f"{type(self).__name__} has failed and will try again, while training goes on: {reason}")

@@ -136,7 +136,9 @@ def test_nothing_is_written_in_the_thread_that_trains(net):
     writer = Writer()
     net.fit(X, Y, epochs=3, callbacks=[TensorBoard(writer, interval=0)])
     assert threading.current_thread() not in writer.threads
-    assert not any(thread.is_alive() for thread in writer.threads)
+    for thread in writer.threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_resumed_fit_continues_with_its_epochs(net):
