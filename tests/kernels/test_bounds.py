@@ -297,7 +297,8 @@ class Buffers(SimpleNamespace):
     ("row_kernels", "hidden", "head", "optimizer"),
     [
         *(row_param(name, "plain", "softmax", None) for name in TRAIN_ROWS),
-        row_param("dense", "sloped", "logistic", None, dtype="float32"),
+        row_param("dense", "sloped", "softmax", None, dtype="float32"),
+        row_param("dense", "plain", "logistic", None, dtype="float64"),
         row_param("dense", "plain", "softmax", "adam", dtype="float64"),
         *(row_param(name, "plain", "softmax", "adam", dtype="float32") for name in ("packed", "csr")),
     ],
