@@ -143,9 +143,10 @@ input_dropout, input_noise
         Parameters
         ----------
         X : (n, I) array_like, table of pandas or polars, or sparse matrix of SciPy
-            Finite numbers. Arrays of the network's dtype or uint8 and CSR matrices are read in place; others are
-            converted once. If X has many zeros, training makes a faster copy without them. The network remembers the
-            names of a table's columns, see `feature_names`; later tables must have the same, in this order.
+            Finite numbers. Arrays of the network's dtype or uint8 are read in place, and so are the numbers of a CSR
+            matrix, whose indices are copied; others are converted once. If X has many zeros, training makes a faster
+            copy without them. The network remembers the names of a table's columns, see `feature_names`; later tables
+            must have the same, in this order.
         y : (n,) or (n, C) array_like
             Classes from 0 on, strings, or one-hot rows; 0 and 1 for logistic outputs; numbers. Strings, and the
             columns of a one-hot table, are remembered as `classes`, and `predict` returns them.

@@ -273,8 +273,16 @@ def test_pickles_of_older_versions():
 @pytest.mark.parametrize("kind", [fastmlp.MLP, MLP], ids=["compiled", "plain"])
 @pytest.mark.parametrize(
     ("settings", "arguments"),
-    [({}, {"schedule": "none"}), (REGULARIZED, {"schedule": "plateau", "optimizer": "adam", "clip_norm": 1.0})],
-    ids=["plain steps", "everything"],
+    [
+        ({}, {"schedule": "none"}),
+        ({}, {"schedule": "plateau", "optimizer": "adam", "clip_norm": 1.0}),
+        pytest.param(
+            REGULARIZED,
+            {"schedule": "plateau", "optimizer": "adam", "clip_norm": 1.0},
+            marks=pytest.mark.slow,  # some seconds of compiling
+        ),
+    ],
+    ids=["plain steps", "adam", "everything"],
 )
 def test_states_of_the_compiled_network(settings, arguments, kind, tmp_path):
     whole, first = (fastmlp.MLP([4, 9, 3], seed=3, n_threads=n, **settings) for n in (1, 2))

@@ -135,7 +135,11 @@ def test_saved_networks(name, old, expected):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [*((reference.MLP, name) for name in TRAINED), (MLP, "adam_softmax_dropout"), (MLP, "momentum_identity")],
+    [
+        *((reference.MLP, name) for name in TRAINED),
+        (MLP, "adam_softmax_dropout"),
+        pytest.param(MLP, "momentum_identity", marks=pytest.mark.slow),
+    ],
 )
 def test_training_of_saved_networks_continues(name, kind, old, expected):
     net = kind.load(old / f"{name}.npz")
@@ -172,9 +176,12 @@ def test_pickled_estimators(name, old, expected):
     assert np.isfinite(estimator.score(X, y))
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*PARTIAL, *WARM])
-def test_training_of_pickled_estimators_continues(name, old, expected):
+def test_training_of_pickled_estimators_continues(name, compiled, old, expected, monkeypatch):
     estimator = unpickle(old / f"{name}.pkl")
+    if not compiled:
+        monkeypatch.setattr(type(estimator), "_network_class", reference.MLP)
     X, y = as_trained_on(estimator, expected["X"]), target(estimator, expected["z"])
     before, curve = estimator.loss_, list(getattr(estimator, "loss_curve_", []))
     for _ in range(10 if name in PARTIAL else 1):

@@ -16,6 +16,12 @@ import fastmlp
 ROOT = Path(__file__).resolve().parents[1]
 
 # A network small enough to compile and fit in seconds, and a check that it did learn.
+PREDICTION = """
+import numpy as np
+from fastmlp import MLP
+
+assert np.allclose(MLP([5, 7, 2], seed=0).predict_proba(np.ones((3, 5), np.float32)).sum(axis=1), 1)
+"""
 SMALL_FIT = """
 import numpy as np
 from fastmlp import MLP
@@ -127,7 +133,7 @@ def test_read_only_source_path_with_a_space_and_empty_home(tmp_path):
     _forbid_writing(place)
     try:
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(place), "FASTMLP_QUIET": "1"}
-        command = (sys.executable, "-c", SMALL_FIT)
+        command = (sys.executable, "-c", PREDICTION)
         done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         if not os.access(place / "fastmlp", os.W_OK):  # the superuser may write anyway

@@ -20,12 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def asv(tmp_path):
-    """Return a function that runs asv on a copy of the suite, with its own home folder."""
+    """Return a function that runs asv on a copy of the suite, in an empty home, beside compiled kernels."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     subprocess.run([*git, "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], cwd=tmp_path, check=True)
-    environment = os.environ | {"HOME": str(tmp_path), "ASV_PYTHONPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
+    kernels = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    environment = os.environ | {
+        "HOME": str(tmp_path), "XDG_CACHE_HOME": kernels, "ASV_PYTHONPATH": str(ROOT), "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
 
     def run(*command):
         full = [sys.executable, "-m", "asv", *command, "--config", "benchmarks/asv.conf.json"]

@@ -297,8 +297,10 @@ class Buffers(SimpleNamespace):
     ("row_kernels", "hidden", "head", "optimizer"),
     [
         *(row_param(name, "plain", "softmax", None) for name in TRAIN_ROWS),
-        ("dense", "sloped", "logistic", None),
-        *(row_param(name, "plain", "softmax", "adam", dtype="float64") for name in ("dense", "packed", "csr")),
+        row_param("dense", "sloped", "softmax", None, dtype="float32"),
+        row_param("dense", "plain", "logistic", None, dtype="float64"),
+        row_param("dense", "plain", "softmax", "adam", dtype="float64"),
+        *(row_param(name, "plain", "softmax", "adam", dtype="float32") for name in ("packed", "csr")),
     ],
 )
 def test_training_and_inference_stay_inside(

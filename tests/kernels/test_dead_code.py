@@ -196,8 +196,15 @@ def each(names):
     return list(zip(names, itertools.cycle(LOSSES), strict=False))
 
 
-@pytest.mark.parametrize(("hidden", "optimizer"), [("plain", None), ("sloped", "adam")])
-@pytest.mark.parametrize(("rows", "head"), each(ROWS))
+STEPS = [("plain", None), ("sloped", "adam")]
+KINDS = [
+    pytest.param(rows, head, *STEPS[(i + turn) % 2], marks=pytest.mark.slow if turn else ())
+    for i, (rows, head) in enumerate(each(ROWS))
+    for turn in range(2)
+]
+
+
+@pytest.mark.parametrize(("rows", "head", "hidden", "optimizer"), KINDS)
 def test_stores_of_training(rows, head, hidden, optimizer, known):
     assert untraced_stores(train_loop(ROWS[rows], hidden, head, optimizer), known) == []
 

@@ -18,7 +18,11 @@ from fastmlp.kernels import jit
 ROOT = Path(__file__).resolve().parents[2]
 
 COMPILING = "fastmlp: compiling kernels for this machine (once, about 8 s) ...\n"
-ENTRIES = ("infer_dense", "infer_packed", "pack_rows", "train_dense", "train_packed")
+BOTH, FLOAT32 = ["float32", "float64"], ["float32"]
+ENTRIES = {
+    "infer_dense": BOTH, "infer_packed": BOTH, "pack_rows": FLOAT32, "train_dense": BOTH, "train_packed": FLOAT32,
+}  # fmt: skip
+"""The entries that the program below compiles, and the dtypes."""
 
 FITS = """
 import json, sys, tempfile
@@ -48,7 +52,8 @@ def fits(dtype):
         for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
             net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
 
-        MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
+        if dtype == "float32":
+            MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
 
 def dtype_of(kind):
     return str(getattr(kind, "types", [kind])[0].dtype)  # of an array, or of a matrix by that of its buffer
@@ -94,16 +99,18 @@ def cold(tmp_path_factory):
 
 def test_one_signature_per_dtype(cold):
     said, _ = cold
-    for name in ENTRIES:
+    for name, dtypes in ENTRIES.items():
         assert said[name]["hits"] == 0
-        assert said[name]["dtypes"] == ["float32", "float64"]
-    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == ["float32", "float64"]
+        assert said[name]["dtypes"] == dtypes
+    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == BOTH
 
 
 def test_a_second_process_loads(cold):
     _, folder = cold
     files = sorted(folder.iterdir())
-    assert [file.name.partition("-")[0] for file in files] == sorted([*ENTRIES, *ENTRIES])
+    assert [file.name.partition("-")[0] for file in files] == sorted(
+        name for name, dtypes in ENTRIES.items() for _ in dtypes
+    )
     assert all(file.suffix == ".kernel" for file in files)
     before = [file.stat().st_mtime_ns for file in files]
     said, lines = fits_in_a_new_process(folder, "float32")

@@ -82,12 +82,15 @@ SIZES = st.one_of(st.integers(1, 20), st.integers(1, 70))
 HIDDEN = st.one_of(SIZES, st.integers(97, 140))  # some wide enough to be divided by columns among four threads
 
 
+FORMS = ("numbers", "bytes", "csr", "csr bytes")
 LOOPS = [{"activation": a, "dtype": d} for a, d in (("relu", "float32"), ("relu", "float64"), ("logistic", "float32"))]
-"""One activation more in one dtype: a loop takes seconds to compile, in each form of the rows."""
+ALL_LOOPS = [{"form": form} | loop for form in FORMS for loop in LOOPS]
+SOME_LOOPS = [{"form": "numbers"} | loop for loop in LOOPS] + [{"form": form} | LOOPS[0] for form in FORMS[1:]]
+"""A loop takes seconds to compile: only rows of numbers are tested with all activations and dtypes."""
 
 
 @st.composite
-def cases(draw, n_rows, most_layers=3):
+def cases(draw, n_rows, most_layers=3, loops=SOME_LOOPS):
     """A network, the seed of its data, how they are given and how they are trained on."""
     n_rows = draw(n_rows)
     most = draw(st.integers(1, n_rows + 5))
@@ -95,10 +98,9 @@ def cases(draw, n_rows, most_layers=3):
         "layers": [draw(SIZES), *draw(st.lists(HIDDEN, max_size=most_layers - 1)), draw(SIZES) + 1],
         "n_rows": n_rows,
         "batch_size": max(draw(st.integers(1, most)), n_rows // 20),  # few steps: many threads on few cores
-        "form": draw(st.sampled_from(["numbers", "bytes", "csr", "csr bytes"])),
         "density": draw(st.one_of(st.sampled_from([0.0, 0.1, 1.0]), st.floats(0, 1))),
         "first_layer": draw(st.sampled_from(["dense", "sparse", "auto"])),
-        **draw(st.sampled_from(LOOPS)),
+        **draw(st.sampled_from(loops)),
         "seed": draw(st.integers(0, 1000)),
     }
 
@@ -161,6 +163,9 @@ def test_bits_of_any_network_in_long_batches(case):
 
 @pytest.mark.slow
 @settings(max_examples=400)
-@given(case=cases(st.one_of(st.integers(1, 200), st.integers(500, 1200)), most_layers=5), size=st.integers(2, 8))
+@given(
+    case=cases(st.one_of(st.integers(1, 200), st.integers(500, 1200)), most_layers=5, loops=ALL_LOOPS),
+    size=st.integers(2, 8),
+)
 def test_bits_of_many_networks(case, size):
     check(case, (size,))

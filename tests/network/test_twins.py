@@ -186,7 +186,7 @@ FORMS = {
 DISTURBED = [
     *(({"input_dropout": 0.3}, form) for form in FORMS),
     *(({"input_noise": 0.4}, form) for form in ("dense", "bytes", "csr", "packed")),
-    ({"input_noise": 0.2, "input_dropout": 0.6, "dropout": 0.5}, "csr"),
+    pytest.param({"input_noise": 0.2, "input_dropout": 0.6, "dropout": 0.5}, "csr", marks=pytest.mark.slow),
 ]
 
 
@@ -220,7 +220,7 @@ def test_disturbed_inputs(settings, form, dtype):
 def test_bits_of_heads_do_not_depend_on_threads(head):
     n_outputs, settings = settings_of(head)
     for batch_size in (9, LONG):
-        nets = [MLP([7, 12, n_outputs], n_threads=n_threads, **settings) for n_threads in (1, 2, 3)]
+        nets = [MLP([7, 12, n_outputs], dtype="float64", n_threads=n, **settings) for n in (1, 2, 3)]
         X, y = data_for(nets[0], LONG + 100)
         answers = [(net.fit(X, y, epochs=2, batch_size=batch_size).loss, net.predict(X).tobytes()) for net in nets]
         assert answers[0] == answers[1] == answers[2]
@@ -229,7 +229,7 @@ def test_bits_of_heads_do_not_depend_on_threads(head):
 
 
 @pytest.mark.parametrize("batch_size", [9, LONG])
-@pytest.mark.parametrize(("noise", "dtype"), [(0.0, "float32"), (0.1, "float64")])
+@pytest.mark.parametrize(("noise", "dtype"), [(0.0, "float32"), pytest.param(0.1, "float64", marks=pytest.mark.slow)])
 def test_bits_with_everything_switched_on(noise, dtype, batch_size):
     settings = {
         "activation": ("gelu", "relu"), "label_smoothing": 0.1, "l2": 0.01, "dropout": (0.5, 0.2), "input_dropout": 0.2,

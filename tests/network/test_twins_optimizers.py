@@ -47,20 +47,23 @@ FORMS = {
     "dense": ("dense", lambda X: X),
     "packed": ("sparse", lambda X: X),
     "bytes": ("dense", lambda X: X.astype(np.uint8)),
-    "sparse bytes": ("sparse", lambda X: X.astype(np.uint8)),
+    "packed_bytes": ("sparse", lambda X: X.astype(np.uint8)),
     "csr": ("auto", sparse.csr_array),
 }
 
 
+@pytest.mark.parametrize(
+    "forms", ["dense packed csr", pytest.param("dense bytes packed_bytes", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("batch_size", [7, 600])
 @pytest.mark.parametrize("layers", [[70, 65, 33, 10], [5, 1, 2]], ids=str)
-def test_bits_do_not_depend_on_threads_or_the_form_of_the_rows(layers, batch_size):
+def test_bits_do_not_depend_on_threads_or_the_form_of_the_rows(layers, batch_size, forms):
     generator = np.random.default_rng(0)
     X = generator.integers(0, 256, (700, layers[0])) * (generator.random((700, layers[0])) < 0.3)
     X, y = X.astype(np.float32), generator.integers(0, layers[-1], 700)
     X, y = (X[:60], y[:60]) if batch_size < 60 else (X, y)
     expected = None
-    for first_layer, form in FORMS.values():
+    for first_layer, form in (FORMS[name] for name in forms.split()):
         for n_threads in (1, 2, 3, 4):
             scale = {"input_scale": 1 / 128} if form(X).dtype == np.uint8 else {}
             net = MLP(layers, l2=0.05, n_threads=n_threads, first_layer=first_layer, **scale)

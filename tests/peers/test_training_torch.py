@@ -179,8 +179,17 @@ def test_fit(optimizer, head):
     assert_same_fit(network(head), theirs, optimizer=ours)
 
 
-@pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+each_kind_of_each_optimizer = pytest.mark.parametrize(
+    ("optimizer", "kind"),
+    [
+        pytest.param(name, kind, marks=pytest.mark.slow if kind is fastmlp.MLP and name != "adam" else ())
+        for name in OPTIMIZERS  # some seconds of compiling each
+        for kind in (MLP, fastmlp.MLP)
+    ],
+)
+
+
+@each_kind_of_each_optimizer
 def test_fit_with_everything(optimizer, kind):
     ours, theirs = OPTIMIZERS[optimizer]
     weights = np.random.default_rng(5).uniform(0.5, 3, N)
@@ -225,8 +234,7 @@ def test_steps_of_train_batch(optimizer):
     assert_equal_parameters(net, twin)
 
 
-@pytest.mark.parametrize("kind", [MLP, fastmlp.MLP], ids=["reference", "kernels"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@each_kind_of_each_optimizer
 def test_float32_to_its_rounding(optimizer, kind):
     net = kind([4, 7, 3], activation="silu", l2=0.01)
     X, y = data_for(net)
