@@ -383,6 +383,19 @@ def test_the_test_program_finds_a_wrong_table(bits, tmp_path):
     assert re.match(r"[1-9]\d* of 60 rows are wrong", said)
 
 
+@each_bits
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_test_program_allows_what_rounding_does_to_large_sums(bits, dtype, tmp_path):
+    net = net_of("softmax", "tanh", hidden=(130,), n_inputs=130, dtype=dtype)
+    for weights in net.weights:
+        weights *= 300
+    net.to_c(tmp_path / "net.c", bits=bits, X=rows_for(net, 100))
+    compile_c("gcc", *STRICT, "net_test.c", "-lm", "-o", "test", folder=tmp_path)
+    status, said = runs("test", tmp_path)
+    assert status == 0, said
+    assert float(re.search(r"up to (\S+) is right", said)[1]) < 0.1
+
+
 def test_the_same_network_gives_the_same_files(tmp_path):
     net = net_of("exp")
     contents = set()
