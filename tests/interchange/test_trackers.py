@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.nets import ROOT, AtEpochEnd, X, Y, assert_bits, refused, snapshot
 
-from fastmlp import MLPClassifier, callbacks, reference, trackers
+from fastmlp import MLPClassifier, callbacks, reference, tracking
 from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard, WandB
 from fastmlp.interchange import mlflow as interchange
 
@@ -224,7 +224,7 @@ def test_a_tracker_that_recovers_has_all_epochs(net):
 
 
 def test_a_tracker_that_hangs_does_not_hold_up_the_fit(net, monkeypatch):
-    monkeypatch.setattr(trackers, "_PATIENCE", 0.2)
+    monkeypatch.setattr(tracking, "_PATIENCE", 0.2)
     released = threading.Event()
     writer, start = Writer(lambda writer: released.wait(30)), time.perf_counter()
     with pytest.warns(UserWarning, match="may not have recorded epochs 1 to 20: no answer for 0.2 seconds"):
