@@ -18,6 +18,7 @@ from support.nets import ROOT, AtEpochEnd, X, Y, assert_bits, refused, snapshot
 from fastmlp import MLPClassifier, callbacks, reference, tracking
 from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard, WandB
 from fastmlp.interchange import mlflow as interchange
+from fastmlp.interchange import on_import
 
 VALIDATED = {"validation_data": (X, Y), "batch_size": 4}
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -564,7 +565,7 @@ class TestRegistration:
         (tmp_path / "mlflow/__init__.py").touch()
         for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
             monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if not isinstance(f, interchange._Finder)])
+        monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if not isinstance(f, on_import._Finder)])
         monkeypatch.syspath_prepend(tmp_path)
         yield (tmp_path / "mlflow/sklearn.py").write_text
         for name in ("mlflow", "mlflow.sklearn"):
