@@ -137,8 +137,7 @@ def test_saved_networks(name, old, expected):
     ("kind", "name"),
     [
         *((reference.MLP, name) for name in TRAINED),
-        (MLP, "adam_softmax_dropout"),
-        pytest.param(MLP, "momentum_identity", marks=pytest.mark.slow),
+        *(pytest.param(MLP, name, marks=pytest.mark.slow) for name in ("adam_softmax_dropout", "momentum_identity")),
     ],
 )
 def test_training_of_saved_networks_continues(name, kind, old, expected):

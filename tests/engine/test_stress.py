@@ -35,7 +35,7 @@ for i in range(int(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize("n_fits", [100, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_fits", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_short_fits_of_more_threads_than_cores(n_fits):
     """Neither hangs nor differs from those of one thread."""
     ran = subprocess.run(

@@ -219,7 +219,7 @@ def test_a_bad_loss_ends_training_before_its_step(rng, dtype, mode, chunk, size)
     assert math.isfinite(good_losses[0])
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 7, 16])
+@pytest.mark.parametrize("size", [2, 3, 16, *(pytest.param(size, marks=pytest.mark.slow) for size in (4, 7))])
 @pytest.mark.parametrize(("mode", "chunk"), [(FUSED, 8), (ACCUMULATED, 5)])
 @pytest.mark.parametrize("layers", [[3, 1, 2], [17, 33, 10], [40, 200, 3, 130]], ids=str)
 @pytest.mark.parametrize("rows", [row_param(name) for name in TRAIN_ROWS])

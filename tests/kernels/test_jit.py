@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILING = "fastmlp: compiling kernels for this machine (once, about 8 s) ...\n"
 BOTH, FLOAT32 = ["float32", "float64"], ["float32"]
 ENTRIES = {
-    "infer_dense": BOTH, "infer_packed": BOTH, "pack_rows": FLOAT32, "train_dense": BOTH, "train_packed": FLOAT32,
+    "infer_dense": BOTH, "infer_packed": BOTH, "pack_rows": FLOAT32, "train_dense": FLOAT32, "train_packed": FLOAT32,
 }  # fmt: skip
 """The entries that the program below compiles, and the dtypes."""
 
@@ -42,18 +42,17 @@ def fits(dtype):
         mapped = np.memmap(file, dtype, "w+", shape=X.shape)
         mapped[:] = X
         net = MLP([5, 7, 3], dtype=dtype, n_threads=2)
-        net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
-        net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
-        net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
-        net.fit(X.tolist(), y.tolist(), epochs=1, batch_size=np.int32(8))
-        net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=1, batch_size=700)
-        net.train_batch(read_only[::-1], y, learning_rate=1)
-        net.gradients(np.asfortranarray(X), y)
+        if dtype == "float32":  # training takes long to compile
+            net.fit(X, y, epochs=1, batch_size=8, learning_rate=1)
+            net.fit(read_only, labels, epochs=1, learning_rate=np.float32(0.5))
+            net.fit(mapped, np.eye(3)[y], epochs=2, batch_size=7, validation_data=(mapped, y), shuffle=False)
+            net.fit(X.tolist(), y.tolist(), epochs=1, batch_size=np.int32(8))
+            net.fit(np.tile(X, (20, 1)), np.tile(y, 20), epochs=1, batch_size=700)
+            net.train_batch(read_only[::-1], y, learning_rate=1)
+            net.gradients(np.asfortranarray(X), y)
+            MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
         for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
             net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
-
-        if dtype == "float32":
-            MLP([5, 7, 3], dtype=dtype, first_layer="sparse").fit(mapped, y, epochs=1)
 
 def dtype_of(kind):
     return str(getattr(kind, "types", [kind])[0].dtype)  # of an array, or of a matrix by that of its buffer
@@ -102,7 +101,8 @@ def test_one_signature_per_dtype(cold):
     for name, dtypes in ENTRIES.items():
         assert said[name]["hits"] == 0
         assert said[name]["dtypes"] == dtypes
-    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == BOTH
+    assert said["forward"]["dtypes"] == BOTH
+    assert said["update"]["dtypes"] == FLOAT32
 
 
 def test_a_second_process_loads(cold):

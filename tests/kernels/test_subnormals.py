@@ -60,7 +60,7 @@ def fitted(optimizer, n_threads):
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_public_calls_leave_the_control_word_alone(unchanged, n_threads):
-    net, x = fitted(fastmlp.optimizers.SGD(momentum=0.9), n_threads)
+    net, x = fitted(fastmlp.optimizers.Adam(), n_threads)
     words = []
 
     def beside():

@@ -78,8 +78,15 @@ def test_csr_in_a_batch_of_several_chunks(n_threads):
     assert_same(trained(csr, y, batch_size=LONG, n_threads=n_threads), trained(X, y, batch_size=LONG), csr, X)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [
+        ("sgd", "float32"),
+        ("sgd", "float64"),
+        ("adam", "float32"),
+        pytest.param("adam", "float64", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("batch_size", [30, 200, 600])
 def test_packed_rows_in_batches_of_any_length(batch_size, optimizer, dtype):
     X, y = numbers(700, n_features=71, dtype=dtype)
@@ -321,6 +328,7 @@ def test_a_matrix_without_numbers_trains():
 # --- bytes and the scale ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_dtype("float32")
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("first_layer", ["dense", "sparse"])
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -207,7 +207,8 @@ def test_disturbed_inputs(settings, form, dtype):
         X, y = data_for(compiled, 29, zeros=zeros)
         X = make(X)
         assert_same_training(compiled, plain, X, y, factor=5)
-        assert_close(compiled.gradients(X, y)[1], plain.gradients(X, y)[1], dtype, 5)
+        if form in ("dense", "packed"):  # gradients are not disturbed: the others would compile one more loop each
+            assert_close(compiled.gradients(X, y)[1], plain.gradients(X, y)[1], dtype, 5)
         for net in (compiled, plain):
             net.trained = net.train_batch(X, y, 0.1)
         assert compiled.trained == pytest.approx(plain.trained, rel=1e-4 if dtype == "float32" else 1e-10)

@@ -19,9 +19,14 @@ from fastmlp import MLP, reference
 
 pytestmark = pytest.mark.loops("plain SGD")
 
+SLOW = ("logistic", "float64")
+loops = pytest.mark.parametrize(
+    ("activation", "dtype"),
+    [pytest.param(a, d, marks=pytest.mark.slow if (a, d) == SLOW else ()) for a in ACTIVATIONS for d in DTYPES],
+)
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+
+@loops
 @pytest.mark.parametrize("layers", NETS, ids=str)
 def test_gradients(layers, activation, dtype):
     net, plain = twins(layers, activation=activation, dtype=dtype)
@@ -33,8 +38,7 @@ def test_gradients(layers, activation, dtype):
         assert all(g.dtype == dtype for g in dw + db)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@loops
 @pytest.mark.parametrize("layers", NETS, ids=str)
 def test_steps(layers, activation, dtype):
     net, plain = twins(layers, activation=activation, dtype=dtype)
@@ -45,8 +49,7 @@ def test_steps(layers, activation, dtype):
         assert_close(parameters(net), parameters(plain), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@loops
 @pytest.mark.parametrize(
     ("layers", "n_rows", "batch_size"),
     [
@@ -89,8 +92,7 @@ def test_first_parameters_are_those_of_the_plain_network(init, dtype):
     assert_bits(MLP([5, 7, 3], **settings), parameters(reference.MLP([5, 7, 3], **settings)))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@loops
 @pytest.mark.parametrize("n_rows", [1, 2, 255, 256, 257, LONG])
 def test_predictions(n_rows, activation, dtype):
     net, plain = twins([9, 33, 17, 5], activation=activation, dtype=dtype)
