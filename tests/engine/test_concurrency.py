@@ -110,7 +110,7 @@ def test_fit_after_fork(n_threads):
     if child == 0:  # nothing of pytest may run here
         status = 1
         with contextlib.suppress(BaseException):
-            signal.alarm(30)
+            signal.alarm(120)
             net.fit(X, y, epochs=2, batch_size=20)
             same = [np.array_equal(p, q) for p, q in zip(parameters(net), parameters(expected), strict=True)]
             proba = np.array_equal(net.predict_proba(X), expected.predict_proba(X))
@@ -142,7 +142,7 @@ threading.Thread(target=fit).start()
 def test_fit_after_the_main_thread_has_ended():
     ran = subprocess.run(
         [sys.executable, "-c", AFTER_MAIN],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 2000\n", "")
 
@@ -288,7 +288,7 @@ def test_threads_that_cannot_be_started_leave_nobody_waiting(allowed, epochs):
     program = NO_THREADS.replace("ALLOWED", str(allowed)).replace("EPOCHS", str(epochs))
     ran = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=90, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "can't start new thread\nTrue\n"

@@ -13,7 +13,7 @@ from support.nets import ROOT
 
 MANY = """
 import faulthandler, sys
-faulthandler.dump_traceback_later(100, exit=True)  # where a team hangs, this says at which barrier
+faulthandler.dump_traceback_later(400, exit=True)  # where a team hangs, this says at which barrier
 import numpy as np
 from fastmlp import MLP
 
@@ -40,7 +40,7 @@ def test_short_fits_of_more_threads_than_cores(n_fits):
     """Neither hangs nor differs from those of one thread."""
     ran = subprocess.run(
         [sys.executable, "-c", MANY, str(n_fits)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=450, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -82,7 +82,7 @@ def predictions_in_processes(n_processes, folder):
             process.stdin.flush()
         said = []
         for process in processes:
-            out, err = process.communicate(timeout=60 + 30 * n_processes)
+            out, err = process.communicate(timeout=300 + 30 * n_processes)
             assert (process.returncode, err) == (0, "")
             said.append(json.loads(out))
         return said

@@ -17,7 +17,7 @@ from fastmlp.engine import threads
 from fastmlp.engine.threads import available_threads, run_in_thread
 
 
-def printed(*command, timeout=60, **environment):
+def printed(*command, timeout=300, **environment):
     """What a new Python prints, as JSON; None in the environment removes a variable."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     warnings = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")  # of a fork beside threads of NumPy
@@ -178,7 +178,7 @@ def test_nothing_runs_after_a_fit(n_threads):
 
 COLD = """
 import faulthandler, gc, json, threading
-faulthandler.dump_traceback_later(60, exit=True)
+faulthandler.dump_traceback_later(250, exit=True)
 import numpy as np
 from fastmlp import MLP
 
@@ -202,7 +202,7 @@ print(json.dumps([all(same), gc.isenabled()]))
 
 def test_first_calls_of_a_process_at_once(tmp_path):
     """The compiler is entered by several threads at once, and Python's collector is on again after it."""
-    assert printed("-c", COLD, timeout=100, NUMBA_CACHE_DIR=str(tmp_path)) == [True, True]
+    assert printed("-c", COLD, NUMBA_CACHE_DIR=str(tmp_path)) == [True, True]
 
 
 FORK = """
@@ -227,7 +227,7 @@ def in_a_child():
     child = os.fork()
     if child == 0:
         try:
-            signal.alarm(20)
+            signal.alarm(120)
             got = results(MLP([30, 256, 3], seed=1, n_threads=n_threads)), results(old)
             os.write(into, b"1" if got == expected else b"0")
         finally:
