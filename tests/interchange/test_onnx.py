@@ -320,6 +320,8 @@ def test_functions_and_scales_written_in_other_ways():
     for name, nodes in cases.items():
         model = model_of(*first, *nodes, SECOND, W=W, B=B, V=V, **numbers)
         assert assert_reads(model, X).activations == (name,)
+    clipped = model_of(*first, ("Clip", "z", "h", {"min": 0.0}), SECOND, W=W, B=B, V=V, opset=9)  # not an input yet
+    assert assert_reads(clipped, X).activations == ("relu",)
     scaled = [("Sub", "x mean", "c"), ("Div", "c std", "s"), ("Gemm", "s W", "m", {"alpha": 0.5}), ("Relu", "m", "r")]
     after = [("Mul", "r B", "t"), ("Add", "t one", "h"), SECOND]
     mean, std = np.array([[1, 2, 3, 4]], np.float32), np.array([1, 2, 4, 0.5], np.float32)
@@ -336,6 +338,8 @@ REFUSED = {
     "a hidden layer has LeakyRelu(alpha=0.3), which is none of relu": [
         ("MatMul", "x W", "z"), ("LeakyRelu", "z", "h", {"alpha": 0.3}), SECOND,
     ],
+    "a hidden layer has Clip, which is none of relu": [("MatMul", "x W", "z"), ("Clip", "z low six", "h"), SECOND],
+    "(Relu) has attributes that are no numbers": [("MatMul", "x W", "z"), ("Relu", "z", "h", {"f": [1, 2]}), SECOND],
     "its output 'y' is Tanh, but a network ends in one of softmax": [("MatMul", "x W", "z"), ("Tanh", "z", "y")],
     "it computes Relu of its inputs, before the first layer": [("Relu", "x", "r"), ("MatMul", "r W", "y")],
     "(Gelu) is the exact gelu": [("MatMul", "x W", "z"), ("Gelu", "z", "h"), SECOND],
@@ -358,7 +362,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_a_network_cannot_compute_is_named(message):
-    numbers = {"two": np.array([2, -1]), "row": np.ones((1, 999)), "column": np.ones((999, 1)), "U": W[:3]}
+    numbers = {
+        "low": np.float32(0),
+        "six": np.float32(6),
+        "two": np.array([2, -1]),
+        "row": np.ones((1, 999)),
+        "column": np.ones((999, 1)),
+        "U": W[:3],
+    }
     model = model_of(*REFUSED[message], W=W, B=B, V=V, **numbers)
     with refused(ValueError, message):
         reference.MLP.from_onnx(model)
