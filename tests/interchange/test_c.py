@@ -222,9 +222,12 @@ def test_mnist(compiler, tmp_path):
 def test_the_example_of_the_docs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fastmlp.MLP", MLP)
-    section = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").split("## C\n")[1]
-    python, c = (section.split(f"```{language}\n")[1].split("```")[0] for language in ("python", "c"))
-    exec(python.replace("epochs=30", "epochs=2"), {})
+    beginning, section = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").split("## C\n")
+    first, python, c = (
+        text.split(f"```{language}\n")[1].split("```")[0]
+        for text, language in ((beginning, "python"), (section, "python"), (section, "c"))
+    )
+    exec(first + python, {})
     (tmp_path / "main.c").write_text(c.replace("int read", "int read_digit(const float pixels[64]);\nint read"))
     compile_c("gcc", *STRICT, *STRICTER, "-shared", "-fPIC", "main.c", "digits.c", "-lm", "-o", "d.so", folder=tmp_path)
     x = np.full(64, 0.5, np.float32)

@@ -1,7 +1,6 @@
 """Networks as models of Keras, there and back. KERAS_BACKEND chooses the backend; PyTorch is the default here."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -306,13 +305,3 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(ImportError, match="pip install keras"):
         filled([4, 3]).to_keras()
-
-
-def test_the_example_of_the_docs():
-    section = (
-        (ROOT / "docs/interchange.md").read_text(encoding="utf-8").partition("## Keras\n")[2].partition("\n## ")[0]
-    )
-    names: dict[str, object] = {}
-    exec("\n".join(re.findall("```python\n(.*?)```", section, re.DOTALL)), names)
-    probabilities = keras.ops.convert_to_numpy(names["probabilities"])
-    np.testing.assert_allclose(names["same"].predict_proba(names["X"]), probabilities, atol=CLOSE)

@@ -1,13 +1,12 @@
 """Networks as modules of PyTorch, there and back."""
 
 import pickle
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nets import ROOT, assert_bits, data, parameters, refused, snapshot
+from support.nets import assert_bits, data, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -619,15 +618,3 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="pip install torch"):
         filled([4, 3]).to_torch()
-
-
-def test_the_examples_of_the_docs():
-    section = (
-        (ROOT / "docs/interchange.md").read_text(encoding="utf-8").partition("## PyTorch\n")[2].partition("\n## ")[0]
-    )
-    program = "\n".join(re.findall("```python\n(.*?)```", section, re.DOTALL))
-    names: dict[str, object] = {}
-    exec(program, names)
-    X, net = names["X"], names["net"]
-    assert net.score(X, names["y"]) > 0.9
-    assert (names["same"].predict(X) == names["labels"].numpy()).all()
