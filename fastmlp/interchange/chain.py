@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastmlp.activations import ACTIVATIONS, LEAK, Floats, per_layer
 from fastmlp.interchange.layers import Layers
 from fastmlp.losses import LOSSES
-from fastmlp.validation.settings import check_activation, check_choice
+from fastmlp.validation.settings import check_activation, check_output
 
 __all__ = ["Chain"]
 
@@ -157,7 +157,7 @@ class Chain:
                 "the network has the exact GELU, but that of fastmlp is the approximation by tanh, which differs by up "
                 "to 5e-4; pass activation='gelu' to take it instead"
             )
-        output = None if output is None else check_choice("output", output, tuple(LOSSES), _ALSO_CALLED)
+        output = None if output is None else check_output(output, tuple(LOSSES))
         if last not in LOSSES:
             raise ValueError(f"the last layer has the activation {last}; outputs in fastmlp are {', '.join(LOSSES)}")
         if last != "identity" and output not in (None, last):
@@ -175,6 +175,3 @@ class Chain:
             [array.astype(dtype, copy=False) for array in arrays] for arrays in (self.weights, self.biases)
         )
         return Layers(weights, biases, hidden, output), found_settings
-
-
-_ALSO_CALLED = {"sigmoid": "logistic", "linear": "identity"}

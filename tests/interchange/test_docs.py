@@ -24,6 +24,7 @@ NEEDS = {
 
 
 @brief
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras
 @pytest.mark.parametrize("title", NEEDS)
 def test_the_examples_of_a_section(title, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
