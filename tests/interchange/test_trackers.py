@@ -593,7 +593,7 @@ class TestRegistration:
     def test_a_version_that_is_unknown_is_imported_with_a_warning(self, stand_in):
         stand_in("def _gen_estimators_to_patch(): pass\n")
         interchange.register([MLPClassifier])
-        with pytest.warns(UserWarning, match="MLflow will not know the estimators of fastmlp: AttributeError"):
+        with pytest.warns(UserWarning, match="mlflow will not know the estimators of fastmlp: AttributeError"):
             importlib.import_module("mlflow.sklearn")
 
     def test_an_import_that_fails_may_be_tried_again(self, stand_in):
