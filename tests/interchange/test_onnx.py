@@ -322,6 +322,13 @@ def test_functions_and_scales_written_in_other_ways():
         assert assert_reads(model, X).activations == (name,)
     clipped = model_of(*first, ("Clip", "z", "h", {"min": 0.0}), SECOND, W=W, B=B, V=V, opset=9)  # not an input yet
     assert assert_reads(clipped, X).activations == ("relu",)
+    turned = [("Transpose", "T", "t"), ("Unsqueeze", "t zeroth", "u"), ("Squeeze", "u zeroth", "W")]
+    turned += [("Cast", "D", "d", {"to": 1}), ("Reshape", "d three", "B")]
+    shapes = {"zeroth": np.array([0]), "three": np.array([3]), "T": W.T, "D": B.astype("f8")[None], "V": V}
+    assert same_parameters(
+        assert_reads(model_of(*turned, *first, ("Relu", "z", "h"), SECOND, **shapes), X),
+        reference.MLP.from_onnx(model_of(*first, ("Relu", "z", "h"), SECOND, W=W, B=B, V=V)),
+    )
     scaled = [("Sub", "x mean", "c"), ("Div", "c std", "s"), ("Gemm", "s W", "m", {"alpha": 0.5}), ("Relu", "m", "r")]
     after = [("Mul", "r B", "t"), ("Add", "t one", "h"), SECOND]
     mean, std = np.array([[1, 2, 3, 4]], np.float32), np.array([1, 2, 4, 0.5], np.float32)
@@ -339,7 +346,7 @@ REFUSED = {
         ("MatMul", "x W", "z"), ("LeakyRelu", "z", "h", {"alpha": 0.3}), SECOND,
     ],
     "a hidden layer has Clip, which is none of relu": [("MatMul", "x W", "z"), ("Clip", "z low six", "h"), SECOND],
-    "(Relu) has attributes that are no numbers": [("MatMul", "x W", "z"), ("Relu", "z", "h", {"f": [1, 2]}), SECOND],
+    "(Relu) has attributes that are no numbers": [("MatMul", "x W", "z"), ("Relu", "z", "y", {"t": onnx.TensorProto()})],
     "its output 'y' is Tanh, but a network ends in one of softmax": [("MatMul", "x W", "z"), ("Tanh", "z", "y")],
     "it computes Relu of its inputs, before the first layer": [("Relu", "x", "r"), ("MatMul", "r W", "y")],
     "(Gelu) is the exact gelu": [("MatMul", "x W", "z"), ("Gelu", "z", "h"), SECOND],

@@ -90,11 +90,13 @@ def _compute(node: Any, inputs: Inputs, attributes: Attributes, versions: Any) -
     kind = node.op_type
     if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
         raise ValueError(f"is of the domain {node.domain!r}, which only its own runtime has")
+    if kind in _OF_CONSTANTS and all(isinstance(given, np.ndarray) for given in inputs):
+        return np.asarray(_by_onnx(node, versions)(*inputs))
     if kind in _OPERATORS:
         return _OPERATORS[kind](inputs, attributes)
     if kind not in _ELEMENTWISE:
         raise ValueError("computes what no multilayer perceptron does")
-    function = _elementwise(node, versions)
+    function = _by_onnx(node, versions)
     inputs = [given for given in inputs if given is not None]
     if not any(isinstance(given, Rows) for given in inputs):
         return _of_constants(function, inputs)
@@ -115,7 +117,9 @@ def _of_constants(function: Any, arrays: Inputs) -> npt.NDArray[Any]:
         return np.asarray(function(*arrays))
 
 
-# --- element by element -----------------------------------------------------------------------------------------------
+# --- nodes that the package onnx computes -----------------------------------------------------------------------------
+
+_OF_CONSTANTS = {"Cast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 _AFFINE = {"Add": np.add, "Div": np.divide, "Mul": np.multiply, "Neg": np.negative, "Sub": np.subtract}
 
@@ -125,11 +129,12 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
-def _elementwise(node: Any, versions: Any) -> Callable[..., Any]:
+def _by_onnx(node: Any, versions: Any) -> Callable[..., Any]:
     """Return the function of a node and its attributes, as the package onnx computes it for the model's opset."""
     import onnx
 
-    harmless = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT, onnx.AttributeProto.STRING)
+    kinds = onnx.AttributeProto
+    harmless = (kinds.FLOAT, kinds.FLOATS, kinds.INT, kinds.INTS, kinds.STRING)
     if any(attribute.type not in harmless for attribute in node.attribute):  # a tensor might be in any other file
         raise ValueError("has attributes that are no numbers")
     names = [f"x{i}" if name else "" for i, name in enumerate(node.input)]
@@ -216,8 +221,6 @@ def _cast(inputs: Inputs, attributes: Attributes) -> Value:
     import onnx
 
     value, dtype = inputs[0], onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
-    if isinstance(value, np.ndarray):
-        return value.astype(dtype)
     if isinstance(value, Label) or dtype.kind in "fV":
         return _same(inputs, attributes)
     if not isinstance(value, Rows):
@@ -251,8 +254,6 @@ def _flatten(inputs: Inputs, attributes: Attributes) -> Value:
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Value:
     value, wanted = inputs[0], [int(size) for size in np.ravel(inputs[1])]
-    if isinstance(value, np.ndarray):
-        return value.reshape(wanted)
     if isinstance(value, Label):
         return value
     width = _width(value) if isinstance(value, Rows) else 0
@@ -273,8 +274,6 @@ def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
 
 def _squeeze(inputs: Inputs, attributes: Attributes) -> Value:
     value, axes = inputs[0], _axes(inputs, attributes)
-    if isinstance(value, np.ndarray):
-        return value.squeeze(None if axes is None else tuple(axes))
     if isinstance(value, Label):
         return value
     if not isinstance(value, Rows):
@@ -288,17 +287,13 @@ def _squeeze(inputs: Inputs, attributes: Attributes) -> Value:
 
 def _unsqueeze(inputs: Inputs, attributes: Attributes) -> Value:
     value, axes = inputs[0], _axes(inputs, attributes)
-    if isinstance(value, np.ndarray):
-        return np.expand_dims(value, tuple(axes or ()))
     if not isinstance(value, Rows) or value.shape != () or axes not in ([1], [-1]):
         raise ValueError("does not keep rows as they are")
     return replace(value, shape=(1,))
 
 
 def _transpose(inputs: Inputs, attributes: Attributes) -> Value:
-    if not isinstance(inputs[0], np.ndarray):
-        raise ValueError("does not keep rows as they are")
-    return inputs[0].transpose(attributes.get("perm"))
+    raise ValueError("does not keep rows as they are")
 
 
 def _concat(inputs: Inputs, attributes: Attributes) -> Value:
