@@ -91,6 +91,8 @@ def _compute(node: Any, inputs: Inputs, attributes: Attributes, versions: Any) -
     if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
         raise ValueError(f"is of the domain {node.domain!r}, which only its own runtime has")
     if kind in _OF_CONSTANTS and all(isinstance(given, np.ndarray) for given in inputs):
+        if "to" in attributes and _dtype(attributes).kind not in "fiubV":  # strings may need a hundred times the memory
+            raise ValueError("makes something else than numbers of a constant")
         return np.asarray(_by_onnx(node, versions)(*inputs))
     if kind in _OPERATORS:
         return _OPERATORS[kind](inputs, attributes)
@@ -217,10 +219,15 @@ def _dropout(inputs: Inputs, attributes: Attributes) -> Value:
     return _same(inputs, attributes)
 
 
-def _cast(inputs: Inputs, attributes: Attributes) -> Value:
+def _dtype(attributes: Attributes) -> np.dtype[Any]:
     import onnx
 
-    value, dtype = inputs[0], onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
+    dtype: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
+    return dtype
+
+
+def _cast(inputs: Inputs, attributes: Attributes) -> Value:
+    value, dtype = inputs[0], _dtype(attributes)
     if isinstance(value, Label) or dtype.kind in "fV":
         return _same(inputs, attributes)
     if not isinstance(value, Rows):
