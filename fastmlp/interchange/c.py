@@ -42,11 +42,12 @@ def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: A
         rows = np.random.default_rng(0).standard_normal((_TEST_ROWS, net.layers[0]), np.float32)
         rows /= np.float32(net.input_scale)
     else:
+        rows = check_X(X, net.layers[0], np.float32)  # before input_scale
         if bits == 8:
-            layers = layers_in_8_bits(layers, _rows(net, X))
-        measured, said = _measure(net, layers, X, y)
+            layers = layers_in_8_bits(layers, rows)
+        measured, said = _measure(net, layers, X, rows, y)
         said = f"{bits}-bit weights: {said}"
-        rows = _some(_rows(net, X))
+        rows = _some(rows)
     expected = _expected(net, layers, rows)
     with written_whole(source) as file, written_whole(test) as test_file:
         file.writelines(_encoded(_code(net, layers, name, os.path.basename(source), said)))
@@ -93,21 +94,15 @@ def _check_test_file(test: str) -> None:
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
-def _rows(net: Network, X: Any) -> Any:
-    """Return X as users have it, before `input_scale`: an array of float32 or uint8, or CSR."""
-    return check_X(X, net.layers[0], np.float32)
-
-
 def _some(rows: Any) -> Floats:
     """Return rows from all over `rows`, as many as the test program takes."""
-    some = rows[np.unique(np.linspace(0, rows.shape[0] - 1, _TEST_ROWS).astype(np.int64))]
-    return dense_rows(some)
+    return dense_rows(rows[np.unique(np.linspace(0, rows.shape[0] - 1, _TEST_ROWS).astype(np.int64))])
 
 
-def _measure(net: Network, layers: list[Layer], X: Any, y: Any) -> tuple[dict[str, float], str]:
+def _measure(net: Network, layers: list[Layer], X: Any, rows: Any, y: Any) -> tuple[dict[str, float], str]:
     """Return how predictions of the layers in C differ from those of the network, and the same in words."""
     loss, own = net._loss, net.predict(X)
-    z = sums(layers, _rows(net, X))
+    z = sums(layers, rows)
     predicted = loss.predicted(z)
     measured: dict[str, float] = {"n_rows": len(z)}
     if loss.classifies:
