@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 import pytest
-from support.nets import ROOT, refused
+from support.docs import examples
+from support.nets import refused
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -366,9 +367,8 @@ def test_what_a_network_cannot_compute_is_named(message):
 
 def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").partition("## ONNX")[2]
     net = network()
     names = {"net": net, "X_test": rows(net, 5), "MLP": reference.MLP}
-    exec(text.partition("```python\n")[2].partition("```")[0], names)
+    exec(examples("ONNX").partition("from skl2onnx")[0], names)
     np.testing.assert_array_equal(names["label"], net.predict(names["X_test"]))
     assert same_parameters(names["again"], net)

@@ -1,13 +1,13 @@
 """Networks as modules of PyTorch, there and back."""
 
 import pickle
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nets import ROOT, assert_bits, data, parameters, refused, snapshot
+from support.docs import examples
+from support.nets import assert_bits, data, filled, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -19,15 +19,6 @@ nn, F = torch.nn, torch.nn.functional
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 AWKWARD = ([4, 3], [1, 1], [5, 1, 2], [7, 13, 130, 3], [130, 7, 1])
 CLOSE = {"float32": 2e-6, "float64": 1e-13}
-
-
-def filled(layers, kind=reference.MLP, **settings):
-    """A network whose biases are not zero."""
-    net = kind(layers, **settings)
-    generator = np.random.default_rng(1)
-    for b in net.biases:
-        b[:] = generator.normal(scale=0.5, size=b.shape)
-    return net
 
 
 def outputs(module, X):
@@ -622,12 +613,8 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 def test_the_examples_of_the_docs():
-    section = (
-        (ROOT / "docs/interchange.md").read_text(encoding="utf-8").partition("## PyTorch\n")[2].partition("\n## ")[0]
-    )
-    program = "\n".join(re.findall("```python\n(.*?)```", section, re.DOTALL))
-    names: dict[str, object] = {}
-    exec(program, names)
-    X, net = names["X"], names["net"]
-    assert net.score(X, names["y"]) > 0.9
+    names = {}
+    exec(examples("PyTorch"), names)
+    X = names["X"]
+    assert names["net"].score(X, names["y"]) > 0.9
     assert (names["same"].predict(X) == names["labels"].numpy()).all()
