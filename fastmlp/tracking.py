@@ -94,7 +94,7 @@ class Tracker:
         self._first = self._sent = self._done = 0  # epochs of the history: at the start, in the thread, written
         self._failures, self._next = 0, 0.0
         self._steps = 0  # of the history, at the start
-        self._around: BaseException | None = None  # what was being handled when the fit began
+        self._around: BaseException | None = None  # the exception that was being handled when the fit began
 
     # --- implemented by each tracker ----------------------------------------------------------------------------------
 

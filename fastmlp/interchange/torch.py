@@ -145,13 +145,13 @@ def from_torch(
     given = found | settings
     if optimizer is None:
         return cls._with_parameters(layers.weights, layers.biases, **given)
-    continued = from_optimizer(_torch(), optimizer, parameters)
-    if continued.l2:
+    state = from_optimizer(_torch(), optimizer, parameters)
+    if state.l2:
         if settings.get("l2"):
             raise ValueError("l2 is given twice: the optimizer has more weight_decay for weights than for biases")
-        given["l2"] = continued.l2
+        given["l2"] = state.l2
     net = cls._with_parameters(layers.weights, layers.biases, **given)
-    net._adopt(net.history, training_state(net, continued), net._names)
+    net._adopt(net.history, training_state(net, state), net._names)
     return net
 
 
