@@ -130,7 +130,7 @@ class Chain:
     def network(
         self, activation: str | Sequence[str] | None, output: str | None, otherwise: str
     ) -> tuple[Layers, dict[str, Any]]:
-        """Return the layers that were read, and further settings of `MLP`.
+        """Return the layers that were read, and the settings of `MLP` for them.
 
         Parameters
         ----------
@@ -164,14 +164,14 @@ class Chain:
             raise ValueError(f"output is {output!r}, but the network ends in {last}")
         output = last if last != "identity" else output or otherwise
         rates = self._dropout[1:-1]
-        found_settings: dict[str, Any] = {} if activation is None else {"activation": activation}
-        found_settings |= {
-            "dropout": rates if len(set(rates)) > 1 else rates[0] if rates else 0.0,
-            "input_dropout": self._dropout[0],
-            "input_scale": self._scale,
-        }
         dtype = np.result_type(*self.weights, *self.biases, np.float32)
         weights, biases = (
             [array.astype(dtype, copy=False) for array in arrays] for arrays in (self.weights, self.biases)
         )
-        return Layers(weights, biases, hidden, output), found_settings
+        layers = Layers(weights, biases, hidden, output)
+        return layers, layers.settings() | {
+            **({} if activation is None else {"activation": activation}),
+            "dropout": rates if len(set(rates)) > 1 else rates[0] if rates else 0.0,
+            "input_dropout": self._dropout[0],
+            "input_scale": self._scale,
+        }

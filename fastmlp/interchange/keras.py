@@ -115,12 +115,12 @@ def from_keras(
             _read(keras, chain, operation, found)
         if output is None and chain.functions[-1:] == ["identity"]:
             output = _output(model)
-        layers, others = chain.network(activation, output, "identity")
+        layers, read = chain.network(activation, output, "identity")
         if "l2" not in settings:
             found["l2"] = _l2(operations)
     except ValueError as error:
         raise ValueError(f"from_keras cannot read the model {model.name!r}: {error}") from None
-    return cls._with_parameters(layers.weights, layers.biases, **layers.settings() | found | others | settings)
+    return cls._with_parameters(layers.weights, layers.biases, **read | found | settings)
 
 
 def _operations(keras: Any, model: Any) -> list[Any]:
@@ -219,8 +219,8 @@ def _output(model: Any) -> str | None:
     config = loss.get_config() if loss is not None and hasattr(loss, "get_config") else {}
     if not config.get("from_logits"):
         return None
-    outputs = {"CategoricalCrossentropy": "softmax", "SparseCategoricalCrossentropy": "softmax"}
-    return (outputs | {"BinaryCrossentropy": "logistic"}).get(type(loss).__name__)
+    outputs = {"CategoricalCrossentropy": "softmax", "BinaryCrossentropy": "logistic"}
+    return outputs.get(type(loss).__name__.removeprefix("Sparse"))
 
 
 def _l2(operations: Sequence[Any]) -> float:

@@ -1,19 +1,17 @@
 """The examples in docs/interchange.md run. That of C is in `test_c.py`."""
 
 import os
-import re
 
 import numpy as np
 import pytest
-from support.fitted import brief, network
-from support.nets import ROOT
+from support.docs import examples
+from support.fitted import brief, network, one_thread
 
 import fastmlp
 from fastmlp import reference
 
-__all__ = ["network"]  # a fixture
+__all__ = ["network", "one_thread"]  # fixtures
 
-FIRST, *SECTIONS = re.split(r"^## ", (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 NEEDS = {
     "Files": ["safetensors"],
     "scikit-learn": [],
@@ -32,10 +30,8 @@ def test_the_examples_of_a_section(title, tmp_path, monkeypatch):
         pytest.importorskip(package)
     monkeypatch.setattr(fastmlp, "MLP", reference.MLP, raising=False)
     monkeypatch.chdir(tmp_path)
-    (section,) = [text for text in SECTIONS if text.startswith(f"{title}\n")]
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", FIRST + section, re.DOTALL):
-        exec(block, names)
+    exec(examples(title), names)
     net, X_test = names["net"], names["X_test"]
     assert net.score(X_test, names["y_test"]) > 0.85
     for copied, original in {"again": net, "ours": names.get("clf"), "inside": names.get("clf")}.items():

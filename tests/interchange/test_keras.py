@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.nets import ROOT, assert_bits, data, refused, snapshot
+from support.nets import ROOT, assert_bits, data, filled, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -23,15 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 CLOSE = 2e-6  # in float64 too: with PyTorch, Keras 3.15 multiplies float64 matrices in float32
-
-
-def filled(sizes, kind=reference.MLP, **settings):
-    """A network whose biases are not zero."""
-    net = kind(sizes, **settings)
-    generator = np.random.default_rng(1)
-    for b in net.biases:
-        b[:] = generator.normal(scale=0.5, size=b.shape)
-    return net
 
 
 def outputs(model, X):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nets import assert_bits, data, parameters, refused, snapshot
+from support.nets import assert_bits, data, filled, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -18,15 +18,6 @@ nn, F = torch.nn, torch.nn.functional
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 AWKWARD = ([4, 3], [1, 1], [5, 1, 2], [7, 13, 130, 3], [130, 7, 1])
 CLOSE = {"float32": 2e-6, "float64": 1e-13}
-
-
-def filled(layers, kind=reference.MLP, **settings):
-    """A network whose biases are not zero."""
-    net = kind(layers, **settings)
-    generator = np.random.default_rng(1)
-    for b in net.biases:
-        b[:] = generator.normal(scale=0.5, size=b.shape)
-    return net
 
 
 def outputs(module, X):
