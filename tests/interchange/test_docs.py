@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from support.docs import examples
-from support.fitted import brief, network
+from support.fitted import brief, network, one_thread
 
 import fastmlp
 from fastmlp import reference
 
-__all__ = ["network"]  # a fixture
+__all__ = ["network", "one_thread"]  # fixtures
 
 
 @brief
