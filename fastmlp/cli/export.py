@@ -58,12 +58,18 @@ def _save_torch(net: Any, path: str) -> None:
     save_state_dict(net, path)
 
 
+def _save_keras(net: Any, path: str) -> None:
+    from fastmlp.interchange.keras import save_keras
+
+    save_keras(net, path)
+
+
 _WRITERS: dict[str, Any] = {
     "onnx": lambda net, path: net.to_onnx(path),
     "safetensors": lambda net, path: net.save(path),
     "npz": lambda net, path: net.save(path),
     "c": lambda net, path: net.to_c(path),
     "torch": _save_torch,
-    "keras": lambda net, path: net.to_keras().save(path),
+    "keras": _save_keras,
 }
 _BY_SUFFIX = ("safetensors", "npz", "keras")  # forms whose writers look at the suffix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -80,9 +81,10 @@ def to_torch(net: Model, *, probabilities: bool, scaled_inputs: bool, training: 
 
 def save_state_dict(net: Any, path: str) -> None:
     """Write the state_dict of ``net.to_torch()``, a file that ``torch.load(path, weights_only=True)`` reads."""
-    state_dict = net.to_torch().state_dict()
+    content = io.BytesIO()  # torch.save hides the errors of a file
+    _torch().save(net.to_torch().state_dict(), content)
     with written_whole(path) as file:
-        _torch().save(state_dict, file)
+        file.write(content.getbuffer())
 
 
 def _linear(torch: Any, weights: npt.NDArray[Any], biases: npt.NDArray[Any]) -> Any:

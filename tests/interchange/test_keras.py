@@ -19,7 +19,7 @@ if keras.backend.backend() == "jax":
     pytest.importorskip("jax").config.update("jax_enable_x64", True)
 
 # Keras 3.15 with PyTorch converts variables as NumPy 2 no longer wants it
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+pytestmark = [pytest.mark.loops("torch"), pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")]
 
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 CLOSE = 2e-6  # in float64 too: with PyTorch, Keras 3.15 multiplies float64 matrices in float32

@@ -13,6 +13,7 @@ from fastmlp.activations import ACTIVATIONS
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.loops("torch")
 KINDS = [
     ("softmax", 10),
     ("softmax", 2),

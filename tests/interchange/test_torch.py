@@ -15,6 +15,8 @@ from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
+pytestmark = pytest.mark.loops("torch")
+
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 AWKWARD = ([4, 3], [1, 1], [5, 1, 2], [7, 13, 130, 3], [130, 7, 1])
 CLOSE = {"float32": 2e-6, "float64": 1e-13}

@@ -20,6 +20,7 @@ from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard,
 from fastmlp.interchange import mlflow as interchange
 from fastmlp.interchange import on_import
 
+pytestmark = pytest.mark.loops("torch")
 VALIDATED = {"validation_data": (X, Y), "batch_size": 4}
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
