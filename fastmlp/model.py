@@ -37,6 +37,7 @@ from fastmlp.validation.settings import (
     check_layers,
     check_n_threads,
     check_number,
+    check_output,
     check_path,
     check_seed,
 )
@@ -82,9 +83,7 @@ class Model(ABC):
         self.layers: Final = check_layers(layers)
         n_hidden = len(self.layers) - 2
         self.activation: Final = check_activation(activation, n_hidden, tuple(ACTIVATIONS))
-        self.output: Final = check_choice(
-            "output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"}
-        )
+        self.output: Final = check_output(output, tuple(LOSSES))
         if self.output == "softmax" and self.layers[-1] == 1:
             raise ValueError(
                 "a softmax over one output is always 1; for two classes use output='logistic', or two outputs; "

@@ -15,7 +15,7 @@ from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.history import History
-from fastmlp.interchange.methods import NetworkMethods
+from fastmlp.interchange.networks import NetworkMethods
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst

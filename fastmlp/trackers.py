@@ -15,13 +15,6 @@ from fastmlp.validation.calls import advised_constructor, warn
 __all__ = ["MLflow", "OptunaPruning", "TensorBoard", "WandB"]
 
 
-def _check_target(name: str, target: object, methods: Sequence[str], what: str) -> Any:
-    """Return what a tracker writes to, if it has these methods."""
-    if isinstance(target, type) or not all(callable(getattr(target, method, None)) for method in methods):
-        raise TypeError(f"{name} must be {what}, not {target!r}")
-    return target
-
-
 @advised_constructor
 class MLflow(Tracker):
     """Record the settings and measurements of a fit in MLflow.
@@ -62,8 +55,8 @@ class MLflow(Tracker):
         run = getattr(getattr(run, "info", None), "run_id", run)
         if run is not None and not isinstance(run, str):
             raise TypeError(f"run must be a run of MLflow or its id, not {run!r}")
-        self.run, self.prefix = run, _check_prefix(prefix)
-        super().__init__(interval)
+        self.run = run
+        super().__init__(interval, prefix)
 
     def _forget(self) -> None:
         super()._forget()
@@ -88,7 +81,7 @@ class MLflow(Tracker):
             client.update_run(self.run_id, status="RUNNING")
         run_id = self.run_id
         metrics = [
-            Metric(re.sub(r"[^\w\-./ :]", "_", f"{self.prefix}{name}"), value, round(1000 * row.time), row.epoch)
+            Metric(re.sub(r"[^\w\-./ :]", "_", name), value, round(1000 * row.time), row.epoch)
             for row in rows
             for name, value in row.measured.items()
         ]
@@ -127,12 +120,11 @@ class TensorBoard(Tracker):
     ...     net.fit(X, y, callbacks=[callbacks.TensorBoard(writer)])
     """
 
-    _target = "writer"
+    _target, _methods, _expected = "writer", ("add_scalar", "add_text", "flush"), "a SummaryWriter"
 
     def __init__(self, writer: Any, *, prefix: str = "", interval: float = 0.5) -> None:
-        self.writer = _check_target("writer", writer, ("add_scalar", "add_text", "flush"), "a SummaryWriter")
-        self.prefix = _check_prefix(prefix)
-        super().__init__(interval)
+        self.writer = self._checked(writer)
+        super().__init__(interval, prefix)
 
     def _write(self, rows: Sequence[Row], settings: Mapping[str, Any] | None, status: str) -> None:
         if settings is not None:
@@ -140,7 +132,7 @@ class TensorBoard(Tracker):
             self.writer.add_text(f"{self.prefix}settings", "\n".join(["| setting | value |", "|---|---|", *lines]))
         for row in rows:
             for name, value in row.measured.items():
-                self.writer.add_scalar(f"{self.prefix}{name}", value, global_step=row.epoch, walltime=row.time)
+                self.writer.add_scalar(name, value, global_step=row.epoch, walltime=row.time)
         self.writer.flush()
 
 
@@ -171,26 +163,21 @@ class WandB(Tracker):
     ...     net.fit(X, y, callbacks=[callbacks.WandB(run)])
     """
 
-    _target = "run"
+    _target, _methods, _expected = "run", ("log", "define_metric"), "what wandb.init() returns"
 
     def __init__(self, run: Any, *, prefix: str = "", interval: float = 0.5) -> None:
-        self.run = _check_target("run", run, ("log", "define_metric"), "what wandb.init() returns")
-        self.prefix = _check_prefix(prefix)
-        super().__init__(interval)
-
-    def _begin(self, fit: FitState) -> None:
-        self._measures = (*fit.measures, "learning_rate", "seconds")
+        self.run = self._checked(run)
+        super().__init__(interval, prefix)
 
     def _write(self, rows: Sequence[Row], settings: Mapping[str, Any] | None, status: str) -> None:
         epoch = f"{self.prefix}epoch"
         if settings is not None:
             self.run.config.setdefaults(dict(settings))
             self.run.define_metric(epoch)
-            for name in self._measures:
-                self.run.define_metric(f"{self.prefix}{name}", step_metric=epoch)
+            for name in rows[0].measured if rows else ():
+                self.run.define_metric(name, step_metric=epoch)
         for row in rows:
-            measured = {f"{self.prefix}{name}": value for name, value in row.measured.items()}
-            self.run.log({epoch: row.epoch, **measured})
+            self.run.log({epoch: row.epoch, **row.measured})
 
 
 @advised_constructor
@@ -230,14 +217,14 @@ class OptunaPruning(Tracker):
     ...     return history.val_loss[-1]
     """
 
-    _target = "trial"
+    _target, _methods, _expected = "trial", ("report", "should_prune"), "a trial of Optuna"
 
     def __init__(self, trial: Any, monitor: str = "val_loss", *, mode: Mode = "auto", interval: float = 0.5) -> None:
         try:
             import optuna  # noqa: F401
         except ImportError as error:
             raise ImportError("callbacks.OptunaPruning needs Optuna: pip install optuna") from error
-        self.trial = _check_target("trial", trial, ("report", "should_prune"), "a trial of Optuna")
+        self.trial = self._checked(trial)
         direction(monitor, mode)
         self.monitor, self.mode = monitor, mode
         super().__init__(interval)
@@ -287,9 +274,3 @@ class OptunaPruning(Tracker):
             self.trial.report(row.measured[self.monitor], row.epoch - 1)
             if status == "RUNNING" and self.trial.should_prune():
                 self._pruned_at = row.epoch
-
-
-def _check_prefix(prefix: object) -> str:
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a str such as 'fold1/', not {prefix!r}")
-    return prefix

@@ -11,7 +11,9 @@ import dataclasses
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -39,36 +41,27 @@ class _Writer(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="fastmlp tracker", daemon=True)
-        self.error: BaseException | None = None  # of the last write
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._busy = threading.Lock()
+        self._queue: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
 
     def run(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (item := self._queue.get()) is not None:
+            future, write = item
             try:
-                work()
+                write()
             except BaseException as error:
-                self.error = error
-            finally:
-                self._busy.release()
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
-    def write(self, work: Callable[[], None]) -> None:
-        """Start to write, if it is not writing."""
-        self.error = None
-        self._busy.acquire()
-        self._work.put(work)
-
-    def is_writing(self) -> bool:
-        return self._busy.locked()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until it has written, but not longer than this."""
-        if self._busy.acquire(timeout=max(0.0, seconds)):
-            self._busy.release()
+    def submit(self, write: Callable[[], None]) -> Future[None]:
+        """Start to write."""
+        future: Future[None] = Future()
+        self._queue.put((future, write))
+        return future
 
     def end(self) -> None:
         """End the thread, once it has written."""
-        self._work.put(None)
+        self._queue.put(None)
 
 
 class Tracker:
@@ -78,21 +71,31 @@ class Tracker:
     """
 
     _target: ClassVar[str] = ""  # the attribute that has what is written to, if no pickle can have it
+    _methods: ClassVar[tuple[str, ...]] = ()  # of what is written to
+    _expected: ClassVar[str] = ""  # what messages call it
 
-    def __init__(self, interval: float) -> None:
-        self.interval = check_number("interval", interval)
+    def __init__(self, interval: float, prefix: str = "") -> None:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str such as 'fold1/', not {prefix!r}")
+        self.interval, self.prefix = check_number("interval", interval), prefix
         self._forget()
+
+    def _checked(self, target: Any) -> Any:
+        """Return what is written to, if it has the methods."""
+        if isinstance(target, type) or not all(callable(getattr(target, name, None)) for name in self._methods):
+            raise TypeError(f"{self._target} must be {self._expected}, not {target!r}")
+        return target
 
     def _forget(self) -> None:
         """Forget the last fit."""
         self._writer: _Writer | None = None  # while a fit is tracked
-        self._pending = False  # whether there is a write whose result is not known
+        self._writing: Future[None] | None = None  # the last write, until its result is noted
         self._settings: dict[str, Any] | None = None  # until they are written
         self._times: list[float] = []
         self._first = self._sent = self._done = 0  # epochs of the history: at the start, in the thread, written
         self._failures, self._next = 0, 0.0
         self._steps = 0  # of the history, at the start
-        self._around: BaseException | None = None  # what was being handled when the fit began
+        self._around: BaseException | None = None  # the exception that was being handled when the fit began
 
     # --- implemented by each tracker ----------------------------------------------------------------------------------
 
@@ -102,7 +105,8 @@ class Tracker:
     def _write(self, rows: Sequence[Row], settings: Mapping[str, Any] | None, status: str) -> None:
         """Write, in a thread of its own.
 
-        The settings are None if they have been written. The status is one of MLflow's; all but "RUNNING" end the fit.
+        Names in the rows begin with the prefix. The settings are None if they have been written. The status is one of
+        MLflow's; all but "RUNNING" end the fit.
         """
         raise TypeError("a tracker says how it writes")
 
@@ -118,8 +122,13 @@ class Tracker:
         self._first = self._sent = self._done = len(fit.history.loss)
         self._steps, self._settings = fit.history.steps, _settings(net, fit)
         self._next = time.perf_counter() + self.interval
-        self._around, self._writer = sys.exception(), _Writer()
-        self._writer.start()
+        self._around, writer = sys.exception(), _Writer()
+        try:
+            writer.start()
+        except RuntimeError as error:  # there are too many threads
+            warn(f"{type(self).__name__} records nothing: {error}")
+            return
+        self._writer = writer
 
     def on_epoch_end(self, net: Any, fit: FitState) -> None:
         """Start to write, unless the last write is still under way or less than `interval` seconds ago."""
@@ -127,12 +136,11 @@ class Tracker:
         if writer is None:
             return
         self._times.append(time.time())
-        if self._is_due(fit) and not writer.is_writing():
-            self._settle(writer)
+        if self._is_due(fit) and (self._writing is None or self._writing.done()):
+            self._settle()
             self._start(writer, fit)
             if not self.interval:
-                writer.wait(_PATIENCE)
-                self._settle(writer)
+                self._settle(_PATIENCE)
 
     def on_fit_end(self, net: Any, fit: FitState) -> None:
         """Write the rest, and wait until it is written."""
@@ -156,12 +164,10 @@ class Tracker:
         give_up, status = time.perf_counter() + _PATIENCE, self._status(fit)
         if status == "FAILED" and fit.history.steps == self._steps and not isinstance(sys.exception(), ArithmeticError):
             return ""  # another callback has refused the fit; a loss that is not finite is worth a record
-        writer.wait(_PATIENCE)
-        self._settle(writer, quietly=True)
-        if not self._pending:
+        self._settle(_PATIENCE, quietly=True)
+        if self._writing is None:
             self._start(writer, fit, status)
-            writer.wait(give_up - time.perf_counter())
-        return self._settle(writer, quietly=True)
+        return self._settle(give_up - time.perf_counter(), quietly=True)
 
     def _status(self, fit: FitState) -> str:
         """Return how a fit has ended, in MLflow's words."""
@@ -180,14 +186,18 @@ class Tracker:
         measured, shift = fit.history._measured(), fit.epoch - len(fit.history.loss)
         times = [*self._times, time.time()]  # an epoch may have been interrupted in its validation
         return [
-            Row(i + 1 + shift, times[i - self._first], {name: values[i] for name, values in measured.items()})
+            Row(
+                i + 1 + shift,
+                times[i - self._first],
+                {self.prefix + name: values[i] for name, values in measured.items()},
+            )
             for i in range(self._done, len(fit.history.loss))
         ]
 
     def _start(self, writer: _Writer, fit: FitState, status: str = "RUNNING") -> None:
         """Start to write all epochs that have not been written."""
         rows, settings = self._rows(fit), self._settings
-        self._sent, self._pending = len(fit.history.loss), True
+        self._sent = len(fit.history.loss)
         self._next = time.perf_counter() + min(self.interval * 2**self._failures, _LONGEST)
         delay = _DELAY if self.interval and status == "RUNNING" else 0.0
 
@@ -195,19 +205,20 @@ class Tracker:
             time.sleep(delay)
             self._write(rows, settings, status)
 
-        writer.write(write)
+        self._writing = writer.submit(write)
 
-    def _settle(self, writer: _Writer, quietly: bool = False) -> str:
-        """Note what the last write has done; return why it has failed, if it has."""
-        if not self._pending:
+    def _settle(self, seconds: float = 0.0, quietly: bool = False) -> str:
+        """Wait for the last write, but not longer than this, and note its result; return why it has failed, if so."""
+        if self._writing is None:
             return ""
-        if writer.is_writing():
+        wait([self._writing], max(0.0, seconds))
+        if not self._writing.done():
             return f"no answer for {_PATIENCE:g} seconds"
-        self._pending = False
-        if writer.error is None:
+        error, self._writing = self._writing.exception(), None
+        if error is None:
             self._done, self._settings, self._failures = self._sent, None, 0
             return ""
-        reason = f"{type(writer.error).__name__}: {writer.error}"
+        reason = traceback.format_exception_only(error)[-1].strip()  # str(error) may fail, too
         self._failures += 1
         if self._failures == 1 and not quietly:
             warn(f"{type(self).__name__} has failed and will try again, while training goes on: {reason}")

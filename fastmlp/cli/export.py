@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from typing import Any
 
 import fastmlp
@@ -20,6 +19,8 @@ def export(arguments: argparse.Namespace) -> int:
 
     path = arguments.output
     form = arguments.to or _form_of(path)
+    if form in _BY_SUFFIX and not path.lower().endswith(FORMS[form]):
+        raise ValueError(f"--output {path!r} must end in {FORMS[form][0]}")
     refuse_overwriting(path, arguments.network)
     net = load_network(arguments.network)
     check_writable(path)
@@ -51,34 +52,24 @@ def _form_of(path: str) -> str:
     raise ValueError(f"--output {path!r} does not say in which form; give --to, one of {', '.join(FORMS)}")
 
 
-def _save(suffix: str) -> Callable[[Any, str], None]:
-    """Return a function that saves a network where `MLP.save` goes by the suffix."""
+def _save_torch(net: Any, path: str) -> None:
+    from fastmlp.interchange.torch import save_state_dict
 
-    def save(net: Any, path: str) -> None:
-        if os.path.splitext(path)[1].lower() != suffix:
-            raise ValueError(f"--output {path!r} must end in {suffix}")
-        net.save(path)
-
-    return save
+    save_state_dict(net, path)
 
 
-def _to_torch(net: Any, path: str) -> None:
-    from fastmlp.interchange.files import save_torch
-
-    save_torch(net, path)
-
-
-def _to_keras(net: Any, path: str) -> None:
-    from fastmlp.interchange.files import save_keras
+def _save_keras(net: Any, path: str) -> None:
+    from fastmlp.interchange.keras import save_keras
 
     save_keras(net, path)
 
 
-_WRITERS: dict[str, Callable[[Any, str], None]] = {
+_WRITERS: dict[str, Any] = {
     "onnx": lambda net, path: net.to_onnx(path),
-    "safetensors": _save(".safetensors"),
-    "npz": _save(".npz"),
+    "safetensors": lambda net, path: net.save(path),
+    "npz": lambda net, path: net.save(path),
     "c": lambda net, path: net.to_c(path),
-    "torch": _to_torch,
-    "keras": _to_keras,
+    "torch": _save_torch,
+    "keras": _save_keras,
 }
+_BY_SUFFIX = ("safetensors", "npz", "keras")  # forms whose writers look at the suffix

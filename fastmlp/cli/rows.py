@@ -21,19 +21,21 @@ __all__ = ["read_rows"]
 
 def read_rows(data: str, net: Any) -> Any:
     """Return the rows of a data set, a folder or a file as the network takes them."""
-    suffix = os.path.splitext(data.lower().removesuffix(".gz"))[1]
     if data in DATA_SETS or not os.path.isfile(data):
         return _as_rows(load(data)[2], net, data)
     try:
-        if suffix in _SEPARATORS:
-            return _as_rows(_read_table(data, net.feature_names, _SEPARATORS[suffix]), net, data)
-        if suffix == ".npz":
-            return _as_rows(_read_npz(data), net, data)
-        if suffix == ".npy":
-            return _as_rows(_read_npy(data), net, data)
-        return _as_rows(datasets.read_idx(data, dimensions=3), net, data)
+        return _as_rows(_read_file(data, net.feature_names), net, data)
     except OSError as error:
         raise ValueError(f"cannot read --data {data!r}: {error.strerror or error}") from error
+
+
+def _read_file(path: str, known: list[str] | None) -> Any:
+    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+    if suffix in _SEPARATORS:
+        return _read_table(path, known, _SEPARATORS[suffix])
+    if suffix == ".npz":
+        return _read_npz(path)
+    return _read_npy(path) if suffix == ".npy" else datasets.read_idx(path, dimensions=3)
 
 
 def _as_rows(array: Any, net: Any, data: str) -> Any:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastmlp import optimizers
 from fastmlp.activations import ACTIVATIONS, Floats
-from fastmlp.interchange.methods import EstimatorMethods
+from fastmlp.interchange.estimators import EstimatorMethods
 from fastmlp.losses import softmax
 from fastmlp.network import Network
 from fastmlp.training import TrainingState

@@ -37,22 +37,23 @@ def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: A
     _check_test_file(test)
     layers = list(layers_of(net))
     measured: dict[str, float] = {}
-    said = ""
+    report = ""
     if X is None:
         rows = np.random.default_rng(0).standard_normal((_TEST_ROWS, net.layers[0]), np.float32)
         rows /= np.float32(net.input_scale)
     else:
+        rows = check_X(X, net.layers[0], np.float32)  # before input_scale
         if bits == 8:
-            layers = layers_in_8_bits(layers, _rows(net, X))
-        measured, said = _measure(net, layers, X, y)
-        said = f"{bits}-bit weights: {said}"
-        rows = _some(_rows(net, X))
+            layers = layers_in_8_bits(layers, rows)
+        measured, report = _measure(net, layers, X, rows, y)
+        report = f"{bits}-bit weights: {report}"
+        rows = _sample(rows)
     expected = _expected(net, layers, rows)
     with written_whole(source) as file, written_whole(test) as test_file:
-        file.writelines(_encoded(_code(net, layers, name, os.path.basename(source), said)))
+        file.writelines(_encoded(_code(net, layers, name, os.path.basename(source), report)))
         test_file.writelines(_encoded(_test(net, *expected, name, os.path.basename(source))))
-    if said:
-        print(said)
+    if report:
+        print(report)
     return measured
 
 
@@ -93,38 +94,32 @@ def _check_test_file(test: str) -> None:
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
-def _rows(net: Network, X: Any) -> Any:
-    """Return X as users have it, before `input_scale`: an array of float32 or uint8, or CSR."""
-    return check_X(X, net.layers[0], np.float32)
-
-
-def _some(rows: Any) -> Floats:
+def _sample(rows: Any) -> Floats:
     """Return rows from all over `rows`, as many as the test program takes."""
-    some = rows[np.unique(np.linspace(0, rows.shape[0] - 1, _TEST_ROWS).astype(np.int64))]
-    return dense_rows(some)
+    return dense_rows(rows[np.unique(np.linspace(0, rows.shape[0] - 1, _TEST_ROWS).astype(np.int64))])
 
 
-def _measure(net: Network, layers: list[Layer], X: Any, y: Any) -> tuple[dict[str, float], str]:
+def _measure(net: Network, layers: list[Layer], X: Any, rows: Any, y: Any) -> tuple[dict[str, float], str]:
     """Return how predictions of the layers in C differ from those of the network, and the same in words."""
     loss, own = net._loss, net.predict(X)
-    z = sums(layers, _rows(net, X))
+    z = sums(layers, rows)
     predicted = loss.predicted(z)
     measured: dict[str, float] = {"n_rows": len(z)}
     if loss.classifies:
         equal = (net._names.decoded(predicted) == own).reshape(len(z), -1).all(axis=1)
         measured["equal"] = float(equal.mean())
-        said = f"{np.count_nonzero(~equal):,} predictions differ"
+        report = f"{np.count_nonzero(~equal):,} predictions differ"
     else:
         measured["largest_difference"] = float(np.abs(predicted - own).max())
-        said = f"predictions differ by up to {measured['largest_difference']:.3g}"
+        report = f"predictions differ by up to {measured['largest_difference']:.3g}"
     if y is not None:
         targets = net._check_evaluation(X, y)[1]
         what = "accuracy" if loss.classifies else "r2"
         before = net.score(X, y)
         after = float(loss.correct(z, targets).mean()) if loss.classifies else r2(loss.decode(targets), predicted)
         measured |= {what: before, f"{what}_in_c": after}
-        said = f"{what} {before:.4f} -> {after:.4f} ({after - before:+.4f}), {said}"
-    return measured, f"{said} on {len(z):,} rows"
+        report = f"{what} {before:.4f} -> {after:.4f} ({after - before:+.4f}), {report}"
+    return measured, f"{report} on {len(z):,} rows"
 
 
 def _outputs(net: Network, layers: list[Layer], rows: Floats) -> Floats:
@@ -170,7 +165,7 @@ def _n_outputs(net: Network) -> int:
     return 2 if _head(net) == "two classes" else net.layers[-1]
 
 
-def _code(net: Network, layers: list[Layer], name: str, file: str, said: str) -> Iterator[str]:
+def _code(net: Network, layers: list[Layer], name: str, file: str, report: str) -> Iterator[str]:
     """Yield the text of the file, piece by piece."""
     n_outputs = _n_outputs(net)
     declarations, definitions = c_source.HEADS[_head(net)]
@@ -179,7 +174,7 @@ def _code(net: Network, layers: list[Layer], name: str, file: str, said: str) ->
     used = dict.fromkeys(net.activations)
     logistic = bool({"logistic", "silu"} & {*used, net.output})
     needs_math = logistic or net.output in ("softmax", "exp") or bool({"elu", "gelu", "tanh"} & {*used})
-    yield _comment(net, layers, file, name, said)
+    yield _comment(net, layers, file, name, report)
     yield c_source.named(c_source.START, name).format(
         n_inputs=net.layers[0],
         n_outputs=n_outputs,
@@ -201,7 +196,7 @@ def _code(net: Network, layers: list[Layer], name: str, file: str, said: str) ->
     yield "\n#endif\n"
 
 
-def _comment(net: Network, layers: list[Layer], file: str, name: str, said: str) -> str:
+def _comment(net: Network, layers: list[Layer], file: str, name: str, report: str) -> str:
     """Return the comment at the beginning of the file."""
     flash = sum(table.nbytes for layer in layers for table in layer.tables.values())
     widths = _buffers(layers)
@@ -226,8 +221,8 @@ def _comment(net: Network, layers: list[Layer], file: str, name: str, said: str)
         "",
         "Or include it whole, in one file only.",
     ]
-    if said:
-        lines += ["", f"{said}."]
+    if report:
+        lines += ["", f"{report}."]
     if net.feature_names is not None:
         lines += ["", "Numbers of x:", *(f"    {i} {feature!a}" for i, feature in enumerate(net.feature_names))]
     text = "\n".join(lines).replace("*/", "* /").replace("/*", "/ *")  # neither ends the comment, nor begins another

@@ -97,7 +97,7 @@ def layers_in_8_bits(layers: Sequence[Layer], rows: Any) -> list[Layer]:
         return plain
     weight = np.maximum(np.abs(layers[0].weights).max(axis=1), SMALLEST).astype(np.float64)  # (I,)
     usual = np.median((largest * weight)[known])
-    factor = np.where(known, 1 / np.maximum(largest, SMALLEST), weight / usual)  # else as if it mattered like others
+    factor = np.where(known, 1 / np.maximum(largest, SMALLEST), weight / usual)  # else a usual factor
     factor = np.exp2(np.rint(np.log2(np.clip(factor, SMALLEST, 1 / SMALLEST))))  # multiplying by powers of two is exact
     even = [in_8_bits(layers[0], factor.astype(np.float32)), *plain[1:]]
     some = rows[:_BLOCK_ROWS]

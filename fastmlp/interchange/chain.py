@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastmlp.activations import ACTIVATIONS, LEAK, Floats, per_layer
 from fastmlp.interchange.layers import Layers
 from fastmlp.losses import LOSSES
-from fastmlp.validation.settings import check_activation, check_choice
+from fastmlp.validation.settings import check_activation, check_output
 
 __all__ = ["Chain"]
 
@@ -130,7 +130,7 @@ class Chain:
     def network(
         self, activation: str | Sequence[str] | None, output: str | None, otherwise: str
     ) -> tuple[Layers, dict[str, Any]]:
-        """Return the layers that were read, and further settings of `MLP`.
+        """Return the layers that were read, and the settings of `MLP` for them.
 
         Parameters
         ----------
@@ -157,24 +157,21 @@ class Chain:
                 "the network has the exact GELU, but that of fastmlp is the approximation by tanh, which differs by up "
                 "to 5e-4; pass activation='gelu' to take it instead"
             )
-        output = None if output is None else check_choice("output", output, tuple(LOSSES), _ALSO_CALLED)
+        output = None if output is None else check_output(output, tuple(LOSSES))
         if last not in LOSSES:
             raise ValueError(f"the last layer has the activation {last}; outputs in fastmlp are {', '.join(LOSSES)}")
         if last != "identity" and output not in (None, last):
             raise ValueError(f"output is {output!r}, but the network ends in {last}")
         output = last if last != "identity" else output or otherwise
         rates = self._dropout[1:-1]
-        found_settings: dict[str, Any] = {} if activation is None else {"activation": activation}
-        found_settings |= {
-            "dropout": rates if len(set(rates)) > 1 else rates[0] if rates else 0.0,
-            "input_dropout": self._dropout[0],
-            "input_scale": self._scale,
-        }
         dtype = np.result_type(*self.weights, *self.biases, np.float32)
         weights, biases = (
             [array.astype(dtype, copy=False) for array in arrays] for arrays in (self.weights, self.biases)
         )
-        return Layers(weights, biases, hidden, output), found_settings
-
-
-_ALSO_CALLED = {"sigmoid": "logistic", "linear": "identity"}
+        layers = Layers(weights, biases, hidden, output)
+        return layers, layers.settings() | {
+            **({} if activation is None else {"activation": activation}),
+            "dropout": rates if len(set(rates)) > 1 else rates[0] if rates else 0.0,
+            "input_dropout": self._dropout[0],
+            "input_scale": self._scale,
+        }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
-from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy.typing as npt
 from fastmlp.activations import LEAK
 from fastmlp.interchange.chain import Chain
 from fastmlp.model import Model
+from fastmlp.storage import written_whole
 
-__all__ = ["from_keras", "to_keras"]
+__all__ = ["from_keras", "save_keras", "to_keras"]
 
 _Net = TypeVar("_Net", bound=Model)
 
@@ -73,6 +76,15 @@ def to_keras(net: Model) -> Any:
     return model
 
 
+def save_keras(net: Any, path: str) -> None:
+    """Write ``net.to_keras()``, a file that ``keras.saving.load_model`` reads, whole or not at all."""
+    model = net.to_keras()
+    with tempfile.TemporaryDirectory() as folder, written_whole(path) as file:  # Keras writes into the file itself
+        model.save(written := os.path.join(folder, "net.keras"))
+        with open(written, "rb") as source:
+            shutil.copyfileobj(source, file)
+
+
 _ACTIVATIONS = {"leaky_relu": None, "gelu": None, "logistic": "sigmoid", "identity": None}
 
 
@@ -103,7 +115,9 @@ def from_keras(
         raise TypeError(f"{name} cannot be given: it is that of the model")
     keras = _keras()
     if not isinstance(model, keras.Model):
-        hint = "; read a file first: keras.saving.load_model(path)" if isinstance(model, (str, bytes, PathLike)) else ""
+        hint = (
+            "; read a file first: keras.saving.load_model(path)" if isinstance(model, (str, bytes, os.PathLike)) else ""
+        )
         kind = type(model)
         hint = "; use MLP.from_torch" if kind.__module__.partition(".")[0] == "torch" else hint
         raise TypeError(f"model must be a keras.Model, not {kind.__name__}{hint}")
@@ -115,12 +129,12 @@ def from_keras(
             _read(keras, chain, operation, found)
         if output is None and chain.functions[-1:] == ["identity"]:
             output = _output(model)
-        layers, others = chain.network(activation, output, "identity")
+        layers, read = chain.network(activation, output, "identity")
         if "l2" not in settings:
             found["l2"] = _l2(operations)
     except ValueError as error:
         raise ValueError(f"from_keras cannot read the model {model.name!r}: {error}") from None
-    return cls._with_parameters(layers.weights, layers.biases, **layers.settings() | found | others | settings)
+    return cls._with_parameters(layers.weights, layers.biases, **read | found | settings)
 
 
 def _operations(keras: Any, model: Any) -> list[Any]:
@@ -219,8 +233,8 @@ def _output(model: Any) -> str | None:
     config = loss.get_config() if loss is not None and hasattr(loss, "get_config") else {}
     if not config.get("from_logits"):
         return None
-    outputs = {"CategoricalCrossentropy": "softmax", "SparseCategoricalCrossentropy": "softmax"}
-    return (outputs | {"BinaryCrossentropy": "logistic"}).get(type(loss).__name__)
+    outputs = {"CategoricalCrossentropy": "softmax", "BinaryCrossentropy": "logistic"}
+    return outputs.get(type(loss).__name__.removeprefix("Sparse"))
 
 
 def _l2(operations: Sequence[Any]) -> float:

@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 from fastmlp.interchange.on_import import once_imported
-from fastmlp.validation.calls import warn
 
 __all__ = ["register"]
 
@@ -23,11 +22,8 @@ def register(estimators: Sequence[type]) -> None:
     """Have `mlflow.sklearn` know these classes, now or as soon as it is imported."""
 
     def adapt(module: ModuleType) -> None:
-        try:
-            _trust(module, estimators)
-            _autolog(module, estimators)
-        except Exception as error:  # of a version to come; neither library must fail to be imported
-            warn(f"MLflow will not know the estimators of fastmlp: {type(error).__name__}: {error}")
+        _trust(module, estimators)
+        _autolog(module, estimators)
 
     once_imported("mlflow.sklearn", adapt)
 

@@ -1,4 +1,4 @@
-"""Calls a function once another package is imported, without importing it."""
+"""Tells another package about the estimators once it is imported, without importing it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from fastmlp.validation.calls import warn
+
 __all__ = ["once_imported"]
 
 
 def once_imported(name: str, act: Callable[[ModuleType], None]) -> None:
-    """Call `act` with the module `name`: now if it is imported, or else as soon as it is."""
+    """Call `act` with the module `name`: now, or as soon as it is imported. Errors become warnings."""
+
+    def guarded(module: ModuleType) -> None:
+        try:
+            act(module)
+        except Exception as error:  # of a version to come; neither package must fail to be imported
+            package = name.partition(".")[0]
+            warn(f"{package} will not know the estimators of fastmlp: {type(error).__name__}: {error}")
+
     if name in sys.modules:
-        act(sys.modules[name])
+        guarded(sys.modules[name])
     else:
-        sys.meta_path.insert(0, _Finder(name, act))
+        sys.meta_path.insert(0, _Finder(name, guarded))
 
 
 class _Finder(MetaPathFinder):

@@ -35,7 +35,7 @@ def network_from(kind: type[Any], estimator: Any) -> Any:
     Raises
     ------
     TypeError
-        If it is none.
+        If `estimator` is something else.
     """
     from sklearn import neural_network
 
@@ -160,7 +160,7 @@ def _attributes(estimator: Any) -> dict[str, Any]:
 
 
 def _parameters(estimator: Any) -> tuple[list[Floats], list[Floats]]:
-    """Return copies of the weights and biases that count."""
+    """Return copies of the weights and biases with which the estimator predicts."""
     from fastmlp.estimators.fitted import _checked_parameters
 
     weights, biases = _checked_parameters(*estimator._layers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,11 @@ from fastmlp.activations import ACTIVATIONS, per_layer
 from fastmlp.interchange.chain import Chain
 from fastmlp.interchange.torch_training import from_optimizer, to_optimizer, training_state
 from fastmlp.model import Model
+from fastmlp.storage import written_whole
 from fastmlp.validation.calls import warn
 from fastmlp.validation.settings import check_activation, check_bool
 
-__all__ = ["Training", "from_torch", "to_torch"]
+__all__ = ["Training", "from_torch", "save_state_dict", "to_torch"]
 
 _Net = TypeVar("_Net", bound=Model)
 
@@ -77,6 +79,14 @@ def to_torch(net: Model, *, probabilities: bool, scaled_inputs: bool, training: 
     return Training(module, to_optimizer(torch, net, module), _loss(torch, net))
 
 
+def save_state_dict(net: Any, path: str) -> None:
+    """Write the state_dict of ``net.to_torch()``, a file that ``torch.load(path, weights_only=True)`` reads."""
+    content = io.BytesIO()  # torch.save hides the errors of a file
+    _torch().save(net.to_torch().state_dict(), content)
+    with written_whole(path) as file:
+        file.write(content.getbuffer())
+
+
 def _linear(torch: Any, weights: npt.NDArray[Any], biases: npt.NDArray[Any]) -> Any:
     linear = torch.nn.Linear(*weights.shape, device="meta")  # draws no first weights, which is slow
     linear.weight = torch.nn.Parameter(torch.from_numpy(weights.T.copy()))
@@ -97,9 +107,8 @@ def _activation(torch: Any, name: str) -> Any:
 def _loss(torch: Any, net: Model) -> Any:
     if net.output == "softmax":
         return torch.nn.CrossEntropyLoss(label_smoothing=net.label_smoothing)
-    return {"logistic": torch.nn.BCEWithLogitsLoss, "identity": torch.nn.MSELoss, "exp": torch.nn.PoissonNLLLoss}[
-        net.output
-    ]()
+    kinds = {"logistic": "BCEWithLogitsLoss", "identity": "MSELoss", "exp": "PoissonNLLLoss"}
+    return getattr(torch.nn, kinds[net.output])()
 
 
 # --- from PyTorch -----------------------------------------------------------------------------------------------------
@@ -118,38 +127,33 @@ def from_torch(
         raise TypeError(f"{name} cannot be given: it is that of the module")
     if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
         raise TypeError("from_torch got a model of Keras; use MLP.from_keras")
-    chain, parameters = Chain(), list[Any]()
-    if isinstance(module, Mapping):
-        if optimizer is not None:
-            raise TypeError("the state of an optimizer needs the module that it trains, not only its state_dict")
-        what = "state_dict"
-    elif not isinstance(module, type) and callable(getattr(module, "named_parameters", None)):
-        what = f"module {type(module).__name__}"
-    else:
-        hint = (
-            "; read a file first: torch.load(path, weights_only=True)"
-            if isinstance(module, (str, bytes, PathLike))
-            else ""
-        )
+    only_state = isinstance(module, Mapping)
+    if only_state and optimizer is not None:
+        raise TypeError("the state of an optimizer needs the module that it trains, not only its state_dict")
+    if not only_state and (isinstance(module, type) or not callable(getattr(module, "named_parameters", None))):
+        is_path = isinstance(module, (str, bytes, PathLike))
+        hint = "; read a file first: torch.load(path, weights_only=True)" if is_path else ""
         raise TypeError(f"module must be a torch.nn.Module or its state_dict(), not {type(module).__name__}{hint}")
+    chain, parameters = Chain(), list[Any]()
     try:
-        if isinstance(module, Mapping):
+        if only_state:
             _read_state_dict(chain, module, activation)
         else:
             _read_module(_torch(), chain, module, parameters)
         layers, found = chain.network(activation, output, "softmax")
     except ValueError as error:
+        what = "state_dict" if only_state else f"module {type(module).__name__}"
         raise ValueError(f"from_torch cannot read the {what}: {error}") from None
-    given = layers.settings() | found | settings
+    given = found | settings
     if optimizer is None:
         return cls._with_parameters(layers.weights, layers.biases, **given)
-    continued = from_optimizer(_torch(), optimizer, parameters)
-    if continued.l2:
+    state = from_optimizer(_torch(), optimizer, parameters)
+    if state.l2:
         if settings.get("l2"):
             raise ValueError("l2 is given twice: the optimizer has more weight_decay for weights than for biases")
-        given["l2"] = continued.l2
+        given["l2"] = state.l2
     net = cls._with_parameters(layers.weights, layers.biases, **given)
-    net._adopt(net.history, training_state(net, continued), net._names)
+    net._adopt(net.history, training_state(net, state), net._names)
     return net
 
 

@@ -13,7 +13,7 @@ from fastmlp.model import Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastmlp.training import TrainingState
 
-__all__ = ["Continued", "from_optimizer", "to_optimizer", "training_state"]
+__all__ = ["OptimizerState", "from_optimizer", "to_optimizer", "training_state"]
 
 _KINDS: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad)  # of the same names in torch.optim
 _UNLIKE = ("amsgrad", "dampening", "maximize")
@@ -77,18 +77,18 @@ def to_optimizer(torch: Any, net: Model, module: Any) -> Any:
 # --- from PyTorch -----------------------------------------------------------------------------------------------------
 
 
-class Continued(NamedTuple):
-    """What an optimizer of PyTorch has come to."""
+class OptimizerState(NamedTuple):
+    """Settings and state of an optimizer of PyTorch, in the terms of fastmlp."""
 
     optimizer: Optimizer
     l2: float
-    """What its weight decay of weights is above that of biases."""
+    """By how much the weight decay of weights is above that of biases."""
     slots: list[list[Floats] | None]
     """State arrays of each parameter, weights first, then biases; None before its first step."""
     steps: int
 
 
-def from_optimizer(torch: Any, optimizer: Any, parameters: Sequence[tuple[Any, Any]]) -> Continued:
+def from_optimizer(torch: Any, optimizer: Any, parameters: Sequence[tuple[Any, Any]]) -> OptimizerState:
     """Return settings and state of an optimizer.
 
     Parameters
@@ -136,7 +136,7 @@ def from_optimizer(torch: Any, optimizer: Any, parameters: Sequence[tuple[Any, A
         raise ValueError(
             f"the optimizer has taken {min(steps)} steps with some parameters and {max(steps)} with others"
         )
-    return Continued(ours, l2, slots, steps.pop())
+    return OptimizerState(ours, l2, slots, steps.pop())
 
 
 def _settings(kind: type[Optimizer], groups: Sequence[Any]) -> tuple[dict[str, Any], float]:
@@ -182,11 +182,11 @@ def _state(array: Any, tensor: Any) -> Floats:
     return numbers
 
 
-def training_state(net: Model, continued: Continued) -> TrainingState:
+def training_state(net: Model, given: OptimizerState) -> TrainingState:
     """Return the state from which the network continues."""
-    state = TrainingState.new(continued.optimizer, net._engine)
-    for own, given in zip(state.optimizer_state, continued.slots, strict=True):
-        for slot, values in zip(own, given or own, strict=True):
+    state = TrainingState.new(given.optimizer, net._engine)
+    for own, slots in zip(state.optimizer_state, given.slots, strict=True):
+        for slot, values in zip(own, slots or own, strict=True):
             slot[...] = values
-    state.steps = continued.steps
+    state.steps = given.steps
     return state

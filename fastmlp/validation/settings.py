@@ -27,6 +27,7 @@ __all__ = [
     "check_layers",
     "check_n_threads",
     "check_number",
+    "check_output",
     "check_path",
     "check_seed",
     "is_iterable",
@@ -139,6 +140,11 @@ def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) 
         return check_choice("activation", activation, choices, also_called)
     names = _one_each("activation", activation, n_hidden)
     return tuple(check_choice(name, each, choices, also_called) for name, each in names)
+
+
+def check_output(output: object, choices: Sequence[str]) -> str:
+    """Return the name of what a network returns."""
+    return check_choice("output", output, choices, {"sigmoid": "logistic", "linear": "identity"})
 
 
 def check_dropout(dropout: object, n_hidden: int) -> float | tuple[float, ...]:

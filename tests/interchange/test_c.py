@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
+from support.docs import examples
 
 from fastmlp import MLP as CompiledMLP
 from fastmlp import datasets
@@ -19,7 +19,6 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.interchange.c_layers import Layer, in_8_bits
 from fastmlp.reference import MLP
 
-ROOT = Path(__file__).resolve().parents[2]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
 STRICTER = ["-Wconversion", "-Wdouble-promotion", "-Wmissing-prototypes", "-Wshadow", "-Wstrict-prototypes", "-Wundef"]
 COMPILERS = ("gcc", "clang")
@@ -222,9 +221,8 @@ def test_mnist(compiler, tmp_path):
 def test_the_example_of_the_docs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fastmlp.MLP", MLP)
-    section = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").split("## C\n")[1]
-    python, c = (section.split(f"```{language}\n")[1].split("```")[0] for language in ("python", "c"))
-    exec(python.replace("epochs=30", "epochs=2"), {})
+    exec(examples("C"), {})
+    c = examples("C", "c")
     (tmp_path / "main.c").write_text(c.replace("int read", "int read_digit(const float pixels[64]);\nint read"))
     compile_c("gcc", *STRICT, *STRICTER, "-shared", "-fPIC", "main.c", "digits.c", "-lm", "-o", "d.so", folder=tmp_path)
     x = np.full(64, 0.5, np.float32)
@@ -383,8 +381,7 @@ def test_the_test_program_finds_a_wrong_table(bits, tmp_path):
     assert re.match(r"[1-9]\d* of 60 rows are wrong", said)
 
 
-@each_bits
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("bits", "dtype"), [(32, "float64"), (8, "float32")])
 def test_the_test_program_allows_what_rounding_does_to_large_sums(bits, dtype, tmp_path):
     net = net_of("softmax", "tanh", hidden=(130,), n_inputs=130, dtype=dtype)
     for weights in net.weights:

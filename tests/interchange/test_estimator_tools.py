@@ -16,6 +16,7 @@ from fastmlp.schedules import Cosine
 
 __all__ = ["network", "one_thread"]  # fixtures
 
+pytestmark = pytest.mark.loops("torch")
 X, Y = IRIS
 SOLVERS = {"adam": {}, "momentum": {"solver": "sgd"}, "plain": {"solver": "sgd", "momentum": 0}}
 each_solver = pytest.mark.parametrize("settings", SOLVERS.values(), ids=SOLVERS)

@@ -1,13 +1,12 @@
 """Networks as models of Keras, there and back. KERAS_BACKEND chooses the backend; PyTorch is the default here."""
 
 import os
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from support.nets import ROOT, assert_bits, data, refused, snapshot
+from support.nets import ROOT, assert_bits, data, filled, refused, snapshot
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -20,19 +19,10 @@ if keras.backend.backend() == "jax":
     pytest.importorskip("jax").config.update("jax_enable_x64", True)
 
 # Keras 3.15 with PyTorch converts variables as NumPy 2 no longer wants it
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+pytestmark = [pytest.mark.loops("torch"), pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")]
 
 HEADS = {"softmax": 3, "logistic": 2, "identity": 2, "exp": 2}
 CLOSE = 2e-6  # in float64 too: with PyTorch, Keras 3.15 multiplies float64 matrices in float32
-
-
-def filled(sizes, kind=reference.MLP, **settings):
-    """A network whose biases are not zero."""
-    net = kind(sizes, **settings)
-    generator = np.random.default_rng(1)
-    for b in net.biases:
-        b[:] = generator.normal(scale=0.5, size=b.shape)
-    return net
 
 
 def outputs(model, X):
@@ -306,13 +296,3 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(ImportError, match="pip install keras"):
         filled([4, 3]).to_keras()
-
-
-def test_the_example_of_the_docs():
-    section = (
-        (ROOT / "docs/interchange.md").read_text(encoding="utf-8").partition("## Keras\n")[2].partition("\n## ")[0]
-    )
-    names: dict[str, object] = {}
-    exec("\n".join(re.findall("```python\n(.*?)```", section, re.DOTALL)), names)
-    probabilities = keras.ops.convert_to_numpy(names["probabilities"])
-    np.testing.assert_allclose(names["same"].predict_proba(names["X"]), probabilities, atol=CLOSE)

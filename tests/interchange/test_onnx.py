@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from support.nets import ROOT, refused
+from support.nets import refused
 
 from fastmlp import MLP, reference
 from fastmlp.activations import ACTIVATIONS
@@ -13,6 +13,7 @@ from fastmlp.activations import ACTIVATIONS
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.loops("torch")
 KINDS = [
     ("softmax", 10),
     ("softmax", 2),
@@ -320,6 +321,15 @@ def test_functions_and_scales_written_in_other_ways():
     for name, nodes in cases.items():
         model = model_of(*first, *nodes, SECOND, W=W, B=B, V=V, **numbers)
         assert assert_reads(model, X).activations == (name,)
+    clipped = model_of(*first, ("Clip", "z", "h", {"min": 0.0}), SECOND, W=W, B=B, V=V, opset=9)  # not an input yet
+    assert assert_reads(clipped, X).activations == ("relu",)
+    turned = [("Transpose", "T", "t"), ("Unsqueeze", "t zeroth", "u"), ("Squeeze", "u zeroth", "W")]
+    turned += [("Cast", "D", "d", {"to": 1}), ("Reshape", "d three", "B")]
+    shapes = {"zeroth": np.array([0]), "three": np.array([3]), "T": W.T, "D": B.astype("f8")[None], "V": V}
+    assert same_parameters(
+        assert_reads(model_of(*turned, *first, ("Relu", "z", "h"), SECOND, **shapes), X),
+        reference.MLP.from_onnx(model_of(*first, ("Relu", "z", "h"), SECOND, W=W, B=B, V=V)),
+    )
     scaled = [("Sub", "x mean", "c"), ("Div", "c std", "s"), ("Gemm", "s W", "m", {"alpha": 0.5}), ("Relu", "m", "r")]
     after = [("Mul", "r B", "t"), ("Add", "t one", "h"), SECOND]
     mean, std = np.array([[1, 2, 3, 4]], np.float32), np.array([1, 2, 4, 0.5], np.float32)
@@ -336,6 +346,10 @@ REFUSED = {
     "a hidden layer has LeakyRelu(alpha=0.3), which is none of relu": [
         ("MatMul", "x W", "z"), ("LeakyRelu", "z", "h", {"alpha": 0.3}), SECOND,
     ],
+    "a hidden layer has Clip, which is none of relu": [("MatMul", "x W", "z"), ("Clip", "z low six", "h"), SECOND],
+    "(Relu) has attributes that are no numbers": [("Relu", "x", "y", {"t": onnx.TensorProto()})],
+    "(Unsqueeze) makes a constant of too many axes": [("Unsqueeze", "W row", "y")],
+    "(Cast) makes something else than numbers of a constant": [("Cast", "W", "y", {"to": onnx.TensorProto.STRING})],
     "its output 'y' is Tanh, but a network ends in one of softmax": [("MatMul", "x W", "z"), ("Tanh", "z", "y")],
     "it computes Relu of its inputs, before the first layer": [("Relu", "x", "r"), ("MatMul", "r W", "y")],
     "(Gelu) is the exact gelu": [("MatMul", "x W", "z"), ("Gelu", "z", "h"), SECOND],
@@ -358,17 +372,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_a_network_cannot_compute_is_named(message):
-    numbers = {"two": np.array([2, -1]), "row": np.ones((1, 999)), "column": np.ones((999, 1)), "U": W[:3]}
+    numbers = {
+        "low": np.float32(0),
+        "six": np.float32(6),
+        "two": np.array([2, -1]),
+        "row": np.ones((1, 999)),
+        "column": np.ones((999, 1)),
+        "U": W[:3],
+    }
     model = model_of(*REFUSED[message], W=W, B=B, V=V, **numbers)
     with refused(ValueError, message):
         reference.MLP.from_onnx(model)
-
-
-def test_the_example_of_the_documentation(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8").partition("## ONNX")[2]
-    net = network()
-    names = {"net": net, "X_test": rows(net, 5), "MLP": reference.MLP}
-    exec(text.partition("```python\n")[2].partition("```")[0], names)
-    np.testing.assert_array_equal(names["label"], net.predict(names["X_test"]))
-    assert same_parameters(names["again"], net)

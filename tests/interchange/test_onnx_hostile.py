@@ -143,7 +143,7 @@ def test_millions_of_empty_messages_are_not_parsed(tmp_path):
     size = bytes(
         [0x80 | len(nodes) & 127, 0x80 | len(nodes) >> 7 & 127, 0x80 | len(nodes) >> 14 & 127, len(nodes) >> 21]
     )
-    assert read_or_refuse(tmp_path / "net.onnx", b"\x3a" + size + nodes) is None
+    (tmp_path / "net.onnx").write_bytes(b"\x3a" + size + nodes)
     with refused(ValueError, "has more than 1,000,000 fields"):
         reference.MLP.from_onnx(tmp_path / "net.onnx")
 

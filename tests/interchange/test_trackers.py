@@ -20,6 +20,7 @@ from fastmlp.callbacks import EarlyStopping, MLflow, OptunaPruning, TensorBoard,
 from fastmlp.interchange import mlflow as interchange
 from fastmlp.interchange import on_import
 
+pytestmark = pytest.mark.loops("torch")
 VALIDATED = {"validation_data": (X, Y), "batch_size": 4}
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -593,7 +594,7 @@ class TestRegistration:
     def test_a_version_that_is_unknown_is_imported_with_a_warning(self, stand_in):
         stand_in("def _gen_estimators_to_patch(): pass\n")
         interchange.register([MLPClassifier])
-        with pytest.warns(UserWarning, match="MLflow will not know the estimators of fastmlp: AttributeError"):
+        with pytest.warns(UserWarning, match="mlflow will not know the estimators of fastmlp: AttributeError"):
             importlib.import_module("mlflow.sklearn")
 
     def test_an_import_that_fails_may_be_tried_again(self, stand_in):

@@ -49,6 +49,15 @@ def assert_close(got, expected, dtype, factor=1):
         np.testing.assert_allclose(g, e, rtol=tolerance, atol=tolerance * max(np.abs(e).max(), 1e-3))
 
 
+def filled(layers, kind=reference.MLP, **settings):
+    """A network whose biases are not zero."""
+    net = kind(layers, **settings)
+    generator = np.random.default_rng(1)
+    for b in net.biases:
+        b[:] = generator.normal(scale=0.5, size=b.shape)
+    return net
+
+
 def twins(layers, **settings):
     """The same network twice, compiled and plain, with biases that are not zero."""
     nets = MLP(layers, **settings), reference.MLP(layers, **settings)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.activations import elu, gelu, leaky_relu, logistic, relu
+from fastmlp.activations import gelu
 from fastmlp.interchange.onnx.files import Tensors
 from fastmlp.interchange.onnx.values import (
     Both,
@@ -28,8 +29,6 @@ __all__ = ["follow"]
 Inputs = list[Any]
 Attributes = dict[str, Any]
 
-_EXACT_GELU = "is the exact gelu, but gelu here is the formula with tanh; export it with approximate='tanh'"
-
 
 def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
     """Return what a model computes, by the names of its outputs.
@@ -41,7 +40,7 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
     """
     import onnx
 
-    graph = model.graph
+    graph, versions = model.graph, model.opset_import
     if len(graph.sparse_initializer):
         raise ValueError("it has sparse tensors")
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -67,7 +66,7 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
             if node.op_type == "Reshape":
                 attributes["n_rows"] = n_rows
                 attributes["of_skl2onnx"] = model.producer_name == "skl2onnx" and node.output[0] in outputs
-            values[node.output[0]] = _compute(node, [value(name) for name in node.input], attributes)
+            values[node.output[0]] = _compute(node, [value(name) for name in node.input], attributes, versions)
         except OSError:
             raise
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
@@ -87,24 +86,29 @@ def _input(given: Any) -> tuple[int, Rows]:
     return shape[0], Rows(Sums(None, None), tuple(shape[1:]))
 
 
-def _compute(node: Any, inputs: Inputs, attributes: Attributes) -> Value:
+def _compute(node: Any, inputs: Inputs, attributes: Attributes, versions: Any) -> Value:
     kind = node.op_type
     if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
         raise ValueError(f"is of the domain {node.domain!r}, which only its own runtime has")
+    if kind in _OF_CONSTANTS and all(isinstance(given, np.ndarray) for given in inputs):
+        if "to" in attributes and _dtype(attributes).kind not in "fiubV":  # strings may need a hundred times the memory
+            raise ValueError("makes something else than numbers of a constant")
+        if any(given.size > 8 for given in inputs[1:]):
+            raise ValueError("makes a constant of too many axes")
+        return np.asarray(_by_onnx(node, versions)(*inputs))
     if kind in _OPERATORS:
         return _OPERATORS[kind](inputs, attributes)
-    if kind not in _FUNCTIONS and kind not in _WITH_ATTRIBUTES:
+    if kind not in _ELEMENTWISE:
         raise ValueError("computes what no multilayer perceptron does")
-    function = _FUNCTIONS[kind] if kind in _FUNCTIONS else _WITH_ATTRIBUTES[kind](attributes)
-    while inputs and inputs[-1] is None:
-        inputs.pop()
+    function = _by_onnx(node, versions)
+    inputs = [given for given in inputs if given is not None]
     if not any(isinstance(given, Rows) for given in inputs):
         return _of_constants(function, inputs)
     for given in inputs:
         if isinstance(given, Softmax | Both | Label):
             raise ValueError("follows the output of the network")
     shown = ", ".join(f"{name}={attributes[name]:g}" for name in ("alpha",) if name in attributes)
-    return computed(f"{kind}({shown})" if shown else kind, function, inputs)
+    return computed(f"{kind}({shown})" if shown else kind, _AFFINE.get(kind, function), inputs)
 
 
 def _of_constants(function: Any, arrays: Inputs) -> npt.NDArray[Any]:
@@ -114,76 +118,46 @@ def _of_constants(function: Any, arrays: Inputs) -> npt.NDArray[Any]:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
         if math.prod(shape) > max(array.size for array in arrays):
             raise ValueError("makes a larger constant of smaller ones")
-        integers = function is np.divide and all(array.dtype.kind in "iu" for array in arrays)
-        return np.asarray((np.floor_divide if integers else function)(*arrays))
+        return np.asarray(function(*arrays))
 
 
-# --- element by element -----------------------------------------------------------------------------------------------
+# --- nodes that the package onnx computes -----------------------------------------------------------------------------
+
+_OF_CONSTANTS = {"Cast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+
+_AFFINE = {"Add": np.add, "Div": np.divide, "Mul": np.multiply, "Neg": np.negative, "Sub": np.subtract}
+
+_ELEMENTWISE = {
+    *_AFFINE, "Abs", "Binarizer", "Clip", "Elu", "Exp", "Greater", "GreaterOrEqual", "LeakyRelu", "Less", "LessOrEqual",
+    "Max", "Min", "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Swish", "Tanh", "Where",
+}  # fmt: skip
 
 
-def _elu(attributes: Attributes) -> Any:
-    alpha = attributes.get("alpha", 1.0)
-    return elu if alpha == 1 else lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+def _by_onnx(node: Any, versions: Any) -> Callable[..., Any]:
+    """Return the function of a node and its attributes, as the package onnx computes it for the model's opset."""
+    import onnx
 
+    kinds = onnx.AttributeProto
+    harmless = (kinds.FLOAT, kinds.FLOATS, kinds.INT, kinds.INTS, kinds.STRING)
+    if any(attribute.type not in harmless for attribute in node.attribute):  # a tensor might be in any other file
+        raise ValueError("has attributes that are no numbers")
+    names = [f"x{i}" if name else "" for i, name in enumerate(node.input)]
+    copy = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=["y"], attribute=node.attribute)
+    given = [name for name in names if name]
 
-def _gelu(attributes: Attributes) -> Any:
-    if attributes.get("approximate", b"none") != b"tanh":
-        raise ValueError(_EXACT_GELU)
-    return gelu
+    @functools.cache
+    def evaluator() -> Any:
+        from onnx.reference import ReferenceEvaluator
 
+        return ReferenceEvaluator(onnx.helper.make_function("", "one", given, ["y"], [copy], versions))
 
-def _leaky_relu(attributes: Attributes) -> Any:
-    alpha = attributes.get("alpha", 0.01)
-    return leaky_relu if alpha == 0.01 else lambda x: np.where(x > 0, x, alpha * x)
+    def function(*arrays: npt.NDArray[Any]) -> Any:
+        try:
+            return evaluator().run(None, dict(zip(given, arrays, strict=True)), {})[0]
+        except Exception as error:  # onnx raises many kinds
+            raise ValueError(f"cannot be computed ({error})") from error
 
-
-def _swish(attributes: Attributes) -> Any:
-    alpha = attributes.get("alpha", 1.0)
-    return lambda x: x * logistic(alpha * x)
-
-
-def _threshold(attributes: Attributes) -> Any:
-    threshold = attributes.get("threshold", 0.0)
-    return lambda x: x > threshold
-
-
-def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
-    x = x if low is None else np.maximum(x, low)
-    return x if high is None else np.minimum(x, high)
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "Abs": np.abs,
-    "Add": np.add,
-    "Clip": _clip,
-    "Div": np.divide,
-    "Exp": np.exp,
-    "Greater": np.greater,
-    "GreaterOrEqual": np.greater_equal,
-    "Less": np.less,
-    "LessOrEqual": np.less_equal,
-    "Max": lambda *arrays: functools.reduce(np.maximum, arrays),
-    "Min": lambda *arrays: functools.reduce(np.minimum, arrays),
-    "Mul": np.multiply,
-    "Neg": np.negative,
-    "PRelu": lambda x, slope: np.where(x > 0, x, slope * x),
-    "Pow": np.power,
-    "Reciprocal": np.reciprocal,
-    "Relu": relu,
-    "Sigmoid": logistic,
-    "Sqrt": np.sqrt,
-    "Sub": np.subtract,
-    "Tanh": np.tanh,
-    "Where": np.where,
-}
-
-_WITH_ATTRIBUTES: dict[str, Callable[[Attributes], Callable[..., Any]]] = {
-    "Binarizer": _threshold,
-    "Elu": _elu,
-    "Gelu": _gelu,
-    "LeakyRelu": _leaky_relu,
-    "Swish": _swish,
-}
+    return function
 
 
 # --- other operators --------------------------------------------------------------------------------------------------
@@ -225,6 +199,12 @@ def _batch_normalization(inputs: Inputs, attributes: Attributes) -> Value:
     return computed("BatchNormalization", np.add, [scaled, shift - mean * factor])
 
 
+def _gelu(inputs: Inputs, attributes: Attributes) -> Value:
+    if attributes.get("approximate", b"none") != b"tanh":
+        raise ValueError("is the exact gelu, but gelu here is the formula with tanh; export it with approximate='tanh'")
+    return computed("Gelu", gelu, inputs)
+
+
 def _scaler(inputs: Inputs, attributes: Attributes) -> Value:
     shifted = computed("Scaler", np.subtract, [inputs[0], np.array(attributes.get("offset", [0.0]))])
     return computed("Scaler", np.multiply, [shifted, np.array(attributes.get("scale", [1.0]))])
@@ -241,21 +221,20 @@ def _dropout(inputs: Inputs, attributes: Attributes) -> Value:
     return _same(inputs, attributes)
 
 
-def _cast(inputs: Inputs, attributes: Attributes) -> Value:
+def _dtype(attributes: Attributes) -> np.dtype[Any]:
     import onnx
 
-    value, dtype = inputs[0], onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
-    if isinstance(value, np.ndarray):
-        return value.astype(dtype)
+    dtype: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
+    return dtype
+
+
+def _cast(inputs: Inputs, attributes: Attributes) -> Value:
+    value, dtype = inputs[0], _dtype(attributes)
     if isinstance(value, Label) or dtype.kind in "fV":
         return _same(inputs, attributes)
     if not isinstance(value, Rows):
         raise ValueError("makes integers of probabilities")
-    return computed("Cast", np.not_equal if dtype.kind == "b" else _truncated, [value, np.zeros(())])
-
-
-def _truncated(x: Any, _: Any) -> Any:
-    return np.trunc(x)
+    return computed("Cast", (lambda x: x != 0) if dtype.kind == "b" else np.trunc, [value])
 
 
 def _constant(inputs: Inputs, attributes: Attributes) -> Value:
@@ -279,31 +258,22 @@ def _flatten(inputs: Inputs, attributes: Attributes) -> Value:
     rows = inputs[0]
     if not isinstance(rows, Rows) or attributes.get("axis", 1) not in (1, -len(rows.shape)):
         raise ValueError("does not keep rows as they are")
-    return _reshaped(rows, (_width(rows),))
-
-
-def _reshaped(rows: Rows, shape: tuple[int, ...]) -> Rows:
-    """Return rows in another shape; functions of them work on each number."""
-    result = Rows(rows.sums, shape, rows.text, rows.function, rows.arguments, rows.root, size=rows.size)
-    result.scale, result.shift = rows.scale, rows.shift
-    return result
+    return replace(rows, shape=(_width(rows),))
 
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Value:
     value, wanted = inputs[0], [int(size) for size in np.ravel(inputs[1])]
-    if isinstance(value, np.ndarray):
-        return value.reshape(wanted)
     if isinstance(value, Label):
         return value
     width = _width(value) if isinstance(value, Rows) else 0
     whole = len(wanted) == 2 and wanted[0] in (-1, 0, attributes["n_rows"])
     if isinstance(value, Rows) and width == 1 and wanted == [-1]:
-        return _reshaped(value, ())
+        return replace(value, shape=())
     if isinstance(value, Rows) and wanted == [-1, 1] and attributes.get("of_skl2onnx"):
         return value  # its converter of MLPRegressor forgets that there may be several outputs
     if not isinstance(value, Rows) or not whole or (wanted[1] not in (width, -1, 0) and width != -1):
         raise ValueError(f"makes the shape {wanted} of rows, but a network needs whole rows (n, units)")
-    return _reshaped(value, (width if wanted[1] <= 0 else wanted[1],))
+    return replace(value, shape=(width if wanted[1] <= 0 else wanted[1],))
 
 
 def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
@@ -313,8 +283,6 @@ def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
 
 def _squeeze(inputs: Inputs, attributes: Attributes) -> Value:
     value, axes = inputs[0], _axes(inputs, attributes)
-    if isinstance(value, np.ndarray):
-        return value.squeeze(None if axes is None else tuple(axes))
     if isinstance(value, Label):
         return value
     if not isinstance(value, Rows):
@@ -323,22 +291,18 @@ def _squeeze(inputs: Inputs, attributes: Attributes) -> Value:
     axes = [i for i, size in enumerate(value.shape, 1) if size == 1] if axes is None else [axis % n for axis in axes]
     if 0 in axes or any(value.shape[axis - 1] != 1 for axis in axes):
         raise ValueError("changes the number of rows")
-    return _reshaped(value, tuple(size for i, size in enumerate(value.shape, 1) if i not in axes))
+    return replace(value, shape=tuple(size for i, size in enumerate(value.shape, 1) if i not in axes))
 
 
 def _unsqueeze(inputs: Inputs, attributes: Attributes) -> Value:
     value, axes = inputs[0], _axes(inputs, attributes)
-    if isinstance(value, np.ndarray):
-        return np.expand_dims(value, tuple(axes or ()))
     if not isinstance(value, Rows) or value.shape != () or axes not in ([1], [-1]):
         raise ValueError("does not keep rows as they are")
-    return _reshaped(value, (1,))
+    return replace(value, shape=(1,))
 
 
 def _transpose(inputs: Inputs, attributes: Attributes) -> Value:
-    if not isinstance(inputs[0], np.ndarray):
-        raise ValueError("does not keep rows as they are")
-    return inputs[0].transpose(attributes.get("perm"))
+    raise ValueError("does not keep rows as they are")
 
 
 def _concat(inputs: Inputs, attributes: Attributes) -> Value:
@@ -393,6 +357,7 @@ _OPERATORS: dict[str, Callable[[Inputs, Attributes], Value]] = {
     "Dropout": _dropout,
     "Flatten": _flatten,
     "Gather": _gather,
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "Identity": _same,
     "LogSoftmax": _softmax,

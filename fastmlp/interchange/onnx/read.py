@@ -17,7 +17,7 @@ from fastmlp.interchange.onnx.values import FINAL, HIDDEN, Both, Found, Label, R
 from fastmlp.losses import LOSSES
 from fastmlp.names import Names
 from fastmlp.network import Network
-from fastmlp.validation.settings import check_choice
+from fastmlp.validation.settings import check_output
 
 __all__ = ["read_network"]
 
@@ -27,7 +27,7 @@ _READ = ("layers", "activation", "dtype", "input_scale")
 def read_network(cls: type[Network], source: Any, output: str | None, settings: Mapping[str, Any]) -> Network:
     """Return the network of an ONNX file or model; see `NetworkMethods.from_onnx`."""
     if output is not None:
-        output = check_choice("output", output, tuple(LOSSES), {"sigmoid": "logistic", "linear": "identity"})
+        output = check_output(output, tuple(LOSSES))
     for name in _READ:
         if name in settings:
             raise TypeError(f"{name} is read from the file; leave it out")
