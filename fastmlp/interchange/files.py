@@ -19,13 +19,5 @@ def save_torch(net: Any, path: str) -> None:
 
 
 def save_keras(net: Any, path: str) -> None:
-    """Write ``net.to_keras()``, which ``keras.saving.load_model`` reads.
-
-    Raises
-    ------
-    ValueError
-        If `path` does not end in .keras, as Keras demands.
-    """
-    if not path.endswith(".keras"):
-        raise ValueError(f"--output {path!r} must end in .keras")
+    """Write ``net.to_keras()``, which ``keras.saving.load_model`` reads."""
     net.to_keras().save(path)
