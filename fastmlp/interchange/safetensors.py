@@ -22,13 +22,7 @@ __all__ = ["check_suffix", "check_target", "is_safetensors", "load_safetensors",
 _TENSORS = ("weights_", "biases_", "memory_", "classes")
 """How the names of arrays begin; everything else is JSON, as are classes that are strings."""
 
-_OTHER_FORMS = {
-    ".onnx": "to_onnx",
-    ".c": "to_c",
-    ".pt": "to_torch",
-    ".pth": "to_torch",
-    ".keras": "to_keras",
-}
+_OTHER_FORMS = {".onnx": "to_onnx", ".c": "to_c", ".pt": "to_torch", ".pth": "to_torch", ".keras": "to_keras"}
 """Suffixes of files that other methods write."""
 
 
