@@ -18,7 +18,7 @@ from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.engine.base import Engine, Settings
 from fastmlp.history import History
-from fastmlp.interchange.safetensors import is_safetensors, load_safetensors, save_safetensors
+from fastmlp.interchange.safetensors import check_suffix, is_safetensors, load_safetensors, save_safetensors
 from fastmlp.interrupts import complete, finish
 from fastmlp.losses import LOSSES
 from fastmlp.names import Names
@@ -326,11 +326,12 @@ class Model(ABC):
         TypeError
             If `path` is not the name of a file, or `training` not True or False.
         ValueError
-            If parameters are not finite, since a fit has diverged; `load` would refuse the file.
+            If parameters are not finite, since a fit has diverged; `load` would refuse the file. Or if `path` has the
+            suffix of another form, such as .onnx.
         ImportError
             If the file is to be a .safetensors file, and safetensors is not installed.
         """
-        save = save_safetensors if is_safetensors(check_path(path)) else storage.save_npz
+        save = save_safetensors if is_safetensors(check_suffix(check_path(path))) else storage.save_npz
         state = self.state_dict() if check_bool("training", training) else self._parameters_dict()
         checkpoint.check_savable(state)
         save(path, **state)

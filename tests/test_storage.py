@@ -284,6 +284,13 @@ def test_compressed_files_are_read(tmp_path):
     assert_bits(reference.MLP.load(path), parameters(net))
 
 
+@pytest.mark.parametrize(("suffix", "method"), [("onnx", "to_onnx"), ("PT", "to_torch"), ("keras", "to_keras")])
+def test_save_leaves_other_forms_to_their_methods(suffix, method, tmp_path):
+    with refused(ValueError, f"net.{suffix}'; for that there is {method}"):
+        reference.MLP([2, 2]).save(tmp_path / f"net.{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_load_would_refuse_is_not_written(tmp_path):
     net, path = reference.MLP([4, 3]), tmp_path / "net.npz"
     net.save(path)

@@ -15,17 +15,17 @@ __all__ = ["export", "load_network", "refuse_overwriting"]
 
 def export(arguments: argparse.Namespace) -> int:
     """Load the network and write it; return the exit status."""
+    from fastmlp.interchange.c import test_program
     from fastmlp.storage import check_writable
 
     path = arguments.output
-    form = arguments.to or _form_of(path)
-    if form in _BY_SUFFIX and not path.lower().endswith(FORMS[form]):
-        raise ValueError(f"--output {path!r} must end in {FORMS[form][0]}")
+    form = _form(arguments.to, path)
     refuse_overwriting(path, arguments.network)
     net = load_network(arguments.network)
     check_writable(path)
     _WRITERS[form](net, path)
-    tell(f"saved {path} ({os.path.getsize(path):,} bytes)")
+    for written in (path, test_program(path)) if form == "c" else (path,):
+        tell(f"saved {written} ({os.path.getsize(written):,} bytes)")
     return 0
 
 
@@ -44,12 +44,16 @@ def refuse_overwriting(path: str, *sources: str) -> None:
             raise ValueError(f"--output {path!r} would overwrite {source!r}")
 
 
-def _form_of(path: str) -> str:
+def _form(to: str | None, path: str) -> str:
+    """Return the form that --to or the suffix says; they must not contradict each other."""
     suffix = os.path.splitext(path)[1].lower()
-    for form, suffixes in FORMS.items():
-        if suffix in suffixes:
-            return form
-    raise ValueError(f"--output {path!r} does not say in which form; give --to, one of {', '.join(FORMS)}")
+    named = next((form for form, suffixes in FORMS.items() if suffix in suffixes), None)
+    form = to or named
+    if form is None:
+        raise ValueError(f"--output {path!r} does not say in which form; give --to, one of {', '.join(FORMS)}")
+    if form != named and (named or form in ("safetensors", "keras")):  # these two are known by their suffix
+        raise ValueError(f"--output {path!r} must end in {' or '.join(FORMS[form])}")
+    return form
 
 
 def _save_torch(net: Any, path: str) -> None:
@@ -72,4 +76,3 @@ _WRITERS: dict[str, Any] = {
     "torch": _save_torch,
     "keras": _save_keras,
 }
-_BY_SUFFIX = ("safetensors", "npz", "keras")  # forms whose writers look at the suffix

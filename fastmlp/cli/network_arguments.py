@@ -31,7 +31,7 @@ NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
   onnx          for ONNX Runtime and others; needs onnx
   safetensors   settings and parameters; needs safetensors
   npz           the same as a NumPy archive
-  c             one C99 file without dependencies
+  c             one C99 file without dependencies, and a test program
   torch         the state_dict of net.to_torch(), for torch.load; needs PyTorch
   keras         a .keras file, for keras.saving.load_model; needs Keras
 

@@ -22,7 +22,7 @@ from fastmlp.validation.settings import check_path
 if TYPE_CHECKING:
     from fastmlp.network import Network
 
-__all__ = ["write"]
+__all__ = ["test_program", "write"]
 
 _TEST_ROWS = 100
 _TOLERANCE = 1e-4  # of the test program, relative to the largest output
@@ -33,7 +33,7 @@ def write(net: Network, path: str | os.PathLike[str], name: str, bits: int, X: A
     """Write `net` as C to `path`, and a program that tests it beside it; see `Network.to_c`."""
     source = check_path(path)
     _check_arguments(source, name, bits, X, y)
-    test = _test_file(source)
+    test = test_program(source)
     _check_test_file(test)
     layers = list(layers_of(net))
     measured: dict[str, float] = {}
@@ -78,7 +78,7 @@ def _check_arguments(source: str, name: object, bits: object, X: object, y: obje
         )
 
 
-def _test_file(source: str) -> str:
+def test_program(source: str) -> str:
     """Return the name of the test program of a file."""
     return f"{source.removesuffix('.c')}_test.c"
 
@@ -295,7 +295,7 @@ def _test(net: Network, rows: Floats, outputs: Floats, tolerance: float, name: s
     """Yield the text of the test program, piece by piece."""
     before, after = c_source.named(c_source.TEST, name).split("{tables}")
     written = f"{_SIGNATURE} {fastmlp.__version__}"
-    yield before.format(file=file, test=_test_file(file), written=written, n_rows=len(rows))
+    yield before.format(file=file, test=test_program(file), written=written, n_rows=len(rows))
     yield from _table(f"{name}_rows", rows, name)
     yield from _table(f"{name}_expected", outputs, name)
     call = f"{name}_predict_proba" if net._loss.classifies else f"{name}_predict"

@@ -29,8 +29,8 @@ def _keras() -> Any:
         if error.name == "keras":
             raise ImportError("models of Keras need keras: pip install keras") from error
         raise ImportError(
-            f"Keras finds no backend ({error}); install torch, jax or tensorflow, and name it in the environment "
-            "variable KERAS_BACKEND"
+            f"Keras finds no backend ({error}); set the environment variable KERAS_BACKEND to one that is installed: "
+            "torch, jax or tensorflow"
         ) from error
     return keras
 

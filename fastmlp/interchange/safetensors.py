@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from fastmlp.storage import check_writable, checksum, written_whole
 
-__all__ = ["check_target", "is_safetensors", "load_safetensors", "save_safetensors"]
+__all__ = ["check_suffix", "check_target", "is_safetensors", "load_safetensors", "save_safetensors"]
 
 _TENSORS = ("weights_", "biases_", "memory_", "classes")
 """How the names of arrays begin; everything else is JSON, as are classes that are strings."""
+
+_OTHER_FORMS = {".onnx": "to_onnx", ".c": "to_c", ".pt": "to_torch", ".pth": "to_torch", ".keras": "to_keras"}
+"""Suffixes of files that other methods write."""
 
 
 def is_safetensors(path: str) -> bool:
@@ -28,8 +31,17 @@ def is_safetensors(path: str) -> bool:
     return path.lower().endswith(".safetensors")
 
 
+def check_suffix(path: str) -> str:
+    """Return the name of a file, unless its suffix says another form."""
+    method = _OTHER_FORMS.get(os.path.splitext(path)[1].lower())
+    if method:
+        raise ValueError(f"save writes .npz and .safetensors files, not {path!r}; for that there is {method}")
+    return path
+
+
 def check_target(path: str) -> None:
     """Refuse a path to which `Model.save` could not write, before training begins."""
+    check_suffix(path)
     if is_safetensors(path):
         _safetensors()
     check_writable(path)

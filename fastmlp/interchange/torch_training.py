@@ -47,7 +47,10 @@ def to_optimizer(torch: Any, net: Model, module: Any) -> Any:
     """
     state = net._training_state
     if state is None:
-        raise ValueError("training=True needs an earlier fit, but this network has not been trained")
+        raise ValueError(
+            "training=True needs an earlier fit, but this network has not been trained, or came without its training "
+            "state, as from net.save(path) or est.network_"
+        )
     optimizer = state.optimizer
     if type(optimizer) not in _KINDS:
         raise ValueError(f"PyTorch has no optimizer {type(optimizer).__name__}; leave out training=True")

@@ -15,6 +15,7 @@ import fastmlp
 from fastmlp import datasets, reference
 from fastmlp.cli import main
 from fastmlp.cli.network_arguments import FORMS
+from fastmlp.interchange.c import test_program as c_test_program
 
 X, Y = data(20)
 
@@ -256,7 +257,8 @@ def test_safetensors_and_back(capsys, tmp_path):
 @pytest.mark.parametrize(("form", "method"), [("onnx", "to_onnx"), ("c", "to_c")])
 def test_forms_that_methods_write(form, method, capsys, tmp_path, monkeypatch):
     def write(self, path):
-        (tmp_path / path).write_text(repr(self))
+        for each in {path, c_test_program(path)} if form == "c" else {path}:
+            (tmp_path / each).write_text(repr(self))
 
     monkeypatch.setattr(reference.MLP, method, write, raising=False)
     net = saved()
@@ -277,6 +279,7 @@ def test_other_programs_predict_the_same(capsys, tmp_path):
         np.testing.assert_allclose(each.predict_proba(X), net.predict_proba(X), rtol=1e-6)
     onnx.checker.check_model(str(tmp_path / "net.onnx"))
     assert "float" in (tmp_path / "net.c").read_text()
+    assert "saved net_test.c (" in capsys.readouterr().err
 
 
 def test_wrong_calls_of_export(capsys, tmp_path, monkeypatch):
@@ -296,6 +299,8 @@ def test_wrong_calls_of_export(capsys, tmp_path, monkeypatch):
         (["net.npz", "--to", "npz", "-o", "net.npz"], "--output 'net.npz' would overwrite 'net.npz'"),
         (["net.npz", "--to", "npz", "-o", "net.safetensors"], "--output 'net.safetensors' must end in .npz"),
         (["net.npz", "--to", "keras", "-o", "net.h5"], "--output 'net.h5' must end in .keras"),
+        (["net.npz", "--to", "onnx", "-o", "net.c"], "--output 'net.c' must end in .onnx"),
+        (["net.npz", "--to", "torch", "-o", "net.onnx"], "--output 'net.onnx' must end in .pt or .pth"),
         (["none.npz", "-o", "net.onnx"], "cannot read the network 'none.npz': No such file"),
         (["net.npz", "-o", "no/net.onnx"], "there is no folder no"),
         (["net.npz", "-o", "net.onnx"], "ONNX files need onnx"),

@@ -272,6 +272,19 @@ def test_a_model_that_was_changed_says_how_to_read_it():
     assert (reference.MLP.from_onnx(model).weights[0] == 1).all()
 
 
+def test_what_tools_of_onnx_do_to_a_model_is_no_damage(tmp_path):
+    """MLflow moves the weights to a second file, and gives them back in a form of their own."""
+    path = tmp_path / "net.onnx"
+    onnx.save(NET.to_onnx(), path, save_as_external_data=True, location="net.data", size_threshold=0)
+    for model in (path, onnx.load(path), onnx.shape_inference.infer_shapes(NET.to_onnx())):
+        assert same(reference.MLP.from_onnx(model))
+    numbers = bytearray((tmp_path / "net.data").read_bytes())
+    numbers[0] ^= 1
+    (tmp_path / "net.data").write_bytes(numbers)
+    with refused(ValueError, "its checksum is that of another content"):
+        reference.MLP.from_onnx(path)
+
+
 def test_notes_in_a_model_are_no_damage():
     model = NET.to_onnx()
     model.doc_string = "of Monday"

@@ -408,7 +408,7 @@ def test_what_pytorch_cannot_hold_is_refused_by_name():
     with refused(TypeError, "a network with output='identity' has no probabilities"):
         filled([4, 3], output="identity").to_torch(probabilities=True)
     net = filled([4, 3])
-    with refused(ValueError, "training=True needs an earlier fit"):
+    with refused(ValueError, "has not been trained, or came without its training state"):
         net.to_torch(training=True)
     X, y = data(20)
     net.train_batch(X, y, optimizer=Adam(eps_hat=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,7 @@ def _model(net: Network, head: Head, feature_names: Sequence[str] | None, path: 
     )
     metadata = {} if feature_names is None else {FEATURES: json.dumps(list(map(str, feature_names)))}
     make.set_model_props(model, metadata)
-    make.set_model_props(model, metadata | {CHECKSUM: checksum(model)})
+    make.set_model_props(model, metadata | {CHECKSUM: checksum(model, onnx.numpy_helper.to_array)})
     if path is not None:
         content = model.SerializeToString()
         with storage.written_whole(path) as file:
@@ -155,10 +155,15 @@ def _model(net: Network, head: Head, feature_names: Sequence[str] | None, path: 
     return model
 
 
-def checksum(model: Any) -> str:
-    """Return the SHA-256 of all that `MLP.from_onnx` reads of a model that `to_onnx` has made."""
-    digest = hashlib.sha256()
-    for part in (*model.opset_import, model.graph):
+def checksum(model: Any, array: Callable[[Any], npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of all that `MLP.from_onnx` reads of a model that `to_onnx` has made.
+
+    It stays the same where `onnx.save` moves weights to a second file, and `onnx.shape_inference` adds shapes. `array`
+    reads a tensor.
+    """
+    digest, graph, onnx = hashlib.sha256(), model.graph, import_onnx("from_onnx")
+    tensors = (onnx.numpy_helper.from_array(array(tensor), tensor.name) for tensor in graph.initializer)
+    for part in (*model.opset_import, *graph.node, *graph.input, *graph.output, *tensors):
         digest.update(part.SerializeToString(deterministic=True))
     digest.update("".join(entry.value for entry in model.metadata_props if entry.key == FEATURES).encode())
     return digest.hexdigest()

@@ -48,12 +48,17 @@ def load(source: Any) -> tuple[Any, Tensors, str]:
     if len(model.graph.node) > _MOST_NODES:
         raise ValueError(f"{name} has {len(model.graph.node):,} nodes, too many for a multilayer perceptron")
     written = [entry.value for entry in model.metadata_props if entry.key == CHECKSUM]
-    if model.producer_name == PRODUCER and written != [checksum(model)]:
+    tensors = Tensors(folders, n_bytes)
+    try:
+        changed = model.producer_name == PRODUCER and written != [checksum(model, tensors.array)]
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
+    if changed:
         raise ValueError(
             f"{name} is damaged: its checksum is that of another content. If it was changed on purpose, set its "
             f"producer_name to something else than {PRODUCER!r}"
         )
-    return model, Tensors(folders, n_bytes), name
+    return model, tensors, name
 
 
 def _check_file(path: str, largest: float) -> int:
