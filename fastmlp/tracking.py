@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, Self
@@ -118,8 +119,13 @@ class Tracker:
         self._first = self._sent = self._done = len(fit.history.loss)
         self._steps, self._settings = fit.history.steps, _settings(net, fit)
         self._next = time.perf_counter() + self.interval
-        self._around, self._writer = sys.exception(), _Writer()
-        self._writer.start()
+        self._around, writer = sys.exception(), _Writer()
+        try:
+            writer.start()
+        except RuntimeError as error:  # there are too many threads
+            warn(f"{type(self).__name__} records nothing: {error}")
+            return
+        self._writer = writer
 
     def on_epoch_end(self, net: Any, fit: FitState) -> None:
         """Start to write, unless the last write is still under way or less than `interval` seconds ago."""
@@ -207,7 +213,7 @@ class Tracker:
         if writer.error is None:
             self._done, self._settings, self._failures = self._sent, None, 0
             return ""
-        reason = f"{type(writer.error).__name__}: {writer.error}"
+        reason = traceback.format_exception_only(writer.error)[-1].strip()  # str(error) may fail, too
         self._failures += 1
         if self._failures == 1 and not quietly:
             warn(f"{type(self).__name__} has failed and will try again, while training goes on: {reason}")

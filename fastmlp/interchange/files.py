@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+import tempfile
 from typing import Any
 
 from fastmlp.storage import written_whole
@@ -14,8 +18,10 @@ def save_torch(net: Any, path: str) -> None:
     state_dict = net.to_torch().state_dict()
     import torch
 
+    content = io.BytesIO()  # torch.save hides the errors of a file
+    torch.save(state_dict, content)
     with written_whole(path) as file:
-        torch.save(state_dict, file)
+        file.write(content.getbuffer())
 
 
 def save_keras(net: Any, path: str) -> None:
@@ -28,4 +34,8 @@ def save_keras(net: Any, path: str) -> None:
     """
     if not path.endswith(".keras"):
         raise ValueError(f"--output {path!r} must end in .keras")
-    net.to_keras().save(path)
+    model = net.to_keras()
+    with tempfile.TemporaryDirectory() as folder, written_whole(path) as file:  # Keras writes into the file itself
+        model.save(written := os.path.join(folder, "net.keras"))
+        with open(written, "rb") as source:
+            shutil.copyfileobj(source, file)
