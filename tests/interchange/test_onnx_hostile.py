@@ -190,7 +190,7 @@ HUGE = {
     "(Add) uses the": lambda: beside_the_network("Add", ["rows", "b"]),
     "has 1,000,000 axes": many_axes,
     "the tensor 'weights_0' has 100,000 axes": lambda: of_tensors(dims(*[2] * 100_000)),
-    "it has 1,001 outputs": many_outputs,
+    "it has 1,002 outputs": many_outputs,
     "the tensor 'weights_0' of shape [1000000, 1000000] cannot be read": lambda: of_tensors(no_bytes),
     "the tensor 'weights_0' of shape [1000000, 1000000] cannot be read: it has 48": lambda: of_tensors(
         dims(10**6, 10**6)

@@ -313,7 +313,7 @@ def _reshape(inputs: Inputs, attributes: Attributes) -> Value:
 
 
 def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
-    axes = inputs[1] if len(inputs) > 1 else attributes.get("axes")
+    axes: Any = inputs[1] if len(inputs) > 1 else attributes.get("axes")
     if np.size(axes) > MOST_AXES:
         raise ValueError(f"has {np.size(axes):,} axes")
     return None if axes is None else [int(axis) for axis in np.ravel(axes)]
