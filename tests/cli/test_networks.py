@@ -311,14 +311,19 @@ def test_wrong_calls_of_export(capsys, tmp_path, monkeypatch):
 
 
 @posix
-def test_a_full_disk(capsys, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of Keras with PyTorch
+@pytest.mark.parametrize(("name", "library"), [("out.npz", "numpy"), ("out.pt", "torch"), ("out.keras", "keras")])
+def test_a_full_disk(capsys, tmp_path, monkeypatch, name, library):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip("torch" if library == "keras" else library)
+    pytest.importorskip(library)
     saved()
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    assert "out.npz: No space left on device" in error_line(["export", "net.npz", "-o", "out.npz"], capsys)
+    assert f"{name}: No space left on device" in error_line(["export", "net.npz", "-o", name], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
 
 

@@ -244,6 +244,27 @@ def test_exits_of_a_library_are_failures_too(net):
         assert len(net.fit(X, Y, epochs=2, callbacks=[TensorBoard(Writer(leave))]).loss) == 2
 
 
+def test_errors_that_have_no_text_are_failures_too(net):
+    class Silent(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def fail(writer):
+        raise Silent
+
+    with pytest.warns(UserWarning, match="may not have recorded epochs 1 to 2: .*Silent"):
+        assert len(net.fit(X, Y, epochs=2, callbacks=[TensorBoard(Writer(fail))]).loss) == 2
+
+
+def test_too_many_threads_are_a_failure_too(net, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(tracking._Writer, "start", start)
+    with pytest.warns(UserWarning, match="TensorBoard records nothing: can't start new thread"):
+        assert len(net.fit(X, Y, epochs=2, callbacks=[TensorBoard(Writer())]).loss) == 2
+
+
 def test_nothing_is_written_of_a_fit_that_is_refused(net):
     writer = Writer()
     with refused(ValueError, "monitor is 'val_loss'"):

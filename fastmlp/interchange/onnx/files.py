@@ -12,7 +12,9 @@ import numpy.typing as npt
 from fastmlp.interchange.onnx.export import CHECKSUM, PRODUCER, checksum, import_onnx
 from fastmlp.validation.settings import check_path
 
-__all__ = ["Tensors", "load"]
+__all__ = ["MOST_AXES", "Tensors", "load"]
+
+MOST_AXES = 8  # of a tensor
 
 _LARGEST = 2**31  # bytes of a message of Protocol Buffers
 _MOST_NODES, _MOST_FIELDS = 20_000, 1_000_000
@@ -124,13 +126,15 @@ class Tensors:
         self._read += n_bytes
         total = sum(self._sizes.values())
         if self._read > _REUSED * total + 2**20:
-            raise ValueError(f"it uses the {total:,} bytes of its files again and again, for {self._read:,} bytes")
+            raise ValueError(f"uses the {total:,} bytes of the files again and again, for {self._read:,} bytes")
 
     def array(self, tensor: Any) -> npt.NDArray[Any]:
         """Return a TensorProto as an array."""
         import onnx
 
         name, n = tensor.name, 1
+        if len(tensor.dims) > MOST_AXES:
+            raise ValueError(f"the tensor {name!r} has {len(tensor.dims):,} axes")
         for size in tensor.dims:
             n *= size
             if size < 0:

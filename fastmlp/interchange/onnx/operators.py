@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import gelu
-from fastmlp.interchange.onnx.files import Tensors
+from fastmlp.interchange.onnx.files import MOST_AXES, Tensors
 from fastmlp.interchange.onnx.values import (
     Both,
     Label,
@@ -28,6 +28,8 @@ __all__ = ["follow"]
 
 Inputs = list[Any]
 Attributes = dict[str, Any]
+
+_MOST_OUTPUTS = 16
 
 
 def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
@@ -49,7 +51,9 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
         raise ValueError(f"it has {len(inputs)} inputs ({', '.join(given.name for given in inputs)}), not one")
     n_rows, rows = _input(inputs[0])
     values: dict[str, Value | None] = {"": None, inputs[0].name: rows}
-    outputs = [output.name for output in graph.output]
+    outputs = dict.fromkeys(output.name for output in graph.output)
+    if len(outputs) > _MOST_OUTPUTS:
+        raise ValueError(f"it has {len(outputs):,} outputs")
 
     def value(name: str) -> Value | None:
         if name not in values:
@@ -66,7 +70,10 @@ def follow(model: Any, tensors: Tensors) -> dict[str, Value]:
             if node.op_type == "Reshape":
                 attributes["n_rows"] = n_rows
                 attributes["of_skl2onnx"] = model.producer_name == "skl2onnx" and node.output[0] in outputs
-            values[node.output[0]] = _compute(node, [value(name) for name in node.input], attributes, versions)
+            given = [value(name) for name in node.input]
+            tensors.count(sum(getattr(each, "nbytes", 0) for each in given))
+            result = values[node.output[0]] = _compute(node, given, attributes, versions)
+            tensors.count(getattr(result, "nbytes", 0))
         except OSError:
             raise
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
@@ -93,7 +100,7 @@ def _compute(node: Any, inputs: Inputs, attributes: Attributes, versions: Any) -
     if kind in _OF_CONSTANTS and all(isinstance(given, np.ndarray) for given in inputs):
         if "to" in attributes and _dtype(attributes).kind not in "fiubV":  # strings may need a hundred times the memory
             raise ValueError("makes something else than numbers of a constant")
-        if any(given.size > 8 for given in inputs[1:]):
+        if any(given.size > MOST_AXES for given in inputs[1:]):
             raise ValueError("makes a constant of too many axes")
         return np.asarray(_by_onnx(node, versions)(*inputs))
     if kind in _OPERATORS:
@@ -277,7 +284,9 @@ def _reshape(inputs: Inputs, attributes: Attributes) -> Value:
 
 
 def _axes(inputs: Inputs, attributes: Attributes) -> list[int] | None:
-    axes = inputs[1] if len(inputs) > 1 else attributes.get("axes")
+    axes: Any = inputs[1] if len(inputs) > 1 else attributes.get("axes")
+    if np.size(axes) > MOST_AXES:
+        raise ValueError(f"has {np.size(axes):,} axes")
     return None if axes is None else [int(axis) for axis in np.ravel(axes)]
 
 

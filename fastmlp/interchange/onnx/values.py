@@ -58,6 +58,11 @@ class Rows:
     shift: Floats = field(default_factory=partial(np.zeros, ()))
     size: int = 1
 
+    @property
+    def nbytes(self) -> int:
+        """Of the arrays that came with these rows."""
+        return sum(a.nbytes for a in (self.scale, self.shift, *self.arguments) if not isinstance(a, Rows))
+
     def values(self, z: Floats, known: dict[int, Floats] | None = None) -> Floats:
         """Return the numbers for the sums `z` (n, O) or (n, 1)."""
         known = {} if known is None else known
