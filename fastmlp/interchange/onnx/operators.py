@@ -100,8 +100,9 @@ def _compute(node: Any, inputs: Inputs, attributes: Attributes, versions: Any) -
     if kind in _OF_CONSTANTS and all(isinstance(given, np.ndarray) for given in inputs):
         if "to" in attributes and _dtype(attributes).kind not in "fiubV":  # strings may need a hundred times the memory
             raise ValueError("makes something else than numbers of a constant")
-        if any(given.size > MOST_AXES for given in inputs[1:]):
-            raise ValueError("makes a constant of too many axes")
+        n_axes = max((given.size for given in inputs[1:]), default=0)
+        if n_axes > MOST_AXES:
+            raise ValueError(f"has {n_axes:,} axes")
         return np.asarray(_by_onnx(node, versions)(*inputs))
     if kind in _OPERATORS:
         return _OPERATORS[kind](inputs, attributes)
