@@ -348,7 +348,7 @@ REFUSED = {
     ],
     "a hidden layer has Clip, which is none of relu": [("MatMul", "x W", "z"), ("Clip", "z low six", "h"), SECOND],
     "(Relu) has attributes that are no numbers": [("Relu", "x", "y", {"t": onnx.TensorProto()})],
-    "(Unsqueeze) makes a constant of too many axes": [("Unsqueeze", "W row", "y")],
+    "(Unsqueeze) has 999 axes": [("Unsqueeze", "W row", "y")],
     "(Cast) makes something else than numbers of a constant": [("Cast", "W", "y", {"to": onnx.TensorProto.STRING})],
     "its output 'y' is Tanh, but a network ends in one of softmax": [("MatMul", "x W", "z"), ("Tanh", "z", "y")],
     "it computes Relu of its inputs, before the first layer": [("Relu", "x", "r"), ("MatMul", "r W", "y")],
