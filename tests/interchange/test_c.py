@@ -67,7 +67,9 @@ class InC:
     def compiled(cls, net, folder, *flags, compiler="gcc", name="net", **arguments):
         net.to_c(folder / "lib.c", name, **arguments)
         library = f"lib{len(list(folder.iterdir()))}.so"  # a library of a name is loaded once
-        compile_c(compiler, *STRICT, *flags, "-shared", "-fPIC", "lib.c", "-lm", "-o", library, folder=folder)
+        compile_c(compiler, *STRICT, *flags, "-fPIC", "-c", "lib.c", "-o", "lib.o", folder=folder)
+        # Linked without -ffast-math: it would have this whole process take subnormal numbers as zero.
+        compile_c(compiler, "-shared", "lib.o", "-lm", "-o", library, folder=folder)
         return cls(ctypes.CDLL(str(folder / library)), name, net)
 
     def outputs(self, X):
