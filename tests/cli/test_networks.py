@@ -190,7 +190,7 @@ def test_files_of_predictions(capsys):
         ("rows.csv", "", "rows.csv has the shape (0,"),
         ("rows.csv", b"\xff\xfe\0\0", "rows.csv cannot be read: 'utf-8' codec"),
         ("rows.csv.gz", b"\x1f\x8b\0\0", "rows.csv.gz cannot be read"),
-        ("rows.csv.gz", gzip.compress(b"1,2,3,4\n" * 99)[:-20], "rows.csv.gz cannot be read"),
+        ("rows.csv.gz", gzip.compress(b"1,2,3,4\n" * 99, mtime=0)[:-20], "rows.csv.gz cannot be read"),
         ("rows.npy", b"", "rows.npy cannot be read"),
         ("rows.npy", b"\x93NUMPY\1\0v\0", "rows.npy cannot be read"),
         ("rows.npz", b"PK", "rows.npz is not a whole .npz file"),
