@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 from support.command_line import posix
+from support.files import assert_refused, flipped
 from support.nets import DTYPES, X, assert_bits, both_kinds, parameters, refused
 
 from fastmlp import MLP, reference, storage
@@ -156,18 +157,6 @@ def trained(tmp_path):
     net.fit([[1.0, 2.0], [3.0, 4.0]], [0, 1], epochs=1, optimizer="momentum", schedule="adaptive")
     net.save(path, training=True)
     return net, path.read_bytes()
-
-
-def assert_refused(damaged, path):
-    path.write_bytes(damaged)
-    with refused(ValueError, str(path)):
-        reference.MLP.load(path)
-
-
-def flipped(whole, bit):
-    damaged = bytearray(whole)
-    damaged[bit // 8] ^= 1 << bit % 8
-    return bytes(damaged)
 
 
 def directory_bits(whole):

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.files import assert_refused, flipped
 from support.nets import DTYPES, assert_bits, data, parameters, refused, snapshot
 
 from fastmlp import MLP, callbacks, reference, storage
@@ -168,18 +169,6 @@ def written(request, tmp_path):
     net.fit([[1.0, 2.0], [3.0, 4.0]], [0, 1], epochs=1, optimizer="momentum", schedule="adaptive")
     net.save(path, training=request.param)
     return net, path.read_bytes()
-
-
-def assert_refused(damaged, path):
-    path.write_bytes(damaged)
-    with refused(ValueError, str(path)):
-        reference.MLP.load(path)
-
-
-def flipped(whole, bit):
-    damaged = bytearray(whole)
-    damaged[bit // 8] ^= 1 << bit % 8
-    return bytes(damaged)
 
 
 @pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.slow)])
