@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
+    from fastmlp.many.fit import fit_many
     from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "callbacks",
     "check_gradients",
     "datasets",
+    "fit_many",
     "metrics",
     "optimizers",
     "presets",
@@ -33,6 +35,7 @@ _MEMBERS = {
     "MLP": "fastmlp.mlp",
     "warm_up": "fastmlp.mlp",
     "History": "fastmlp.history",
+    "fit_many": "fastmlp.many.fit",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
     "check_gradients": "fastmlp.gradients",

@@ -1,0 +1,8 @@
+"""Training on a cluster of Dask: `fit_many`, `fit`, `MLPClassifier` and `MLPRegressor`."""
+
+try:
+    import distributed as _distributed
+except ImportError as error:
+    raise ImportError('fastmlp.dask needs Dask: pip install "fastmlp[dask]"') from error
+
+del _distributed

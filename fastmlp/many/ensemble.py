@@ -1,0 +1,1 @@
+"""`Ensemble`: networks that differ by their seeds, and predict their mean."""

@@ -1,0 +1,1 @@
+"""`search` looks for the best settings of a network and its fit."""
