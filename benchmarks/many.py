@@ -49,9 +49,8 @@ def print_times(X, y, n, epochs, runs):
             nets = train()
             taken[name].append(time.perf_counter() - start)
             bits.add(b"".join(net.weights[0].tobytes() for net in nets))
-    print(
-        f"{n} networks, {epochs} epochs each, {runs} runs in turns; the bits {'are equal' if len(bits) == 1 else 'DIFFER'}"
-    )
+    equal = "are equal" if len(bits) == 1 else "DIFFER"
+    print(f"{n} networks, {epochs} epochs each, {runs} runs in turns; the bits {equal}")
     first = taken["one after another, one thread"]
     for name, seconds in taken.items():
         ratios = np.divide(seconds, first)

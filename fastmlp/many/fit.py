@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,10 +13,13 @@ from fastmlp.engine.cores import Group
 from fastmlp.engine.threads import available_threads, run_team
 from fastmlp.fitting import Fitting
 from fastmlp.history import History
+from fastmlp.hooks import check_callbacks
 from fastmlp.interrupts import CtrlC, finish
 from fastmlp.many.progress import BarOfMany
 from fastmlp.network import Network
 from fastmlp.once import Once
+from fastmlp.schedules import Schedule
+from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
 from fastmlp.validation.calls import unknown_argument, warn
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
@@ -69,8 +73,9 @@ def fit_many(
     return_exceptions : bool
         Whether to return errors in place of histories, and raise nothing.
     **fit
-        Arguments of `MLP.fit` for all networks. Callbacks for all are called by several threads at the same time; give
-        those that remember something in `fits`, one for each network.
+        Arguments of `MLP.fit` for all networks. Each network gets its own copy of a schedule and of fastmlp's
+        callbacks. Other callbacks are called by several threads at the same time. Those that write, such as
+        `Checkpoint` and trackers, belong into `fits`.
 
     Returns
     -------
@@ -150,7 +155,29 @@ def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None,
         if not isinstance(own, Mapping):
             raise TypeError(f"fits[{i}] must be a dict of arguments of fit, not {own!r}")
         _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
-    return [dict(fit) | dict(own) for own in each]
+    arguments = [dict(fit) | dict(own) for own in each]
+    for own in arguments:
+        if isinstance(own.get("schedule"), Schedule):
+            own["schedule"] = copy.deepcopy(own["schedule"])
+        if "callbacks" in own:
+            own["callbacks"] = check_callbacks(own["callbacks"])
+    gathered = [own["callbacks"] for own in arguments if "callbacks" in own]
+    counts = Counter(id(callback) for callbacks in gathered for callback in callbacks)
+    for callbacks in gathered:
+        callbacks[:] = [_own(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
+    return arguments
+
+
+def _own(callback: object) -> object:
+    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
+    if not type(callback).__module__.startswith("fastmlp."):
+        return callback
+    if hasattr(callback, "path") or isinstance(callback, Tracker):
+        raise ValueError(
+            f"{type(callback).__name__} writes, and networks that train at the same time would write to the same "
+            "place; give each its own: fits=[{'callbacks': [...]}, ...]"
+        )
+    return copy.deepcopy(callback)
 
 
 def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:

@@ -14,7 +14,7 @@ from scipy import sparse
 from support.nets import AtEpochEnd, assert_bits, data, parameters, refused, snapshot
 
 from fastmlp import MLP, History, fit_many, reference
-from fastmlp.callbacks import EarlyStopping
+from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.engine import rows as rows_module
 from fastmlp.engine.threads import available_threads
@@ -22,6 +22,7 @@ from fastmlp.fitting import Fitting
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.schedules import ReduceOnPlateau
 
 pytestmark = pytest.mark.loops("many")
 
@@ -361,6 +362,29 @@ def test_callbacks_may_stop_predict_and_train_another():
     assert len(one.loss) == 1
     assert len(two.loss) == len(seen) == 3
     assert inner.history.steps
+
+
+def test_what_remembers_is_copied_for_each_network():
+    nets, single = plain(4), plain(4)
+    early, reduce = EarlyStopping("val_loss", patience=1), ReduceOnPlateau("val_loss", factor=0.5, patience=1)
+    given = {"epochs": 30, "learning_rate": 1.0, "schedule": reduce, "validation_data": (X[:99], Y[:99])}
+    fit_many(nets, X[99:], Y[99:], n_jobs=4, callbacks=[early], **given)
+    for net, other in zip(nets, single, strict=True):
+        other.fit(X[99:], Y[99:], callbacks=[early], **given)
+        assert_bits(net, parameters(other))
+        assert net.history.learning_rate == other.history.learning_rate
+    own = [EarlyStopping("loss", patience=1) for _ in nets]
+    fit_many(nets, X, Y, epochs=200, learning_rate=2.0, fits=[{"callbacks": [callback]} for callback in own])
+    assert all(callback.stopped for callback in own)
+
+
+def test_callbacks_that_write_to_one_place(tmp_path):
+    nets, path = plain(2), tmp_path / "net-{epoch}.npz"
+    with refused(ValueError, "Checkpoint writes, and networks that train at the same time would write to the same"):
+        fit_many(nets, X, Y, epochs=1, callbacks=[Checkpoint(path)])
+    fit_many(nets[:1], X, Y, epochs=1, callbacks=[Checkpoint(path)])
+    fit_many(nets, X, Y, epochs=1, fits=[{"callbacks": [Checkpoint(tmp_path / f"{i}.npz")]} for i in range(2)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.npz", "1.npz", "net-1.npz"]
 
 
 def test_fit_many_in_a_callback_of_fit_many():
