@@ -6,16 +6,18 @@ import pickle
 import secrets
 import stat
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite
 import numba
+from llvmlite import binding
 from numba.core import compiler, serialize
 from numba.core.environment import Environment
 
-from .lock import Lock, take
+from .lock import release_own, take
 from .notices import COMPILING, WAITING, notices, say_once
 from .simd import BMI2, REGISTERS, VECTOR_BYTES
 
@@ -61,21 +63,18 @@ class KernelCache:
         compile = dispatcher.compile
 
         def compile_once(signature):
-            name, lock = self._file_name(signature, dispatcher.targetctx.codegen()), None
+            name = self._file_name(signature, dispatcher.targetctx.codegen())
             if _read(name):
                 return compile(signature)
             try:
                 try:
-                    with notices.during(WAITING):
-                        lock = _take_lock(name)
+                    _take_lock(name)
                     with notices.during(COMPILING):
                         return compile(signature)
                 finally:
-                    if lock:
-                        lock.release()
+                    release_own()
             finally:  # again, if a signal handler has raised meanwhile
-                if lock:
-                    lock.release()
+                release_own()
 
         dispatcher.compile = compile_once
 
@@ -158,15 +157,15 @@ def _read(name: str) -> tuple[Path, bytes] | None:
     return None
 
 
-def _take_lock(name: str) -> Lock | None:
+def _take_lock(name: str) -> None:
     """Wait until a kernel is there, or this process is the one to compile it; do not wait if no folder takes a lock."""
     for folder in _folders():
         try:
             if _is_ours(folder):
-                return take(folder / f"{name}.lock", lambda: _read(name) is not None)
+                take(folder / f"{name}.lock", lambda: _read(name) is not None, notices.during(WAITING))
+                return
         except OSError:
             continue
-    return None
 
 
 def _bare(part):
@@ -182,6 +181,20 @@ def _bare(part):
     bare = Environment({"__name__": __name__})
     bare.env_name, bare.consts[:] = part.env_name, part.consts
     return bare
+
+
+def folder() -> Path | None:
+    """Return the folder to which kernels are written, which is made if need be; None if there is none."""
+    for each in _folders():
+        with suppress(OSError):
+            if _is_ours(each) and os.access(each, os.W_OK):
+                return each
+    return None
+
+
+def processor() -> str:
+    """Return LLVM's name of the processor for which kernels are compiled."""
+    return os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
 
 
 def _is_ours(folder: Path) -> bool:

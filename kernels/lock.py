@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -42,11 +42,16 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Create the file; raises FileExistsError if there is one, and OSError if none can be written."""
         self._path, self._dead = path, list[tuple[Path, Seen]]()
+        self.thread = threading.get_ident()
         self._owner = f"{place()} {os.getpid()} {secrets.token_hex(8)}\n".encode()
         self._released = threading.Event()
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        _held.add(self)
         try:
-            _held.add(self)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except BaseException:
+            _held.discard(self)
+            raise
+        try:
             try:
                 os.write(descriptor, self._owner)
             finally:
@@ -54,8 +59,8 @@ class Lock:
             with suppress(RuntimeError):  # no thread can be started: others may take the owner for dead
                 threading.Thread(target=self._live, name="fastmlp lock", daemon=True).start()
         except BaseException:
+            _remove(path)
             self.release()
-            path.unlink(missing_ok=True)
             raise
 
     def follows(self, dead: list[tuple[Path, Seen]]) -> bool:
@@ -71,7 +76,8 @@ class Lock:
             for path, seen in self._dead:
                 if _look(path) == seen:
                     _remove(path)
-            if (seen := _look(self._path)) is not None and seen.owner == self._owner:
+            mine = _look(self._path)
+            if mine is not None and mine.owner == self._owner:
                 _remove(self._path)
             _held.discard(self)
 
@@ -99,20 +105,32 @@ def release_all() -> None:
         lock.release()
 
 
+def release_own() -> None:
+    """Release the locks of this thread. That they need no name lets a signal handler raise at any line before."""
+    for lock in list(_held):
+        if lock.thread == threading.get_ident():
+            lock.release()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)  # the locks are those of the parent
 
 
-def take(path: Path, is_done: Callable[[], bool], wait: Callable[[float], object] = time.sleep) -> Lock | None:
-    """Return the lock, or None if it is not needed: `is_done`, or the others have taken too long.
+def take(path: Path, is_done: Callable[[], bool], waiting: AbstractContextManager[object]) -> bool:
+    """Take the lock for this thread, unless it is not needed: `is_done`, or the others have taken too long.
 
     Parameters
     ----------
     path : Path
     is_done : callable
         Whether another process has done what the lock is for.
-    wait : callable
-        Waits for some seconds.
+    waiting : context manager
+        Entered while this process waits for another one, if it does.
+
+    Returns
+    -------
+    bool
+        Whether this thread has the lock, until `release_own`.
 
     Raises
     ------
@@ -120,34 +138,37 @@ def take(path: Path, is_done: Callable[[], bool], wait: Callable[[float], object
         If the folder takes no lock.
     """
     dead: list[tuple[Path, Seen]] = []
-    seen, n_same = None, 0
-    for _ in range(int(LONGEST / POLL)):
-        if is_done():
-            return None
-        last = path.with_name(f"{path.name}{len(dead) or ''}")
-        try:
-            lock = Lock(last)
-        except FileExistsError:
-            now = look(last)
-            n_same = n_same + 1 if now == seen else 0
-            seen = now
-            if now is None:  # removed meanwhile
-                continue
-            if n_same * POLL > DEAD or _is_gone(now.owner):
-                dead.append((last, now))
-                seen, n_same = None, 0
-            else:
-                wait(POLL)
-            continue
-        try:
-            if lock.follows(dead) and not is_done():
-                lock.sweep()
-                return lock
-        except BaseException:
-            lock.release()
-            raise
-        lock.release()
-        dead = []
+    seen, n_same, waits = None, 0, False
+    with ExitStack() as stack:
+        for _ in range(int(LONGEST / POLL)):
+            if is_done():
+                return False
+            last = path.with_name(f"{path.name}{len(dead) or ''}")
+            lock = _create(last)
+            if lock is not None:
+                if lock.follows(dead) and not is_done():
+                    lock.sweep()
+                    return True
+                lock.release()
+                dead = []
+            elif (now := look(last)) is not None:
+                if not waits:
+                    stack.enter_context(waiting)
+                    waits = True
+                n_same = n_same + 1 if now == seen else 0
+                seen = now
+                if n_same * POLL > DEAD or _is_gone(now.owner):
+                    dead.append((last, now))
+                    seen = None
+                else:
+                    time.sleep(POLL)
+    return False
+
+
+def _create(path: Path) -> Lock | None:
+    """Create a lock unless there is one."""
+    with suppress(FileExistsError):
+        return Lock(path)
     return None
 
 
