@@ -93,7 +93,7 @@ class KernelCache:
 
     def save_overload(self, signature, compiled):
         """Write a compiled kernel to the first folder that can be written, by this user alone."""
-        payload = serialize.dumps(tuple(map(_bare, compiled._reduce())))
+        payload = serialize.dumps(tuple(map(_stripped, compiled._reduce())))
         name, path = self._file_name(signature, compiled.codegen), None
         for folder in _folders():
             try:
@@ -168,19 +168,22 @@ def _take_lock(name: str) -> None:
             continue
 
 
-def _bare(part):
-    """Return a part of a compiled kernel without the names of modules that are imported when it is loaded.
+def _stripped(part):
+    """Return a part of a compiled kernel without what only costs time and space when it is loaded.
 
-    They would be those whose functions it has inlined, and NumPy's in Numba import SciPy, which takes 0.3 s. Only code
-    for Python objects looks at their globals.
+    Text is what `inspect_types` prints, half of all bytes. An environment names the module of a function that was
+    inlined, which loading would import; NumPy's in Numba import SciPy, which takes 0.3 s. Only code for Python objects
+    looks at the globals of an environment.
     """
-    if isinstance(part, tuple):
-        return tuple(map(_bare, part)) if part and all(isinstance(each, Environment) for each in part) else part
+    if isinstance(part, str):
+        return ""
+    if isinstance(part, tuple) and all(isinstance(each, Environment) for each in part):
+        return tuple(map(_stripped, part))
     if not isinstance(part, Environment):
         return part
-    bare = Environment({"__name__": __name__})
-    bare.env_name, bare.consts[:] = part.env_name, part.consts
-    return bare
+    stripped = Environment({"__name__": __name__})
+    stripped.env_name, stripped.consts[:] = part.env_name, part.consts
+    return stripped
 
 
 def folder() -> Path | None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -25,6 +25,10 @@ _SECONDS = {"train": 7.0, "infer": 3.0, "pack": 1.0}  # that a core needs for a 
 _PER_WORKER = 40  # kinds until a process is replaced by a new one: compiled kernels stay in its memory
 _POLL_SECONDS = 0.1
 _NO_FOLDER = "no folder for kernels can be written by you alone; name one with NUMBA_CACHE_DIR"
+
+
+class _Failed(Exception):
+    pass
 
 
 class _Kernel(NamedTuple):
@@ -88,11 +92,14 @@ def compile_kernels(arguments: argparse.Namespace) -> int:
         with closing(_compiled(kinds, n_jobs)) as results:
             for kernel in itertools.chain.from_iterable(results):
                 if kernel.path is None:
-                    raise OSError(f"{kernel.name} cannot be written to {target}")
+                    raise _Failed(f"{kernel.name} cannot be written to {target}")
                 is_first, new[kernel.path] = kernel.path not in new, new.get(kernel.path, False) or kernel.is_new
                 if is_first or kernel.is_new:
                     what = "compiled" if kernel.is_new else "there already"
                     say(f"{kernel.name} {kernel.dtype}, {os.path.getsize(kernel.path) / 1e3:.0f} kB, {what}")
+    except _Failed as error:
+        tell(f"fastmlp compile: error: {error}")
+        return FAILED
     except KeyboardInterrupt:
         tell("fastmlp compile: interrupted; the kernels so far are kept")
         status = INTERRUPTED
@@ -176,7 +183,7 @@ class _Worker:
             print(json.dumps(asdict(kind)), file=process.stdin, flush=True)
             return [_Kernel(*kernel) for kernel in json.loads(process.stdout.readline() if process.stdout else "")]
         except (OSError, ValueError) as error:
-            raise RuntimeError(f"a process that compiles has ended with status {process.wait()}") from error
+            raise _Failed(f"a process that compiles has ended with status {process.wait()}") from error
 
     def end(self) -> None:
         """End the process, though it may be compiling."""
@@ -187,7 +194,7 @@ class _Worker:
         self._process.communicate()
 
 
-def _compiled(kinds: list[Kind], n_jobs: int) -> Iterator[list[_Kernel]]:
+def _compiled(kinds: list[Kind], n_jobs: int) -> Generator[list[_Kernel]]:
     """Yield the kernels of each kind, as processes compile them."""
     workers: list[_Worker] = []
     ended, local = threading.Event(), threading.local()

@@ -59,7 +59,7 @@ COMPILE = ("[OPTION ...]", _TEXT, _DETAILS)
 def add_compile(parser: Any, activations: tuple[str, ...], jobs: Any) -> None:
     """Add the options. None means that one was not given, so that --all stands for every value of it."""
     add = parser.add_argument_group("networks").add_argument
-    several = {"nargs": "+", "metavar": "NAME"}
+    several = {"action": "extend", "nargs": "+", "metavar": "NAME"}
     add("--optimizer", choices=ALL_OPTIMIZERS, **several, help=f"{', '.join(ALL_OPTIMIZERS)} (default: sgd adam)")
     add("--activation", choices=activations, **several, help="of the hidden layers (default: relu)")
     add("--output", choices=OUTPUTS, **several, help=f"{', '.join(OUTPUTS)} (default: softmax identity)")
