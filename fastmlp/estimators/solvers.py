@@ -249,13 +249,13 @@ class StochasticTrainer(Trainer):
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         if self.prints:
-            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+            estimator._print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if score is not None:
             estimator.validation_scores_.append(score)
             val_loss = self.history.val_loss
             estimator.validation_loss_curve_.append(self.scale.loss * val_loss[-1] if score == score else math.nan)
             if self.prints:
-                print(f"Validation score: {score:f}")
+                estimator._print(f"Validation score: {score:f}")
         if self.early_stopping:
             value, best = score, estimator.best_validation_score_
         else:
@@ -289,7 +289,7 @@ class StochasticTrainer(Trainer):
                 fit.stop = self._converged = True
                 message += " Learning rate too small. Stopping." if kind == "adaptive" else " Stopping."
             if self.prints:
-                print(message)
+                estimator._print(message)
         fit.stop = fit.stop or self.incremental
 
 

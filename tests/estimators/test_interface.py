@@ -58,7 +58,7 @@ def test_scikit_learn_checks_of_the_compiled_network(estimator, check):
 def test_parameters_are_those_of_scikit_learn_and_more(kind):
     mine, given = kind().get_params(), getattr(theirs, kind.__name__)().get_params()
     assert {name: mine[name] for name in given} == given
-    more = {"dropout", "scoring", "callbacks", "n_threads", "dtype"}
+    more = {"dropout", "scoring", "callbacks", "n_threads", "dtype", "n_networks"}
     assert set(mine) - set(given) == more | ({"class_weight"} if kind is MLPClassifier else set())
 
 
