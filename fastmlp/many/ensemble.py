@@ -390,7 +390,7 @@ def callbacks_for_each(callbacks: Iterable[object], n: int) -> list[list[object]
         if isinstance(callback, _ONE_PLACE):
             raise ValueError(
                 f"{type(callback).__name__} writes to one place, where {n} networks would mix; give each of them its "
-                "own, by fits=[{'callbacks': [...]}, ...] of fit_many or Ensemble.fit"
+                "own: fits=[{'callbacks': [...]}, ...] of fit_many and Ensemble.fit"
             )
     try:
         return [copy.deepcopy(gathered) for _ in range(n)]

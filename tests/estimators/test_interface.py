@@ -35,6 +35,7 @@ from fastmlp.schedules import Cosine
 
 CHECKED = [MLPClassifier(), MLPRegressor()]
 CHECKED_SLOWLY = [kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")]
+CHECKED_SLOWLY += [kind(n_networks=2) for kind in (MLPClassifier, MLPRegressor)]
 
 
 @brief
