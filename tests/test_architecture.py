@@ -31,6 +31,7 @@ RULES = {  # the longest name that fits a module counts
     "fastmlp.interchange": Rule(
         {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "skops", "torch"}
     ),
+    "fastmlp.dask": Rule({"numpy", "fastmlp", "dask", "distributed"}, HEAVY | {"xgboost"}),
     "fastmlp.trackers": Rule({"numpy", "fastmlp"}, {"mlflow", "optuna"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),
