@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.several import fit_several
 from fastmlp.estimators.solvers import (
     NOT_FINITE,
+    EstimatorFit,
     StochasticTrainer,
     changes_momentum,
     initial_parameters,
@@ -33,10 +34,10 @@ from fastmlp.estimators.solvers import (
     scale_of,
 )
 from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
-from fastmlp.fitting import train_alone
 from fastmlp.history import History
 from fastmlp.losses import Targets
 from fastmlp.network import Network
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import TrainingState
@@ -45,6 +46,9 @@ from fastmlp.validation.rows import row_weights
 from fastmlp.validation.settings import check_activation, check_dropout, check_float
 
 __all__ = ["BaseMLP"]
+
+Validation: TypeAlias = tuple[Any, Any, Any]
+"""X, y and weights of rows to score, or None for the weights."""
 
 _OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
 
@@ -135,7 +139,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation: tuple[Any, Any, Any] | None = None,
+        validation: Validation | None = None,
         incremental: bool = False,
     ) -> Self:
         sizes = self.hidden_layer_sizes
@@ -159,11 +163,16 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         tasks = self._tasks(incremental)
         before, history = self.__dict__.copy(), History()
         try:
-            data = self._check_training_data(X, y, sample_weight, incremental)
-            train = self._prepare(*data, validation, sizes, incremental, history, tasks, self._check_data)
+            data = self._check_training_data(X, y, sample_weight, validation, incremental)
+            fit = self._prepare(*data, sizes, incremental, history, tasks)
             if tasks is not None:
                 tasks.begin(X, y, sample_weight)
-            train()
+            if isinstance(fit, EstimatorFit):
+                fit.run()
+                for message, category in fit.warnings():
+                    warn(message, category)
+            else:
+                fit()
         except BaseException:
             if not history.steps:  # nothing has been learned: keep the earlier fit
                 self.__dict__ = before
@@ -182,9 +191,9 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
             raise ValueError(NOT_FINITE)
 
     def _check_training_data(
-        self, X: Any, y: Any, sample_weight: Any, incremental: bool
-    ) -> tuple[Any, Any, npt.NDArray[Any], Floats | None]:
-        """Return X, y, targets and the weights of rows, and learn what does not depend on a network."""
+        self, X: Any, y: Any, sample_weight: Any, validation: Validation | None, incremental: bool
+    ) -> tuple[Any, Any, npt.NDArray[Any], Floats | None, Validation | None]:
+        """Return X, y, targets, the weights of rows and validation data. Learn what does not depend on a network."""
         first_pass = not (self._n_fitted and (self.warm_start or incremental))
         X, y = self._check_X_y(X, y, first_pass)
         self._learn_classes(y, incremental)
@@ -195,7 +204,10 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_ = len(self.classes_) if self._output() == "softmax" else targets.shape[1]
-        return X, y, targets, weights
+        if validation is not None:
+            X_val, y_val = self._check_X_y(*validation[:2], reset=False)
+            validation = X_val, y_val, check_weights(validation[2], X_val)
+        return X, y, targets, weights, validation
 
     def _prepare(
         self,
@@ -203,14 +215,14 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         y: Any,
         targets: npt.NDArray[Any],
         weights: Floats | None,
-        validation: tuple[Any, Any, Any] | None,
+        validation: Validation | None,
         sizes: list[int],
         incremental: bool,
         history: History,
         tasks: Tasks | None,
-        check_data: Callable[..., tuple[Any, Targets]],
-    ) -> Callable[[], None]:
-        """Draw first parameters, and return a function that trains one network; `history` counts steps."""
+        once: Sharing = each_time,
+    ) -> EstimatorFit | Callable[[], None]:
+        """Draw first parameters, and return what trains one network, or does so by 'lbfgs'; `history` counts steps."""
         self._random_state = check_random_state(self.random_state)
         if "coefs_" not in vars(self) or not (self.warm_start or incremental):
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
@@ -221,13 +233,13 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
                 f"{self._output()!r} before training"
             )
         if not self._stochastic:
-            return partial(self._fit_lbfgs, net, *check_data(net, X, targets), weights, tasks)
+            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets, once=once), weights, tasks)
         self._begin_curves()
-        trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history, check_data)
+        trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history, once)
         if tasks is not None:
             trainer.callbacks = [*trainer.callbacks, tasks]
             tasks.follow(trainer.parameters_to_keep)
-        return partial(train_alone, net, trainer)
+        return EstimatorFit(net, trainer, net._names)
 
     def _check_lbfgs(self, validation: Any) -> None:
         """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""
@@ -304,27 +316,26 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         y: Any,
         targets: Any,
         weights: Floats | None,
-        validation: tuple[Any, Any, Any] | None,
+        validation: Validation | None,
         incremental: bool,
         history: History,
-        check_data: Callable[..., tuple[Any, Targets]],
+        once: Sharing,
     ) -> StochasticTrainer:
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(net.output, net.layers[-1])
         optimizer = self._optimizer().rescaled(scale.gradient)
         if validation is not None:
-            X_val, y_val = self._check_X_y(*validation[:2], reset=False)
-            weights_val = check_weights(validation[2], X_val)
+            X_val, y_val, weights_val = validation
         elif self.early_stopping:
-            check_data(net, X, targets)  # an error names rows as the user knows them
+            self._check_data(net, X, targets)  # an error names rows as the user knows them
             X, targets, weights, X_val, y_val, weights_val = self._split(X, y, targets, weights)
         else:
             X_val = y_val = weights_val = None
-        X, y_ = check_data(net, X, targets)
+        X, y_ = self._check_data(net, X, targets, once=once)
         validation_data = metrics = monitor = None
         if X_val is not None:
-            validation_data = check_data(net, X_val, self._encode(y_val), "validation ")
+            validation_data = self._check_data(net, X_val, self._encode(y_val), "validation ", once)
             monitor, metrics = self._monitor(X_val, y_val, weights_val)
         state = self._training_state(net, optimizer, schedule, incremental)
         trainer = StochasticTrainer(

@@ -21,6 +21,7 @@ from fastmlp.activations import Floats
 from fastmlp.estimators.fitted import FittedMLP
 from fastmlp.losses import Targets
 from fastmlp.network import Network
+from fastmlp.once import Sharing, each_time
 from fastmlp.validation.rows import check_sample_weight
 from fastmlp.validation.targets import check_numbers
 
@@ -60,8 +61,13 @@ class CheckedMLP(FittedMLP):
     def _dtype_of(self, X: Any) -> str:
         return np.dtype(X.dtype if self.dtype is None and X.dtype != np.uint8 else self.dtype or np.float32).name
 
-    def _check_data(self, net: Network, X: Any, targets: Any, what: str = "") -> tuple[Any, Targets]:
+    def _check_data(
+        self, net: Network, X: Any, targets: Any, what: str = "", once: Sharing = each_time
+    ) -> tuple[Any, Targets]:
         """Return rows and targets for the network; scikit-learn has checked that all numbers are finite."""
+        return once(lambda: self._checked_data(net, X, targets, what), X, "data", what, net.output)
+
+    def _checked_data(self, net: Network, X: Any, targets: Any, what: str) -> tuple[Any, Targets]:
         if net.output == self._output():
             X, y = net._check_data(X, targets, what, finite=False)
         else:  # of an `out_activation_` that was assigned: any numbers

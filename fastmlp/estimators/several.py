@@ -6,7 +6,7 @@ data, which are checked and converted once. `FittedMLP` averages what they predi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from numbers import Integral
 from typing import Any
@@ -17,8 +17,11 @@ from sklearn.utils import check_random_state
 from fastmlp.estimators.fitted import OF_ONE_NETWORK
 from fastmlp.estimators.tasks import Tasks
 from fastmlp.history import History
+from fastmlp.hooks import check_callbacks
 from fastmlp.losses import LOSSES
-from fastmlp.many.ensemble import callbacks_for_each
+from fastmlp.many.fit import check_n_jobs, own_callback, run_many
+from fastmlp.once import Once
+from fastmlp.progress import shows_bars
 
 __all__ = ["fit_several"]
 
@@ -41,35 +44,31 @@ def fit_several(
     """
     n = estimator.n_networks
     continues = (estimator.warm_start or incremental) and "estimators_" in vars(estimator)
+    has_bar = estimator.verbose == 1 and shows_bars()
     tasks = Tasks.of(estimator, n, sequential=False)
     histories = [History() for _ in range(n)]
     touched = [estimator, *(estimator.estimators_ if continues else [])]
     before = [vars(each).copy() for each in touched]
     try:
         with ExitStack() as stack:
-            data = estimator._check_training_data(X, y, sample_weight, incremental)
+            data = estimator._check_training_data(X, y, sample_weight, validation, incremental)
             estimator._random_state = check_random_state(estimator.random_state)
-            if validation is not None:
-                validation = *estimator._check_X_y(*validation[:2], reset=False), validation[2]
-            elif estimator.early_stopping and estimator._stochastic:
-                *data, validation = _split(estimator, *data)
-            members = _members(estimator, continues)
-            check_data, trains, follow = _once(members[0]._check_data), [], []
+            if data[-1] is None and estimator.early_stopping and estimator._stochastic:
+                data = _split(estimator, *data[:-1])
+            members, once, fits, follow = _members(estimator, continues, not has_bar), Once(), [], []
             for i, member in enumerate(members):
                 member_tasks = None
                 if tasks is not None:
                     follow.append(stack.enter_context(tasks.network(i, member)))
                     member_tasks = member._tasks(incremental)
                     follow += [member_tasks] if member_tasks is not None else []
-                trains.append(
-                    member._prepare(*data, validation, sizes, incremental, histories[i], member_tasks, check_data)
-                )
+                fits.append(member._prepare(*data, sizes, incremental, histories[i], member_tasks, once))
             _forget(estimator)
             estimator.estimators_ = members
             if tasks is not None:
                 for task in (tasks, *follow):
                     task.begin(X, y, sample_weight)
-            run_all(trains, histories)
+            _train(estimator, fits, once, has_bar)
             if not continues and any(history.interrupted for history in histories):
                 begun = [member for member, history in zip(members, histories, strict=True) if history.steps]
                 estimator.estimators_ = begun or members  # a network that has learned nothing would spoil the mean
@@ -87,19 +86,26 @@ def fit_several(
         tasks.end()
 
 
-def run_all(trains: Sequence[Callable[[], None]], histories: Sequence[History]) -> None:
-    """Call functions that train one network each, until one has been interrupted."""
-    for train, history in zip(trains, histories, strict=True):
-        train()
-        if history.interrupted:
-            return
+def _train(estimator: Any, fits: Sequence[Any], once: Once, progress: bool) -> None:
+    """Train all networks at the same time, or by 'lbfgs' one after another; raise the first error."""
+    if not estimator._stochastic:
+        for fit in fits:
+            fit()
+        return
+    for fit in fits:
+        fit.trainer.prepare(once)
+    n_cores = check_n_jobs(estimator.n_threads)
+    for result in run_many(fits, n_cores, progress=progress, return_exceptions=True, place="estimators_"):
+        if isinstance(result, BaseException):
+            raise result
 
 
-def _members(estimator: Any, continues: bool) -> list[Any]:
+def _members(estimator: Any, continues: bool, prints: bool) -> list[Any]:
     """Return the networks' estimators, of an earlier fit or new ones, with the parameters of this one."""
     n, parameters = estimator.n_networks, estimator.get_params(deep=False)
     random_state, callbacks = parameters.pop("random_state"), parameters.pop("callbacks")
-    parameters |= {"n_networks": 1, "verbose": 2 if estimator.verbose else False}  # no bars beside each other
+    prints = prints and bool(estimator.verbose)
+    parameters |= {"n_networks": 1, "n_threads": None, "verbose": 2 if prints else False}  # no bars beside each other
     if continues:
         members = list(estimator.estimators_)
         for member in members:
@@ -110,9 +116,9 @@ def _members(estimator: Any, continues: bool) -> list[Any]:
         fixed = isinstance(random_state, Integral)
         states = [seed if fixed else np.random.RandomState(seed) for seed in seeds]
         members = [type(estimator)(**parameters, random_state=state) for state in states]
-    copies = [None] * n if callbacks is None else callbacks_for_each(callbacks, n)
+    callbacks = check_callbacks(callbacks or ())
     for i, member in enumerate(members):
-        member.callbacks = copies[i]
+        member.callbacks = [own_callback(callback) for callback in callbacks] or None
         vars(member)["_label"] = f"Network {i + 1}: "
         vars(member).update({name: vars(estimator)[name] for name in _SHARED if name in vars(estimator)})
     return members
@@ -124,19 +130,6 @@ def _split(estimator: Any, X: Any, y: Any, targets: Any, weights: Any) -> tuple[
     LOSSES[estimator._output()](estimator.n_outputs_).check_y(targets, len(targets), dtype)  # names rows as users do
     X, targets, weights, *validation = estimator._split(X, y, targets, weights)
     return X, y, targets, weights, tuple(validation)
-
-
-def _once(check_data: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that checks and converts rows and targets for the first network, for all to share them."""
-    done: dict[tuple[str, str], Any] = {}
-
-    def checked(net: Any, X: Any, targets: Any, what: str = "") -> Any:
-        kind = what, net.output
-        if kind not in done:
-            done[kind] = check_data(net, X, targets, what)
-        return done[kind]
-
-    return checked
 
 
 def _forget(estimator: Any) -> None:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from fastmlp import checkpoint
 from fastmlp.activations import Floats
-from fastmlp.callbacks import Checkpoint, CSVLog, gather_callbacks
 from fastmlp.history import History
 from fastmlp.many.fit import fit_many
 from fastmlp.many.mean import MeanEngine
@@ -20,14 +19,10 @@ from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.model import read_file, saver
 from fastmlp.network import Network
 from fastmlp.random import bootstrap_rows, member_seeds
-from fastmlp.tracking import Tracker
 from fastmlp.validation.calls import advised_constructor, advised_methods
 from fastmlp.validation.settings import check_bool, check_int, check_path, check_seed
 
-__all__ = ["Ensemble", "callbacks_for_each"]
-
-_ONE_PLACE = (Checkpoint, CSVLog, Tracker)
-"""Callbacks that write to one file or one run, in which several networks would mix."""
+__all__ = ["Ensemble"]
 
 
 @advised_constructor
@@ -158,9 +153,8 @@ class Ensemble:
             What is different for each member, one dict each, as for `fit_many`.
         **fit
             All other arguments of `fit_many` and `MLP.fit`, such as `epochs`, `validation_data` and `progress`. Each
-            member gets its own copy of the callbacks, so that early stopping ends one and not the others; to read what
-            a callback has seen, give each member its own through `fits`. With ``resume=True``, bootstrap rows are the
-            same as before.
+            member gets its own copy of callbacks of fastmlp, so that early stopping ends one and not the others. With
+            ``resume=True``, bootstrap rows are the same as before.
 
         Returns
         -------
@@ -170,15 +164,14 @@ class Ensemble:
         Raises
         ------
         TypeError, ValueError
-            As of `fit_many`. Or if a callback writes to one file or run, which all members would share; if it cannot be
-            copied; or if `validation_fraction` is given with bootstrap, where copies of one row could be in both parts.
+            As of `fit_many`, or if `validation_fraction` is given with bootstrap, where copies of one row could be in
+            both parts. No member is changed.
+        ExceptionGroup
+            If members have failed. The others are trained.
         """
         each = [dict(own) for own in fits] if fits is not None else [{} for _ in self]
         if len(each) != len(self):
             raise ValueError(f"fits has {len(each)} entries, but the ensemble has {len(self)} members")
-        if "callbacks" in fit:
-            copies = callbacks_for_each(fit.pop("callbacks"), len(self))
-            each = [{"callbacks": own_copies} | own for own_copies, own in zip(copies, each, strict=True)]
         if self.bootstrap:
             each = [
                 own | {"rows": self._bootstrap_rows(member, y, fit | own)}
@@ -373,29 +366,3 @@ def _check_net(net: object) -> None:
         given = f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
         hint = "; estimators have n_networks instead" if hasattr(net, "get_params") else ""
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {given}{hint}")
-
-
-def callbacks_for_each(callbacks: Iterable[object], n: int) -> list[list[object]]:
-    """Return copies of the callbacks for each of `n` networks that are trained at the same time.
-
-    Raises
-    ------
-    TypeError
-        If one is no callback, or cannot be copied.
-    ValueError
-        If one writes to one file or run.
-    """
-    gathered = gather_callbacks(callbacks)
-    for callback in gathered:
-        if isinstance(callback, _ONE_PLACE):
-            raise ValueError(
-                f"{type(callback).__name__} writes to one place, where {n} networks would mix; give each of them its "
-                "own: fits=[{'callbacks': [...]}, ...] of fit_many and Ensemble.fit"
-            )
-    try:
-        return [copy.deepcopy(gathered) for _ in range(n)]
-    except Exception as error:  # of any kind: of the pickle protocol, and of what it calls
-        names = ", ".join(type(callback).__name__ for callback in gathered)
-        raise TypeError(
-            f"each network gets its own copy of the callbacks, but {names} cannot be copied: {error}"
-        ) from error

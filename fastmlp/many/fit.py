@@ -24,7 +24,7 @@ from fastmlp.training import Trainer
 from fastmlp.validation.calls import unknown_argument, warn
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["check_n_jobs", "check_nets", "fit_many", "run_many"]
+__all__ = ["check_n_jobs", "check_nets", "fit_many", "own_callback", "run_many"]
 
 _FIT = {
     name: parameter.default
@@ -164,11 +164,11 @@ def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None,
     gathered = [own["callbacks"] for own in arguments if "callbacks" in own]
     counts = Counter(id(callback) for callbacks in gathered for callback in callbacks)
     for callbacks in gathered:
-        callbacks[:] = [_own(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
+        callbacks[:] = [own_callback(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
     return arguments
 
 
-def _own(callback: object) -> object:
+def own_callback(callback: object) -> object:
     """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
     if not type(callback).__module__.startswith("fastmlp."):
         return callback
@@ -189,16 +189,23 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
 
 
 def run_many(
-    fittings: Iterable[Fitting], n_cores: int, *, progress: bool = False, return_exceptions: bool = False
+    fittings: Iterable[Fitting],
+    n_cores: int,
+    *,
+    progress: bool = False,
+    return_exceptions: bool = False,
+    place: str = "nets",
 ) -> list[Any]:
     """Run fits that have been prepared, on some cores; return the history of each, or its error.
+
+    `place` is where the networks are, for messages.
 
     Raises
     ------
     ExceptionGroup
         If fits have failed, and `return_exceptions` is False.
     """
-    fits, group = _Fits(fittings), Group(n_cores)
+    fits, group = _Fits(fittings, place), Group(n_cores)
     bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
 
     def work(rank: int) -> None:
@@ -240,7 +247,8 @@ class _Fits:
         Stops all.
     """
 
-    def __init__(self, fittings: Iterable[Fitting]) -> None:
+    def __init__(self, fittings: Iterable[Fitting], place: str) -> None:
+        self._place = place
         all_fits = list(enumerate(fittings))
         self._waiting = deque(sorted(all_fits, key=lambda fit: -fit[1].trainer.cost))
         self._running: dict[int, Trainer] = {}
@@ -274,7 +282,7 @@ class _Fits:
                 for warning in fitting.warnings():
                     self._warnings.setdefault(warning, []).append(i)
         except BaseException as error:
-            error.add_note(f"in the fit of nets[{i}]")
+            error.add_note(f"in the fit of {self._place}[{i}]")
             self.errors[i] = error
         del self._running[i]
         self._ended.append(i)
@@ -296,6 +304,6 @@ class _Fits:
                 f"in part and {len(self._waiting)} not at all; steps taken so far are kept"
             )
         for (message, category), places in sorted(self._warnings.items(), key=lambda warning: warning[1]):
-            shown = ", ".join(f"nets[{i}]" for i in sorted(places)[:_SHOWN])
+            shown = ", ".join(f"{self._place}[{i}]" for i in sorted(places)[:_SHOWN])
             more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
             warn(f"{shown}{more}: {message}", category)

@@ -330,7 +330,7 @@ def test_each_network_has_its_own_callbacks():
 def test_callbacks_that_write_to_one_file_are_refused(tmp_path):
     model = several()
     before = pickle.dumps(model)
-    with refused(ValueError, "CSVLog writes to one place, where 3 networks would mix"):
+    with refused(ValueError, "CSVLog writes, and networks that train at the same time"):
         model.set_params(callbacks=[CSVLog(tmp_path / "log.csv")]).fit(*IRIS)
     with refused(TypeError, "EarlyStopping is a class"):
         model.set_params(callbacks=[EarlyStopping]).fit(*IRIS)
@@ -340,7 +340,7 @@ def test_callbacks_that_write_to_one_file_are_refused(tmp_path):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_lines_name_the_network(capsys, solver):
     several(verbose=1, max_iter=2, solver=solver)
-    lines = capsys.readouterr().out.splitlines()
+    lines = sorted(capsys.readouterr().out.splitlines())
     assert [line.partition(": Iteration")[0] for line in lines] == [f"Network {i}" for i in (1, 1, 2, 2, 3, 3)]
 
 
@@ -450,19 +450,15 @@ def test_a_network_that_diverges_is_an_error():
 
 
 def test_ctrl_c_keeps_the_networks_that_have_begun():
-    pressed = []
-
-    def press(net, fit):
-        if len(pressed) == 2:
-            signal.raise_signal(signal.SIGINT)
-        pressed.append(fit.epoch)
-
-    model = MLPClassifier((5,), max_iter=2, n_networks=4, callbacks=[AtEpochEnd(press)], random_state=0)
-    with pytest.warns(UserWarning, match="interrupted by user"):
+    endless = {"max_iter": 10**6, "tol": 0, "n_iter_no_change": np.inf}
+    press = AtEpochEnd(lambda net, fit: fit.epoch == 2 and signal.raise_signal(signal.SIGINT))
+    model = MLPClassifier((5,), n_networks=4, n_threads=1, callbacks=[press], random_state=0, **endless)
+    with pytest.warns(UserWarning, match="0 of 4 networks are trained, 1 in part and 3 not at all"):
         model.fit(*IRIS)
-    assert [member.n_iter_ for member in model.estimators_] == [2, 1]
+    assert len(model.estimators_) == 1
+    assert model.n_iter_ >= 2
     assert model.predict(X).shape == (150,)
-    assert len(model.set_params(callbacks=None).fit(*IRIS).estimators_) == 4
+    assert len(model.set_params(callbacks=None, max_iter=2).fit(*IRIS).estimators_) == 4
 
 
 def test_several_networks_are_better_than_one():
