@@ -116,11 +116,12 @@ def _members(estimator: Any, continues: bool, prints: bool) -> list[Any]:
         fixed = isinstance(random_state, Integral)
         states = [seed if fixed else np.random.RandomState(seed) for seed in seeds]
         members = [type(estimator)(**parameters, random_state=state) for state in states]
+        for member in members:
+            vars(member).update({name: vars(estimator)[name] for name in _SHARED if name in vars(estimator)})
     callbacks = check_callbacks(callbacks or ())
     for i, member in enumerate(members):
         member.callbacks = [own_callback(callback) for callback in callbacks] or None
         vars(member)["_label"] = f"Network {i + 1}: "
-        vars(member).update({name: vars(estimator)[name] for name in _SHARED if name in vars(estimator)})
     return members
 
 

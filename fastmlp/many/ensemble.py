@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastmlp import checkpoint
 from fastmlp.activations import Floats
 from fastmlp.history import History
-from fastmlp.many.fit import fit_many
+from fastmlp.many.fit import check_fits, fit_many
 from fastmlp.many.mean import MeanEngine
 from fastmlp.metrics import Metric, check_metrics, measure, r2
 from fastmlp.model import read_file, saver
@@ -169,26 +169,11 @@ class Ensemble:
         ExceptionGroup
             If members have failed. The others are trained.
         """
-        each = [dict(own) for own in fits] if fits is not None else [{} for _ in self]
-        if len(each) != len(self):
-            raise ValueError(f"fits has {len(each)} entries, but the ensemble has {len(self)} members")
         if self.bootstrap:
-            each = [
-                own | {"rows": self._bootstrap_rows(member, y, fit | own)}
-                for member, own in zip(self, each, strict=True)
-            ]
-        return fit_many(self._members, X, y, fits=each, **fit)
-
-    def _bootstrap_rows(self, member: Network, y: Any, fit: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-        if "rows" in fit:
-            raise ValueError("bootstrap=True draws the rows of each member; give no rows, or make it without bootstrap")
-        if fit.get("validation_fraction") is not None:
-            raise ValueError(
-                "validation_fraction does not go with bootstrap=True: of a row that is drawn twice, one copy could "
-                "train and the other validate; give validation_data"
-            )
-        n_rows = len(y) if hasattr(y, "__len__") else len(np.atleast_1d(y))
-        return bootstrap_rows(member.seed, check_int("the number of rows of y", n_rows, 1))
+            each = check_fits(fits, len(self))
+            rows = [_bootstrap_rows(member, y, {**fit, **own}) for member, own in zip(self, each, strict=True)]
+            fits = [{**own, "rows": own_rows} for own, own_rows in zip(each, rows, strict=True)]
+        return fit_many(self._members, X, y, fits=fits, **fit)
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -366,3 +351,16 @@ def _check_net(net: object) -> None:
         given = f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
         hint = "; estimators have n_networks instead" if hasattr(net, "get_params") else ""
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {given}{hint}")
+
+
+def _bootstrap_rows(member: Network, y: Any, fit: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Return the rows of a member; their number depends on y, which has not been checked yet."""
+    if "rows" in fit:
+        raise ValueError("bootstrap=True draws the rows of each member; give no rows, or make it without bootstrap")
+    if fit.get("validation_fraction") is not None:
+        raise ValueError(
+            "validation_fraction does not go with bootstrap=True: of a row that is drawn twice, one copy could train "
+            "and the other validate; give validation_data"
+        )
+    shape = (len(y),) if isinstance(y, (list, tuple)) else getattr(y, "shape", ())
+    return bootstrap_rows(member.seed, shape[0] if shape else 1)

@@ -209,6 +209,12 @@ def test_the_activation_of_the_outputs_is_that_of_each_network():
     model.out_activation_ = "tanh"
     with refused(ValueError, "assign it to each of estimators_ instead"):
         model.predict(X)
+    model = several()
+    model.estimators_[1].out_activation_ = "tanh"
+    mean = sum(member.predict_proba(X) for member in model.estimators_) / 3
+    np.testing.assert_array_equal(model.predict_proba(X), mean)
+    with refused(ValueError, "out_activation_ is 'tanh', which only predictions can use"):
+        model.partial_fit(*IRIS)
 
 
 @ours

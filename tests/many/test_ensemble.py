@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from support.files import flipped
 from support.nets import assert_bits, both_kinds, data, parameters, refused, snapshot
@@ -143,11 +144,14 @@ def test_each_member_has_its_own_callbacks():
     ("settings", "arguments", "error", "message"),
     [
         ({}, {"lr": 0.1}, TypeError, "unknown argument 'lr'; did you mean 'learning_rate'?"),
-        ({}, {"fits": [{}]}, ValueError, "fits has 1 entries, but the ensemble has 3 members"),
+        ({}, {"fits": [{}]}, ValueError, "fits has 1 dicts for 3 networks"),
         ({}, {"callbacks": [callbacks.CSVLog("x.csv")]}, ValueError, "CSVLog writes, and networks that train at the"),
         ({"bootstrap": True}, {"validation_fraction": 0.1}, ValueError, "validation_fraction does not go with"),
         ({"bootstrap": True}, {"fits": [{"rows": [0]}] * 3}, ValueError, "bootstrap=True draws the rows"),
-        ({"bootstrap": True}, {"y": []}, ValueError, "the number of rows of y must be at least 1"),
+        ({"bootstrap": True}, {"fits": [1, 2, 3]}, TypeError, "fits[0] must be a dict"),
+        ({"bootstrap": True}, {"y": []}, ValueError, "X has 60 rows, but y has 0"),
+        ({"bootstrap": True}, {"y": Y[:9]}, ValueError, "X has 60 rows, but y has 9"),
+        ({"bootstrap": True}, {"y": sparse.csr_array(np.eye(3)[Y])}, TypeError, "y is sparse; make it dense first"),
     ],
     ids=str,
 )
