@@ -116,8 +116,8 @@ _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), defau
         and uint8.
     n_networks : int, default=1
         More than one trains as many networks at the same time, which differ by their random states, and averages their
-        probabilities or predictions. Early stopping holds out the same rows for all; each has its own copy of the
-        callbacks."""
+        probabilities or predictions. Early stopping holds out the same rows for all; each has its own copy of
+        fastmlp's callbacks. `n_threads` is for all networks together."""
 
 _ATTRIBUTES = """loss_ : float
         The last loss.

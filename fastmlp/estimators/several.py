@@ -69,21 +69,29 @@ def fit_several(
                 for task in (tasks, *follow):
                     task.begin(X, y, sample_weight)
             _train(estimator, fits, once, has_bar)
-            if not continues and any(history.interrupted for history in histories):
-                begun = [member for member, history in zip(members, histories, strict=True) if history.steps]
-                estimator.estimators_ = begun or members  # a network that has learned nothing would spoil the mean
-            estimator.n_iter_ = max(member.n_iter_ for member in estimator.estimators_)
+            _keep_begun(estimator, histories, continues)
             for member in estimator.estimators_:
                 member._check_learned()
             for task in reversed(follow):
                 task.end()
     except BaseException:
-        if not any(history.steps for history in histories):
+        if any(history.steps for history in histories):
+            _keep_begun(estimator, histories, continues)
+        else:
             for each, attributes in zip(touched, before, strict=True):
                 each.__dict__ = attributes
         raise
     if tasks is not None:
         tasks.end()
+
+
+def _keep_begun(estimator: Any, histories: Sequence[History], continues: bool) -> None:
+    """Drop networks that have learned nothing before Ctrl-C or an error: they would spoil the mean."""
+    members = estimator.estimators_
+    if not continues and len(members) == len(histories):
+        begun = [member for member, history in zip(members, histories, strict=True) if history.steps]
+        estimator.estimators_ = members = begun or members  # 'lbfgs' takes no steps
+    estimator.n_iter_ = max(member.n_iter_ for member in members)
 
 
 def _train(estimator: Any, fits: Sequence[Any], once: Once, progress: bool) -> None:

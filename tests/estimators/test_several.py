@@ -455,6 +455,21 @@ def test_a_network_that_diverges_is_an_error():
         several(MLPRegressor, (X * 1e30, Y), solver="sgd", learning_rate_init=1e10)
 
 
+def test_an_error_keeps_the_networks_that_have_begun():
+    broken = AtEpochEnd(lambda net, fit: fit.epoch == 2 and raise_broken())
+    model = MLPClassifier((5,), n_networks=2, n_threads=1, max_iter=2, random_state=0)
+    with pytest.raises(RuntimeError, match="broken") as caught:
+        model.set_params(callbacks=[broken]).fit(*IRIS)
+    assert caught.value.__notes__ == ["in the fit of estimators_[0]"]
+    assert [member.n_iter_ for member in model.estimators_] == [2, 2]
+    late = AtEpochEnd(lambda net, fit: raise_broken() if fit.epoch == 1 else None)
+    late.on_fit_begin = lambda net, fit: 1 / 0 if late.begun else setattr(late, "begun", True)
+    late.begun = False
+    with pytest.raises(RuntimeError, match="broken"):
+        model.set_params(callbacks=[late]).fit(*IRIS)
+    assert len(model.estimators_) == 1
+
+
 def test_ctrl_c_keeps_the_networks_that_have_begun():
     endless = {"max_iter": 10**6, "tol": 0, "n_iter_no_change": np.inf}
     press = AtEpochEnd(lambda net, fit: fit.epoch == 2 and signal.raise_signal(signal.SIGINT))
