@@ -37,7 +37,7 @@ def digits_in_float32():
 
 
 def search(estimator):
-    """Twelve points, three folds each, in two processes of loky, which the first search starts; the best is refitted."""
+    """Twelve points, three folds each, in two processes of loky; the best is fitted again."""
     settings = {
         "alpha": [1e-4, 1e-2], "hidden_layer_sizes": [(32,), (64,), (100,)], "learning_rate_init": [1e-3, 1e-2],
     }  # fmt: skip
