@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import time
 from contextlib import suppress
 from mmap import mmap
@@ -116,8 +115,9 @@ class Processes:
             if status.st_size != _N_BYTES and file.write(bytes(_N_BYTES)) != _N_BYTES:
                 raise OSError("no space")
             self._maps.append(mmap(file.fileno(), _N_BYTES))
-        self._file, self._words = (status.st_dev, status.st_ino), memoryview(self._maps[-1]).cast("q")
-        self._calls = np.asarray(self._words)[CALLS::WIDTH]
+        words = memoryview(self._maps[-1]).cast("q")
+        self._calls = np.asarray(words)[CALLS::WIDTH]
+        self._file, self._words = (status.st_dev, status.st_ino), words
 
 
 def _open(path: str, flags: int) -> int:
@@ -128,6 +128,9 @@ def _open(path: str, flags: int) -> int:
 def _default_path() -> str:
     if not hasattr(os, "geteuid"):
         raise OSError("this system does not say whose a file is")
-    memory = "/dev/shm"
-    folder = memory if os.access(memory, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    folder = "/dev/shm"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        import tempfile
+
+        folder = tempfile.gettempdir()
     return os.path.join(folder, f"fastmlp-cores-1-{os.geteuid()}")
