@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
     from fastmlp.many.fit import fit_many
+    from fastmlp.many.search import search
     from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "presets",
     "reference",
     "schedules",
+    "search",
     "warm_up",
 ]
 
@@ -36,6 +38,7 @@ _MEMBERS = {
     "warm_up": "fastmlp.mlp",
     "History": "fastmlp.history",
     "fit_many": "fastmlp.many.fit",
+    "search": "fastmlp.many.search",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
     "check_gradients": "fastmlp.gradients",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-__all__ = ["advised", "advised_constructor", "advised_methods", "warn"]
+__all__ = ["advised", "advised_constructor", "advised_methods", "meant", "warn"]
 
 _SAME = {
     "X": "x features input inputs data",
@@ -115,7 +115,7 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     names = [parameter.name for parameter in parameters]
     unknown = [argument for argument in kwargs if argument not in names]
     if unknown:
-        return " ".join(f"unknown argument {argument!r}; {_meant(argument, names, name)}" for argument in unknown)
+        return " ".join(f"unknown argument {argument!r}; {meant(argument, names, name)}" for argument in unknown)
     positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     if len(args) > len(positional):
         if positional == ["layers"] and all(isinstance(arg, int) for arg in args):
@@ -137,7 +137,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _meant(unknown: str, names: Sequence[str], call: str) -> str:
+def meant(unknown: str, names: Sequence[str], call: str) -> str:
     """Return a hint: the argument that another library calls so, that another call has, or that is spelt like it."""
     same = [own for own, others in _SAME.items() if unknown in others.split()]
     here = [own for own in same if own in names]
