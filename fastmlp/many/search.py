@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -132,7 +133,7 @@ def search(
         seed = regularization_seed(None)
     fixed = {name: _as_list(value) if name in ("callbacks", "metrics") else value for name, value in settings.items()}
     parts = as_parts(space)
-    check_names(parts, fixed)
+    check_names(parts, fixed, list(inspect.signature(search).parameters)[3:-1])
     drawn = draw(parts, strategy, n_trials, regularization_seed(seed))
     plan = rungs(len(drawn), epochs, factor, min_epochs)
     whole = [for_network({"seed": seed} | fixed | chosen) for chosen in drawn]

@@ -40,16 +40,20 @@ _FIXED = ("metrics", "n_threads", "sample_weight")
 _SETTINGS = [name for name in (*_NETWORK, *_FIT) if name not in (*_OF_SEARCH, "resume")]
 
 
-def check_names(space: Iterable[Mapping[str, Any]], fixed: Mapping[str, Any]) -> None:
-    """Refuse names that are no settings, cannot be searched, or are both in the space and fixed."""
+def check_names(space: Iterable[Mapping[str, Any]], fixed: Mapping[str, Any], arguments: Iterable[str]) -> None:
+    """Refuse names that are no settings, cannot be searched, or are both in the space and fixed.
+
+    `arguments` are the other ones of `search`, for suggestions.
+    """
     in_space = {name for part in space for name in part}
+    names = list(dict.fromkeys([*_SETTINGS, *arguments]))
     for name in sorted({*map(str, in_space), *fixed}):
         if name in _OF_SEARCH:
             raise ValueError(f"{name} is an argument of search, so it cannot be in the space")
         if name == "resume":
             raise ValueError("resume is for a single fit; a search trains new networks")
         if name not in _SETTINGS:
-            raise TypeError(f"unknown setting {name!r}; {meant(name, _SETTINGS, 'search')}")
+            raise TypeError(f"unknown setting {name!r}; {meant(name, names, 'search')}")
         if name in _FIXED and name in in_space:
             raise ValueError(f"{name} is the same for all trials; pass {name}=... to search")
         if name in in_space and name in fixed:

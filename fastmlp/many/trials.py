@@ -199,7 +199,9 @@ class Search:
                 candidate.trial.rung = i + 1
             best = self._ranked()[0].trial
             if math.isnan(best.score):
-                raise self._first_error or ValueError(f"all trials failed: {best.error}")
+                error = self._first_error or ValueError(f"{self.metric} is nan")
+                error.add_note(f"all {len(self.candidates)} trials of the search failed; this is the first error")
+                raise error
             n_next = self.rungs[i + 1].n_trials if i + 1 < len(self.rungs) else len(staying)
             if self.progress and sys.stderr is not None:
                 what = f"{len(staying)} trials until epoch {rung.epochs}, best {self.metric} {best.score:.4f}"
@@ -248,9 +250,7 @@ class Search:
         run.end()
         if run.error is None:
             return run.net
-        warn(
-            f"the network with the best settings could not be trained on all rows, so best_net has not been: {run.error}"
-        )
+        warn(f"the best network could not be trained on all rows, so best_net has not been: {run.error}")
         return None
 
 
