@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.diagnosis import ConvergenceWarning
+from fastmlp.interrupts import finish
 from fastmlp.many.fit import fit_many
 from fastmlp.many.halving import Continued, Pause, Rung
 from fastmlp.many.results import SearchResult, Trial
@@ -21,7 +22,9 @@ from fastmlp.many.splits import Split
 from fastmlp.mlp import MLP
 from fastmlp.validation.calls import warn
 
-__all__ = ["Candidate", "Search"]
+__all__ = ["Candidate", "Search", "monitors_validation"]
+
+T = TypeVar("T")
 
 
 class _Run:
@@ -228,10 +231,7 @@ class Search:
         KeyboardInterrupt
             After Ctrl-C. Networks and histories are whole.
         """
-        with warnings.catch_warnings():  # a trial that learns nothing is no news; the search itself warns of Ctrl-C
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("ignore", "Ctrl-C stopped")
-            results = _fit_each(runs, until, self.X, self.y, self.n_jobs, self.progress)
+        results = _quietly(lambda: _fit_each(runs, until, self.X, self.y, self.n_jobs, self.progress))
         for run, result in zip(runs, results, strict=False):
             if isinstance(result, Exception):
                 run.error = _text(result)
@@ -261,6 +261,24 @@ def monitors_validation(thing: object) -> bool:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _quietly(work: Callable[[], T]) -> T:
+    """Call `work` without warnings of a trial that learns nothing, which is no news, and of Ctrl-C in a fit."""
+    silence, is_silent = warnings.catch_warnings(), []
+
+    def begin_and_work() -> T:
+        silence.__enter__()
+        is_silent.append(True)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Ctrl-C stopped")
+        return work()
+
+    def restore() -> None:
+        if is_silent:
+            silence.__exit__(None, None, None)
+
+    return finish(begin_and_work, restore)
 
 
 def _fit_each(
