@@ -3,6 +3,7 @@
 import gc
 import math
 import pickle
+import signal
 import weakref
 
 import numpy as np
@@ -322,7 +323,7 @@ def test_a_trial_that_diverges_is_last():
 def test_all_trials_fail():
     with pytest.raises(FloatingPointError, match="lower learning_rate") as raised:
         found({"learning_rate": [1e30, 1e35]})
-    assert "all 2 trials" in raised.value.__notes__[0]
+    assert "all 2 trials of the search failed; this is the first error" in raised.value.__notes__
     with refused(RuntimeError, "broken"):
         found({}, callbacks=[Broken(lambda net: True)])
     with refused(ValueError, "val_nothing is nan"):
@@ -384,6 +385,16 @@ def test_ctrl_c_returns_what_there_is(epoch):
     assert result.best_score == result.best_net.history.val_accuracy[-1]
     assert len(result.trials) == 9
     assert {trial.error for trial in result.trials} <= {None, "not trained"}
+
+
+def test_a_real_ctrl_c_stops_all_networks():
+    """The signal comes while threads train: no fit ends for hours."""
+    press = callbacks_of(on_epoch_end=lambda net, fit: fit.epoch == 3 and signal.raise_signal(signal.SIGINT))
+    with pytest.warns(UserWarning, match="Ctrl-C stopped the search after 0 of 1 rungs"):
+        result = found(epochs=10**8, factor=None, callbacks=[press], **GIVEN)
+    assert result.interrupted
+    assert result.best_net.predict(X).shape == (N,)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_before_anything_is_known():
@@ -516,9 +527,9 @@ class Fails:
         ({"learning_rate": []}, {}, ValueError, "space['learning_rate'] is empty"),
         ({"learning_rate": 0.1}, {}, TypeError, "pass what is fixed as learning_rate=..."),
         ({"activation": "relu"}, {}, TypeError, "space['activation'] must be a list"),
-        ({"lr": [0.1]}, {}, TypeError, "unknown setting 'lr'; did you mean 'learning_rate'?"),
-        ({3: [0.1]}, {}, TypeError, "unknown setting '3'"),
-        ({}, {"n_trial": 3}, TypeError, "unknown setting 'n_trial'; did you mean 'n_trials'?"),
+        ({"lr": [0.1]}, {}, TypeError, "unknown argument 'lr'; did you mean 'learning_rate'?"),
+        ({3: [0.1]}, {}, TypeError, "unknown argument '3'"),
+        ({}, {"n_trial": 3}, TypeError, "unknown argument 'n_trial'; did you mean 'n_trials'?"),
         ({"epochs": [1, 2]}, {}, ValueError, "epochs is an argument of search"),
         ({"sample_weight": [None]}, {}, ValueError, "sample_weight is the same for all trials"),
         ({"learning_rate": [0.1]}, {"learning_rate": 0.1}, ValueError, "both in the space and an argument"),
