@@ -122,8 +122,11 @@ def search(
     >>> from scipy.stats import loguniform
     >>> X_train, y_train, X_test, y_test = fastmlp.datasets.load_digits()
     >>> space = {"layers": [[64, 32, 10], [64, 128, 10]], "learning_rate": loguniform(0.01, 1)}
-    >>> result = fastmlp.search(space, X_train, y_train, n_trials=9, epochs=9)
-    >>> result.best_settings, result.best_net.score(X_test, y_test)
+    >>> result = fastmlp.search(space, X_train, y_train, n_trials=9, epochs=27)
+    >>> result.best_settings
+    {'layers': [64, 128, 10], 'learning_rate': 0.6508036946141599}
+    >>> result.best_net.score(X_test, y_test)
+    0.975
     """
     check_given(validation_data, validation_fraction, folds)
     refit, progress, seed = check_bool("refit", refit), check_bool("progress", progress), check_seed(seed)
@@ -138,8 +141,8 @@ def search(
     nets = _each(drawn, lambda i: MLP(**whole[i][0]))
     name, metrics = _metric(metric, fixed.get("metrics", ()), nets[0])
     fits = [fit | {"epochs": epochs, "metrics": metrics} for _, fit in whole]
-    anew, once = refit and validation_data is None, Once()
-    _each(drawn, lambda i: _check_fit(nets[i], fits[i], X, y, validation_data, anew, once))
+    anew = refit and validation_data is None
+    _check_fits(drawn, nets, fits, X, y, validation_data, anew)
     arrays = as_arrays(X, y)
     given = splits(nets[0], *arrays, validation_data, validation_fraction, folds, seed)
     trials = [Trial(i, chosen) for i, chosen in enumerate(drawn)]
@@ -164,17 +167,29 @@ def _each(drawn: Sequence[Settings], make: Callable[[int], T]) -> list[T]:
     return made
 
 
-def _check_fit(net: MLP, fit: Settings, X: Any, y: Any, validation_data: Any, anew: bool, once: Once) -> None:
-    """Check all that a fit is given, and tell the network the names of columns and classes.
+def _check_fits(
+    drawn: Sequence[Settings],
+    nets: Sequence[MLP],
+    fits: Sequence[Settings],
+    X: Any,
+    y: Any,
+    validation_data: Any,
+    anew: bool,
+) -> None:
+    """Check all that the fits are given, and tell the networks the names of columns and classes.
 
     `anew` says whether it must be possible to fit without validation data, too.
     """
-    validation_data = (X, y) if validation_data is None else validation_data
-    fitting = Fitting.of(net, X, y, once=once, **FIT | fit | {"validation_data": validation_data})
-    net._names = fitting.names
-    if anew and monitors_validation(schedule := fitting.trainer.schedule):
-        what = f"the schedule {schedule!r} monitors {schedule.monitor}"
-        raise ValueError(f"{what}, but refit=True trains on all rows without validation data; use refit=False")
+    once, validates = Once(), {"validation_data": (X, y) if validation_data is None else validation_data}
+
+    def check(i: int) -> None:
+        fitting = Fitting.of(nets[i], X, y, once=once, **FIT | fits[i] | validates)
+        nets[i]._names = fitting.names
+        if anew and monitors_validation(schedule := fitting.trainer.schedule):
+            what = f"the schedule {schedule!r} monitors {schedule.monitor}"
+            raise ValueError(f"{what}, but refit=True trains on all rows without validation data; use refit=False")
+
+    _each(drawn, check)
 
 
 def _metric(metric: Any, others: Sequence[Any], net: MLP) -> tuple[str, list[Any]]:
