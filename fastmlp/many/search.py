@@ -8,21 +8,19 @@ from typing import Any, Literal, TypeVar
 
 import numpy.typing as npt
 
+from fastmlp.fitting import Fitting
 from fastmlp.history import direction
-from fastmlp.losses import Loss
 from fastmlp.many.halving import rungs
 from fastmlp.many.results import SearchResult, Trial
-from fastmlp.many.space import Settings, as_parts, check_fit, check_names, draw, for_network
+from fastmlp.many.space import FIT, Settings, as_parts, check_names, draw, for_network
 from fastmlp.many.splits import as_arrays, check_given, splits
 from fastmlp.many.trials import Candidate, Search, monitors_validation
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.mlp import MLP
-from fastmlp.names import Names
+from fastmlp.once import Once
 from fastmlp.options import Mode
 from fastmlp.random import regularization_seed
-from fastmlp.schedules import get_schedule
 from fastmlp.validation.calls import advised
-from fastmlp.validation.rows import check_sample_weight
 from fastmlp.validation.settings import check_bool, check_seed, is_iterable
 
 __all__ = ["search"]
@@ -124,8 +122,11 @@ def search(
     >>> from scipy.stats import loguniform
     >>> X_train, y_train, X_test, y_test = fastmlp.datasets.load_digits()
     >>> space = {"layers": [[64, 32, 10], [64, 128, 10]], "learning_rate": loguniform(0.01, 1)}
-    >>> result = fastmlp.search(space, X_train, y_train, n_trials=9, epochs=9)
-    >>> result.best_settings, result.best_net.score(X_test, y_test)
+    >>> result = fastmlp.search(space, X_train, y_train, n_trials=9, epochs=27)
+    >>> result.best_settings
+    {'layers': [64, 128, 10], 'learning_rate': 0.6508036946141599}
+    >>> result.best_net.score(X_test, y_test)
+    0.975
     """
     check_given(validation_data, validation_fraction, folds)
     refit, progress, seed = check_bool("refit", refit), check_bool("progress", progress), check_seed(seed)
@@ -138,14 +139,11 @@ def search(
     plan = rungs(len(drawn), epochs, factor, min_epochs)
     whole = [for_network({"seed": seed} | fixed | chosen) for chosen in drawn]
     nets = _each(drawn, lambda i: MLP(**whole[i][0]))
-    arrays = _learn_names(nets, drawn, X, y)
     name, metrics = _metric(metric, fixed.get("metrics", ()), nets[0])
     fits = [fit | {"epochs": epochs, "metrics": metrics} for _, fit in whole]
-    if "sample_weight" in fixed:
-        weights = check_sample_weight(fixed["sample_weight"], len(arrays[1]))
-        fits = [fit | {"sample_weight": weights} for fit in fits]
     anew = refit and validation_data is None
-    _each(drawn, lambda i: _check_fit(nets[i], fits[i], anew))
+    _check_fits(drawn, nets, fits, X, y, validation_data, anew)
+    arrays = as_arrays(X, y)
     given = splits(nets[0], *arrays, validation_data, validation_fraction, folds, seed)
     trials = [Trial(i, chosen) for i, chosen in enumerate(drawn)]
     candidates = _each(drawn, lambda i: Candidate(trials[i], *(whole[i][0], fits[i]), nets[i], given))
@@ -169,31 +167,29 @@ def _each(drawn: Sequence[Settings], make: Callable[[int], T]) -> list[T]:
     return made
 
 
-def _learn_names(nets: Sequence[MLP], drawn: Sequence[Settings], X: Any, y: Any) -> tuple[Any, npt.NDArray[Any]]:
-    """Check X and y, tell the networks the names of columns and classes, and return X and y as arrays."""
-    known: dict[Loss, Names] = {}
-    arrays: list[Any] = []
+def _check_fits(
+    drawn: Sequence[Settings],
+    nets: Sequence[MLP],
+    fits: Sequence[Settings],
+    X: Any,
+    y: Any,
+    validation_data: Any,
+    anew: bool,
+) -> None:
+    """Check all that the fits are given, and tell the networks the names of columns and classes.
 
-    def learn(i: int) -> None:
-        net = nets[i]
-        if net._loss not in known:
-            names = net._names.learned(X, y, net._loss)
-            net._check_data(X, y, names=names)
-            known[net._loss] = names
-            arrays[:] = arrays or as_arrays(X, y)
-        net._names = known[net._loss]
-        net._check_data(*(array[:1] for array in arrays))  # whether the layers fit
+    `anew` says whether it must be possible to fit without validation data, too.
+    """
+    once, validates = Once(), {"validation_data": (X, y) if validation_data is None else validation_data}
 
-    _each(drawn, learn)
-    return arrays[0], arrays[1]
+    def check(i: int) -> None:
+        fitting = Fitting.of(nets[i], X, y, once=once, **FIT | fits[i] | validates)
+        nets[i]._names = fitting.names
+        if anew and monitors_validation(schedule := fitting.trainer.schedule):
+            what = f"the schedule {schedule!r} monitors {schedule.monitor}"
+            raise ValueError(f"{what}, but refit=True trains on all rows without validation data; use refit=False")
 
-
-def _check_fit(net: MLP, fit: Settings, anew: bool) -> None:
-    """Check the arguments of a fit, and whether a network can be trained `anew`, without validation data."""
-    check_fit(net, fit)
-    if anew and monitors_validation(schedule := get_schedule(fit.get("schedule"))):
-        what = f"the schedule {schedule!r} monitors {schedule.monitor}"
-        raise ValueError(f"{what}, but refit=True trains on all rows without validation data; use refit=False")
+    _each(drawn, check)
 
 
 def _metric(metric: Any, others: Sequence[Any], net: MLP) -> tuple[str, list[Any]]:

@@ -10,23 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.callbacks import gather_callbacks
-from fastmlp.metrics import check_metrics
+from fastmlp.hooks import check_callbacks
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
-from fastmlp.optimizers import get_optimizer
-from fastmlp.schedules import get_schedule
-from fastmlp.training import check_clipping
-from fastmlp.validation.calls import meant
-from fastmlp.validation.settings import check_bool, check_choice, check_float, check_int, is_list
+from fastmlp.validation.calls import unknown_argument
+from fastmlp.validation.settings import check_choice, check_int, is_list
 
-__all__ = ["Settings", "as_parts", "check_fit", "check_names", "draw", "for_network", "own_copies"]
+__all__ = ["FIT", "Settings", "as_parts", "check_names", "draw", "for_network", "own_copies"]
 
 Settings = dict[str, Any]
 
 _DEFAULT_TRIALS = 27
 _MOST_POINTS = 2**62  # as scikit-learn counts them in an int64
-_COPIED = ("callbacks", "optimizer", "schedule")  # they may have a state
+_COPIED = {"callbacks", "optimizer", "schedule"}  # they may have a state
 
 
 def _parameters(call: Any) -> dict[str, inspect.Parameter]:
@@ -34,10 +30,13 @@ def _parameters(call: Any) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters if p.kind is not p.VAR_KEYWORD and name not in ("self", "X", "y")}
 
 
-_NETWORK, _FIT = _parameters(MLP), _parameters(Network.fit)
+_NETWORK = _parameters(MLP)
+FIT = {name: parameter.default for name, parameter in _parameters(Network.fit).items()}
+"""The arguments of `MLP.fit` and their defaults."""
+
 _OF_SEARCH = ("epochs", "progress", "validation_data", "validation_fraction")
 _FIXED = ("metrics", "n_threads", "sample_weight")
-_SETTINGS = [name for name in (*_NETWORK, *_FIT) if name not in (*_OF_SEARCH, "resume")]
+_SETTINGS = [name for name in (*_NETWORK, *FIT) if name not in (*_OF_SEARCH, "resume")]
 
 
 def check_names(space: Iterable[Mapping[str, Any]], fixed: Mapping[str, Any], arguments: Iterable[str]) -> None:
@@ -53,7 +52,7 @@ def check_names(space: Iterable[Mapping[str, Any]], fixed: Mapping[str, Any], ar
         if name == "resume":
             raise ValueError("resume is for a single fit; a search trains new networks")
         if name not in _SETTINGS:
-            raise TypeError(f"unknown setting {name!r}; {meant(name, names, 'search')}")
+            raise TypeError(unknown_argument(name, names, "search"))
         if name in _FIXED and name in in_space:
             raise ValueError(f"{name} is the same for all trials; pass {name}=... to search")
         if name in in_space and name in fixed:
@@ -138,32 +137,14 @@ def own_copies(fit: Settings) -> Settings:
     Raises
     ------
     TypeError
-        If one cannot be copied.
+        If one cannot be copied, or `callbacks` are wrong.
     """
     own = dict(fit)
-    for name in _COPIED:
-        if name in fit:
-            try:
-                own[name] = copy.deepcopy(list(fit[name]) if name == "callbacks" else fit[name])
-            except Exception as error:
-                raise TypeError(f"{name} must be copied for each trial, but copy.deepcopy fails: {error}") from error
+    if "callbacks" in fit:
+        own["callbacks"] = check_callbacks(fit["callbacks"])
+    for name in own.keys() & _COPIED:
+        try:
+            own[name] = copy.deepcopy(own[name])
+        except Exception as error:
+            raise TypeError(f"{name} must be copied for each trial, but copy.deepcopy fails: {error}") from error
     return own
-
-
-def check_fit(net: MLP, fit: Settings) -> None:
-    """Check the arguments of a fit before any trial is trained.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If one is wrong.
-    """
-    check_int("batch_size", fit.get("batch_size", 1), 1)
-    check_bool("shuffle", fit.get("shuffle", True))
-    check_clipping(fit.get("clip_norm"), fit.get("clip_value"))
-    gather_callbacks(fit.get("callbacks", ()))
-    get_schedule(fit.get("schedule"))
-    optimizer = get_optimizer(fit.get("optimizer"), fit.get("learning_rate"))
-    check_float("learning_rate", optimizer.learning_rate, zero=False)
-    net._engine.check_optimizer(optimizer)
-    check_metrics(fit.get("metrics", ()), net._loss, None, net._names.classes)

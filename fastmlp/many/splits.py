@@ -57,10 +57,9 @@ def splits(
     folds: Any,
     seed: int,
 ) -> list[Split]:
-    """Return the only split, or one for each fold. `net` knows the names of the classes."""
+    """Return the only split, or one for each fold. `net` knows the names of the classes; data have been checked."""
     if validation_data is not None:
         X_val, y_val, *weights = validation_data
-        net._check_evaluation(X_val, y_val, *weights, what="validation ")
         return [Split(None, (*as_arrays(X_val, y_val, "validation "), *weights))]
     targets = net._loss.check_y(net._names.encoded(y, "y"), X.shape[0], net.dtype)
     if folds is None:  # the rows that a fit of a network with this seed would hold out

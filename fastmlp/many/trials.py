@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -48,8 +49,6 @@ class _Run:
             self._fit["validation_data"] = split.validation
         if split.rows is not None:
             self._fit["rows"] = split.rows
-            if self._fit.get("sample_weight") is not None:
-                self._fit["sample_weight"] = self._fit["sample_weight"][split.rows]
 
     @property
     def is_paused(self) -> bool:
@@ -154,7 +153,7 @@ class Search:
     sign: int
     n_jobs: int | None
     progress: bool
-    _first_error: Exception | None = field(default=None, init=False)
+    _first_error: BaseException | None = field(default=None, init=False)
 
     def run(self, anew: bool) -> SearchResult:
         """Train all, and the best once more, on all rows, if `anew`.
@@ -231,9 +230,11 @@ class Search:
         KeyboardInterrupt
             After Ctrl-C. Networks and histories are whole.
         """
-        results = _quietly(lambda: _fit_each(runs, until, self.X, self.y, self.n_jobs, self.progress))
-        for run, result in zip(runs, results, strict=False):
-            if isinstance(result, Exception):
+        nets, fits = [run.net for run in runs], [run.until(until) for run in runs]
+        how = partial(fit_many, n_jobs=self.n_jobs, progress=self.progress, fits=fits, return_exceptions=True)
+        results: list[Any] = _quietly(lambda: how(nets, self.X, self.y))  # histories, or errors in their place
+        for run, result in zip(runs, results, strict=True):
+            if isinstance(result, BaseException):
                 run.error = _text(result)
                 self._first_error = self._first_error or result
         if any(run.net.history.interrupted for run in runs):
@@ -259,7 +260,7 @@ def monitors_validation(thing: object) -> bool:
     return str(getattr(thing, "monitor", None)).startswith("val_")
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -279,19 +280,3 @@ def _quietly(work: Callable[[], T]) -> T:
             silence.__exit__(None, None, None)
 
     return finish(begin_and_work, restore)
-
-
-def _fit_each(
-    runs: Sequence[_Run], until: int, X: Any, y: Any, n_jobs: int | None, progress: bool
-) -> list[Exception | None]:
-    """Stand in for ``fit_many(..., return_exceptions=True)``."""
-    errors: list[Exception | None] = []
-    for run in runs:
-        try:
-            fit_many([run.net], X, y, n_jobs=n_jobs, progress=progress, fits=[run.until(until)])
-            errors.append(None)
-        except Exception as error:
-            errors.append(error)
-        if run.net.history.interrupted:
-            break
-    return errors
