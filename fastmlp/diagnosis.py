@@ -99,6 +99,7 @@ def what_went_wrong(
     X: Any,
     y: Targets,
     row_weights: Floats | None,
+    chosen: npt.NDArray[np.int64] | None,
     losses: Sequence[float],
     n_steps: int,
     learning_rate: float,
@@ -110,7 +111,9 @@ def what_went_wrong(
     engine : Engine
         Has the parameters after the fit.
     X, y, row_weights
-        What it was trained on, checked.
+        Checked.
+    chosen : (k,) int64 array or None
+        On which of these rows it was trained; None is all.
     losses : sequence of float
         Of its epochs, each measured before the steps.
     n_steps : int
@@ -122,7 +125,9 @@ def what_went_wrong(
     long = many and len(losses) >= _LONG_EPOCHS
     if not losses or n_steps < 2:
         return None
-    loss, first, last, rows = engine.settings.loss, losses[0], losses[-1], slice(None, None, -(-len(y) // _ROWS))
+    loss, first, last = engine.settings.loss, losses[0], losses[-1]
+    every = slice(None, None, -(-len(y if chosen is None else chosen) // _ROWS))
+    rows = every if chosen is None else chosen[every]
     targets, weights = y[rows], None if row_weights is None else row_weights[rows]
     if weights is not None and not weights.any():
         return None

@@ -50,10 +50,15 @@ def complete(action: Callable[[], object]) -> None:
         raise
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 class CtrlC:
     """Within `run`, Ctrl-C sets `pressed` and raises nothing, so that no work is left half done.
 
-    It does nothing outside the main thread, or if the program has its own handler for SIGINT.
+    It does nothing outside the main thread, or if the program has its own handler for SIGINT. But threads may share the
+    one of the main thread, to see whether it is pressed.
 
     Attributes
     ----------
@@ -67,8 +72,7 @@ class CtrlC:
         """Call `work`; return what it returns."""
 
         def listen_and_work() -> T:
-            main = threading.current_thread() is threading.main_thread()
-            if main and getsignal(SIGINT) is default_int_handler:
+            if _in_main_thread() and getsignal(SIGINT) is default_int_handler:
                 signal(SIGINT, self._note)
             return work()
 
@@ -78,5 +82,5 @@ class CtrlC:
         self.pressed = True
 
     def _restore(self) -> None:
-        if getsignal(SIGINT) == self._note:
+        if _in_main_thread() and getsignal(SIGINT) == self._note:
             signal(SIGINT, default_int_handler)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.callbacks import gather_callbacks
-from fastmlp.diagnosis import ConvergenceWarning
+from fastmlp.fitting import Evaluation, Fitting, check_data, check_evaluation
 from fastmlp.history import History
 from fastmlp.interchange.networks import NetworkMethods
 from fastmlp.losses import Targets
@@ -22,17 +18,14 @@ from fastmlp.mistakes import Confusion, Mistake, confusions, worst
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.options import OptimizerName, ScheduleName
-from fastmlp.schedules import Schedule, get_schedule
-from fastmlp.training import Trainer, TrainingState, check_clipping, train_batch
+from fastmlp.schedules import Schedule
+from fastmlp.training import TrainingState, check_clipping, train_batch
 from fastmlp.validation.calls import advised_methods, warn
 from fastmlp.validation.inputs import check_X
-from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
-from fastmlp.validation.settings import check_bool, check_int
+from fastmlp.validation.rows import check_sample_weight, row_weights
+from fastmlp.validation.settings import check_int
 
 __all__ = ["Network"]
-
-Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
-"""Checked rows, targets and their weights."""
 
 
 @advised_methods
@@ -205,73 +198,31 @@ input_dropout, input_noise
         RuntimeError
             If the network is already being trained, by another thread or by the fit that called a callback.
         """
-        epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
-        shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
-        clipping = check_clipping(clip_norm, clip_value)
-        callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
-        schedule = get_schedule(schedule)
-        finite = validation_fraction is not None or not self._engine.checks_finite  # before rows get other numbers
-        names = self._names.learned(X, y, self._loss)
-        X_, y_ = self._check_data(X, y, finite=finite, names=names)
-        weights = check_sample_weight(sample_weight, len(y_))
-        validation: Evaluation | None = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-            X_val, y_val, *others = validation_data
-            validation = self._check_evaluation(X_val, y_val, *others, what="validation ", names=names)
-        if validation_fraction is not None:
-            if validation is not None:
-                raise ValueError("give validation_data or validation_fraction, not both")
-            mask = validation_rows(y_, self._loss, validation_fraction, self._random.seed)
-            validation = X_[mask], y_[mask], None
-            X_, y_, weights = X_[~mask], y_[~mask], None if weights is None else weights[~mask]
-        row_weights_ = row_weights(weights, names.class_weight(class_weight), y_, self._loss, self.dtype)
-        metrics_ = check_metrics(metrics, self._loss, validation[2] if validation else None, names.classes)
-        if metrics_ and validation is None:
-            raise ValueError("metrics need validation data; give validation_data or validation_fraction")
-        if not resume:
-            state = TrainingState.new(get_optimizer(optimizer, learning_rate), self._engine, type(schedule).__name__)
-            history = History()
-        elif self._training_state is None:
-            raise ValueError(
-                "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
-                "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
-            )
-        else:
-            state = self._training_state.resumed(optimizer, learning_rate, schedule)
-            history = replace(copy.deepcopy(self.history), interrupted=False)
-        trainer = Trainer(
-            engine=self._engine,
-            net=self,
-            callbacks=callbacks,
-            schedule=schedule,
-            state=state,
-            random=self._random,
-            X=X_,
-            y=y_,
-            row_weights=row_weights_,
-            clipping=clipping,
+        fitting = Fitting.of(
+            self,
+            X,
+            y,
             epochs=epochs,
             batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            schedule=schedule,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            validation_data=validation_data,
+            validation_fraction=validation_fraction,
+            metrics=metrics,
             shuffle=shuffle,
-            validation=validation,
-            metrics=metrics_,
-            history=history,
+            progress=progress,
+            callbacks=callbacks,
+            resume=resume,
         )
-        self._run(trainer, names)
-        if history.interrupted:
-            fit = trainer.fit
-            where = f"after epoch {fit.epoch} of {epochs}"
-            if fit.step:
-                where = f"in epoch {fit.epoch + 1} of {epochs}, after step {fit.step} of {fit.n_batches}"
-            warn(f"Ctrl-C stopped training {where}; steps taken so far are kept")
-        elif trainer.nothing_left:
-            what = f"{state.epochs} epochs are done, and epochs={epochs} is the total, not the number of further ones"
-            warn(f"resume=True has trained nothing: {what}")
-        elif trouble := trainer.what_went_wrong():
-            warn(trouble, ConvergenceWarning)
-        return history
+        fitting.run()
+        for message, category in fitting.warnings():
+            warn(message, category)
+        return fitting.history
 
     def train_batch(
         self,
@@ -299,7 +250,7 @@ input_dropout, input_noise
             If the network is already being trained.
         """
         names = self._names.learned(X, y, self._loss)
-        X_, y_ = self._check_data(X, y, names=names)
+        X_, y_ = check_data(self, X, y, names=names)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         clipping, chosen = check_clipping(clip_norm, clip_value), get_optimizer(optimizer, learning_rate)
 
@@ -316,20 +267,9 @@ input_dropout, input_noise
         self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
     ) -> tuple[float, list[Floats], list[Floats]]:
         """Return the mean loss plus the l2 penalty, and its gradients dW (I, O) and db (O,); no dropout, no noise."""
-        X_, y_ = self._check_data(X, y)
+        X_, y_ = check_data(self, X, y)
         weights = row_weights(check_sample_weight(sample_weight, len(y_)), None, y_, self._loss, self.dtype)
         return self._engine.gradients(X_, y_, weights)
-
-    def _run(self, trainer: Trainer, names: Names | None = None) -> None:
-        """Train. Callbacks already see the new history, training state and names."""
-
-        def train() -> None:
-            trainer.prepare()
-            trainer.refused = partial(self._adopt, self.history, self._training_state, self._names)
-            self._adopt(trainer.history, trainer.state, names or self._names)
-            trainer.run()
-
-        self._alone(train)
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -468,22 +408,10 @@ input_dropout, input_noise
         finite = finite or not self._engine.checks_finite
         return check_X(X, self.layers[0], self.dtype, self.input_scale, finite=finite)
 
-    def _check_data(
-        self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True, names: Names | None = None
-    ) -> tuple[Any, Targets]:
-        """Return rows and targets; `what` comes before their names in messages."""
-        names = names or self._names.learned(X, y, self._loss)
-        names.check_features(X, f"{what}X")
-        X_ = check_X(X, self.layers[0], self.dtype, self.input_scale, f"{what}X", finite=finite)
-        if self._engine.shares_memory(X_ if isinstance(X_, np.ndarray) else X_.data):
-            X_ = X_.copy()  # or training would write to its own input
-        return X_, self._loss.check_y(names.encoded(y, f"{what}y"), X_.shape[0], self.dtype, f"{what}y")
+    def _check_data(self, X: Any, y: npt.ArrayLike, what: str = "", *, finite: bool = True) -> tuple[Any, Targets]:
+        return check_data(self, X, y, what, finite=finite)
 
     def _check_evaluation(
-        self, X: Any, y: npt.ArrayLike, sample_weight: object = None, *, what: str = "", names: Names | None = None
+        self, X: Any, y: npt.ArrayLike, sample_weight: object = None, *, names: Names | None = None
     ) -> Evaluation:
-        """Return rows, targets and weights that are to be measured."""
-        finite = not self._engine.checks_finite or bool(what)
-        X_, y_ = self._check_data(X, y, what, finite=finite, names=names)
-        weights = check_sample_weight(sample_weight, len(y_))
-        return X_, y_, row_weights(weights, None, y_, self._loss, np.float64)
+        return check_evaluation(self, X, y, sample_weight, names=names)

@@ -12,7 +12,7 @@ from fastmlp.hooks import FitState
 from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int
 
-__all__ = ["ProgressBar", "Table"]
+__all__ = ["ProgressBar", "Table", "shows_bars"]
 
 _BARS = (
     "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",  # tqdm's own
@@ -30,6 +30,11 @@ _NUMBER = 8  # least width of a column of a table
 _LINES = 20  # about this many lines report a long fit if there is no terminal
 
 
+def shows_bars() -> bool:
+    """Return whether stderr is a terminal or a notebook, where a bar can move."""
+    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+
+
 @advised_constructor
 class ProgressBar:
     """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
@@ -41,7 +46,7 @@ class ProgressBar:
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
         self._reported, self._layout = fit.epoch, _BARS[0]
-        if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if shows_bars():
             from tqdm import tqdm
 
             total = fit.epochs * fit.n_batches

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -14,11 +15,12 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
 from fastmlp.diagnosis import after_divergence, what_went_wrong
-from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan
+from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan, total_weight
 from fastmlp.history import History, check_monitor
 from fastmlp.interrupts import CtrlC, complete, finish
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
@@ -129,6 +131,10 @@ class Trainer:
     random : RandomStreams
     X, y : rows and targets
     row_weights : (n,) array or None
+    rows : (k,) int64 array or None
+        Which of these rows to train on; the same may be there several times. None is all.
+    held_out : (m,) int64 array or None
+        Which of these rows to measure on, in place of `validation`.
     clipping : Clipping
     epochs, batch_size : int
         `epochs` counts those that `state` has behind it.
@@ -142,6 +148,10 @@ class Trainer:
         What callbacks see.
     nothing_left : bool
         Whether `state` has all epochs behind it.
+    ctrl_c : CtrlC
+        Stops training after the current step.
+    steps : int
+        Steps taken so far, by this fit.
     refused : callable
         Called if an error other than a bad loss ends the fit before its first step, such as one of a callback or a
         schedule, before callbacks that have begun hear of the end.
@@ -159,23 +169,27 @@ class Trainer:
     epochs: int
     batch_size: int
     shuffle: bool
+    rows: npt.NDArray[np.int64] | None = None
+    held_out: npt.NDArray[np.int64] | None = None
     clipping: Clipping = NO_CLIPPING
     validation: tuple[Any, ...] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
+    ctrl_c: CtrlC = field(default_factory=CtrlC)
+    steps: int = field(default=0, init=False)
     fit: FitState = field(init=False)
     nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
     _begun: _Counts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.batch_size = min(self.batch_size, len(self.y))
+        self.batch_size = min(self.batch_size, self.n_rows)
         measures = ["loss", "accuracy"] if self.engine.settings.loss.classifies else ["loss"]
-        if self.validation is not None:
+        if self.validates:
             measures += [f"val_{name}" for name in [*measures, *self.metrics]]
         self.fit = FitState(
             self.epochs,
-            math.ceil(len(self.y) / self.batch_size),
+            math.ceil(self.n_rows / self.batch_size),
             epoch=self.state.epochs,
             history=self.history,
             measures=tuple(measures),
@@ -187,13 +201,61 @@ class Trainer:
         self.nothing_left = self.state.epochs >= self.epochs  # the fit is resumed after its last epoch
         self._given, self._before = self.X, (len(self.history.loss), self.history.steps)
         self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
+        self._is_prepared = self._has_own_rows = False
 
-    def prepare(self) -> None:
-        """Do everything that may take long or fail before training begins, such as compiling."""
-        self.X = self.engine.prepare(self.X, self.state.optimizer, self.clipping)
+    @property
+    def n_rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self.y if self.rows is None else self.rows)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of this fit, if nothing stops it."""
+        return max(0, self.epochs - self.state.epochs) * self.fit.n_batches
+
+    @property
+    def cost(self) -> float:
+        """About how many multiplications this fit takes."""
+        return self.n_steps * self.batch_size * sum(parameter.size for parameter in self.engine.parameters)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation data."""
+        return self.validation is not None or self.held_out is not None
+
+    def prepare(self, once: Sharing = each_time) -> None:
+        """Do everything that may take long or fail before training begins, such as compiling.
+
+        Rows that this network alone needs are not copied yet if it shares the others by `once`.
+        """
+        if self._is_prepared:
+            return
+        if once is each_time:
+            self._copy_rows()
+        self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping, once=once)
         if self.validation is not None:
             X, *others = self.validation
-            self.validation = self.engine.prepare_inference(X), *others
+            self.validation = self.engine.prepare_inference(X, once), *others
+        self._prepare_schedule()
+        self._is_prepared = True
+
+    def _copy_rows(self) -> None:
+        """Copy the rows for validation, and those for training if what is drawn for a row depends on its place in X."""
+        if self._has_own_rows:
+            return
+        if self.held_out is not None:
+            X, y = self._given[self.held_out], self.y[self.held_out]
+            self.validation, self.held_out = (self.engine.prepare_inference(X), y, None), None
+        if self.rows is not None and self.engine.settings.is_random:
+            self._given, self.y = self._given[self.rows], self.y[self.rows]
+            if self.row_weights is not None:
+                self.row_weights = self.row_weights[self.rows]
+            self.rows = None
+            if self._is_prepared:
+                self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping)
+        self._has_own_rows = True
+
+    def _prepare_schedule(self) -> None:
         self.schedule.start()
         self._schedule_state()  # which may be wrong: better now than after an epoch
         if self.state.schedule_state:
@@ -211,9 +273,11 @@ class Trainer:
         FloatingPointError
             If a loss is not finite. That step is not taken.
         """
-        fit, ctrl_c = self.fit, CtrlC()
+        fit, ctrl_c = self.fit, self.ctrl_c
+        self._copy_rows()
 
         def on_step(steps: int) -> bool:
+            self.steps = self._begun.history_steps - self._before[1] + steps
             fit._advance(step=(steps - 1) % fit.n_batches + 1 if steps else 0)
             call_hooks(self.callbacks, "on_step", self.net, fit)
             return not ctrl_c.pressed
@@ -226,7 +290,7 @@ class Trainer:
                     call_hooks([callback], "on_fit_begin", self.net, fit)
                     begun.append(callback)
                 while fit.epoch < fit.epochs and not fit.stop and not self.history.interrupted:
-                    self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), ctrl_c, on_step)
+                    self._train_epochs(min(self._epochs_per_call(), fit.epochs - fit.epoch), on_step)
             except KeyboardInterrupt:  # in a callback, or between two calls of the engine
                 self.history.interrupted = True
             except Exception as error:
@@ -245,7 +309,7 @@ class Trainer:
 
         finish(train, end)
 
-    def _train_epochs(self, n_epochs: int, ctrl_c: CtrlC, on_step: Callable[[int], bool]) -> None:
+    def _train_epochs(self, n_epochs: int, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()
         self._rates = self._next_rates(n_epochs)  # a schedule that fails does so before anything is drawn
         order = self._permutations(n_epochs)
@@ -261,30 +325,39 @@ class Trainer:
             if self.validation is not None and self.fit.epoch > self._begun.epoch:  # then a call trains one epoch
                 self._validate(*self.validation)
 
-        ctrl_c.run(train_and_validate)
-        self.history.interrupted = ctrl_c.pressed
+        self.ctrl_c.run(train_and_validate)
+        self.history.interrupted = self.ctrl_c.pressed
         if totals.bad_loss is not None:
             where = f"epoch {self.fit.epoch + 1}, step {self.fit.step + 1}"
-            advice = after_divergence(self.engine, self._given, self.y, self.history.steps == self._before[1])
+            chosen = slice(None) if self.rows is None else self.rows
+            first = self.history.steps == self._before[1]
+            advice = after_divergence(self.engine, self._given[chosen], self.y[chosen], first)
             raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; {advice}")
         if self.fit.step == 0 and totals.steps:
             self._end_epoch()
 
     def _epochs_per_call(self) -> int:
         """Return how many epochs to train in one call of the engine: 1 if anything happens between epochs."""
-        if self.callbacks or self.validation is not None or self.schedule.monitor is not None:
+        if self.callbacks or self.validates or self.schedule.monitor is not None:
             return 1
-        return self.engine.epochs_per_call(self.X, self.fit.n_batches)
+        return self.engine.epochs_per_call(self.X, self.n_rows, self.fit.n_batches)
 
     def _permutations(self, n_epochs: int) -> npt.NDArray[np.int64]:
-        """Return the order (n_epochs, n) of the rows in the epochs to come; a single batch needs no shuffling."""
+        """Return the rows (n_epochs, n) of the epochs to come, in their order; a single batch needs no shuffling."""
         shuffle = self.shuffle and self.fit.n_batches > 1
-        return permutations(self.random.generator, n_epochs, len(self.y), shuffle)
+        order = permutations(self.random.generator, n_epochs, self.n_rows, shuffle)
+        return order if self.rows is None else self.rows[order]
+
+    @cached_property
+    def _total_weight(self) -> float:
+        """Sum of the weights of the rows of an epoch."""
+        chosen = slice(None) if self.rows is None else self.rows
+        return total_weight(self.n_rows, None if self.row_weights is None else self.row_weights[chosen])
 
     def _next_rates(self, n_epochs: int) -> npt.NDArray[np.float64]:
         """Return the learning rate of each step of these epochs."""
         fit, n_steps = self.fit, n_epochs * self.fit.n_batches
-        duration = Duration(fit.n_batches, fit.epochs, len(self.y))
+        duration = Duration(fit.n_batches, fit.epochs, self.n_rows)
         factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
@@ -318,14 +391,14 @@ class Trainer:
         self.state.steps = begun.steps + totals.steps
         self.random.epoch = begun.passes + finished + (fit.step > 0)
         if finished:
-            losses = totals.mean_losses(self.y, self.row_weights, fit.n_batches)
+            losses = totals.mean_losses(self._total_weight, fit.n_batches)
             measured = {
                 "loss": losses[:finished].tolist(),
                 "learning_rate": rates[fit.n_batches - 1 :: fit.n_batches][:finished].tolist(),
                 "seconds": [seconds * fit.n_batches / totals.steps] * finished,
             }
             if self.engine.settings.loss.classifies:
-                measured["accuracy"] = (totals.correct[:finished] / len(self.y)).tolist()
+                measured["accuracy"] = (totals.correct[:finished] / self.n_rows).tolist()
             measured |= {name: [math.nan] * finished for name in fit.measures if name.startswith("val_")}
             self.history._put(begun.recorded, measured)
         self.state.epochs = begun.epoch + finished
@@ -342,7 +415,7 @@ class Trainer:
         n_losses, n_steps = self._before
         losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
         rate = self.state.optimizer.learning_rate
-        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, losses, steps, rate)
+        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, self.rows, losses, steps, rate)
 
     def _schedule_state(self) -> dict[str, Any]:
         return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")
@@ -394,7 +467,7 @@ def train_batch(
     if totals.bad_loss is not None:
         advice = after_divergence(engine, X, y, state.steps == 0)
         raise FloatingPointError(f"loss is {totals.bad_loss}; {advice}")
-    return float(totals.mean_losses(y, row_weights, 1)[0])
+    return float(totals.mean_losses(total_weight(len(y), row_weights), 1)[0])
 
 
 def check_clipping(clip_norm: object, clip_value: object) -> Clipping:

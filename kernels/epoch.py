@@ -61,7 +61,7 @@ EARLY = 16
 taken when a thread is free, so that all end at the same time."""
 
 
-def training(rows, hidden, losses, take_step, has_penalty):
+def training(rows, hidden, losses, take_step, has_penalty, has_classes):
     """Build the minibatch loop.
 
     Parameters
@@ -75,12 +75,15 @@ def training(rows, hidden, losses, take_step, has_penalty):
         Changes the parameters, and ends with a barrier if `waits_after_update`.
     has_penalty : bool
         Whether the step maintains the sums of squared weights that an l2 penalty needs: all steps but plain SGD.
+    has_classes : bool
+        Whether a row has one class as its target, and not a number for each output.
 
     Notes
     -----
-    `order` and `schedule` describe all steps, epoch after epoch. A call takes those from `first_step` on, but not
-    `end_step`. Several calls in a row give the bits of one, whatever the sizes of their teams: a step leaves nothing to
-    the next but parameters, state and totals. Sums of squares are computed again, from the same weights.
+    `order` and `schedule` describe all steps, epoch after epoch; an epoch may take any `n_rows` rows of X. A call takes
+    the steps from `first_step` on, but not `end_step`. Several calls in a row give the bits of one, whatever the sizes
+    of their teams: a step leaves nothing to the next but parameters, state and totals. Sums of squares are computed
+    again, from the same weights.
     """
     load, view, first_forward = rows.load, rows.view, rows.products.forward
     finish_layer, forward_pass, backward_pass = hidden
@@ -123,7 +126,7 @@ def training(rows, hidden, losses, take_step, has_penalty):
                 at, pass_ = epoch * n_rows + chunk, s.epoch + epoch
                 turn_outputs(ws, layers)
                 note_sources(ws, order, at, rows)
-                prefetch_targets(data, n_rows, at + row, end_row - row)
+                prefetch_targets(data, 1 if has_classes else last.n_out, at + row, end_row - row)
                 load(ws, data, s, at, rows, first.n_in, pass_)
                 profile(clocks, LOAD)
                 block = forward_block(first, rows)
@@ -245,10 +248,9 @@ def weight_of_batch(data, at, n_rows):
 
 
 @part
-def prefetch_targets(data, n_rows, at, n_targets):
+def prefetch_targets(data, each, at, n_rows):
     """Prefetch the targets of some rows, which may be anywhere."""
-    each = len(data.targets) // n_rows
-    for i in range(at, at + n_targets):
+    for i in range(at, at + n_rows):
         prefetch(data.targets, data.order[i] * each)
 
 
@@ -260,7 +262,7 @@ def train_loop(rows, hidden, head, optimizer):
     """Return the training loop for some `formats.Rows`, a key of `HIDDEN`, a loss, and a formula; None is plain SGD."""
     products = rows.products
     step = sgd_step(products.update) if optimizer is None else blockwise_step(FORMULAS[optimizer], products)
-    loop = training(rows, HIDDEN[hidden], LOSSES[head].losses, step, optimizer is not None)
+    loop = training(rows, HIDDEN[hidden], LOSSES[head].losses, step, optimizer is not None, head == "softmax")
     return _entry(loop, "train", rows, hidden, head, optimizer)
 
 

@@ -204,4 +204,4 @@ def test_nothing_is_computed_where_nothing_is_suspicious(monkeypatch):
     net = MLP([5, 16, 3])
     monkeypatch.setattr("fastmlp.diagnosis._outputs", outputs)
     net.fit(X, CLASSES, epochs=20)
-    assert what_went_wrong(net._engine, X, CLASSES.astype(np.int32), None, [], 0, 0.1) is None
+    assert what_went_wrong(net._engine, X, CLASSES.astype(np.int32), None, None, [], 0, 0.1) is None

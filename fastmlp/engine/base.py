@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import Loss, Targets
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import Optimizer
 
-__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan"]
+__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "total_weight"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Settings:
     l2: float
     dropout_rates: tuple[float, ...]
     input_noise: float
+
+    @property
+    def is_random(self) -> bool:
+        """Whether each row of X is perturbed in its own way, for which it is known by its place in X."""
+        return any(self.dropout_rates) or self.input_noise > 0
 
 
 class Clipping(NamedTuple):
@@ -122,10 +128,14 @@ class EpochTotals:
         """Return the totals of epochs that are still to come."""
         return cls(np.zeros(n_epochs), np.zeros(n_epochs, np.int64), np.zeros(n_epochs))
 
-    def mean_losses(self, y: Targets, row_weights: Floats | None, n_batches: int) -> npt.NDArray[np.float64]:
-        """Return the loss of each epoch: its weighted mean over the rows, plus the mean penalty of its steps."""
-        total = len(y) if row_weights is None else row_weights.sum(dtype=np.float64)
-        return self.losses / total + self.penalties / n_batches
+    def mean_losses(self, weight: float, n_batches: int) -> npt.NDArray[np.float64]:
+        """Return the loss of each epoch: its mean over rows of so much weight, plus the mean penalty of its steps."""
+        return self.losses / weight + self.penalties / n_batches
+
+
+def total_weight(n_rows: int, row_weights: Floats | None) -> float:
+    """Return the sum of the weights of some rows, each 1 if there are none."""
+    return float(n_rows if row_weights is None else row_weights.sum(dtype=np.float64))
 
 
 class Engine(ABC):
@@ -169,19 +179,26 @@ class Engine(ABC):
         """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""
         return [[np.zeros_like(parameter) for _ in range(slots)] for parameter in self.parameters]
 
-    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> Any:
+    def prepare(
+        self,
+        X: Any,
+        optimizer: Optimizer,
+        clipping: Clipping,
+        first_layer: str | None = None,
+        once: Sharing = each_time,
+    ) -> Any:
         """Return X as `train` takes it, and do what takes long the first time, such as compiling.
 
         `first_layer` takes the place of the setting.
         """
         return X
 
-    def prepare_inference(self, X: Any) -> Any:
+    def prepare_inference(self, X: Any, once: Sharing = each_time) -> Any:
         """Return X in the form that is fastest to predict many times, and do what takes long the first time."""
         return X
 
-    def epochs_per_call(self, rows: Any, n_batches: int) -> int:
-        """Return how many epochs one call of `train` may take if nobody needs to look in between."""
+    def epochs_per_call(self, rows: Any, n_rows: int, n_batches: int) -> int:
+        """Return how many epochs, of `n_rows`, one call of `train` may take if nobody needs to look in between."""
         return 1
 
     @abstractmethod
@@ -197,8 +214,9 @@ class Engine(ABC):
     ) -> None:
         """Train on what `prepare` has returned, epoch after epoch.
 
-        `order` (n_epochs, n) is the permutation of the rows of each epoch. `totals` says how far training came, also
-        if something is raised. Now and then ``on_step(finished steps)`` is asked whether to continue.
+        `order` (n_epochs, n) has the places in X of the rows of each epoch, which need not be all rows. `totals` says
+        how far training came, also if something is raised. Now and then ``on_step(finished steps)`` is asked whether
+        to continue.
         """
 
     def hidden_activations(self, X: Any) -> list[Floats]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan
+from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan, total_weight
 from fastmlp.engine.formulas import check_formula, n_slots, no_steps, step_table
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
@@ -26,6 +26,7 @@ from fastmlp.kernels.formats import FORMATS
 from fastmlp.kernels.formats import Rows as RowKernels
 from fastmlp.kernels.team import TAKEN
 from fastmlp.losses import Targets
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.random import keep_threshold
 from fastmlp.validation.inputs import check_finite
@@ -127,15 +128,15 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return an upper bound of the time of an epoch."""
         return n_batches * SECONDS_PER_STEP + self._flops(n_rows) * SECONDS_PER_FLOP
 
-    def epochs_per_call(self, prepared: _Prepared, n_batches: int) -> int:
-        """Return how many epochs one call of `train` may take if nobody needs to look in between."""
+    def epochs_per_call(self, prepared: _Prepared, n_rows: int, n_batches: int) -> int:
+        """Return how many epochs, of `n_rows`, one call of `train` may take if nobody needs to look in between."""
         rows = prepared.rows
-        seconds = self._seconds(rows.n_rows, n_batches)
+        seconds = self._seconds(n_rows, n_batches)
         if rows.format == "csr":  # the first layer costs its nonzeros, but at least four dense rows for each batch
-            part = min(1.0, max(len(rows.x) / math.prod(rows.shape), 4 * n_batches / rows.n_rows))
-            first_flops = 6.0 * rows.n_rows * rows.n_features * self._layout.pitches[0]
+            part = min(1.0, max(len(rows.x) / math.prod(rows.shape), 4 * n_batches / n_rows))
+            first_flops = 6.0 * n_rows * rows.n_features * self._layout.pitches[0]
             seconds -= (1 - part) * first_flops * SECONDS_PER_FLOP
-        n_bytes = 8 * rows.n_rows + 160 * n_batches
+        n_bytes = 8 * n_rows + 160 * n_batches
         return max(1, min(int(LONG_SECONDS / seconds), LONG_BYTES // n_bytes))
 
     def _team_size(self, kind: tuple[Any, ...], n_rows: int, n_steps: int, **options: Any) -> TeamSize:
@@ -156,12 +157,19 @@ class CompiledEngine(Engine):  # noqa: D101
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, X: Any, optimizer: Optimizer, clipping: Clipping, first_layer: str | None = None) -> _Prepared:
+    def prepare(
+        self,
+        X: Any,
+        optimizer: Optimizer,
+        clipping: Clipping,
+        first_layer: str | None = None,
+        once: Sharing = each_time,
+    ) -> _Prepared:
         """Check X, pack it if it has many zeros, and compile or load the kernels."""
         formula = check_formula(optimizer)
         if self.settings.input_noise:
             first_layer = "dense"  # noise leaves no zeros
-        rows = self._packed(X, first_layer or self.settings.first_layer)
+        rows = self._packed(X, first_layer or self.settings.first_layer, once)
         row_format = FORMATS[rows.format]
         kernels = row_format.train
         if self.settings.input_noise and row_format.noise is not None:
@@ -171,14 +179,17 @@ class CompiledEngine(Engine):  # noqa: D101
         plain = type(optimizer) is SGD and optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2
         return self._prepared(rows, kernels, None if plain else formula)
 
-    def _packed(self, X: Any, first_layer: str) -> Rows:
+    def _packed(self, X: Any, first_layer: str, once: Sharing) -> Rows:
         """Return the rows of X, packed if that is worth it, by as many threads as they are worth."""
         width, most = self._layout.widths[0], 1 + math.prod(X.shape) // PACKED_BY_ONE
         if most == 1:
-            return rows_to_train(X, first_layer, width, 1)
-        return at_work(
-            lambda: rows_to_train(X, first_layer, width, self.n_threads or min(most, share_of(available_threads())))
-        )
+            return rows_to_train(X, first_layer, width, 1, once)
+
+        def pack() -> Rows:
+            n_threads = self.n_threads or min(most, share_of(available_threads()))
+            return rows_to_train(X, first_layer, width, n_threads, once)
+
+        return at_work(pack)
 
     def _prepared(self, rows: Rows, kernels: RowKernels, formula: str | None) -> _Prepared:
         """Compile or load the training loop of a formula that updates block by block, or of plain SGD."""
@@ -206,12 +217,12 @@ class CompiledEngine(Engine):  # noqa: D101
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
         """Train on what `prepare` has returned, epoch after epoch."""
-        n_rows, in_chunks = rows.rows.n_rows, batch_size > TRAIN_CHUNK
+        n_rows, in_chunks = order.shape[1], batch_size > TRAIN_CHUNK
         n_batches, mode = -(-n_rows // batch_size), structs.FUSED
         if self.settings.l2 or plan.clipping.norm is not None:  # sums of squares read the padding, too
             for zeros in self._padding:  # where a fit that diverged may have left nan
                 zeros[...] = 0
-        n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK))
+        n_nonzeros = rows.rows.most_nonzeros(min(batch_size, TRAIN_CHUNK), order[0])
         needs = self._needs(rows.kernels, batch_size, n_nonzeros, self.settings.dropout_rates[1:])
         if rows.formula is not None:
             whole = in_chunks or plan.clipping.norm is not None
@@ -298,7 +309,7 @@ class CompiledEngine(Engine):  # noqa: D101
         if l2:
             totals.penalties[0] = l2 / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.weights)
             dw = [g + l2 * w for g, w in zip(dw, self.weights, strict=True)]
-        return float(totals.mean_losses(y, row_weights, 1)[0]), dw, db
+        return float(totals.mean_losses(total_weight(len(y), row_weights), 1)[0]), dw, db
 
     def _call(
         self,
@@ -314,7 +325,8 @@ class CompiledEngine(Engine):  # noqa: D101
         rows, loop = prepared.rows, prepared.loop
         row_weights = self._params[:0] if plan.row_weights is None else plan.row_weights
         l2 = self.settings.l2 if plan.l2 is None else plan.l2
-        n_steps = len(order) * -(-rows.n_rows // batch_size)
+        n_rows = order.shape[1]
+        n_steps = len(order) * -(-n_rows // batch_size)
         schedule = step_table(prepared.formula or "sgd", plan, n_steps, l2, plan.clipping)
         state, sums = self._flat(plan.state, prepared.formula), (totals.losses, totals.correct, totals.penalties)
         data = (rows.x, rows.indptr, rows.indices, as_kernel_input(y), row_weights, order.reshape(-1), schedule)
@@ -323,7 +335,7 @@ class CompiledEngine(Engine):  # noqa: D101
             loop(
                 self._params, space.gradient, state, space.work, *space.private[rank], space.sums, *sums,
                 space.row_loss, space.row_correct, space.sync, space.control, *data, space.layers[rank],
-                space.settings, rows.n_rows, batch_size, first_step, end_step, mode, rank, size,
+                space.settings, n_rows, batch_size, first_step, end_step, mode, rank, size,
             )  # fmt: skip
 
         return call
@@ -344,9 +356,9 @@ class CompiledEngine(Engine):  # noqa: D101
 
     # --- predictions --------------------------------------------------------------------------------------------------
 
-    def prepare_inference(self, X: Any) -> Rows:
+    def prepare_inference(self, X: Any, once: Sharing = each_time) -> Rows:
         """Return X packed if it has many zeros, and compile or load the kernels."""
-        rows = self._packed(X, self.settings.first_layer)
+        rows = self._packed(X, self.settings.first_layer, once)
         self._infer(rows, structs.LABELS, labels=np.empty(self.settings.layers[-1], np.int64), n_rows=1)
         return rows
 

@@ -20,6 +20,7 @@ from fastmlp.kernels.formats.base import WIDTHS
 from fastmlp.kernels.formats.packed import PAIR, WORD_BYTES, pack_rows
 from fastmlp.kernels.formats.packed import buffers as packed_buffers
 from fastmlp.kernels.simd import VECTOR_BYTES
+from fastmlp.once import Sharing, each_time
 from fastmlp.validation.inputs import check_finite
 
 __all__ = ["Rows", "rows_in_place", "rows_to_train"]
@@ -69,11 +70,16 @@ class Rows:
         """Whether the rows have been packed."""
         return self.format == "packed" and len(self.indptr) > 0
 
-    def most_nonzeros(self, n_rows: int) -> int:
-        """Return how many numbers any `n_rows` of the CSR rows have at most; 0 for other formats."""
+    def most_nonzeros(self, n_rows: int, chosen: npt.NDArray[np.int64] | None = None) -> int:
+        """Return how many numbers any `n_rows` of the CSR rows have at most; 0 for other formats.
+
+        `chosen` says from which rows; a row may be there several times. None is all rows, each once.
+        """
         if self.format != "csr":
             return 0
         counts = np.diff(self.indptr)
+        if chosen is not None:
+            counts = counts[chosen]
         return int(counts.sum() if n_rows >= len(counts) else np.partition(counts, -n_rows)[-n_rows:].sum())
 
     @cached_property
@@ -104,8 +110,8 @@ def rows_in_place(X: Any, first_layer: str, width: int) -> Rows:
     return Rows(name, n_rows, n_features, as_kernel_input(X), _NO_INDPTR, _NO_INDICES)
 
 
-def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
-    """Return the rows of a checked X, packed if many epochs will gain by it.
+def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int, once: Sharing = each_time) -> Rows:
+    """Return the rows of a checked X, packed if many epochs will gain by it. `once` makes rows of each format.
 
     Raises
     ------
@@ -113,6 +119,11 @@ def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int) -> Rows:
         If X, an array of numbers, has one that is not finite.
     """
     rows = rows_in_place(X, first_layer, -(-width // n_threads))
+    return once(lambda: _checked(rows, X, n_threads), X, "rows", rows.format)
+
+
+def _checked(rows: Rows, X: Any, n_threads: int) -> Rows:
+    """Pack rows whose format says so; refuse numbers that are not finite."""
     if rows.format == "packed":
         packed = _packed(rows, n_threads)
         if packed is not None:

@@ -37,6 +37,7 @@ from fastmlp.estimators.solvers import (
     scale_of,
 )
 from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
+from fastmlp.fitting import train_alone
 from fastmlp.history import History
 from fastmlp.losses import Targets
 from fastmlp.network import Network
@@ -212,7 +213,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         if tasks is not None:
             trainer.callbacks = [*trainer.callbacks, tasks]
             tasks.follow(trainer.parameters_to_keep)
-        return partial(net._run, trainer)
+        return partial(train_alone, net, trainer)
 
     def _check_lbfgs(self, validation: Any) -> None:
         """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""

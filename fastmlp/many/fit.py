@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastmlp.engine.cores import Group
+from fastmlp.engine.threads import available_threads, run_team
+from fastmlp.fitting import Fitting
 from fastmlp.history import History
+from fastmlp.interrupts import CtrlC, finish
+from fastmlp.many.progress import BarOfMany
 from fastmlp.network import Network
+from fastmlp.once import Once
+from fastmlp.training import Trainer
+from fastmlp.validation.calls import unknown_argument, warn
+from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["fit_many"]
+__all__ = ["check_n_jobs", "check_nets", "fit_many", "run_many"]
+
+_FIT = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Network.fit).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+"""The arguments of `Network.fit` and their defaults."""
+
+_SHOWN = 5  # of the networks that have the same warning
+
+_inside = threading.local()
 
 
 def fit_many(
@@ -22,11 +45,230 @@ def fit_many(
     return_exceptions: bool = False,
     **fit: Any,
 ) -> list[History]:
-    """Train many networks."""
-    nets = list(nets)
-    histories = []
-    for net, own in zip(nets, fits or [{}] * len(nets), strict=True):
-        arguments = fit | dict(own)
-        rows = arguments.pop("rows", slice(None))
-        histories.append(net.fit(X[rows], y[rows], **arguments))
-    return histories
+    """Train many networks at the same time, to the same bits as one after another.
+
+    While there are more networks than cores, each is trained by one core, the longest fits first. The last ones are
+    trained by several cores each. All share X: it is checked and packed once, and no network copies it.
+
+    Parameters
+    ----------
+    nets : iterable of MLP
+        They may differ in everything but their number of inputs, and are trained in place.
+    X, y
+        As for `MLP.fit`, for all networks.
+    n_jobs : int or None
+        Cores to use. None uses those available to this process, and so does -1. A network that has its own `n_threads`
+        uses so many, whatever this says.
+    progress : bool
+        Whether to show one progress bar for all.
+    fits : iterable of dict, or None
+        Further arguments of `MLP.fit` for each network, in place of those for all. A dict may also have ``"rows"``:
+        which rows of X to train on, as in ``X[rows]``. These are indices, which may repeat, or a mask; so folds and
+        bootstraps need no copies. `sample_weight` has the weights of all rows of X. Only for dropout or noise, rows are
+        copied while their network trains.
+    return_exceptions : bool
+        Whether to return errors in place of histories, and raise nothing.
+    **fit
+        Arguments of `MLP.fit` for all networks. Callbacks for all are called by several threads at the same time; give
+        those that remember something in `fits`, one for each network.
+
+    Returns
+    -------
+    list of History
+        One for each network, in their order. Ctrl-C stops all after the current step, with a warning; the networks
+        keep the steps taken so far, and ``history.interrupted`` says which have not been trained to the end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong. No network is changed.
+    ExceptionGroup
+        If networks have failed, for example because they diverged or a callback raised. The others are trained. Each
+        error has a note that says which network it comes from.
+    RuntimeError
+        If a callback of a network that `fit_many` trains calls it.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, datasets, fit_many
+    >>> X_train, y_train, X_test, y_test = datasets.load_digits()
+    >>> nets = [MLP([64, 32, 10], seed=seed) for seed in range(8)]
+    >>> histories = fit_many(nets, X_train, y_train, epochs=20)
+    >>> rates = [{"learning_rate": rate} for rate in (0.01, 0.03, 0.1, 0.3)]
+    >>> histories = fit_many(nets[:4], X_train, y_train, fits=rates)
+    """
+    if getattr(_inside, "fit_many", False):
+        raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
+    progress = check_bool("progress", progress)
+    return_exceptions = check_bool("return_exceptions", return_exceptions)
+    n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
+    arguments, once, fittings = _arguments(fit, fits, len(chosen)), Once(), []
+    for i, (net, own) in enumerate(zip(chosen, arguments, strict=True)):
+        try:
+            fittings.append(Fitting.of(net, X, y, once=once, **_FIT | own))
+            fittings[-1].trainer.prepare(once)
+        except Exception as error:
+            error.add_note(f"in the fit of nets[{i}]")
+            raise
+    return run_many(fittings, n_cores, progress=progress, return_exceptions=return_exceptions)
+
+
+def check_n_jobs(n_jobs: object) -> int:
+    """Return how many cores to use."""
+    available = available_threads()
+    if n_jobs is None or n_jobs == -1:
+        return available
+    return check_int("n_jobs", n_jobs, 1)
+
+
+def check_nets(nets: Iterable[Network]) -> list[Network]:
+    """Return the networks, if they are different networks."""
+    if isinstance(nets, Network) or not is_iterable(nets):
+        raise TypeError(f"nets must be a list of networks, not {type(nets).__name__}")
+    chosen = list(nets)
+    places: dict[int, int] = {}
+    for i, net in enumerate(chosen):
+        if not isinstance(net, Network):
+            raise TypeError(f"nets[{i}] must be an MLP, not {net!r}")
+        if places.setdefault(id(net), i) != i:
+            raise ValueError(f"nets[{places[id(net)]}] and nets[{i}] are the same network; use copy.deepcopy")
+    return chosen
+
+
+def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
+    """Return the arguments of each fit."""
+    if fits is None:
+        each: list[Mapping[str, Any]] = [{} for _ in range(n_nets)]
+    elif isinstance(fits, Mapping) or not is_iterable(fits):
+        raise TypeError(f"fits must be a list of dicts, one for each network, not {type(fits).__name__}")
+    else:
+        each = list(fits)
+    if len(each) != n_nets:
+        raise ValueError(f"fits has {len(each)} dicts for {n_nets} networks")
+    _check_names(fit, _FIT, "fit_many")
+    for i, own in enumerate(each):
+        if not isinstance(own, Mapping):
+            raise TypeError(f"fits[{i}] must be a dict of arguments of fit, not {own!r}")
+        _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
+    return [dict(fit) | dict(own) for own in each]
+
+
+def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
+    """Refuse arguments that have other names."""
+    allowed = list(names)
+    for argument in given:
+        if argument not in allowed:
+            raise TypeError(unknown_argument(argument, allowed, call))
+
+
+def run_many(
+    fittings: Iterable[Fitting], n_cores: int, *, progress: bool = False, return_exceptions: bool = False
+) -> list[Any]:
+    """Run fits that have been prepared, on some cores; return the history of each, or its error.
+
+    Raises
+    ------
+    ExceptionGroup
+        If fits have failed, and `return_exceptions` is False.
+    """
+    fits, group = _Fits(fittings), Group(n_cores)
+    bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
+
+    def work(rank: int) -> None:
+        _inside.fit_many = True
+        group.run(fits.take_all)
+
+    def go_on() -> bool:
+        if bar is not None:
+            bar.show(*fits.progress())
+        return True
+
+    def close() -> None:
+        if bar is not None:
+            bar.close(*fits.progress())
+
+    if fits.n_fits:
+        size = min(n_cores, fits.n_fits)
+        finish(lambda: fits.ctrl_c.run(lambda: run_team(size, work, go_on, fits.stop)), close)
+    fits.warn()
+    if return_exceptions:
+        return [fits.errors.get(i, history) for i, history in enumerate(fits.histories)]
+    if fits.errors:
+        message = f"{len(fits.errors)} of {fits.n_fits} networks failed; the others are trained"
+        raise BaseExceptionGroup(message, [fits.errors[i] for i in sorted(fits.errors)])
+    return fits.histories
+
+
+class _Fits:
+    """Fits that threads take one after another, the longest first.
+
+    Attributes
+    ----------
+    n_fits, n_steps : int
+        How many there are, and the steps of all.
+    histories : list of History
+    errors : dict of int to exceptions
+        Of the fits that have failed.
+    ctrl_c : CtrlC
+        Stops all.
+    """
+
+    def __init__(self, fittings: Iterable[Fitting]) -> None:
+        all_fits = list(enumerate(fittings))
+        self._waiting = deque(sorted(all_fits, key=lambda fit: -fit[1].trainer.cost))
+        self._running: dict[int, Trainer] = {}
+        self._ended: list[int] = []
+        self._steps = [fitting.trainer.n_steps for _, fitting in all_fits]
+        self._warnings: dict[tuple[str, type[Warning]], list[int]] = {}
+        self.n_fits, self.n_steps = len(all_fits), sum(self._steps)
+        self.histories = [fitting.history for _, fitting in all_fits]
+        self.errors: dict[int, BaseException] = {}
+        self.ctrl_c = CtrlC()
+
+    def stop(self) -> None:
+        """Stop all after the current step."""
+        self.ctrl_c.pressed = True
+
+    def take_all(self) -> None:
+        """Run fits until none is left or all are stopped."""
+        while not self.ctrl_c.pressed:
+            try:
+                i, fitting = self._waiting.popleft()
+            except IndexError:
+                return
+            self._take(i, fitting)
+
+    def _take(self, i: int, fitting: Fitting) -> None:
+        trainer = self._running[i] = fitting.trainer
+        trainer.ctrl_c = self.ctrl_c
+        try:
+            fitting.run()
+            if not self.histories[i].interrupted:
+                for warning in fitting.warnings():
+                    self._warnings.setdefault(warning, []).append(i)
+        except BaseException as error:
+            error.add_note(f"in the fit of nets[{i}]")
+            self.errors[i] = error
+        del self._running[i]
+        self._ended.append(i)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many fits have ended, and how many steps have been taken; those that have ended count whole."""
+        ended, running = list(self._ended), list(self._running.values())
+        return len(ended), sum(self._steps[i] for i in ended) + sum(trainer.steps for trainer in running)
+
+    def warn(self) -> None:
+        """Warn of what single fits would warn of, and if Ctrl-C has stopped some."""
+        for _, fitting in self._waiting:
+            fitting.history.interrupted = True
+        n_stopped = sum(history.interrupted for history in self.histories)
+        if n_stopped:
+            n_part = n_stopped - len(self._waiting)
+            warn(
+                f"Ctrl-C stopped training: {self.n_fits - n_stopped} of {self.n_fits} networks are trained, {n_part} "
+                f"in part and {len(self._waiting)} not at all; steps taken so far are kept"
+            )
+        for (message, category), places in sorted(self._warnings.items(), key=lambda warning: warning[1]):
+            shown = ", ".join(f"nets[{i}]" for i in sorted(places)[:_SHOWN])
+            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+            warn(f"{shown}{more}: {message}", category)

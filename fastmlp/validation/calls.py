@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-__all__ = ["advised", "advised_constructor", "advised_methods", "warn"]
+__all__ = ["advised", "advised_constructor", "advised_methods", "unknown_argument", "warn"]
 
 _SAME = {
     "X": "x features input inputs data",
@@ -115,7 +115,7 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     names = [parameter.name for parameter in parameters]
     unknown = [argument for argument in kwargs if argument not in names]
     if unknown:
-        return " ".join(f"unknown argument {argument!r}; {_meant(argument, names, name)}" for argument in unknown)
+        return " ".join(unknown_argument(argument, names, name) for argument in unknown)
     positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     if len(args) > len(positional):
         if positional == ["layers"] and all(isinstance(arg, int) for arg in args):
@@ -133,6 +133,11 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     return f"{name} needs {_listed(missing)}" if missing else ""
 
 
+def unknown_argument(argument: str, names: Sequence[str], call: str) -> str:
+    """Return the error for an argument that is none of the `names` which a call takes."""
+    return f"unknown argument {argument!r}; {_meant(argument, names, call)}"
+
+
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
@@ -145,7 +150,7 @@ def _meant(unknown: str, names: Sequence[str], call: str) -> str:
         here = difflib.get_close_matches(unknown, names, n=1, cutoff=0.7)
     if here:
         return f"did you mean {here[0]!r}?"
-    for argument in (unknown, *same) if call in ("MLP", "fit", "train_batch") else ():
+    for argument in (unknown, *same) if call in ("MLP", "fit", "fit_many", "train_batch") else ():
         if argument in _places:
             places = [place for place in ("fit", "MLP") if place in _places[argument]] or _places[argument]
             found = f"an argument of {places[0]}"

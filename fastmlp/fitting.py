@@ -1,0 +1,274 @@
+"""`Fitting`: a fit whose arguments have been checked, from the call of `fit` to its warnings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.activations import Floats
+from fastmlp.callbacks import gather_callbacks
+from fastmlp.diagnosis import ConvergenceWarning
+from fastmlp.history import History
+from fastmlp.losses import Targets
+from fastmlp.metrics import check_metrics
+from fastmlp.model import Model
+from fastmlp.names import Names
+from fastmlp.once import Sharing, each_time
+from fastmlp.optimizers import get_optimizer
+from fastmlp.schedules import get_schedule
+from fastmlp.training import Trainer, TrainingState, check_clipping
+from fastmlp.validation.inputs import as_numbers, check_X
+from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
+from fastmlp.validation.settings import check_bool, check_int
+
+__all__ = ["Evaluation", "Fitting", "check_data", "check_evaluation", "train_alone"]
+
+Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
+"""Checked rows, targets and their weights."""
+
+
+@dataclass
+class Fitting:
+    """A fit that may begin.
+
+    Attributes
+    ----------
+    net : Model
+    trainer : Trainer
+    names : Names
+        What the network will know of features and classes.
+    """
+
+    net: Model
+    trainer: Trainer
+    names: Names
+
+    @property
+    def history(self) -> History:
+        """What the fit measures."""
+        return self.trainer.history
+
+    @classmethod
+    def of(cls, net: Model, X: Any, y: Any, *, rows: object = None, once: Sharing = each_time, **fit: Any) -> Self:
+        """Check the arguments of `fit`; the network is not changed yet.
+
+        Parameters
+        ----------
+        net : Model
+        X, y
+            As for `fit`.
+        rows : (k,) array_like of int or bool, or None
+            Which rows of X to train on, as in ``X[rows]``.
+        once : Sharing
+            Makes what networks have in common.
+        **fit
+            All other arguments of `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong.
+        """
+        names = _learned(net, X, y, once)
+        return cls(net, _trainer(net, X, y, names, rows, once, **fit), names)
+
+    def run(self) -> None:
+        """Train. Callbacks already see the new history, training state and names."""
+        train_alone(self.net, self.trainer, self.names)
+
+    def warnings(self) -> Iterator[tuple[str, type[Warning]]]:
+        """Yield the words and the kind of each warning that is due after the fit."""
+        trainer, fit = self.trainer, self.trainer.fit
+        if self.history.interrupted:
+            where = f"after epoch {fit.epoch} of {fit.epochs}"
+            if fit.step:
+                where = f"in epoch {fit.epoch + 1} of {fit.epochs}, after step {fit.step} of {fit.n_batches}"
+            yield f"Ctrl-C stopped training {where}; steps taken so far are kept", UserWarning
+        elif trainer.nothing_left:
+            n = trainer.state.epochs
+            what = f"{n} epochs are done, and epochs={fit.epochs} is the total, not the number of further ones"
+            yield f"resume=True has trained nothing: {what}", UserWarning
+        elif trouble := trainer.what_went_wrong():
+            yield trouble, ConvergenceWarning
+
+
+def _trainer(
+    net: Model,
+    X: Any,
+    y: Any,
+    names: Names,
+    rows: object,
+    once: Sharing,
+    *,
+    epochs: object,
+    batch_size: object,
+    learning_rate: Any,
+    optimizer: Any,
+    schedule: Any,
+    sample_weight: object,
+    class_weight: object,
+    clip_norm: object,
+    clip_value: object,
+    validation_data: Any,
+    validation_fraction: object,
+    metrics: Any,
+    shuffle: object,
+    progress: object,
+    callbacks: Any,
+    resume: object,
+) -> Trainer:
+    n_epochs, n_batch = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
+    shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
+    clipping = check_clipping(clip_norm, clip_value)
+    callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
+    schedule = get_schedule(schedule)
+    loss, engine = net._loss, net._engine
+    copies = (rows is not None or validation_fraction is not None) and engine.settings.is_random
+    X_, y_ = check_data(net, X, y, finite=copies or not engine.checks_finite, names=names, once=once)
+    weights = check_sample_weight(sample_weight, len(y_))
+    chosen, held_out = _check_rows(rows, len(y_)), None
+    validation: Evaluation | None = None
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+        X_val, y_val, *others = validation_data
+        validation = check_evaluation(net, X_val, y_val, *others, what="validation ", names=names, once=once)
+    if validation_fraction is not None:
+        if validation is not None:
+            raise ValueError("give validation_data or validation_fraction, not both")
+        mask = validation_rows(_of(chosen, y_), loss, validation_fraction, net._random.seed)
+        among = np.arange(len(y_)) if chosen is None else chosen
+        chosen, held_out = among[~mask], among[mask]
+    of_rows = row_weights(_of(chosen, weights), names.class_weight(class_weight), _of(chosen, y_), loss, net.dtype)
+    if of_rows is not None and chosen is not None:
+        of_chosen, of_rows = of_rows, np.zeros(len(y_), of_rows.dtype)
+        of_rows[chosen] = of_chosen
+    metrics_ = check_metrics(metrics, loss, validation[2] if validation else None, names.classes)
+    if metrics_ and validation is None and held_out is None:
+        raise ValueError("metrics need validation data; give validation_data or validation_fraction")
+    if not resume:
+        state = TrainingState.new(get_optimizer(optimizer, learning_rate), engine, type(schedule).__name__)
+        history = History()
+    elif net._training_state is None:
+        raise ValueError(
+            "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
+            "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
+        )
+    else:
+        state = net._training_state.resumed(optimizer, learning_rate, schedule)
+        history = replace(copy.deepcopy(net.history), interrupted=False)
+    return Trainer(
+        engine=engine,
+        net=net,
+        callbacks=callbacks,
+        schedule=schedule,
+        state=state,
+        random=net._random,
+        X=X_,
+        y=y_,
+        row_weights=of_rows,
+        rows=chosen,
+        held_out=held_out,
+        clipping=clipping,
+        epochs=n_epochs,
+        batch_size=n_batch,
+        shuffle=shuffle,
+        validation=validation,
+        metrics=metrics_,
+        history=history,
+    )
+
+
+def _of(rows: npt.NDArray[np.int64] | None, array: Any) -> Any:
+    """Return some rows of an array, if there is one."""
+    return array if rows is None or array is None else array[rows]
+
+
+def _check_rows(rows: object, n_rows: int) -> npt.NDArray[np.int64] | None:
+    """Return the places in X of the rows to train on, or None for all."""
+    if rows is None:
+        return None
+    given = as_numbers(rows, "rows", "give the places of rows in X")
+    if given.ndim != 1 or len(given) == 0:
+        raise ValueError(f"rows must be a list of places in X, but its shape is {given.shape}")
+    if given.dtype == np.bool_:
+        if len(given) != n_rows:
+            raise ValueError(f"rows says yes or no to {len(given)} rows, but X has {n_rows}")
+        if not given.any():
+            raise ValueError("rows chooses no row of X")
+        return np.flatnonzero(given)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"rows must be integers or bools, but its dtype is {given.dtype}")
+    bad = np.flatnonzero((given < -n_rows) | (given >= n_rows))
+    if len(bad):
+        raise ValueError(f"rows has {given[bad[0]]} at place {bad[0]}, but X has {n_rows} rows")
+    places = given.astype(np.int64)
+    return np.where(places < 0, places + n_rows, places)
+
+
+def _learned(net: Model, X: Any, y: Any, once: Sharing) -> Names:
+    own = net._names
+    known = None if own.classes is None else tuple(own.classes.tolist())
+    key = (id(X), own.features, known, net.output, net.layers[-1])
+    return once(lambda: own.learned(X, y, net._loss), y, "names", *key)
+
+
+def check_data(
+    net: Model,
+    X: Any,
+    y: Any,
+    what: str = "",
+    *,
+    finite: bool = True,
+    names: Names | None = None,
+    once: Sharing = each_time,
+) -> tuple[Any, Targets]:
+    """Return rows and targets; `what` comes before their names in messages."""
+    names = names or _learned(net, X, y, once)
+    names.check_features(X, f"{what}X")
+    X_ = once(
+        lambda: check_X(X, net.layers[0], net.dtype, net.input_scale, f"{what}X", finite=finite),
+        X, "X", net.layers[0], net.dtype, net.input_scale, finite,
+    )  # fmt: skip
+    if net._engine.shares_memory(X_ if isinstance(X_, np.ndarray) else X_.data):
+        X_ = X_.copy()  # or training would write to its own input
+    y_ = once(
+        lambda: net._loss.check_y(names.encoded(y, f"{what}y"), X_.shape[0], net.dtype, f"{what}y"),
+        y, "y", id(names), net.output, net.layers[-1], net.dtype, X_.shape[0],
+    )  # fmt: skip
+    return X_, y_
+
+
+def check_evaluation(
+    net: Model,
+    X: Any,
+    y: Any,
+    sample_weight: object = None,
+    *,
+    what: str = "",
+    names: Names | None = None,
+    once: Sharing = each_time,
+) -> Evaluation:
+    """Return rows, targets and weights that are to be measured."""
+    finite = not net._engine.checks_finite or bool(what)
+    X_, y_ = check_data(net, X, y, what, finite=finite, names=names, once=once)
+    weights = check_sample_weight(sample_weight, len(y_))
+    return X_, y_, row_weights(weights, None, y_, net._loss, np.float64)
+
+
+def train_alone(net: Model, trainer: Trainer, names: Names | None = None) -> None:
+    """Train a network that nobody else trains; it has the new history, training state and names from the start."""
+
+    def train() -> None:
+        trainer.prepare()
+        trainer.refused = partial(net._adopt, net.history, net._training_state, net._names)
+        net._adopt(trainer.history, trainer.state, names or net._names)
+        trainer.run()
+
+    net._alone(train)
