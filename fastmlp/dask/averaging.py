@@ -10,50 +10,28 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.dask.partitions import stacked
-from fastmlp.dask.shard import Reply, Rows, fill, flat
+from fastmlp.dask.shard import Reply, Rows, all_arrays, fill, flat
 from fastmlp.dask.shards import Shards, Stopped
-from fastmlp.diagnosis import what_went_wrong
 from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.interrupts import complete
 from fastmlp.losses import Targets
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import at_step
 from fastmlp.reference import clip
 from fastmlp.training import Trainer
 
-__all__ = ["LocalSGD", "Spread", "SpreadTrainer", "SynchronousSGD"]
-
-
-class Spread:
-    """All rows, as a trainer sees them in place of y: how many there are, and some of them.
-
-    Attributes
-    ----------
-    n_rows : list of int
-        Of each shard.
-    X, y, weights : arrays
-        Some rows, evenly spaced.
-    """
-
-    def __init__(self, shards: Sequence[Rows]) -> None:
-        self.n_rows = [rows.n_rows for rows in shards]
-        self.weight = sum(rows.weight for rows in shards)
-        self.X, self.y = stacked([rows.X for rows in shards]), stacked([rows.y for rows in shards])
-        self.weights = None if shards[0].weights is None else stacked([rows.weights for rows in shards])
-        self.size, self.min, self.max = self.y.size, self.y.min, self.y.max  # for what is said after a divergence
-
-    def __len__(self) -> int:
-        return sum(self.n_rows)
+__all__ = ["LocalSGD", "SpreadTrainer", "SynchronousSGD"]
 
 
 def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
-    """Return the mean of their vectors by their weights, in float64 and in their order; equal vectors stay as they are."""
+    """Return the mean of their vectors by their weights, in float64 and in their order. Equal vectors are the mean."""
     first, total = replies[0].vector.astype(np.float64), sum(reply.weight for reply in replies)
     mean = first.copy()
     for reply in replies[1:]:
@@ -63,21 +41,45 @@ def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
 
 
 class _OnWorkers(Engine):
-    """The engine of a network, but for `train`.
+    """The engine of a network, but for `train`, which asks the shards of the rows.
 
     Attributes
     ----------
     shards : Shards
+    n_rows : list of int
+        Of each shard.
     """
 
-    def __init__(self, engine: Engine, shards: Shards) -> None:
+    def __init__(self, engine: Engine, shards: Shards, rows: Sequence[Rows]) -> None:
         super().__init__(engine.settings, engine.n_threads)
         self.weights, self.biases = engine.weights, engine.biases
-        self._engine, self.shards = engine, shards
+        self.shards, self.n_rows, self._engine = shards, [some.n_rows for some in rows], engine
 
-    def prepare_inference(self, X: Any) -> Any:
+    def _adopt(
+        self,
+        totals: EpochTotals,
+        epoch: int,
+        n_steps: int,
+        replies: Sequence[Reply],
+        penalty: float,
+        plan: StepPlan,
+        vector: npt.NDArray[Any],
+    ) -> None:
+        """Take over parameters, the optimizer's state, and what the shards have measured in some steps."""
+        losses = totals.losses[epoch] + sum(float(reply.totals.losses[0]) for reply in replies)
+        correct = totals.correct[epoch] + sum(int(reply.totals.correct[0]) for reply in replies)
+        penalties, steps = totals.penalties[epoch] + penalty, totals.steps + n_steps
+
+        def adopt() -> None:
+            fill(all_arrays(self, plan.state), vector)
+            totals.losses[epoch], totals.correct[epoch], totals.penalties[epoch] = losses, correct, penalties
+            totals.steps = steps
+
+        complete(adopt)
+
+    def prepare_inference(self, X: Any, once: Sharing = each_time) -> Any:
         """Return X in the form that is fastest to predict many times."""
-        return self._engine.prepare_inference(X)
+        return self._engine.prepare_inference(X, once)
 
     def gradients(self, X: Any, y: Targets, row_weights: Floats | None) -> tuple[float, list[Floats], list[Floats]]:
         """Return those of rows that the client has."""
@@ -99,18 +101,21 @@ class _OnWorkers(Engine):
 class LocalSGD(_OnWorkers):
     """Each shard takes steps of its own; now and then parameters and the optimizer's state are averaged.
 
+    In each step a shard has a part of the batch, as large as its part of all rows, rounded up. So some shards may have
+    fewer steps in an epoch.
+
     Stich (2019), "Local SGD converges fast and communicates little", for plain SGD; Yu, Jin and Yang (2019) average the
     momentum, too.
 
     Attributes
     ----------
     every : int or None
-        Steps between two averages; None is one epoch. The last one of an epoch is at its end.
+        Steps between two averages. The last one of an epoch is at its end; None is that alone.
     shuffle : bool
     """
 
-    def __init__(self, engine: Engine, shards: Shards, every: int | None, shuffle: bool) -> None:
-        super().__init__(engine, shards)
+    def __init__(self, engine: Engine, shards: Shards, rows: Sequence[Rows], every: int | None, shuffle: bool) -> None:
+        super().__init__(engine, shards, rows)
         self.every, self.shuffle = every, shuffle
 
     def train(
@@ -124,57 +129,35 @@ class LocalSGD(_OnWorkers):
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
         """Train for one epoch; `order` is the generator from which the shards draw theirs."""
-        own = self.parameters + [slot for slots in plan.state for slot in slots]
-        n_steps, given, penalty = len(plan.rates), copy.deepcopy(order), 0.0
-
-        def go_on() -> bool:
-            return on_step is None or on_step(totals.steps)
-
-        def adopt(end: int) -> None:
-            fill(own, mean)
-            order.bit_generator.state = replies[0].generator.bit_generator.state
-            totals.losses[0], totals.correct[0], totals.penalties[0], totals.steps = losses, correct, penalty, end
-
-        while totals.steps < n_steps:
+        given, n_steps = copy.deepcopy(order), len(plan.rates)
+        shuffle, n_rows = self.shuffle and n_steps > 1, [-(-batch_size * n // sum(self.n_rows)) for n in self.n_rows]
+        going_on = True
+        while totals.steps < n_steps and going_on:
             first, end = totals.steps, min(totals.steps + (self.every or n_steps), n_steps)
             coefficients = {name: numbers[first:end] for name, numbers in plan.coefficients.items()}
             part = replace(plan, state=[], row_weights=None, rates=plan.rates[first:end], coefficients=coefficients)
-            args = flat(own), part, batch_size, given, self.shuffle, (first, end)
+            vector = flat(all_arrays(self, plan.state))
+            args = [(vector, part, n, given, shuffle, (first, end)) for n in n_rows]
             try:
-                replies: list[Reply] = self.shards.call("train", [args] * len(self.shards), go_on)
+                replies: list[Reply] = self.shards.call("train", args, lambda: not on_step or on_step(totals.steps))
             except Stopped:
                 return
             bad = [reply.totals.bad_loss for reply in replies if reply.totals.bad_loss is not None]
             if bad:
                 totals.bad_loss = bad[0]
                 return
-            mean = average(replies)
-            losses = totals.losses[0] + sum(reply.totals.losses[0] for reply in replies)
-            correct = totals.correct[0] + sum(reply.totals.correct[0] for reply in replies)
-            penalty = totals.penalties[0] + _mean_penalty(replies) * (end - first)
-            complete(lambda: adopt(end))
-
-
-def _mean_penalty(replies: Sequence[Reply]) -> float:
-    """Return the mean penalty of a step."""
-    steps = sum(reply.totals.steps for reply in replies)
-    return float(sum(reply.totals.penalties[0] for reply in replies) / max(steps, 1))
+            penalty, taken = (sum(getattr(reply.totals, name) for reply in replies) for name in ("penalties", "steps"))
+            mean_penalty = float(penalty[0]) / max(taken, 1)
+            self._adopt(totals, 0, end - first, replies, mean_penalty * (end - first), plan, average(replies))
+            order.bit_generator.state = replies[0].generator_state
+            going_on = on_step is None or on_step(totals.steps)
 
 
 class SynchronousSGD(_OnWorkers):
     """Each step follows the gradient of one batch, which is the mean of those that the shards compute of their rows.
 
     So it computes what one process would, up to the rounding of sums.
-
-    Attributes
-    ----------
-    ends : (n_shards,) array of int
-        Where the rows of each shard end among all rows.
     """
-
-    def __init__(self, engine: Engine, shards: Shards, n_rows: Sequence[int]) -> None:
-        super().__init__(engine, shards)
-        self.ends = np.cumsum(n_rows)
 
     def train(
         self,
@@ -187,93 +170,66 @@ class SynchronousSGD(_OnWorkers):
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
         """Take one step for each batch of each epoch."""
+        ends = np.cumsum(self.n_rows)
         for epoch, permutation in enumerate(order):
+            asked = replace(plan, state=[], row_weights=None, coefficients={}, epoch=plan.epoch + epoch)
             for start in range(0, len(permutation), batch_size):
+                batch, vector = permutation[start : start + batch_size], flat(self.parameters)
+                owners = np.searchsorted(ends, batch, side="right")
+                own = [batch[owners == i] - (ends[i] - n) for i, n in enumerate(self.n_rows)]
+                args = [(vector, of_shard, asked) for of_shard in own]
                 try:
-                    replies = self._gradients(totals, permutation[start : start + batch_size], epoch, plan, on_step)
+                    replies = self.shards.call("gradient", args, lambda: not on_step or on_step(totals.steps))
                 except Stopped:
                     return
-                if not self._step(totals, replies, epoch, plan) or (on_step and not on_step(totals.steps)):
+                if not self._step(totals, epoch, replies, plan) or (on_step and not on_step(totals.steps)):
                     return
 
-    def _gradients(
-        self,
-        totals: EpochTotals,
-        batch: npt.NDArray[np.int64],
-        epoch: int,
-        plan: StepPlan,
-        on_step: Callable[[int], bool] | None,
-    ) -> list[Reply]:
-        vector = flat(self.parameters)
-        asked = replace(plan, state=[], row_weights=None, rates=plan.rates[:1], coefficients={}, epoch=plan.epoch + epoch)
-        owners = np.searchsorted(self.ends, batch, side="right")
-        starts = [0, *self.ends[:-1].tolist()]
-        args = [(vector, batch[owners == i] - start, asked) for i, start in enumerate(starts)]
-        return self.shards.call("gradient", args, lambda: on_step is None or on_step(totals.steps))
-
-    def _step(self, totals: EpochTotals, replies: Sequence[Reply], epoch: int, plan: StepPlan) -> bool:
+    def _step(self, totals: EpochTotals, epoch: int, replies: Sequence[Reply], plan: StepPlan) -> bool:
         """Take one step unless its loss is not finite; return whether it was taken."""
-        l2 = self.settings.l2 if plan.l2 is None else float(plan.l2[totals.steps])
-        vector, n_weights = flat(self.parameters), sum(w.size for w in self.weights)
-        weights = vector[:n_weights]
-        loss, penalty = sum(float(reply.totals.losses[0]) for reply in replies), 0.0
-        if l2:
-            penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum())
-        weight = sum(reply.weight for reply in replies)
+        l2, weight = self.settings.l2, sum(reply.weight for reply in replies)
+        vector = flat(all_arrays(self, plan.state))
+        parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
+        weights = parameters[: sum(w.size for w in self.weights)]
+        penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum()) if l2 else 0.0
+        loss = sum(float(reply.totals.losses[0]) for reply in replies)
         if loss / (weight or 1.0) > np.finfo(self.settings.dtype).max:
             loss = math.inf  # training stops before gradients overflow
         if not math.isfinite(loss + penalty):
             totals.bad_loss = loss + penalty
             return False
-        slots = [flat(list(slot)) for slot in zip(*plan.state, strict=True)]
         if weight:
             gradient = average(replies).astype(vector.dtype)
             if l2:
-                gradient[:n_weights] += l2 * weights
+                gradient[: weights.size] += l2 * weights
             clip([gradient], plan.clipping)
-            plan.optimizer.update(vector, gradient, slots, at_step(plan.coefficients, totals.steps))
-        sums = (
-            totals.losses[epoch] + loss,
-            totals.correct[epoch] + sum(int(reply.totals.correct[0]) for reply in replies),
-            totals.penalties[epoch] + (penalty if weight else 0.0),
-            totals.steps + 1,
-        )
-
-        def adopt() -> None:
-            fill(self.parameters, vector)
-            for slot, numbers in zip(zip(*plan.state, strict=True), slots, strict=True):
-                fill(list(slot), numbers)
-            totals.losses[epoch], totals.correct[epoch], totals.penalties[epoch], totals.steps = sums
-
-        complete(adopt)
+            plan.optimizer.update(parameters, gradient, slots, at_step(plan.coefficients, totals.steps))
+        self._adopt(totals, epoch, 1, replies, penalty if weight else 0.0, plan, vector)
         return True
 
 
 @dataclass(kw_only=True)
 class SpreadTrainer(Trainer):
-    """Trains on rows that are spread over workers; `y` is a `Spread`, and `row_weights` have the same sum as all.
+    """Trains on rows that are spread over workers. X, y and `row_weights` are some of them.
 
     Attributes
     ----------
-    n_steps : int or None
-        Steps of an epoch of local SGD, in which shards draw the order of their rows; None if the client draws.
+    shards : sequence of Rows
+    local : bool
+        Whether the shards draw the order of their rows, for local SGD.
     """
 
-    n_steps: int | None = None
+    shards: Sequence[Rows]
+    local: bool
 
-    def __post_init__(self) -> None:
-        given = self.batch_size
-        super().__post_init__()
-        if self.n_steps is not None:
-            self.batch_size = given
-            vars(self.fit).update(n_batches=self.n_steps, batch_size=given)
+    @property
+    def n_rows(self) -> int:
+        """Rows of an epoch."""
+        return sum(rows.n_rows for rows in self.shards)
+
+    @cached_property
+    def _total_weight(self) -> float:
+        return sum(rows.weight for rows in self.shards)
 
     def _permutations(self, n_epochs: int) -> Any:
-        return super()._permutations(n_epochs) if self.n_steps is None else self.random.generator
-
-    def what_went_wrong(self) -> str | None:
-        """Return the words of a warning if the fit has learned nothing, else None."""
-        n_losses, n_steps = self._before
-        losses, steps, some = self.history.loss[n_losses:], self.history.steps - n_steps, cast(Any, self.y)
-        rate = self.state.optimizer.learning_rate
-        return what_went_wrong(self.engine, some.X, some.y, some.weights, losses, steps, rate)
+        return self.random.generator if self.local else super()._permutations(n_epochs)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dask import is_dask_collection
+from dask.base import is_dask_collection
 from dask.delayed import Delayed
 from distributed import Client, Future
 

@@ -5,36 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from fastmlp.activations import Floats
 from fastmlp.dask.partitions import stacked
-from fastmlp.engine.base import Clipping, EpochTotals, StepPlan
+from fastmlp.engine.base import Clipping, Engine, EpochTotals, StepPlan, total_weight
+from fastmlp.engine.compiled import CompiledEngine
+from fastmlp.fitting import check_data
 from fastmlp.losses import Targets
+from fastmlp.mlp import MLP
 from fastmlp.names import Names
-from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.random import permutations
 from fastmlp.validation.rows import check_sample_weight
 
-__all__ = ["Reply", "Rows", "Shard", "Twin", "fill", "flat"]
+__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "fill", "flat"]
 
 
 class Twin(NamedTuple):
-    """How to make a network like the client's."""
+    """Settings and names of the client's network, of which a shard makes one of its own."""
 
-    network: type[Network]
     settings: dict[str, Any]
     names: Names
-
-    def make(self) -> Network:
-        """Return it."""
-        net = self.network(**self.settings)
-        net._names = self.names
-        return net
 
 
 class Rows(NamedTuple):
@@ -67,14 +63,14 @@ class Reply:
     totals : EpochTotals
     weight : float
         Sum of the weights of the rows in these steps.
-    generator : Generator or None
-        As it is after the order of the rows has been drawn.
+    generator_state : Any
+        That of the generator, after the order of the rows has been drawn.
     """
 
     vector: Floats
     totals: EpochTotals
     weight: float
-    generator: np.random.Generator | None = None
+    generator_state: Any = None
 
 
 def flat(arrays: Sequence[Floats]) -> Floats:
@@ -86,6 +82,11 @@ def fill(arrays: Sequence[Floats], vector: npt.NDArray[Any]) -> None:
     """Write what `flat` has returned, or a mean of such vectors, into the arrays."""
     for array, numbers in zip(arrays, np.split(vector, np.cumsum([array.size for array in arrays])[:-1]), strict=True):
         array[...] = numbers.reshape(array.shape)
+
+
+def all_arrays(engine: Engine, state: Sequence[Sequence[Floats]]) -> list[Floats]:
+    """Return the parameters, and the optimizer's state slot by slot."""
+    return engine.parameters + [array for slot in zip(*state, strict=True) for array in slot]
 
 
 class Shard:
@@ -133,17 +134,17 @@ class Shard:
         return await asyncio.to_thread(self._check)
 
     def _check(self) -> npt.NDArray[np.int64]:
-        net = self._twin.make()
-        net.n_threads = self._n_threads
-        self._engine, loss = net._engine, net._loss
+        net = MLP(**self._twin.settings, n_threads=self._n_threads)
+        net._names = self._twin.names
+        self._engine, loss = cast(CompiledEngine, net._engine), net._loss
         X, y, weights = [], [], []
-        for number, *block in self._blocks:
+        for number, given, labels, given_weights in self._blocks:
             what = f"partition {number}: "
-            X_, y_ = net._check_data(*block[:2], what)
+            X_, y_ = check_data(net, given, labels, what)
             X.append(X_)
             y.append(y_)
             try:
-                w = check_sample_weight(block[2], len(y_))
+                w = check_sample_weight(given_weights, len(y_))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{what}{error}") from error
             weights.append(np.ones(len(y_)) if w is None else w)
@@ -164,18 +165,15 @@ class Shard:
         if class_weight is not None:
             weights = class_weight[settings.loss.decode(self._y)] * (1 if weights is None else weights)
         self._row_weights = w = None if weights is None else weights.astype(settings.dtype)
-        self._optimizer, self._clipping = optimizer, clipping
         self._rows = self._engine.prepare(self._X, optimizer, clipping)
         self._state = self._engine.new_state(optimizer.slots)
         some = slice(None, None, self._every)
         X, y, of_some = self._X[some], self._y[some], None if w is None else w[some]
         del self._X
-        return Rows(len(self._y), self._weight_of(slice(None)), X, y, of_some)
+        return Rows(len(self._y), total_weight(len(self._y), w), X, y, of_some)
 
-    def _weight_of(self, rows: Any) -> float:
-        if self._row_weights is None:
-            return float(len(self._y[rows]))
-        return float(self._row_weights[rows].sum(dtype=np.float64))
+    def _weight_of(self, rows: npt.NDArray[np.int64]) -> float:
+        return total_weight(len(rows), None if self._row_weights is None else self._row_weights[rows])
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -184,7 +182,7 @@ class Shard:
         vector: Floats,
         plan: StepPlan,
         batch_size: int,
-        generator: np.random.Generator,
+        generator: Generator,
         shuffle: bool,
         steps: tuple[int, int],
     ) -> Reply:
@@ -199,43 +197,37 @@ class Shard:
         vector: Floats,
         plan: StepPlan,
         batch_size: int,
-        generator: np.random.Generator,
+        generator: Generator,
         shuffle: bool,
         steps: tuple[int, int],
     ) -> Reply:
         order, after = self._order(generator, shuffle)
         order = order[:, slice(*(step * batch_size for step in steps))]
-        own, totals = self._all_arrays(), EpochTotals.zeros(1)
+        own, totals = all_arrays(self._engine, self._state), EpochTotals.zeros(1)
         fill(own, vector)
         n_steps = -(-order.size // batch_size)
         if n_steps:
             coefficients = {name: numbers[:n_steps] for name, numbers in plan.coefficients.items()}
-            plan = replace(
-                plan,
-                state=self._state,
-                rates=plan.rates[:n_steps],
-                coefficients=coefficients,
-                row_weights=self._row_weights,
-                seed=(plan.seed + self._index) % 2**32,  # or rows of all shards would be dropped alike
-            )
-            rows = self._rows._replace(rows=replace(self._rows.rows, n_rows=order.size))
-            self._engine.train(totals, rows, self._y, order, batch_size, plan, lambda _: not self._stopped)
+            plan = replace(self._own(plan), state=self._state, rates=plan.rates[:n_steps], coefficients=coefficients)
+            self._engine.train(totals, self._rows, self._y, order, batch_size, plan, lambda _: not self._stopped)
         return Reply(flat(own), totals, self._weight_of(order[0]), after)
 
-    def _order(self, generator: np.random.Generator, shuffle: bool) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
-        """Return the order (1, n) of the rows in the epoch that begins with this generator, and how that is then.
+    def _own(self, plan: StepPlan) -> StepPlan:
+        """Return a plan for the rows of this shard, which are not to be dropped like those of others."""
+        return replace(plan, row_weights=self._row_weights, seed=(plan.seed + self._index) % 2**32)
+
+    def _order(self, generator: Generator, shuffle: bool) -> tuple[npt.NDArray[np.int64], Any]:
+        """Return the order (1, n) of the rows in the epoch that begins with this generator, and its state after that.
 
         The first shard draws what the client would draw, the others far away in the same sequence of numbers.
         """
         given = generator.bit_generator.state
         if self._drawn[0] != given:
             if self._index:
-                generator = np.random.Generator(generator.bit_generator.jumped(self._index))  # type: ignore[attr-defined]
-            self._drawn = given, permutations(generator, 1, len(self._y), shuffle), generator
+                generator = Generator(generator.bit_generator.jumped(self._index))  # type: ignore[attr-defined]
+            order = permutations(generator, 1, len(self._y), shuffle)
+            self._drawn = given, order, generator.bit_generator.state
         return self._drawn[1:]
-
-    def _all_arrays(self) -> list[Floats]:
-        return self._engine.parameters + [slot for slots in self._state for slot in slots]
 
     async def gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
         """Return the gradient of the mean loss of some rows, without penalty, for the parameters in `vector`."""
@@ -244,6 +236,5 @@ class Shard:
     def _gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
         fill(self._engine.parameters, vector)
         totals = EpochTotals.zeros(1)
-        plan = replace(plan, row_weights=self._row_weights, seed=(plan.seed + self._index) % 2**32)
-        dw, db = self._engine.batch_gradients(totals, self._rows, self._y, batch, plan)
+        dw, db = self._engine.batch_gradients(totals, self._rows, self._y, batch, self._own(plan))
         return Reply(flat(dw + db), totals, self._weight_of(batch))

@@ -7,17 +7,18 @@ import uuid
 from _thread import LockType, allocate_lock
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
-from distributed import Actor, Client, Future
+from distributed import Actor, Client
 
-from fastmlp.dask.partitions import Partition
+from fastmlp.dask.partitions import Description, Partition, describe
 from fastmlp.dask.shard import Shard, Twin
 
 __all__ = ["Shards", "Stopped"]
 
 _POLL_SECONDS = 0.05
 _PATIENCE = 25.0  # seconds without any worker, or without an answer from a worker that is there
+_SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit that has learned nothing
 _ALLOWED_LOSSES = 3  # of one shard, as in distributed.scheduler.allowed-failures
 
 
@@ -34,37 +35,47 @@ class Shards:
     Parameters
     ----------
     client : Client
-    twin : Twin
     partitions : list of Partition
-    groups : list of lists of int
-        Which partitions each shard has.
-    every : int
-        See `Shard`.
     """
 
-    def __init__(
-        self, client: Client, twin: Twin, partitions: Sequence[Partition], groups: Sequence[Sequence[int]], every: int
-    ) -> None:
-        self._client, self._twin, self._every = client, twin, every
-        self._partitions, self._groups = partitions, groups
-        self._futures: dict[int, Future] = {}
+    def __init__(self, client: Client, partitions: Sequence[Partition]) -> None:
+        self._client, self._partitions = client, partitions
+        self._groups: Sequence[Sequence[int]] = ()
+        self._ready: list[Partition] | None = None
+        self._futures: dict[int, Any] = {}
         self._actors: dict[int, Any] = {}
         self._workers: dict[int, str] = {}
-        self._losses = [0] * len(groups)
+        self._losses: dict[int, int] = {}
         self._prepared: list[tuple[str, tuple[Any, ...]]] = []  # calls that a new shard needs before others
 
     def __len__(self) -> int:
         return len(self._groups)
 
+    def describe(self) -> list[Description]:
+        """Compute the partitions, and describe each."""
+        self._ready = [partition.on_cluster(self._client) for partition in self._partitions]
+        futures = [self._client.submit(describe, i, *one, pure=False) for i, one in enumerate(self._ready)]
+        self._wait(futures)
+        described: list[Description] = self._client.gather(futures)
+        self._n_rows = [one.n_rows for one in described]
+        return described
+
+    def make(self, twin: Twin, groups: Sequence[Sequence[int]]) -> None:
+        """Let each group of partitions be a shard."""
+        self._twin, self._groups = twin, groups
+        self._every = -(-sum(self._n_rows) // _SAMPLED)
+
     def prepare(self, method: str, *args: Any) -> list[Any]:
-        """Call a method of each shard that prepares it; a shard that takes the place of a lost one prepares itself too."""
+        """Call a method of all shards; those that will take the place of lost ones are called then."""
         replies = self.call(method, [args] * len(self))
         self._prepared.append((method, args))
         return replies
 
-    def call(
-        self, method: str, args: Sequence[tuple[Any, ...]], go_on: Callable[[], bool] = lambda: True
-    ) -> list[Any]:
+    def forget_data(self) -> None:
+        """Let the workers forget the partitions, of which the shards have made what they need."""
+        self._ready = None
+
+    def call(self, method: str, args: Sequence[tuple[Any, ...]], go_on: Callable[[], bool] = lambda: True) -> list[Any]:
         """Call a method of each shard with arguments of its own, and return the replies in order.
 
         Raises
@@ -84,7 +95,7 @@ class Shards:
             if missing:
                 self._create(missing, go_on)
                 for earlier, same in self._prepared:
-                    self._ask(earlier, dict.fromkeys(missing, same), go_on)
+                    self._ask(earlier, {i: same for i in missing if i in self._actors}, go_on)
             replies |= self._ask(method, {i: args[i] for i in left if i in self._actors}, go_on)
         return [replies[i] for i in range(len(self))]
 
@@ -102,7 +113,7 @@ class Shards:
     def _ask(self, method: str, args: dict[int, tuple[Any, ...]], go_on: Callable[[], bool]) -> dict[int, Any]:
         """Return the replies of those shards that are not lost meanwhile; the others are forgotten."""
         outcomes: dict[int, Any] = {}
-        over = _locked()
+        over, loop = _locked(), cast(Any, self._client.loop)
 
         async def wait_for(i: int, reply: Any) -> None:
             try:
@@ -115,7 +126,7 @@ class Shards:
         asked = [i for i in args if self._is_there(i)]
         for i in asked:
             with suppress(RuntimeError):  # it is lost just now
-                self._client.loop.add_callback(wait_for, i, getattr(self._actors[i], method)(*args[i]))
+                loop.add_callback(wait_for, i, getattr(self._actors[i], method)(*args[i]))
         while asked and not over.acquire(timeout=_POLL_SECONDS):
             if not go_on():
                 raise Stopped
@@ -138,13 +149,14 @@ class Shards:
 
     def _forget(self, i: int, error: Exception | None) -> None:
         self._check_connection()
+        self._ready = None  # some may have been on the lost worker alone
         self._actors.pop(i, None)
         self._futures.pop(i, None)
-        self._losses[i] += 1
-        if self._losses[i] > _ALLOWED_LOSSES:
+        self._losses[i] = losses = self._losses.get(i, 0) + 1
+        if losses > _ALLOWED_LOSSES:
             raise RuntimeError(
-                f"workers have died {self._losses[i]} times with shard {i} of {len(self)}; see their logs, they may have "
-                "too little memory"
+                f"workers have died {losses} times with shard {i} of {len(self)}; their logs may say why, such as too "
+                "little memory"
             ) from error
 
     def _check_connection(self) -> None:
@@ -162,7 +174,8 @@ class Shards:
             load[address] += 1
         for i in shards:
             address, group = self._workers[i], self._groups[i]
-            rows = [self._partitions[number].on_cluster(self._client) for number in group]
+            ready = self._ready or self._partitions
+            rows = [ready[number].on_cluster(self._client) for number in group]
             self._futures[i] = self._client.submit(
                 Shard,
                 self._twin,
@@ -177,13 +190,11 @@ class Shards:
                 pure=False,
                 key=f"fastmlp-shard-{i}-{uuid.uuid4().hex}",
             )
-        while any(self._futures[i].status == "pending" for i in shards):
-            self._threads(go_on)  # a shard whose worker is lost before it is there is made by another
-            time.sleep(_POLL_SECONDS)
+        self._wait([self._futures[i] for i in shards], go_on)
         places = self._client.who_has([self._futures[i] for i in shards])
         for i in shards:
-            address = next(iter(places.get(self._futures[i].key, ())), None)
-            if self._is_there(i) and address is not None:
+            address = next(iter(places.get(self._futures[i].key, ())), "")
+            if self._is_there(i) and address:
                 self._workers[i] = address
                 with self._client.as_current():  # an actor belongs to the client that is current
                     self._actors[i] = Actor(Shard, address, self._futures[i].key)
@@ -191,6 +202,12 @@ class Shards:
                 raise error
             else:
                 self._forget(i, None)
+
+    def _wait(self, futures: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> None:
+        """Wait until nothing is pending; what a lost worker was about to compute is computed by another."""
+        while any(future.status == "pending" for future in futures):
+            self._threads(go_on)
+            time.sleep(_POLL_SECONDS)
 
     def _threads(self, go_on: Callable[[], bool]) -> dict[str, int]:
         """Return how many threads each worker has; wait for workers if there are none."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +11,28 @@ from distributed import Client
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.dask.averaging import LocalSGD, Spread, SpreadTrainer, SynchronousSGD
-from fastmlp.dask.partitions import Description, describe, divide, gathered, in_groups
+from fastmlp.dask.averaging import LocalSGD, SpreadTrainer, SynchronousSGD
+from fastmlp.dask.partitions import divide, gathered, in_groups, stacked
 from fastmlp.dask.shard import Rows, Twin
 from fastmlp.dask.shards import Shards
-from fastmlp.diagnosis import ConvergenceWarning
-from fastmlp.engine.base import NO_CLIPPING, Clipping
+from fastmlp.engine.base import NO_CLIPPING, Engine
 from fastmlp.engine.compiled import CompiledEngine
+from fastmlp.fitting import Evaluation, Fitting, beginning, check_evaluation
 from fastmlp.history import History
 from fastmlp.interrupts import finish
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.names import Names
 from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Optimizer, get_optimizer
+from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.options import OptimizerName, ScheduleName
 from fastmlp.schedules import Schedule, get_schedule
-from fastmlp.training import TrainingState, check_clipping
+from fastmlp.training import check_clipping
 from fastmlp.validation.calls import advised, warn
+from fastmlp.validation.frames import is_frame
 from fastmlp.validation.rows import check_class_weight
 from fastmlp.validation.settings import check_bool, check_int
 
 __all__ = ["fit"]
-
-_SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit that has learned nothing
 
 
 @advised
@@ -81,8 +78,8 @@ def fit(
     epochs : int
         Passes over the rows.
     batch_size : int
-        Rows per step. With ``average_every="step"`` these are rows of all shards together. Otherwise each shard takes
-        steps of its own, each on so many of its rows.
+        Rows per step, of all shards together: each has its part. So an epoch has as many steps as one of `MLP.fit`.
+        Steps on fewer than some 30 rows of a shard are slow; larger batches need a larger `learning_rate`.
     average_every : "epoch", int or "step"
         How the shards work together.
 
@@ -94,8 +91,9 @@ def fit(
           all gradients, so batches must be large.
     n_shards : int or None
         None is the number of threads of all workers. There is at most one for each partition with rows.
-    learning_rate, optimizer, schedule, class_weight, clip_norm, clip_value, metrics, shuffle, progress, callbacks, resume
-        As for `MLP.fit`. A schedule and `FitState` count the steps of the largest shard.
+    learning_rate, optimizer, schedule, class_weight, clip_norm, clip_value, metrics, shuffle, progress, callbacks, \
+resume
+        As for `MLP.fit`.
     sample_weight : (n,) of the kinds of y, or None
         Weight of each row's loss.
     validation_data : (X, y), (X, y, sample_weight) or None
@@ -128,33 +126,39 @@ def fit(
 
     After Ctrl-C the network has the last averaged parameters.
     """
-    _check_client(client)
+    if not isinstance(client, Client) or client.asynchronous:
+        raise TypeError(f"client must be a synchronous distributed.Client, not {client!r}")
     if not isinstance(net, Network) or not isinstance(net._engine, CompiledEngine):
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
     epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
-    every = average_every if average_every in ("step", "epoch") else check_int("average_every", average_every, 1)
+    every: Any = average_every
+    if every not in ("epoch", "step"):
+        every = check_int('average_every, unless it is "epoch" or "step",', average_every, 1)
     shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
     clipping, schedule = check_clipping(clip_norm, clip_value), get_schedule(schedule)
     callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
-    n_shards = sum(client.nthreads().values()) if n_shards is None else check_int("n_shards", n_shards, 1)
-    state, history = _beginning(net, optimizer, learning_rate, schedule, resume)
-    cluster = _Cluster(client, net, every == "step")
+    state, history = beginning(net, optimizer, learning_rate, schedule, resume)
+    n_shards = sum(client.nthreads().values()) or 1 if n_shards is None else check_int("n_shards", n_shards, 1)
+    partitions = divide(X, y, sample_weight, n_shards)
+    shards = Shards(client, partitions)
 
-    def train() -> None:
-        names = cluster.divide(X, y, sample_weight, max(1, n_shards))
-        validation = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-            X_val, y_val, *others = (gathered(client, data) for data in validation_data)
-            validation = net._check_evaluation(X_val, y_val, *others, what="validation ", names=names)
+    def train() -> Fitting:
+        names, groups = _look_at(shards, net, n_shards)
+        validation = _validation(client, net, validation_data, names)
         chosen = check_metrics(metrics, net._loss, validation[2] if validation else None, names.classes)
         if chosen and validation is None:
             raise ValueError("metrics need validation data; give validation_data")
-        rows = cluster.prepare(state.optimizer, clipping, class_weight)
-        engine, n_steps = cluster.engine(rows, every, shuffle), None
+        settings, prepared = net._settings(), (state.optimizer, clipping)
+        if every == "step":  # shards compute gradients; the client clips them, and adds that of the penalty
+            settings, prepared = settings | {"l2": 0.0}, (SGD(), NO_CLIPPING)
+        shards.make(Twin(settings, names), groups)
+        of_classes = _class_weight(class_weight, names, sum(shards.prepare("check")), net)
+        rows: list[Rows] = shards.prepare("prepare", *prepared, of_classes)
+        shards.forget_data()
+        _check_total(rows)
+        engine: Engine = SynchronousSGD(net._engine, shards, rows)
         if every != "step":
-            n_steps = -(-max(rows.n_rows) // batch_size)
+            engine = LocalSGD(net._engine, shards, rows, None if every == "epoch" else every, shuffle)
         trainer = SpreadTrainer(
             engine=engine,
             net=net,
@@ -162,9 +166,11 @@ def fit(
             schedule=schedule,
             state=state,
             random=net._random,
-            X=rows.X,
-            y=rows,
-            row_weights=None if rows.weights is None else np.array([rows.weight]),
+            X=stacked([some.X for some in rows]),
+            y=stacked([some.y for some in rows]),
+            row_weights=None if rows[0].weights is None else stacked([some.weights for some in rows]),
+            shards=rows,
+            local=every != "step",
             clipping=clipping,
             epochs=epochs,
             batch_size=batch_size,
@@ -172,10 +178,49 @@ def fit(
             validation=validation,
             metrics=chosen,
             history=history,
-            n_steps=n_steps,
         )
-        net._run(trainer, names)
-        trainer.warn()
+        fitting = Fitting(net, trainer, names)
+        fitting.run()
+        return fitting
 
-    finish(train, cluster.close)
+    for message, category in finish(train, shards.close).warnings():
+        warn(message, category)
     return history
+
+
+def _look_at(shards: Shards, net: Network, n_shards: int) -> tuple[Names, list[list[int]]]:
+    """Return the names that the network learns from all partitions, and which of these make a shard."""
+    described = shards.describe()
+    columns = next((one.columns for one in described if one.columns is not None), None)
+    classes = [one.classes for one in described if one.classes is not None]
+    if classes and not is_frame(classes[0]):
+        classes = [np.concatenate(classes)]
+    names = net._names.learned(columns, classes[0] if classes else None, net._loss)
+    groups = in_groups([one.n_rows for one in described], n_shards)
+    if not groups:
+        raise ValueError("X is empty: no partition has rows")
+    return names, groups
+
+
+def _validation(client: Client, net: Network, data: Any, names: Names) -> Evaluation | None:
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+    X, y, *others = (gathered(client, one) for one in data)
+    return check_evaluation(net, X, y, *others, what="validation ", names=names)
+
+
+def _class_weight(class_weight: Any, names: Names, counts: npt.NDArray[np.int64], net: Network) -> Floats | None:
+    """Return the weight of each class, of which there are so many rows, or None."""
+    if isinstance(class_weight, str) and class_weight == "balanced" and net._loss.n_classes:
+        balanced: Floats = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return balanced
+    return check_class_weight(names.class_weight(class_weight), np.zeros(0, np.int64), net._loss.n_classes)
+
+
+def _check_total(rows: Sequence[Rows]) -> None:
+    total = sum(some.weight for some in rows)
+    if not 0 < total < np.inf:
+        advice = "make them smaller" if total else "some must be more than 0"
+        raise ValueError(f"the weights of all rows add up to {total}; {advice}")
