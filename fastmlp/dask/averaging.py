@@ -142,10 +142,13 @@ class LocalSGD(_OnWorkers):
                 replies: list[Reply] = self.shards.call("train", args, lambda: not on_step or on_step(totals.steps))
             except Stopped:
                 return
-            bad = [reply.totals.bad_loss for reply in replies if reply.totals.bad_loss is not None]
-            if bad:
-                totals.bad_loss = bad[0]
-                return
+            for i, reply in enumerate(replies):
+                totals.bad_loss = reply.totals.bad_loss
+                if totals.bad_loss is not None and first + reply.totals.steps:
+                    where = f"step {first + reply.totals.steps + 1} of the epoch, in shard {i}"
+                    raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
+                if totals.bad_loss is not None:
+                    return
             penalty, taken = (sum(getattr(reply.totals, name) for reply in replies) for name in ("penalties", "steps"))
             mean_penalty = float(penalty[0]) / max(taken, 1)
             self._adopt(totals, 0, end - first, replies, mean_penalty * (end - first), plan, average(replies))

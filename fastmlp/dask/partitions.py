@@ -91,15 +91,17 @@ class _Blocks:
     array: Any = None  # a Dask array, which can be divided anew
 
 
-def is_divided(data: Any) -> bool:
-    """Return whether `data` has blocks of rows: a Dask collection, a future, or a list of them or of arrays."""
+def is_divided(data: Any, least_ndim: int = 2) -> bool:
+    """Return whether `data` has blocks of rows: a Dask collection, a future, or a list of them or of such arrays."""
     if is_dask_collection(data) or isinstance(data, Future):
         return True
     if not isinstance(data, (list, tuple)) or not data:
         return False
-    return all(isinstance(block, (Delayed, Future)) for block in data) or all(
-        is_frame(block) or getattr(block, "ndim", 0) == 2 for block in data
-    )
+    return all(_is_elsewhere(one) or is_frame(one) or getattr(one, "ndim", 0) >= least_ndim for one in data)
+
+
+def _is_elsewhere(data: Any) -> bool:
+    return isinstance(data, (Delayed, Future))  # a `Delayed` has any attribute that one asks for
 
 
 def divide(X: Any, y: Any, sample_weight: Any, n_parts: int) -> list[Partition]:
@@ -110,8 +112,10 @@ def divide(X: Any, y: Any, sample_weight: Any, n_parts: int) -> list[Partition]:
     TypeError, ValueError
         If X, y and the weights are not divided alike, and cannot be.
     """
-    given = {"X": X, "y": y, "sample_weight": sample_weight}
-    blocks = {name: _blocks(name, data) for name, data in given.items() if is_divided(data)}
+    given, least_ndim = {"X": X, "y": y, "sample_weight": sample_weight}, 1 if is_divided(X) else 2
+    blocks = {
+        name: _blocks(name, data) for name, data in given.items() if is_divided(data, 2 if name == "X" else least_ndim)
+    }
     lengths = next((one.lengths for one in blocks.values() if one.lengths is not None), None)
     if not blocks:
         n_rows = _n_rows(_in_memory(X))
@@ -138,10 +142,10 @@ def divide(X: Any, y: Any, sample_weight: Any, n_parts: int) -> list[Partition]:
 
 
 def _blocks(name: str, data: Any) -> _Blocks:
-    if isinstance(data, (Future, Delayed)):
+    if _is_elsewhere(data):
         return _Blocks(name, [data], None)
     if isinstance(data, (list, tuple)):
-        known = all(hasattr(block, "shape") for block in data)
+        known = not any(map(_is_elsewhere, data))
         return _Blocks(name, list(data), tuple(map(_n_rows, data)) if known else None)
     if not hasattr(data, "to_delayed"):
         raise TypeError(f"{name} must be a Dask array or dataframe, or blocks of rows, not {type(data).__name__}")

@@ -7,7 +7,8 @@ import uuid
 from _thread import LockType, allocate_lock
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from distributed import Actor, Client
 
@@ -16,6 +17,9 @@ from fastmlp.dask.shard import Shard, Twin
 
 __all__ = ["Shards", "Stopped"]
 
+T = TypeVar("T")
+
+_LOST = "the scheduler is lost"
 _POLL_SECONDS = 0.05
 _PATIENCE = 25.0  # seconds without any worker, or without an answer from a worker that is there
 _SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit that has learned nothing
@@ -53,7 +57,7 @@ class Shards:
 
     def describe(self) -> list[Description]:
         """Compute the partitions, and describe each."""
-        self._ready = [partition.on_cluster(self._client) for partition in self._partitions]
+        self._ready = [self._asked(partial(one.on_cluster, self._client)) for one in self._partitions]
         futures = [self._client.submit(describe, i, *one, pure=False) for i, one in enumerate(self._ready)]
         self._wait(futures)
         described: list[Description] = self._client.gather(futures)
@@ -105,8 +109,10 @@ class Shards:
         if self._client.status == "running":
             with suppress(Stopped):
                 self._ask("stop", dict.fromkeys(self._actors, ()), lambda: time.monotonic() < end)
+            with suppress(OSError):
+                self._client.cancel(list(self._futures.values()))  # frames of an error may still refer to them
         self._actors.clear()
-        self._futures.clear()  # which releases them
+        self._futures.clear()
 
     # --- one attempt --------------------------------------------------------------------------------------------------
 
@@ -161,7 +167,14 @@ class Shards:
 
     def _check_connection(self) -> None:
         if self._client.status != "running":
-            raise ConnectionError(f"the scheduler is lost: the client is {self._client.status}")
+            raise ConnectionError(f"{_LOST}: the client is {self._client.status}")
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """Return the scheduler's answer."""
+        try:
+            return question()
+        except OSError as error:
+            raise ConnectionError(f"{_LOST}: {error}") from error
 
     # --- new shards ---------------------------------------------------------------------------------------------------
 
@@ -175,7 +188,7 @@ class Shards:
         for i in shards:
             address, group = self._workers[i], self._groups[i]
             ready = self._ready or self._partitions
-            rows = [ready[number].on_cluster(self._client) for number in group]
+            rows = [self._asked(partial(ready[number].on_cluster, self._client)) for number in group]
             self._futures[i] = self._client.submit(
                 Shard,
                 self._twin,
@@ -191,23 +204,35 @@ class Shards:
                 key=f"fastmlp-shard-{i}-{uuid.uuid4().hex}",
             )
         self._wait([self._futures[i] for i in shards], go_on)
-        places = self._client.who_has([self._futures[i] for i in shards])
         for i in shards:
-            address = next(iter(places.get(self._futures[i].key, ())), "")
-            if self._is_there(i) and address:
+            self._bind(i)
+
+    def _bind(self, i: int) -> None:
+        """Get hold of a new shard, or forget it if it is lost already."""
+        future = self._futures[i]
+        if future.status == "finished":
+            places = self._asked(lambda: self._client.who_has([future]))
+            for address in places.get(future.key, ()):
                 self._workers[i] = address
                 with self._client.as_current():  # an actor belongs to the client that is current
-                    self._actors[i] = Actor(Shard, address, self._futures[i].key)
-            elif self._futures[i].status == "error" and not _is_loss(error := self._futures[i].exception()):
-                raise error
-            else:
-                self._forget(i, None)
+                    self._actors[i] = Actor(Shard, address, future.key)
+                return
+        elif future.status == "error" and not _is_loss(error := future.exception()):
+            raise error
+        elif future.status != "error":
+            self._check_connection()
+            raise RuntimeError(
+                f"data of shard {i} of {len(self)} are lost with their worker, and nobody can make them again"
+            )
+        self._forget(i, None)
 
     def _wait(self, futures: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> None:
         """Wait until nothing is pending; what a lost worker was about to compute is computed by another."""
+        pause = _POLL_SECONDS / 16
         while any(future.status == "pending" for future in futures):
             self._threads(go_on)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS)
 
     def _threads(self, go_on: Callable[[], bool]) -> dict[str, int]:
         """Return how many threads each worker has; wait for workers if there are none."""
@@ -216,7 +241,7 @@ class Shards:
             self._check_connection()
             if not go_on():
                 raise Stopped
-            threads: dict[str, int] = self._client.nthreads()
+            threads: dict[str, int] = self._asked(self._client.nthreads)
             if threads:
                 return threads
             if time.monotonic() > end:
