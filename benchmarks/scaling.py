@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -187,22 +186,11 @@ def print_predictions(sizes, runs, peers):
 
 
 def seconds_at_once(n_fits, n_threads, epochs):
-    """Return the seconds of an epoch of one of some fits that run at the same time in Python threads."""
+    """Return the seconds of an epoch of one of some fits that run at the same time."""
     _, X, y = mnist()
     nets = [fastmlp.MLP((784, 128, 10), n_threads=n_threads, seed=seed) for seed in range(n_fits)]
-    together = threading.Barrier(n_fits + 1)
-
-    def fit(net):
-        together.wait()
-        net.fit(X, y, epochs=epochs, batch_size=64)
-
-    threads = [threading.Thread(target=fit, args=(net,)) for net in nets]
-    for thread in threads:
-        thread.start()
-    together.wait()
     begin = time.perf_counter()
-    for thread in threads:
-        thread.join()
+    fastmlp.fit_many(nets, X, y, n_jobs=n_fits, epochs=epochs, batch_size=64)
     return (time.perf_counter() - begin) / (n_fits * epochs)
 
 
@@ -212,7 +200,7 @@ def print_at_once(sizes, runs, epochs):
     for name, n_threads in (("one thread each", 1), (AUTOMATIC, None)):
         best = [min(seconds_at_once(n_fits, n_threads, epochs) for _ in range(runs)) for n_fits in sizes]
         rows.append([name, *(f"{1e3 * seconds:.3g}" for seconds in best)])
-    title = f"Fits at the same time in Python threads, {mnist()[0]}, 784-128-10, batch 64: ms a network and epoch"
+    title = f"Fits at the same time by fit_many, {mnist()[0]}, 784-128-10, batch 64: ms a network and epoch"
     print_table(title, ["threads of a fit", *(f"{n} fit{'s' * (n > 1)}" for n in sizes)], rows)
 
 

@@ -201,7 +201,7 @@ class Trainer:
         self.nothing_left = self.state.epochs >= self.epochs  # the fit is resumed after its last epoch
         self._given, self._before = self.X, (len(self.history.loss), self.history.steps)
         self._largest_rate = float(np.finfo(self.engine.settings.dtype).max)
-        self._is_prepared = self._has_own_rows = False
+        self._is_prepared = False
 
     @property
     def n_rows(self) -> int:
@@ -230,30 +230,33 @@ class Trainer:
         """
         if self._is_prepared:
             return
+        if self.validation is not None:
+            self._prepare_validation(self.validation, once)
         if once is each_time:
             self._copy_rows()
-        self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping, once=once)
-        if self.validation is not None:
-            X, *others = self.validation
-            self.validation = self.engine.prepare_inference(X, once), *others
+        if self.X is self._given:
+            self._prepare_X(once)
         self._prepare_schedule()
         self._is_prepared = True
 
+    def _prepare_X(self, once: Sharing) -> None:
+        self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping, once=once)
+
+    def _prepare_validation(self, data: tuple[Any, ...], once: Sharing) -> None:
+        X, *others = data
+        self.validation = self.engine.prepare_inference(X, once), *others
+
     def _copy_rows(self) -> None:
         """Copy the rows for validation, and those for training if what is drawn for a row depends on its place in X."""
-        if self._has_own_rows:
-            return
         if self.held_out is not None:
-            X, y = self._given[self.held_out], self.y[self.held_out]
-            self.validation, self.held_out = (self.engine.prepare_inference(X), y, None), None
+            self._prepare_validation((self._given[self.held_out], self.y[self.held_out], None), each_time)
+            self.held_out = None
         if self.rows is not None and self.engine.settings.is_random:
             self._given, self.y = self._given[self.rows], self.y[self.rows]
             if self.row_weights is not None:
                 self.row_weights = self.row_weights[self.rows]
             self.rows = None
-            if self._is_prepared:
-                self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping)
-        self._has_own_rows = True
+            self._prepare_X(each_time)
 
     def _prepare_schedule(self) -> None:
         self.schedule.start()

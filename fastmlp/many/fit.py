@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,15 +13,18 @@ from fastmlp.engine.cores import Group
 from fastmlp.engine.threads import available_threads, run_team
 from fastmlp.fitting import Fitting
 from fastmlp.history import History
+from fastmlp.hooks import check_callbacks
 from fastmlp.interrupts import CtrlC, finish
 from fastmlp.many.progress import BarOfMany
 from fastmlp.network import Network
 from fastmlp.once import Once
+from fastmlp.schedules import Schedule
+from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
 from fastmlp.validation.calls import unknown_argument, warn
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["check_n_jobs", "check_nets", "fit_many", "run_many"]
+__all__ = ["check_fits", "check_n_jobs", "check_nets", "fit_many", "own_callback", "run_many"]
 
 _FIT = {
     name: parameter.default
@@ -69,8 +73,9 @@ def fit_many(
     return_exceptions : bool
         Whether to return errors in place of histories, and raise nothing.
     **fit
-        Arguments of `MLP.fit` for all networks. Callbacks for all are called by several threads at the same time; give
-        those that remember something in `fits`, one for each network.
+        Arguments of `MLP.fit` for all networks. Each network gets its own copy of a schedule and of fastmlp's
+        callbacks. Other callbacks are called by several threads at the same time. Those that write, such as
+        `Checkpoint` and trackers, belong into `fits`.
 
     Returns
     -------
@@ -135,22 +140,50 @@ def check_nets(nets: Iterable[Network]) -> list[Network]:
     return chosen
 
 
-def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
-    """Return the arguments of each fit."""
+def check_fits(fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[Mapping[str, Any]]:
+    """Return the dict of each network, if there is one for each; their entries are not checked yet."""
     if fits is None:
-        each: list[Mapping[str, Any]] = [{} for _ in range(n_nets)]
-    elif isinstance(fits, Mapping) or not is_iterable(fits):
+        return [{} for _ in range(n_nets)]
+    if isinstance(fits, Mapping) or not is_iterable(fits):
         raise TypeError(f"fits must be a list of dicts, one for each network, not {type(fits).__name__}")
-    else:
-        each = list(fits)
+    each = list(fits)
     if len(each) != n_nets:
         raise ValueError(f"fits has {len(each)} dicts for {n_nets} networks")
-    _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
         if not isinstance(own, Mapping):
             raise TypeError(f"fits[{i}] must be a dict of arguments of fit, not {own!r}")
+    return each
+
+
+def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
+    """Return the arguments of each fit."""
+    each = check_fits(fits, n_nets)
+    _check_names(fit, _FIT, "fit_many")
+    for i, own in enumerate(each):
         _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
-    return [dict(fit) | dict(own) for own in each]
+    arguments = [dict(fit) | dict(own) for own in each]
+    for own in arguments:
+        if isinstance(own.get("schedule"), Schedule):
+            own["schedule"] = copy.deepcopy(own["schedule"])
+        if "callbacks" in own:
+            own["callbacks"] = check_callbacks(own["callbacks"])
+    gathered = [own["callbacks"] for own in arguments if "callbacks" in own]
+    counts = Counter(id(callback) for callbacks in gathered for callback in callbacks)
+    for callbacks in gathered:
+        callbacks[:] = [own_callback(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
+    return arguments
+
+
+def own_callback(callback: object) -> object:
+    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
+    if not type(callback).__module__.startswith("fastmlp."):
+        return callback
+    if hasattr(callback, "path") or isinstance(callback, Tracker):
+        raise ValueError(
+            f"{type(callback).__name__} writes, and networks that train at the same time would write to the same "
+            "place; give each its own: fits=[{'callbacks': [...]}, ...]"
+        )
+    return copy.deepcopy(callback)
 
 
 def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
@@ -162,16 +195,23 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
 
 
 def run_many(
-    fittings: Iterable[Fitting], n_cores: int, *, progress: bool = False, return_exceptions: bool = False
+    fittings: Iterable[Fitting],
+    n_cores: int,
+    *,
+    progress: bool = False,
+    return_exceptions: bool = False,
+    place: str = "nets",
 ) -> list[Any]:
     """Run fits that have been prepared, on some cores; return the history of each, or its error.
+
+    `place` is where the networks are, for messages.
 
     Raises
     ------
     ExceptionGroup
         If fits have failed, and `return_exceptions` is False.
     """
-    fits, group = _Fits(fittings), Group(n_cores)
+    fits, group = _Fits(fittings, place), Group(n_cores)
     bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
 
     def work(rank: int) -> None:
@@ -213,7 +253,8 @@ class _Fits:
         Stops all.
     """
 
-    def __init__(self, fittings: Iterable[Fitting]) -> None:
+    def __init__(self, fittings: Iterable[Fitting], place: str) -> None:
+        self._place = place
         all_fits = list(enumerate(fittings))
         self._waiting = deque(sorted(all_fits, key=lambda fit: -fit[1].trainer.cost))
         self._running: dict[int, Trainer] = {}
@@ -247,7 +288,7 @@ class _Fits:
                 for warning in fitting.warnings():
                     self._warnings.setdefault(warning, []).append(i)
         except BaseException as error:
-            error.add_note(f"in the fit of nets[{i}]")
+            error.add_note(f"in the fit of {self._place}[{i}]")
             self.errors[i] = error
         del self._running[i]
         self._ended.append(i)
@@ -269,6 +310,6 @@ class _Fits:
                 f"in part and {len(self._waiting)} not at all; steps taken so far are kept"
             )
         for (message, category), places in sorted(self._warnings.items(), key=lambda warning: warning[1]):
-            shown = ", ".join(f"nets[{i}]" for i in sorted(places)[:_SHOWN])
+            shown = ", ".join(f"{self._place}[{i}]" for i in sorted(places)[:_SHOWN])
             more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
             warn(f"{shown}{more}: {message}", category)

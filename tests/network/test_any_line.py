@@ -19,7 +19,7 @@ import pytest
 from support.nets import data, parameters
 
 import fastmlp
-from fastmlp import MLP, MLPClassifier, reference
+from fastmlp import MLP, MLPClassifier, fit_many, reference
 from fastmlp.engine import compiled
 from fastmlp.random import permutations
 
@@ -169,6 +169,27 @@ def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
             watch.begun = watch.ended = 0
             nets[-1].fit(X, Y, epochs=1)  # it is free
             nets[-1].predict(X)
+
+
+@some_and_all
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fit_many(request, whole, which, n_jobs):
+    settings = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+    expected = after_each_step("sgd")
+    nets = []
+
+    def call():
+        nets.extend(MLP(LAYERS, n_threads=1) for _ in range(3))
+        fit_many(nets, X, Y, n_jobs=n_jobs, **settings)
+
+    call()
+    for raising in events(request, call):
+        nets.clear()
+        assert raising.run(call) or raising.count < raising.event  # the main thread may wait fewer times
+        whole(raising)
+        for net in nets:
+            assert_consistent(net, expected, raising.where)
+        fit_many(nets, X, Y, epochs=1)  # they are free
 
 
 @some_and_all
