@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.dask.shard import Reply, Rows, all_arrays, fill, flat
+from fastmlp.dask.shard import Reply, Rows, all_arrays, fill, flat, some_steps
 from fastmlp.dask.shards import Shards, Stopped
 from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.interrupts import complete
@@ -27,7 +27,7 @@ from fastmlp.optimizers import at_step
 from fastmlp.reference import clip
 from fastmlp.training import Trainer
 
-__all__ = ["LocalSGD", "SpreadTrainer", "SynchronousSGD"]
+__all__ = ["LocalSGD", "Spread", "SynchronousSGD"]
 
 
 def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
@@ -134,8 +134,7 @@ class LocalSGD(_OnWorkers):
         going_on = True
         while totals.steps < n_steps and going_on:
             first, end = totals.steps, min(totals.steps + (self.every or n_steps), n_steps)
-            coefficients = {name: numbers[first:end] for name, numbers in plan.coefficients.items()}
-            part = replace(plan, state=[], row_weights=None, rates=plan.rates[first:end], coefficients=coefficients)
+            part = replace(some_steps(plan, first, end), state=[], row_weights=None)
             vector = flat(all_arrays(self, plan.state))
             args = [(vector, part, n, given, shuffle, (first, end)) for n in n_rows]
             try:
@@ -175,7 +174,7 @@ class SynchronousSGD(_OnWorkers):
         """Take one step for each batch of each epoch."""
         ends = np.cumsum(self.n_rows)
         for epoch, permutation in enumerate(order):
-            asked = replace(plan, state=[], row_weights=None, coefficients={}, epoch=plan.epoch + epoch)
+            asked = replace(some_steps(plan, 0, 0), state=[], row_weights=None, epoch=plan.epoch + epoch)
             for start in range(0, len(permutation), batch_size):
                 batch, vector = permutation[start : start + batch_size], flat(self.parameters)
                 owners = np.searchsorted(ends, batch, side="right")
@@ -190,7 +189,8 @@ class SynchronousSGD(_OnWorkers):
 
     def _step(self, totals: EpochTotals, epoch: int, replies: Sequence[Reply], plan: StepPlan) -> bool:
         """Take one step unless its loss is not finite; return whether it was taken."""
-        l2, weight = self.settings.l2, sum(reply.weight for reply in replies)
+        l2 = self.settings.l2 if plan.l2 is None else float(plan.l2[totals.steps])
+        weight = sum(reply.weight for reply in replies)
         vector = flat(all_arrays(self, plan.state))
         parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
         weights = parameters[: sum(w.size for w in self.weights)]
@@ -212,18 +212,15 @@ class SynchronousSGD(_OnWorkers):
 
 
 @dataclass(kw_only=True)
-class SpreadTrainer(Trainer):
+class Spread(Trainer):
     """Trains on rows that are spread over workers. X, y and `row_weights` are some of them.
 
     Attributes
     ----------
     shards : sequence of Rows
-    local : bool
-        Whether the shards draw the order of their rows, for local SGD.
     """
 
     shards: Sequence[Rows]
-    local: bool
 
     @property
     def n_rows(self) -> int:
@@ -235,4 +232,5 @@ class SpreadTrainer(Trainer):
         return sum(rows.weight for rows in self.shards)
 
     def _permutations(self, n_epochs: int) -> Any:
-        return self.random.generator if self.local else super()._permutations(n_epochs)
+        local = isinstance(self.engine, LocalSGD)  # then each shard draws the order of its rows
+        return self.random.generator if local else super()._permutations(n_epochs)

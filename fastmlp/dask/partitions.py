@@ -17,7 +17,16 @@ from distributed import Client, Future
 from fastmlp.names import strings
 from fastmlp.validation.frames import is_frame
 
-__all__ = ["Description", "Partition", "describe", "divide", "gathered", "in_groups", "is_divided", "stacked"]
+__all__ = [
+    "Description",
+    "Partition",
+    "describe",
+    "divide",
+    "gathered",
+    "in_groups",
+    "is_divided",
+    "stacked",
+]
 
 
 class Partition(NamedTuple):
@@ -41,23 +50,23 @@ class Partition(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What is to be known of a partition before any of them is checked.
+    """What is to be known of a partition before its rows are checked.
 
     Attributes
     ----------
     n_rows : int
-    columns : table without rows, or None
-        X, if it is a table.
-    classes : table without rows, (k,) array of str, or None
-        y, if it is a table; its different labels, if they are strings.
+    X : (1, I) array or table
+        The first row, if there is one.
+    y : (k,) or (1, C) array or table
+        One of each class, or the first row.
     """
 
     n_rows: int
-    columns: Any
-    classes: Any
+    X: Any
+    y: Any
 
 
-def describe(number: int, X: Any, y: Any, weights: Any) -> Description:
+def describe(number: int, X: Any, y: Any, weights: Any, has_classes: bool) -> Description:
     """Return what is to be known of a partition, in the process that has it.
 
     Raises
@@ -69,9 +78,15 @@ def describe(number: int, X: Any, y: Any, weights: Any) -> Description:
     for name, data in others.items():
         if data is not None and _n_rows(data) != n_rows:
             raise ValueError(f"partition {number}: X has {n_rows} rows, but {name} has {_n_rows(data)}")
-    labels = strings(y, f"partition {number}: y")
-    classes = y[:0] if is_frame(y) else None if labels is None else np.unique(labels)
-    return Description(n_rows, X[:0] if is_frame(X) else None, classes)
+    labels = None if is_frame(y) else strings(y, f"partition {number}: y") if has_classes else None
+    if labels is None and has_classes and not is_frame(y) and np.ndim(y) == 1:
+        labels = np.asarray(y)
+    return Description(n_rows, _rows_of(X)[:1], _rows_of(y)[:1] if labels is None else np.unique(labels))
+
+
+def _rows_of(data: Any) -> Any:
+    """Return what may be indexed by rows."""
+    return data.iloc if hasattr(data, "iloc") else data.tocsr() if hasattr(data, "tocsr") else data
 
 
 def _n_rows(data: Any) -> int:
@@ -175,8 +190,7 @@ def _slices(name: str, data: Any, lengths: Sequence[int] | None) -> _Blocks:
     if _n_rows(data) != ends[-1]:
         what = "X" if name != "X" else "y"
         raise ValueError(f"{what} has {ends[-1]} rows, but {name} has {_n_rows(data)}")
-    rows = getattr(data, "iloc", data)
-    return _Blocks(name, [rows[start:end] for start, end in itertools.pairwise(ends)], tuple(lengths))
+    return _Blocks(name, [_rows_of(data)[start:end] for start, end in itertools.pairwise(ends)], tuple(lengths))
 
 
 def in_groups(n_rows: Sequence[int], n_groups: int) -> list[list[int]]:

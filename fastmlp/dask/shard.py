@@ -23,7 +23,7 @@ from fastmlp.optimizers import Optimizer
 from fastmlp.random import permutations
 from fastmlp.validation.rows import check_sample_weight
 
-__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "fill", "flat"]
+__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "fill", "flat", "some_steps"]
 
 
 class Twin(NamedTuple):
@@ -87,6 +87,13 @@ def fill(arrays: Sequence[Floats], vector: npt.NDArray[Any]) -> None:
 def all_arrays(engine: Engine, state: Sequence[Sequence[Floats]]) -> list[Floats]:
     """Return the parameters, and the optimizer's state slot by slot."""
     return engine.parameters + [array for slot in zip(*state, strict=True) for array in slot]
+
+
+def some_steps(plan: StepPlan, first: int, end: int) -> StepPlan:
+    """Return the plan of some of the steps."""
+    coefficients = {name: numbers[first:end] for name, numbers in plan.coefficients.items()}
+    l2 = None if plan.l2 is None else plan.l2[first:end]
+    return replace(plan, rates=plan.rates[first:end], coefficients=coefficients, l2=l2)
 
 
 class Shard:
@@ -207,8 +214,7 @@ class Shard:
         fill(own, vector)
         n_steps = -(-order.size // batch_size)
         if n_steps:
-            coefficients = {name: numbers[:n_steps] for name, numbers in plan.coefficients.items()}
-            plan = replace(self._own(plan), state=self._state, rates=plan.rates[:n_steps], coefficients=coefficients)
+            plan = replace(some_steps(self._own(plan), 0, n_steps), state=self._state)
             self._engine.train(totals, self._rows, self._y, order, batch_size, plan, lambda _: not self._stopped)
         return Reply(flat(own), totals, self._weight_of(order[0]), after)
 

@@ -55,10 +55,10 @@ class Shards:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def describe(self) -> list[Description]:
+    def describe(self, has_classes: bool) -> list[Description]:
         """Compute the partitions, and describe each."""
         self._ready = [self._asked(partial(one.on_cluster, self._client)) for one in self._partitions]
-        futures = [self._client.submit(describe, i, *one, pure=False) for i, one in enumerate(self._ready)]
+        futures = [self._client.submit(describe, i, *one, has_classes, pure=False) for i, one in enumerate(self._ready)]
         self._wait(futures)
         described: list[Description] = self._client.gather(futures)
         self._n_rows = [one.n_rows for one in described]
@@ -222,7 +222,7 @@ class Shards:
         elif future.status != "error":
             self._check_connection()
             raise RuntimeError(
-                f"data of shard {i} of {len(self)} are lost with their worker, and nobody can make them again"
+                f"data of shard {i} of {len(self)} are lost with their worker, and cannot be computed again"
             )
         self._forget(i, None)
 

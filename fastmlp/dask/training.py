@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +12,9 @@ from distributed import Client
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.dask.averaging import LocalSGD, SpreadTrainer, SynchronousSGD
-from fastmlp.dask.partitions import divide, gathered, in_groups, stacked
-from fastmlp.dask.shard import Rows, Twin
-from fastmlp.dask.shards import Shards
-from fastmlp.engine.base import NO_CLIPPING, Engine
+from fastmlp.dask.averaging import Spread
+from fastmlp.dask.partitions import gathered
+from fastmlp.dask.spread import SpreadRows
 from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.fitting import Evaluation, Fitting, beginning, check_evaluation
 from fastmlp.history import History
@@ -23,12 +22,11 @@ from fastmlp.interrupts import finish
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.names import Names
 from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.optimizers import Optimizer
 from fastmlp.options import OptimizerName, ScheduleName
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import check_clipping
 from fastmlp.validation.calls import advised, warn
-from fastmlp.validation.frames import is_frame
 from fastmlp.validation.rows import check_class_weight
 from fastmlp.validation.settings import check_bool, check_int
 
@@ -126,51 +124,29 @@ resume
 
     After Ctrl-C the network has the last averaged parameters.
     """
-    if not isinstance(client, Client) or client.asynchronous:
-        raise TypeError(f"client must be a synchronous distributed.Client, not {client!r}")
     if not isinstance(net, Network) or not isinstance(net._engine, CompiledEngine):
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")
     epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
-    every: Any = average_every
-    if every not in ("epoch", "step"):
-        every = check_int('average_every, unless it is "epoch" or "step",', average_every, 1)
     shuffle, resume = check_bool("shuffle", shuffle), check_bool("resume", resume)
     clipping, schedule = check_clipping(clip_norm, clip_value), get_schedule(schedule)
     callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
     state, history = beginning(net, optimizer, learning_rate, schedule, resume)
-    n_shards = sum(client.nthreads().values()) or 1 if n_shards is None else check_int("n_shards", n_shards, 1)
-    partitions = divide(X, y, sample_weight, n_shards)
-    shards = Shards(client, partitions)
+    spread = SpreadRows(client, X, y, sample_weight, average_every, n_shards)
 
     def train() -> Fitting:
-        names, groups = _look_at(shards, net, n_shards)
+        names = net._names.learned(*spread.look(net._loss.n_classes > 0), net._loss)
         validation = _validation(client, net, validation_data, names)
         chosen = check_metrics(metrics, net._loss, validation[2] if validation else None, names.classes)
         if chosen and validation is None:
             raise ValueError("metrics need validation data; give validation_data")
-        settings, prepared = net._settings(), (state.optimizer, clipping)
-        if every == "step":  # shards compute gradients; the client clips them, and adds that of the penalty
-            settings, prepared = settings | {"l2": 0.0}, (SGD(), NO_CLIPPING)
-        shards.make(Twin(settings, names), groups)
-        of_classes = _class_weight(class_weight, names, sum(shards.prepare("check")), net)
-        rows: list[Rows] = shards.prepare("prepare", *prepared, of_classes)
-        shards.forget_data()
-        _check_total(rows)
-        engine: Engine = SynchronousSGD(net._engine, shards, rows)
-        if every != "step":
-            engine = LocalSGD(net._engine, shards, rows, None if every == "epoch" else every, shuffle)
-        trainer = SpreadTrainer(
-            engine=engine,
+        spread.prepare(net, names, state.optimizer, clipping, partial(_class_weight, class_weight, names, net))
+        trainer = Spread(
+            **spread.for_trainer(net, shuffle),
             net=net,
             callbacks=callbacks,
             schedule=schedule,
             state=state,
             random=net._random,
-            X=stacked([some.X for some in rows]),
-            y=stacked([some.y for some in rows]),
-            row_weights=None if rows[0].weights is None else stacked([some.weights for some in rows]),
-            shards=rows,
-            local=every != "step",
             clipping=clipping,
             epochs=epochs,
             batch_size=batch_size,
@@ -183,23 +159,9 @@ resume
         fitting.run()
         return fitting
 
-    for message, category in finish(train, shards.close).warnings():
+    for message, category in finish(train, spread.close).warnings():
         warn(message, category)
     return history
-
-
-def _look_at(shards: Shards, net: Network, n_shards: int) -> tuple[Names, list[list[int]]]:
-    """Return the names that the network learns from all partitions, and which of these make a shard."""
-    described = shards.describe()
-    columns = next((one.columns for one in described if one.columns is not None), None)
-    classes = [one.classes for one in described if one.classes is not None]
-    if classes and not is_frame(classes[0]):
-        classes = [np.concatenate(classes)]
-    names = net._names.learned(columns, classes[0] if classes else None, net._loss)
-    groups = in_groups([one.n_rows for one in described], n_shards)
-    if not groups:
-        raise ValueError("X is empty: no partition has rows")
-    return names, groups
 
 
 def _validation(client: Client, net: Network, data: Any, names: Names) -> Evaluation | None:
@@ -211,16 +173,9 @@ def _validation(client: Client, net: Network, data: Any, names: Names) -> Evalua
     return check_evaluation(net, X, y, *others, what="validation ", names=names)
 
 
-def _class_weight(class_weight: Any, names: Names, counts: npt.NDArray[np.int64], net: Network) -> Floats | None:
+def _class_weight(class_weight: Any, names: Names, net: Network, counts: npt.NDArray[np.int64]) -> Floats | None:
     """Return the weight of each class, of which there are so many rows, or None."""
     if isinstance(class_weight, str) and class_weight == "balanced" and net._loss.n_classes:
         balanced: Floats = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return balanced
     return check_class_weight(names.class_weight(class_weight), np.zeros(0, np.int64), net._loss.n_classes)
-
-
-def _check_total(rows: Sequence[Rows]) -> None:
-    total = sum(some.weight for some in rows)
-    if not 0 < total < np.inf:
-        advice = "make them smaller" if total else "some must be more than 0"
-        raise ValueError(f"the weights of all rows add up to {total}; {advice}")
