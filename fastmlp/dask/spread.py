@@ -26,6 +26,11 @@ __all__ = ["SpreadRows"]
 class SpreadRows:
     """The rows of a fit.
 
+    Attributes
+    ----------
+    n_rows : int
+        Known when `look` has returned.
+
     Parameters
     ----------
     client : Client
@@ -60,6 +65,7 @@ class SpreadRows:
         """
         described = self._shards.describe(has_classes)
         self._groups = in_groups([one.n_rows for one in described], self._n_shards)
+        self.n_rows = sum(one.n_rows for one in described)
         if not self._groups:
             raise ValueError("X is empty: no partition has rows")
         full = [one for one in described if one.n_rows]
