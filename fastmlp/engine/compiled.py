@@ -298,19 +298,45 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
-        order, plan = np.arange(rows.n_rows)[None, :], replace(no_steps(1), row_weights=row_weights)
-        needs = self._needs(prepared.kernels, rows.n_rows, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
-        call = self._call(prepared, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
-        with self._workspace(needs) as space:
-            space.reset()
-            self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(rows.n_rows, 1))
-            dw = [g.copy() for g in self._layout.weights(space.gradient)]
-            db = [g.copy() for g in self._layout.biases(space.gradient)]
+        plan = replace(no_steps(1), row_weights=row_weights)
+        dw, db = self._mean_gradients(totals, prepared, y, np.arange(rows.n_rows), plan)
         l2 = self.settings.l2
         if l2:
             totals.penalties[0] = l2 / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.weights)
             dw = [g + l2 * w for g, w in zip(dw, self.weights, strict=True)]
         return float(totals.mean_losses(total_weight(len(y), row_weights), 1)[0]), dw, db
+
+    def batch_gradients(
+        self, totals: EpochTotals, prepared: _Prepared, y: Targets, batch: npt.NDArray[np.int64], plan: StepPlan
+    ) -> tuple[list[Floats], list[Floats]]:
+        """Return the gradients of the mean loss of some rows, with dropout and noise, and add their losses to `totals`.
+
+        `prepared` is for plain SGD. There is no penalty, and the plan needs no rates.
+        """
+        if not len(batch):
+            return [np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases]
+        plan = replace(no_steps(1), row_weights=plan.row_weights, seed=plan.seed, epoch=plan.epoch)
+        return self._mean_gradients(totals, prepared, y, batch, plan, self.settings.dropout_rates[1:])
+
+    def _mean_gradients(
+        self,
+        totals: EpochTotals,
+        prepared: _Prepared,
+        y: Targets,
+        batch: npt.NDArray[np.int64],
+        plan: StepPlan,
+        dropout_rates: tuple[float, ...] = (),
+    ) -> tuple[list[Floats], list[Floats]]:
+        n_rows = len(batch)
+        needs = self._needs(prepared.kernels, n_rows, prepared.rows.most_nonzeros(TRAIN_CHUNK, batch), dropout_rates)
+        call = self._call(prepared, totals, y, batch[None, :], n_rows, structs.ACCUMULATE, plan)
+        with self._workspace(needs._replace(accumulate=True)) as space:
+            space.draw_from(plan.seed, plan.epoch)
+            space.reset()
+            self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(n_rows, 1))
+            dw = [g.copy() for g in self._layout.weights(space.gradient)]
+            db = [g.copy() for g in self._layout.biases(space.gradient)]
+        return dw, db
 
     def _call(
         self,
