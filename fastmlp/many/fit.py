@@ -26,7 +26,7 @@ from fastmlp.training import Trainer
 from fastmlp.validation.calls import unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["Fits", "check_fits", "check_n_jobs", "check_nets", "checked", "fit_many", "prepared", "run_many"]
+__all__ = ["Fits", "check_arguments", "check_n_jobs", "check_nets", "checked", "fit_many", "prepared", "run_many"]
 
 _FIT = {
     name: parameter.default
@@ -107,7 +107,7 @@ def fit_many(
     progress = check_bool("progress", progress)
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
-    arguments, once = check_fits(fit, fits, len(chosen)), Once()
+    arguments, once = check_arguments(fit, fits, len(chosen)), Once()
     fittings = [prepared(i, chosen[i], X, y, own, once) for i, own in enumerate(arguments)]
     return run_many(fittings, n_cores, progress=progress, return_exceptions=return_exceptions)
 
@@ -134,7 +134,7 @@ def check_nets(nets: Iterable[Network]) -> list[Network]:
     return chosen
 
 
-def check_fits(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
+def check_arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
     """Return the arguments of each fit."""
     if fits is None:
         each: list[Mapping[str, Any]] = [{} for _ in range(n_nets)]
@@ -213,16 +213,23 @@ def _naming(place: int) -> Iterator[None]:
 
 
 def run_many(
-    fittings: Iterable[Fitting], n_cores: int, *, progress: bool = False, return_exceptions: bool = False
+    fittings: Iterable[Fitting],
+    n_cores: int,
+    *,
+    progress: bool = False,
+    return_exceptions: bool = False,
+    place: str = "nets",
 ) -> list[Any]:
     """Run fits that have been prepared, on some cores; return the history of each, or its error.
+
+    `place` is where the networks are, for messages.
 
     Raises
     ------
     ExceptionGroup
         If fits have failed, and `return_exceptions` is False.
     """
-    fits = Fits(dict(enumerate(fittings)))
+    fits = Fits(dict(enumerate(fittings)), place)
     bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
 
     def look() -> None:
@@ -243,7 +250,9 @@ class Fits:
     Parameters
     ----------
     fittings : dict of int to Fitting
-        By the places of their networks.
+        By the numbers of their networks.
+    place : str
+        Where the networks are, for messages.
 
     Attributes
     ----------
@@ -251,12 +260,12 @@ class Fits:
         How many there are, and the steps of all.
     """
 
-    def __init__(self, fittings: Mapping[int, Fitting]) -> None:
+    def __init__(self, fittings: Mapping[int, Fitting], place: str = "nets") -> None:
         self._waiting = deque(sorted(fittings.items(), key=lambda fit: -fit[1].trainer.cost))
         self._running: dict[int, Trainer] = {}
         self._ended: list[int] = []
         self._steps = {i: fitting.trainer.n_steps for i, fitting in fittings.items()}
-        self._done = Outcome({i: fitting.history for i, fitting in fittings.items()})
+        self._done = Outcome({i: fitting.history for i, fitting in fittings.items()}, place=place)
         self._ctrl_c = CtrlC()
         self.n_fits, self.n_steps = len(fittings), sum(self._steps.values())
 
@@ -297,7 +306,7 @@ class Fits:
                 for warning in fitting.warnings():
                     self._done.warnings.setdefault(warning, []).append(i)
         except BaseException as error:
-            error.add_note(f"in the fit of nets[{i}]")
+            error.add_note(f"in the fit of {self._done.place}[{i}]")
             self._done.errors[i] = error
         del self._running[i]
         self._ended.append(i)

@@ -15,7 +15,7 @@ _SHOWN = 5  # of the networks that have the same warning
 
 @dataclass
 class Outcome:
-    """What has become of some of many fits, each known by the place of its network.
+    """What has become of some of many fits, each known by the number of its network.
 
     Attributes
     ----------
@@ -26,20 +26,23 @@ class Outcome:
         The words and the kind of each warning, and which fits it is about.
     waiting : set of int
         Fits that had not begun when all were stopped.
+    place : str
+        Where the networks are, for messages.
     """
 
     histories: dict[int, History] = field(default_factory=dict)
     errors: dict[int, BaseException] = field(default_factory=dict)
     warnings: dict[tuple[str, type[Warning]], list[int]] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
+    place: str = "nets"
 
     def add(self, other: Outcome) -> None:
         """Add other fits."""
         self.histories |= other.histories
         self.errors |= other.errors
         self.waiting |= other.waiting
-        for warning, places in other.warnings.items():
-            self.warnings.setdefault(warning, []).extend(places)
+        for warning, numbers in other.warnings.items():
+            self.warnings.setdefault(warning, []).extend(numbers)
 
     def report(self, return_exceptions: bool) -> list[Any]:
         """Warn of what is to be known; return the history of each fit in order, or its error.
@@ -50,13 +53,13 @@ class Outcome:
             If fits have failed, and `return_exceptions` is False.
         """
         self._warn()
-        places = sorted(self.histories)
+        numbers = sorted(self.histories)
         if return_exceptions:
-            return [self.errors.get(i, self.histories[i]) for i in places]
+            return [self.errors.get(i, self.histories[i]) for i in numbers]
         if self.errors:
-            message = f"{len(self.errors)} of {len(places)} networks failed; the others are trained"
+            message = f"{len(self.errors)} of {len(numbers)} networks failed; the others are trained"
             raise BaseExceptionGroup(message, [self.errors[i] for i in sorted(self.errors)])
-        return [self.histories[i] for i in places]
+        return [self.histories[i] for i in numbers]
 
     def _warn(self) -> None:
         """Warn of what single fits would warn of, and if Ctrl-C has stopped some."""
@@ -69,7 +72,7 @@ class Outcome:
                 f"Ctrl-C stopped training: {n_fits - n_stopped} of {n_fits} networks are trained, "
                 f"{n_stopped - n_waiting} in part and {n_waiting} not at all; steps taken so far are kept"
             )
-        for (message, category), places in sorted(self.warnings.items(), key=lambda warning: sorted(warning[1])):
-            shown = ", ".join(f"nets[{i}]" for i in sorted(places)[:_SHOWN])
-            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        for (message, category), numbers in sorted(self.warnings.items(), key=lambda warning: sorted(warning[1])):
+            shown = ", ".join(f"{self.place}[{i}]" for i in sorted(numbers)[:_SHOWN])
+            more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
             warn(f"{shown}{more}: {message}", category)
