@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
+    from fastmlp.many.ensemble import Ensemble
     from fastmlp.many.fit import fit_many
     from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
     "MLP",
+    "Ensemble",
     "History",
     "MLPClassifier",
     "MLPRegressor",
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 _MEMBERS = {
     "MLP": "fastmlp.mlp",
     "warm_up": "fastmlp.mlp",
+    "Ensemble": "fastmlp.many.ensemble",
     "History": "fastmlp.history",
     "fit_many": "fastmlp.many.fit",
     "MLPClassifier": "fastmlp.estimators",

@@ -28,8 +28,8 @@ from fastmlp.training import TrainingState
 from fastmlp.validation.settings import check_bool, check_choice, check_int, check_number
 
 __all__ = [
-    "DEFAULTS", "MAIN", "Saved", "check_same_settings", "check_savable", "parameters_dict", "read", "training_dict",
-    "upgraded",
+    "DEFAULTS", "ENSEMBLE", "MAIN", "Saved", "check_same_settings", "check_savable", "parameters_dict", "read",
+    "training_dict", "upgraded",
 ]  # fmt: skip
 
 MAIN = ("layers", "activation", "init", "seed", "dtype")
@@ -46,6 +46,9 @@ DEFAULTS: dict[str, Any] = {
     "input_noise": 0.0,
 }
 """The other settings, with the values that they have if a file or pickle lacks them."""
+
+ENSEMBLE = "fastmlp ensemble 1"
+"""The format of a file with several networks, see `fastmlp.Ensemble.save`."""
 
 _FORMAT = "fastmlp 2"
 _READABLE = ("fastmlp 1", _FORMAT)
@@ -146,6 +149,8 @@ def read(state: State, source: str) -> Saved:
     ValueError
         If something is missing or does not fit the layers and the dtype.
     """
+    if str(state.get("format")) == ENSEMBLE:
+        raise ValueError(f"{source} holds an ensemble of networks; read it with fastmlp.Ensemble.load")
     if str(state.get("format")) not in _READABLE:
         raise ValueError(f"{source} holds no network saved by fastmlp")
     try:

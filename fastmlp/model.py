@@ -42,7 +42,7 @@ from fastmlp.validation.settings import (
     check_seed,
 )
 
-__all__ = ["Model"]
+__all__ = ["Model", "read_file", "saver"]
 
 FIRST_LAYERS = ("auto", "dense", "sparse")
 DTYPES = ("float32", "float64")
@@ -331,10 +331,14 @@ class Model(ABC):
         ImportError
             If the file is to be a .safetensors file, and safetensors is not installed.
         """
-        save = save_safetensors if is_safetensors(check_suffix(check_path(path))) else storage.save_npz
-        state = self.state_dict() if check_bool("training", training) else self._parameters_dict()
+        save = saver(path)
+        save(path, **self._savable(check_bool("training", training)))
+
+    def _savable(self, training: bool) -> dict[str, Any]:
+        """Return what `save` writes."""
+        state = self.state_dict() if training else self._parameters_dict()
         checkpoint.check_savable(state)
-        save(path, **state)
+        return state
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -349,8 +353,11 @@ class Model(ABC):
         ImportError
             If it is a .safetensors file, and safetensors is not installed.
         """
-        source = check_path(path)
-        state = load_safetensors(path) if is_safetensors(source) else storage.load_npz(path, expansion=_EXPANSION)
+        return cls._from_state(read_file(path), check_path(path))
+
+    @classmethod
+    def _from_state(cls, state: Mapping[str, Any], source: str) -> Self:
+        """Return the network that `_savable` has written; `source` names it in messages."""
         saved = checkpoint.read(state, source)
         try:
             net = cls._with_parameters(saved.weights, saved.biases, **saved.settings)
@@ -370,3 +377,13 @@ class Model(ABC):
                 self._random = saved.random
 
         complete(restore)
+
+
+def saver(path: str | os.PathLike[str]) -> Callable[..., None]:
+    """Return the function that writes a state to a file of this name."""
+    return save_safetensors if is_safetensors(check_suffix(check_path(path))) else storage.save_npz
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the state that the function of `saver` has written."""
+    return load_safetensors(path) if is_safetensors(check_path(path)) else storage.load_npz(path, expansion=_EXPANSION)

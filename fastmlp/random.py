@@ -1,4 +1,4 @@
-"""Everything drawn from the seed: first parameters, order of the rows, validation rows, dropout and noise.
+"""Everything drawn from the seed: first parameters, order of the rows, validation and bootstrap rows, dropout, noise.
 
 `fastmlp.MLP` and `fastmlp.reference.MLP` both draw here, so the same seed gives them the same start and the same
 batches.
@@ -22,9 +22,11 @@ __all__ = [
     "INITS",
     "RandomStreams",
     "batch_generator",
+    "bootstrap_rows",
     "initial_parameters",
     "keep_threshold",
     "kept",
+    "member_seeds",
     "normal_noise",
     "permutations",
     "random_bits",
@@ -41,7 +43,7 @@ INITS: dict[str, Callable[[int, int], float]] = {
 """Standard deviation of the first weights (fan_in, fan_out) of a layer."""
 
 # Second word of the seed: it makes the streams independent. More layers do not change the order of the rows.
-_PARAMETERS, _BATCHES, _REGULARIZATION, _VALIDATION = range(4)
+_PARAMETERS, _BATCHES, _REGULARIZATION, _VALIDATION, _MEMBERS, _BOOTSTRAP = range(6)
 
 _GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: its multiples are spread evenly
 NOISE_LAYER = 1_000_000
@@ -137,6 +139,17 @@ def validation_mask(groups: npt.NDArray[np.int32], fraction: float, seed: int) -
         rows = generator.permutation(np.flatnonzero(groups == group))
         mask[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
     return mask
+
+
+def member_seeds(seed: int | None, n: int) -> list[int]:
+    """Return the seeds of the members of an ensemble. More members do not change the first ones."""
+    seeds: list[int] = np.random.SeedSequence(None if seed is None else [seed, _MEMBERS]).generate_state(n).tolist()
+    return seeds
+
+
+def bootstrap_rows(seed: int | None, n_rows: int) -> npt.NDArray[np.int64]:
+    """Return as many rows as there are, drawn with replacement."""
+    return _generator(seed, _BOOTSTRAP).integers(n_rows, size=n_rows)
 
 
 # --- dropout and noise ------------------------------------------------------------------------------------------------

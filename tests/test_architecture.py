@@ -42,7 +42,7 @@ IMPORT_KERNELS = ("fastmlp.engine", "fastmlp.bench", "fastmlp.kernels")
 """Only these import kernels."""
 
 KERNEL_LAYERS = (
-    "simd", "subnormals", "jit", "structs", "trace", "vector_ops", "tile bits vmath team",
+    "simd", "subnormals notices lock", "cache", "jit", "structs", "trace", "vector_ops", "tile bits vmath team",
     "random optimizers softmax roofline", "activations losses matmul", "formats", "layers sgd blockwise", "epoch",
 )  # fmt: skip
 """A kernel module imports only from its own layer or from one to the left. A folder counts as one module."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import fastmlp
-from fastmlp.cli import network_arguments
+from fastmlp.cli import compile_arguments, network_arguments
 
 __all__ = ["ACTIVATIONS", "INITS", "OPTIMIZERS", "PEERS", "PRESETS", "SCHEDULES", "closest", "not_one_of", "parsers"]
 
@@ -55,6 +55,7 @@ commands:
   train       train a network and report its accuracy on test rows
   predict     predict the rows of a file with a saved network
   export      write a saved network for ONNX, PyTorch, Keras, C or safetensors
+  compile     compile kernels ahead of time
   bench       time an epoch of fastmlp and of other libraries on this machine
 """
 
@@ -64,6 +65,7 @@ examples:
   fastmlp train --data digits --layers 64 32    small images, two hidden layers
   fastmlp predict net.npz --data rows.csv       labels and probabilities
   fastmlp export net.npz -o net.onnx            for ONNX Runtime
+  fastmlp compile --optimizer adam              before the first fit
   fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
   fastmlp train --help                          all options
 """
@@ -193,7 +195,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     """Return the parser of ``fastmlp`` and those of the commands."""
     parser = _Parser(
         prog="fastmlp",
-        usage="fastmlp [--help] [--version] train|predict|export|bench ...",
+        usage="fastmlp [--help] [--version] train|predict|export|compile|bench ...",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
@@ -203,6 +205,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "train": ("[OPTION ...]", _TRAIN_DESCRIPTION, _TRAIN_DETAILS),
         "predict": network_arguments.PREDICT,
         "export": network_arguments.EXPORT,
+        "compile": compile_arguments.COMPILE,
         "bench": ("[OPTION ...]", _BENCH_DESCRIPTION, _BENCH_DETAILS),
     }
     of_commands = {
@@ -215,6 +218,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     network_arguments.add_predict(of_commands["predict"])
     _add_threads(of_commands["predict"], "number of threads; does not change the result (default: one per core)")
     network_arguments.add_export(of_commands["export"])
+    compile_arguments.add_compile(of_commands["compile"], ACTIVATIONS, _whole_number(1, _MOST_THREADS))
     _add_bench_options(of_commands["bench"])
     return parser, of_commands
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fastmlp.cli.arguments import parsers
 from fastmlp.cli.bench import bench
+from fastmlp.cli.compile import compile_kernels
 from fastmlp.cli.export import export
 from fastmlp.cli.output import FAILED, INTERRUPTED, in_options, tell
 from fastmlp.cli.predict import predict
@@ -16,7 +17,7 @@ from fastmlp.cli.train import train
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "predict": predict, "export": export, "bench": bench}
+_COMMANDS = {"train": train, "predict": predict, "export": export, "compile": compile_kernels, "bench": bench}
 _BROKEN_PIPE = 141  # as shells count signals
 
 

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import math
 import sys
-from abc import ABCMeta, abstractmethod
+from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn import config_context, get_config
-from sklearn.base import _fit_context, is_classifier
-from sklearn.metrics import accuracy_score, check_scoring, r2_score
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.estimators.fitted import FittedMLP
+from fastmlp.estimators.data import CheckedMLP, check_weights
 from fastmlp.estimators.parameters import CONSTRAINTS
+from fastmlp.estimators.several import fit_several
 from fastmlp.estimators.solvers import (
     NOT_FINITE,
+    EstimatorFit,
     StochasticTrainer,
     changes_momentum,
     initial_parameters,
@@ -37,25 +34,26 @@ from fastmlp.estimators.solvers import (
     scale_of,
 )
 from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
-from fastmlp.fitting import train_alone
 from fastmlp.history import History
 from fastmlp.losses import Targets
 from fastmlp.network import Network
+from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
 from fastmlp.training import TrainingState
 from fastmlp.validation.calls import warn
-from fastmlp.validation.rows import check_sample_weight, row_weights
+from fastmlp.validation.rows import row_weights
 from fastmlp.validation.settings import check_activation, check_dropout, check_float
-from fastmlp.validation.targets import check_numbers
 
 __all__ = ["BaseMLP"]
 
+Validation: TypeAlias = tuple[Any, Any, Any]
+"""X, y and weights of rows to score, or None for the weights."""
+
 _OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
-_SMALL = ("uint8", "float16")  # exactly representable in float32
 
 
-class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
+class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
     """Base class of the estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -65,10 +63,6 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
 
     # --- implemented by each estimator --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _encode(self, y: Any) -> npt.NDArray[Any]:
-        """Return y as targets of the network."""
 
     def _learn_classes(self, y: Any, incremental: bool) -> None:
         """Find the classes of y, or check that they are the same as before."""
@@ -145,7 +139,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation: tuple[Any, Any, Any] | None = None,
+        validation: Validation | None = None,
         incremental: bool = False,
     ) -> Self:
         sizes = self.hidden_layer_sizes
@@ -158,47 +152,79 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         check_dropout(self.dropout, len(sizes))
         if not self._stochastic:
             self._check_lbfgs(validation)
-        tasks = Tasks.of(self, 1 if incremental else self.max_iter + (not self._stochastic))
+        continues = incremental or self.warm_start
+        if continues and self._n_fitted not in (0, self.n_networks):
+            raise ValueError(
+                f"n_networks is {self.n_networks}, but the model has {self._n_fitted}, and its training is to continue"
+            )
+        if self.n_networks > 1:
+            fit_several(self, X, y, sample_weight, validation, sizes, incremental)
+            return self
+        tasks = self._tasks(incremental)
         before, history = self.__dict__.copy(), History()
         try:
-            train = self._prepare(X, y, sample_weight, validation, sizes, incremental, history, tasks)
+            data = self._check_training_data(X, y, sample_weight, validation, incremental)
+            fit = self._prepare(*data, sizes, incremental, history, tasks)
             if tasks is not None:
                 tasks.begin(X, y, sample_weight)
-            train()
+            if isinstance(fit, EstimatorFit):
+                fit.run()
+                for message, category in fit.warnings():
+                    warn(message, category)
+            else:
+                fit()
         except BaseException:
             if not history.steps:  # nothing has been learned: keep the earlier fit
                 self.__dict__ = before
             raise
-        if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
-            raise ValueError(NOT_FINITE)
+        self._check_learned()
         if tasks is not None:
             tasks.end()
         return self
 
-    def _prepare(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        validation: tuple[Any, Any, Any] | None,
-        sizes: list[int],
-        incremental: bool,
-        history: History,
-        tasks: Tasks | None,
-    ) -> Callable[[], None]:
-        """Check all arguments, draw first parameters, and return a function that trains; `history` counts steps."""
-        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+    def _tasks(self, incremental: bool) -> Tasks | None:
+        """Return the tasks of a fit of one network, for callbacks of scikit-learn."""
+        return Tasks.of(self, 1 if incremental else self.max_iter + (not self._stochastic))
+
+    def _check_learned(self) -> None:
+        if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
+            raise ValueError(NOT_FINITE)
+
+    def _check_training_data(
+        self, X: Any, y: Any, sample_weight: Any, validation: Validation | None, incremental: bool
+    ) -> tuple[Any, Any, npt.NDArray[Any], Floats | None, Validation | None]:
+        """Return X, y, targets, the weights of rows and validation data. Learn what does not depend on a network."""
+        first_pass = not (self._n_fitted and (self.warm_start or incremental))
         X, y = self._check_X_y(X, y, first_pass)
         self._learn_classes(y, incremental)
         if first_pass:
             self.out_activation_ = self._output()
         targets = self._encode(y)
-        weights = self._weigh(y, _check_weights(sample_weight, X), incremental)
+        weights = self._weigh(y, check_weights(sample_weight, X), incremental)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_ = len(self.classes_) if self._output() == "softmax" else targets.shape[1]
+        if validation is not None:
+            X_val, y_val = self._check_X_y(*validation[:2], reset=False)
+            validation = X_val, y_val, check_weights(validation[2], X_val)
+        return X, y, targets, weights, validation
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        targets: npt.NDArray[Any],
+        weights: Floats | None,
+        validation: Validation | None,
+        sizes: list[int],
+        incremental: bool,
+        history: History,
+        tasks: Tasks | None,
+        once: Sharing = each_time,
+    ) -> EstimatorFit | Callable[[], None]:
+        """Draw first parameters, and return what trains one network, or does so by 'lbfgs'; `history` counts steps."""
         self._random_state = check_random_state(self.random_state)
-        if first_pass:
+        if "coefs_" not in vars(self) or not (self.warm_start or incremental):
             self._initialize([X.shape[1], *sizes, self.n_outputs_], self._dtype_of(X))
         net = self._network(train=True)
         if net.output != self.out_activation_:
@@ -207,13 +233,13 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
                 f"{self._output()!r} before training"
             )
         if not self._stochastic:
-            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets), weights, tasks)
+            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets, once=once), weights, tasks)
         self._begin_curves()
-        trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history)
+        trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history, once)
         if tasks is not None:
             trainer.callbacks = [*trainer.callbacks, tasks]
             tasks.follow(trainer.parameters_to_keep)
-        return partial(train_alone, net, trainer)
+        return EstimatorFit(net, trainer, net._names)
 
     def _check_lbfgs(self, validation: Any) -> None:
         """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""
@@ -229,7 +255,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget earlier fits."""
-        for name in ("_link", "_loaded", "_training", "_optimizer_state", *_OF_EPOCHS):
+        for name in ("_link", "_loaded", "_training", "_optimizer_state", "estimators_", *_OF_EPOCHS):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
@@ -242,11 +268,11 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
     def _begin_curves(self) -> None:
         """Start the curves, or continue them. The best value is reset if `early_stopping` has changed."""
         if not hasattr(self, "loss_curve_"):
-            self.loss_curve_: list[float] = []
-            self.validation_scores_: list[float] | None = None
-            self.validation_loss_curve_: list[float] | None = None
+            self.loss_curve_ = []
+            self.validation_scores_ = None
+            self.validation_loss_curve_ = None
         if not hasattr(self, "best_loss_") or (self.best_loss_ is None) != self.early_stopping:
-            self.best_loss_: float | None = None if self.early_stopping else np.inf
+            self.best_loss_ = None if self.early_stopping else np.inf
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self._no_improvement_count = 0
 
@@ -256,7 +282,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
 
         def report(iteration: int, loss: float) -> bool:
             if self.verbose:
-                _print_iteration(iteration, loss)
+                self._print(f"Iteration {iteration}, loss = {loss:.8f}")
             stop = tasks is not None and tasks.end_subtask()
             if tasks is not None and not stop:
                 tasks.begin_subtask("lbfgs-iter")
@@ -290,26 +316,26 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         y: Any,
         targets: Any,
         weights: Floats | None,
-        validation: tuple[Any, Any, Any] | None,
+        validation: Validation | None,
         incremental: bool,
         history: History,
+        once: Sharing,
     ) -> StochasticTrainer:
         has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
         callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(net.output, net.layers[-1])
         optimizer = self._optimizer().rescaled(scale.gradient)
         if validation is not None:
-            X_val, y_val = self._check_X_y(*validation[:2], reset=False)
-            weights_val = _check_weights(validation[2], X_val)
+            X_val, y_val, weights_val = validation
         elif self.early_stopping:
             self._check_data(net, X, targets)  # an error names rows as the user knows them
             X, targets, weights, X_val, y_val, weights_val = self._split(X, y, targets, weights)
         else:
             X_val = y_val = weights_val = None
-        X, y_ = self._check_data(net, X, targets)
+        X, y_ = self._check_data(net, X, targets, once=once)
         validation_data = metrics = monitor = None
         if X_val is not None:
-            validation_data = self._check_data(net, X_val, self._encode(y_val), "validation ")
+            validation_data = self._check_data(net, X_val, self._encode(y_val), "validation ", once)
             monitor, metrics = self._monitor(X_val, y_val, weights_val)
         state = self._training_state(net, optimizer, schedule, incremental)
         trainer = StochasticTrainer(
@@ -340,6 +366,9 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         return trainer
+
+    def _print(self, text: str) -> None:
+        print(vars(self).get("_label", "") + text)
 
     def _batch_size(self, n_rows: int) -> int:
         if isinstance(self.batch_size, str):
@@ -383,127 +412,7 @@ class BaseMLP(SupportsCallbacks, FittedMLP, metaclass=ABCMeta):
             )
         return replace(before, optimizer=optimizer)
 
-    # --- data ---------------------------------------------------------------------------------------------------------
-
-    def _check_X_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=self._dtypes(X),
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
-
-    def _dtypes(self, X: Any) -> list[Any]:
-        """Return the accepted dtypes of X; others are converted to the first."""
-        if _is_small(X):
-            return [np.float32 if self.dtype is None else np.dtype(self.dtype), np.uint8]
-        return [np.float64, np.float32] if self.dtype is None else [np.dtype(self.dtype)]
-
-    def _dtype_of(self, X: Any) -> str:
-        return np.dtype(X.dtype if self.dtype is None and X.dtype != np.uint8 else self.dtype or np.float32).name
-
-    def _check_data(self, net: Network, X: Any, targets: Any, what: str = "") -> tuple[Any, Targets]:
-        """Return rows and targets for the network; scikit-learn has checked that all numbers are finite."""
-        if net.output == self._output():
-            X, y = net._check_data(X, targets, what, finite=False)
-        else:  # of an `out_activation_` that was assigned: any numbers
-            X, _ = net._check_data(X, np.zeros((len(targets), net.layers[-1])), what, finite=False)
-            y = check_numbers(targets, len(targets), net.layers[-1], net.dtype, f"{what}y")
-        if y.dtype == net.dtype:
-            largest = np.abs(y).max()
-            if largest > math.sqrt(np.finfo(net.dtype).max) / 2:
-                raise ValueError(
-                    f"{what}y has {largest:g}, whose square is too large for {net.dtype}; scale y first, for example "
-                    "with sklearn.compose.TransformedTargetRegressor"
-                )
-        return X, y
-
-    def _split(
-        self, X: Any, y: Any, targets: Any, weights: Floats | None
-    ) -> tuple[Any, Any, Floats | None, Any, Any, Floats | None]:
-        """Return X, targets and weights for training, then X, y and weights for validation."""
-        two_classes = is_classifier(self) and self.n_outputs_ == 1
-        train, val = train_test_split(
-            np.arange(X.shape[0]),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=targets.astype(bool) if two_classes else None,
-        )
-        if len(val) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        weights_train, weights_val = (None, None) if weights is None else (weights[train], weights[val])
-        return X[train], targets[train], weights_train, X[val], y[val], weights_val
-
-    def _monitor(self, X: Any, y: Any, weights: Floats | None) -> tuple[str, dict[str, Callable[[Any, Any], float]]]:
-        """Return the name of the measurement that scores the validation data, and the metrics to measure for it."""
-        if isinstance(self.scoring, str) and self.scoring == "loss":
-            return "val_loss", {}
-        own = self.out_activation_ == self._output()
-        always_right = is_classifier(self) and len(self.classes_) == 1  # the network may still predict the other class
-        if self.scoring is None and own and not always_right:
-            if is_classifier(self) and weights is None:
-                return "val_accuracy", {}
-            if is_classifier(self):
-                return "val_score", {"score": _where_finite(partial(accuracy_score, sample_weight=weights))}
-            return "val_score", {"score": _where_finite(lambda _, y_pred: _r2(y, y_pred, weights))}
-        scorer = check_scoring(self, self.scoring)
-        nameless = object.__new__(type(self))  # it has no feature names, as X has none here
-        weighs = weights is not None and "sample_weight" in inspect.signature(scorer).parameters
-        settings = {"sample_weight": weights} if weighs else {}
-
-        def score(*_: Any) -> float:
-            nameless.__dict__ = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
-            value = float(scorer(nameless, X, y, **settings))
-            if self.early_stopping and np.isnan(value):
-                raise ValueError("scoring gives nan for the validation data; early_stopping needs numbers to compare")
-            return value
-
-        return "val_score", {"score": score}
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _is_small(X: Any) -> bool:
-    """Return whether all of X is of a type that float32 represents exactly."""
-    dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
-    return all(str(dtype).lower() in _SMALL for dtype in dtypes)
-
-
-def _check_weights(sample_weight: Any, X: Any) -> Floats | None:
-    """Return the weight of each row, or None if all are 1."""
-    if sample_weight is None:
-        return None
-    weights = check_sample_weight(_check_sample_weight(sample_weight, X, dtype=np.float64), X.shape[0])
-    if weights is not None and not 0 < weights.sum() < np.inf:
-        raise ValueError(f"sample_weight adds up to {weights.sum()}; some weights must be more than zero")
-    return weights
-
-
-def _where_finite(measure: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
-    """Return a metric that is nan if a prediction is not finite."""
-
-    def measured(y_true: Any, y_pred: Any) -> float:
-        return float(measure(y_true, y_pred)) if np.isfinite(y_pred).all() else math.nan
-
-    return measured
-
-
-def _r2(y: Any, y_pred: Floats, weights: Floats | None) -> float:
-    """Return R² in float64: beside a large y, float32 hides small steps."""
-    return float(r2_score(np.asarray(y, np.float64), y_pred.astype(np.float64), sample_weight=weights))
-
-
-def _print_iteration(iteration: int, loss: float) -> None:
-    print(f"Iteration {iteration}, loss = {loss:.8f}")

@@ -89,6 +89,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = None,
         n_threads: int | None = None,
         dtype: Any = None,
+        n_networks: int = 1,
     ) -> None:
         self._keep(locals())
 
@@ -119,7 +120,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 self._label_binarizer = LabelBinarizer().fit(labels)
             return self._partial_fit(X, y, sample_weight)
         except BaseException:
-            if "coefs_" not in vars(self):  # the first call is still to come
+            if not self._n_fitted:  # the first call is still to come
                 self.__dict__ = before
             raise
 
@@ -137,7 +138,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """
         X = self._check_X(X)
         predicted: npt.NDArray[Any]
-        if self.out_activation_ == self._output():
+        if "estimators_" in vars(self):
+            p = self._probabilities(X)
+            if self._output() == "softmax":
+                return np.asarray(self.classes_.take(p.argmax(axis=1)))
+            predicted = ((p[:, 1] if self.n_outputs_ == 1 else p) > 0.5).astype(np.int64)
+        elif self.out_activation_ == self._output():
             predicted = self._network().predict(X)
             if self.out_activation_ == "softmax":
                 return np.asarray(self.classes_.take(predicted, mode="clip"))
@@ -160,7 +166,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y_prob : ndarray of shape (n_samples, n_classes)
             Classes are in the order of `classes_`. If `out_activation_` is assigned, the outputs of the last layer.
         """
-        X = self._check_X(X)
+        return self._probabilities(self._check_X(X))
+
+    def _probabilities(self, X: Any) -> Floats:
+        if "estimators_" in vars(self):
+            return self._mean_of("_probabilities", X)
         if self.out_activation_ != self._output():
             outputs = self._outputs(X)
             return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs

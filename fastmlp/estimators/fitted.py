@@ -17,10 +17,11 @@ from fastmlp import optimizers
 from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.interchange.estimators import EstimatorMethods
 from fastmlp.losses import softmax
+from fastmlp.many.mean import mean_of
 from fastmlp.network import Network
 from fastmlp.training import TrainingState
 
-__all__ = ["FittedMLP"]
+__all__ = ["OF_ONE_NETWORK", "FittedMLP"]
 
 _HEADS = ("identity", "logistic", "exp")
 """Outputs for which any targets can be trained: the gradient is the output minus the target."""
@@ -69,6 +70,32 @@ class _Link(NamedTuple):
         )
 
 
+class _OneNetworkOnly(ValueError, AttributeError):
+    """An attribute or a method of one network, asked of several; an error of both kinds, as NotFittedError is."""
+
+    def __init__(self, what: str, estimator: Any) -> None:
+        n = len(estimator.estimators_)
+        super().__init__(
+            f"this model has {n} networks, each with its own {what}: estimators_[0] to estimators_[{n - 1}]"
+        )
+
+
+class _OfOneNetwork:
+    """An attribute that only fitted models of one network have. It is looked up here where a model does not have it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, estimator: Any, owner: type) -> Any:
+        if estimator is not None and "estimators_" in vars(estimator):
+            raise _OneNetworkOnly(self._name, estimator)
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+
+
+def _of_one_network() -> Any:
+    return _OfOneNetwork()
+
+
 class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     """The fitted attributes of an estimator.
 
@@ -79,9 +106,18 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     _network_class: ClassVar[type[Network] | None] = None  # None is fastmlp.MLP, slow to import; tests set it
 
-    coefs_: list[Any]
-    intercepts_: list[Any]
+    coefs_: list[Any] = _of_one_network()
+    intercepts_: list[Any] = _of_one_network()
+    loss_: float = _of_one_network()
+    t_: int = _of_one_network()
+    loss_curve_: list[float] = _of_one_network()
+    best_loss_: float | None = _of_one_network()
+    validation_scores_: list[float] | None = _of_one_network()
+    validation_loss_curve_: list[float] | None = _of_one_network()
+    best_validation_score_: float | None = _of_one_network()
     out_activation_: str
+    n_outputs_: int
+    estimators_: list[Any]
 
     def _output(self) -> str:
         """Return the kind of output that belongs to the loss."""
@@ -92,6 +128,8 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     @property
     def n_layers_(self) -> int:
         """Number of layers, the inputs included. If another one is assigned, only the first layers count."""
+        if "estimators_" in vars(self):
+            raise _OneNetworkOnly("n_layers_", self)
         try:
             n_layers, n_fitted = self.__dict__["n_layers_"], self.__dict__["_n_fitted_layers"]
         except KeyError:
@@ -104,6 +142,8 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     def _layers(self) -> tuple[list[Any], list[Any]]:
         """Return weights and biases of the layers that count."""
+        if "estimators_" in vars(self):
+            raise _OneNetworkOnly("network", self)
         n = self.n_layers_ - 1
         if not 1 <= n <= min(len(self.coefs_), len(self.intercepts_)):
             raise ValueError(
@@ -118,6 +158,11 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
         if name not in _APPLIED:
             raise ValueError(f"out_activation_ is {name!r}, but must be one of {', '.join(map(repr, _APPLIED))}")
         return name if name == self._output() or name in _HEADS else "identity"
+
+    @property
+    def _n_fitted(self) -> int:
+        """How many networks have been trained, or have begun to be."""
+        return len(self.estimators_) if "estimators_" in vars(self) else int("coefs_" in vars(self))
 
     # --- the network --------------------------------------------------------------------------------------------------
 
@@ -171,6 +216,8 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Floats:
         """Return the outputs (n, n_outputs) of the last layer, after `out_activation_`."""
+        if "estimators_" in vars(self):
+            return self._mean_of("_outputs", X)
         net, name = self._network(), self.out_activation_
         X = net._check_X(X)
         if net.output in ("softmax", "logistic"):
@@ -181,6 +228,15 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
             with np.errstate(over="ignore"):
                 numbers = _APPLIED[name](numbers)
         return numbers
+
+    def _mean_of(self, method: str, X: Any) -> Floats:
+        """Return the mean of what a method of each network's estimator returns, in their order."""
+        if self.out_activation_ != self._output():
+            raise ValueError(f"out_activation_ is {self.out_activation_!r}; assign it to each of estimators_ instead")
+        X = self.estimators_[0]._network()._check_X(X)  # converted once
+        for estimator in self.estimators_:
+            estimator.n_threads = self.n_threads
+        return mean_of(getattr(estimator, method)(X) for estimator in self.estimators_)
 
     def hidden_activations(self, X: Any) -> list[Floats]:
         """Return the outputs of the hidden layers for each row, for example as features of another model.
@@ -263,6 +319,9 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
         twin = type(self).__new__(type(self))
         twin.__setstate__(state | learned)
         return twin
+
+
+OF_ONE_NETWORK = tuple(name for name, value in vars(FittedMLP).items() if isinstance(value, _OfOneNetwork))
 
 
 def _default_network() -> type[Network]:

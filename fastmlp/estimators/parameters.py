@@ -49,6 +49,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
         Options(np.dtype, {np.dtype("float32"), np.dtype("float64")}),
         None,
     ],
+    "n_networks": [Interval(Integral, 1, None, closed="left")],
 }
 
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
@@ -112,7 +113,11 @@ _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), defau
         bit-identical for any number.
     dtype : {'float32', 'float64'} or None, default=None
         Of parameters and computation. None follows X: float64 for float64 and integers, float32 for float32, float16
-        and uint8."""
+        and uint8.
+    n_networks : int, default=1
+        More than one trains as many networks at the same time, which differ by their random states, and averages their
+        probabilities or predictions. Early stopping holds out the same rows for all; each has its own copy of
+        fastmlp's callbacks. `n_threads` is for all networks together."""
 
 _ATTRIBUTES = """loss_ : float
         The last loss.
@@ -136,7 +141,10 @@ _ATTRIBUTES = """loss_ : float
         Epochs or iterations of the last fit.
     n_layers_, n_outputs_ : int
     out_activation_ : str
-        {out_activations}. Predictions also use any other name of an activation that you assign."""
+        {out_activations}. Predictions also use any other name of an activation that you assign.
+    estimators_ : list of {kind}
+        The networks, if `n_networks` is more than one. Only they have `coefs_`, `loss_` and what else belongs to one
+        network, then; `n_iter_` is the largest of theirs."""
 
 
 def documented(cls: Any) -> Any:
@@ -149,6 +157,6 @@ def documented(cls: Any) -> Any:
         _ATTRIBUTES.replace(
             "{out_activations}",
             "'softmax' or 'logistic'" if classifies else "'identity', or 'exp' for loss='poisson'",
-        ),
+        ).replace("{kind}", cls.__name__),
     )
     return cls

@@ -81,6 +81,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = None,
         n_threads: int | None = None,
         dtype: Any = None,
+        n_networks: int = 1,
     ) -> None:
         self._keep(locals())
 

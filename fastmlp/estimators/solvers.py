@@ -8,7 +8,7 @@ gradients. After each epoch it decides whether to stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,13 +18,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine, EpochTotals, StepPlan
+from fastmlp.fitting import Fitting
 from fastmlp.losses import Targets
 from fastmlp.optimizers import Optimizer
 from fastmlp.training import Trainer, TrainingState
-from fastmlp.validation.calls import warn
 
 __all__ = [
     "NOT_FINITE",
+    "EstimatorFit",
     "Scale",
     "StochasticTrainer",
     "changes_momentum",
@@ -78,6 +79,16 @@ def initial_parameters(
     return weights, biases
 
 
+class EstimatorFit(Fitting):
+    """A fit of an estimator by epochs."""
+
+    def warnings(self) -> Iterator[tuple[str, type[Warning]]]:
+        """Yield the words and the kind of each warning that is due after the fit."""
+        trainer = self.trainer
+        assert isinstance(trainer, StochasticTrainer)
+        yield from trainer.warnings
+
+
 # --- sgd and adam -----------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +129,7 @@ class StochasticTrainer(Trainer):
         self._losses: list[float] = []  # of finished epochs that `_record_epochs` has not seen
         self._best = [parameter.copy() for parameter in self.engine.parameters] if self.early_stopping else []
         self._converged = False
+        self.warnings: list[tuple[str, type[Warning]]] = []  # due after the fit
 
     @property
     def parameters_to_keep(self) -> Sequence[Floats]:
@@ -139,18 +151,16 @@ class StochasticTrainer(Trainer):
                 reason = error if self.history.steps else "the loss is not finite before the first step; scale X and y"
                 raise ValueError(f"{NOT_FINITE} ({reason})") from error
             self._record_epoch(math.nan, math.nan)
-            warn(f"{error}; the parameters are those of the best epoch", ConvergenceWarning)
+            self.warnings.append((f"{error}; the parameters are those of the best epoch", ConvergenceWarning))
             self._converged = True
         for parameter, best in zip(self.engine.parameters, self._best, strict=False):
             parameter[...] = best
         if self.history.interrupted:
-            warn("Training interrupted by user.")
+            self.warnings.append(("Training interrupted by user.", UserWarning))
         elif not (self._converged or self.incremental) and self.estimator.n_iter_ == self.estimator.max_iter:
-            warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.estimator.max_iter}) reached and the optimization "
-                "hasn't converged yet.",
-                ConvergenceWarning,
-            )
+            n = self.estimator.max_iter
+            what = f"Stochastic Optimizer: Maximum iterations ({n}) reached and the optimization hasn't converged yet."
+            self.warnings.append((what, ConvergenceWarning))
 
     # --- epochs -------------------------------------------------------------------------------------------------------
 
@@ -249,13 +259,13 @@ class StochasticTrainer(Trainer):
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         if self.prints:
-            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+            estimator._print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if score is not None:
             estimator.validation_scores_.append(score)
             val_loss = self.history.val_loss
             estimator.validation_loss_curve_.append(self.scale.loss * val_loss[-1] if score == score else math.nan)
             if self.prints:
-                print(f"Validation score: {score:f}")
+                estimator._print(f"Validation score: {score:f}")
         if self.early_stopping:
             value, best = score, estimator.best_validation_score_
         else:
@@ -289,7 +299,7 @@ class StochasticTrainer(Trainer):
                 fit.stop = self._converged = True
                 message += " Learning rate too small. Stopping." if kind == "adaptive" else " Stopping."
             if self.prints:
-                print(message)
+                estimator._print(message)
         fit.stop = fit.stop or self.incremental
 
 

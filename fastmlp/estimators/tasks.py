@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from fastmlp.activations import Floats
@@ -67,18 +69,19 @@ class Tasks:
     Callbacks see X and y as they were passed to `fit`, with the rows that early stopping holds out.
     """
 
-    def __init__(self, estimator: Any, n_subtasks: int) -> None:
+    def __init__(self, estimator: Any, n_subtasks: int, sequential: bool = True) -> None:
         self._estimator = estimator
-        self._fit = estimator._init_callback_context(max_subtasks=n_subtasks)
+        self._fit = estimator._init_callback_context(max_subtasks=n_subtasks, sequential_subtasks=sequential)
         self._subtask: Any = None
         self._data: dict[str, Any] = {}
         self._parameters: Sequence[Floats] = ()
+        self._learned_all: dict[str, Any] | None = {}  # an estimator at the end; None has none, as one of many networks
 
     @classmethod
-    def of(cls, estimator: Any, n_subtasks: int) -> Self | None:
-        """Return the tasks of a fit with so many epochs at most, or None without callbacks; their setup is done."""
+    def of(cls, estimator: Any, n_subtasks: int, sequential: bool = True) -> Self | None:
+        """Return the tasks of a fit with so many subtasks at most, or None without callbacks; their setup is done."""
         has_any = getattr(estimator, "_skl_callbacks", None) and hasattr(estimator, "_init_callback_context")
-        return cls(estimator, n_subtasks) if has_any else None
+        return cls(estimator, n_subtasks, sequential) if has_any else None
 
     def begin(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Begin the fit."""
@@ -88,7 +91,7 @@ class Tasks:
 
     def end(self) -> None:
         """End the fit."""
-        self._fit.call_on_fit_task_end(**self._data, reconstruction_attributes={})
+        self._fit.call_on_fit_task_end(**self._data, reconstruction_attributes=self._learned_all)
 
     # --- epochs and iterations ----------------------------------------------------------------------------------------
 
@@ -116,6 +119,24 @@ class Tasks:
         """Return the attributes of an estimator that had stopped here."""
         copies, n = [parameter.copy() for parameter in self._parameters], len(self._parameters) // 2
         return {"coefs_": copies[:n], "intercepts_": copies[n:]}
+
+    # --- of several networks ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def network(self, i: int, estimator: Any) -> Iterator[Self]:
+        """Yield the task of one of the networks, which its estimator trains.
+
+        Meanwhile that estimator has the callbacks that follow estimators within others, as a progress bar does.
+        """
+        task = copy.copy(self)
+        task._learned_all = None
+        task._fit = self._fit.subcontext(task_name="network", task_id=i)
+        try:
+            with task._fit.propagate_callback_context(estimator):
+                yield task
+        finally:
+            for name in ("_callback_fit_ctx", "_skl_callbacks_to_teardown"):  # nothing of it is its own to tear down
+                vars(estimator).pop(name, None)
 
     # --- called by the network's fit ----------------------------------------------------------------------------------
 

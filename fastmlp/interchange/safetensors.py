@@ -20,7 +20,8 @@ from fastmlp.storage import check_writable, checksum, written_whole
 __all__ = ["check_suffix", "check_target", "is_safetensors", "load_safetensors", "save_safetensors"]
 
 _TENSORS = ("weights_", "biases_", "memory_", "classes")
-"""How the names of arrays begin; everything else is JSON, as are classes that are strings."""
+"""How the names of arrays begin, in an ensemble after "members.0."; everything else is JSON, as are classes that are
+strings."""
 
 _OTHER_FORMS = {".onnx": "to_onnx", ".c": "to_c", ".pt": "to_torch", ".pth": "to_torch", ".keras": "to_keras"}
 """Suffixes of files that other methods write."""
@@ -121,7 +122,7 @@ def _safetensors() -> Any:
 
 def _is_tensor(name: str, value: Any) -> bool:
     """Return whether a value is an array of numbers, and no setting such as the sizes of the layers."""
-    return name.startswith(_TENSORS) and np.asarray(value).dtype.kind in "fiub"
+    return name.rpartition(".")[2].startswith(_TENSORS) and np.asarray(value).dtype.kind in "fiub"
 
 
 def _checksum(tensors: Mapping[str, npt.NDArray[Any]], settings: str) -> str:

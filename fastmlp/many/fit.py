@@ -26,7 +26,10 @@ from fastmlp.training import Trainer
 from fastmlp.validation.calls import unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["Fits", "check_arguments", "check_n_jobs", "check_nets", "checked", "fit_many", "prepared", "run_many"]
+__all__ = [
+    "Fits", "check_arguments", "check_fits", "check_n_jobs", "check_nets", "checked", "fit_many", "own_callback",
+    "prepared", "run_many",
+]  # fmt: skip
 
 _FIT = {
     name: parameter.default
@@ -134,20 +137,28 @@ def check_nets(nets: Iterable[Network]) -> list[Network]:
     return chosen
 
 
-def check_arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
-    """Return the arguments of each fit."""
+def check_fits(fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[Mapping[str, Any]]:
+    """Return the dict of each network, if there is one for each; their entries are not checked yet."""
     if fits is None:
-        each: list[Mapping[str, Any]] = [{} for _ in range(n_nets)]
-    elif isinstance(fits, Mapping) or not is_iterable(fits):
+        return [{} for _ in range(n_nets)]
+    if isinstance(fits, Mapping) or not is_iterable(fits):
         raise TypeError(f"fits must be a list of dicts, one for each network, not {type(fits).__name__}")
-    else:
-        each = list(fits)
+    each = list(fits)
     if len(each) != n_nets:
         raise ValueError(f"fits has {len(each)} dicts for {n_nets} networks")
-    _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
         if not isinstance(own, Mapping):
             raise TypeError(f"fits[{i}] must be a dict of arguments of fit, not {own!r}")
+    return each
+
+
+def check_arguments(
+    fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int
+) -> list[dict[str, Any]]:
+    """Return the arguments of each fit."""
+    each = check_fits(fits, n_nets)
+    _check_names(fit, _FIT, "fit_many")
+    for i, own in enumerate(each):
         _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
     arguments = [dict(fit) | dict(own) for own in each]
     for own in arguments:
@@ -158,11 +169,11 @@ def check_arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | 
     gathered = [own["callbacks"] for own in arguments if "callbacks" in own]
     counts = Counter(id(callback) for callbacks in gathered for callback in callbacks)
     for callbacks in gathered:
-        callbacks[:] = [_own(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
+        callbacks[:] = [own_callback(callback) if counts[id(callback)] > 1 else callback for callback in callbacks]
     return arguments
 
 
-def _own(callback: object) -> object:
+def own_callback(callback: object) -> object:
     """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
     if not type(callback).__module__.startswith("fastmlp."):
         return callback

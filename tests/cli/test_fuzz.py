@@ -7,7 +7,7 @@ from support.command_line import QUICK
 
 import fastmlp
 from fastmlp.bench import command
-from fastmlp.cli import arguments, main
+from fastmlp.cli import arguments, compile, main
 
 N = 1500
 WORDS = [
@@ -22,7 +22,8 @@ RIGHT = {
     "--epochs": "1", "--init": "he", "--l2": "0", "--layers": "1", "--learning-rate": "0.5", "--optimizer": "adam",
     "--patience": "2", "--peers": "numpy", "--preset": "fast", "--runs": "1", "--save": "net.npz",
     "--schedule": "cosine", "--seed": "2", "--threads": "1", "--validation-fraction": "0.5", "--json": "b.json",
-    "--chart": "c.svg", "--output": "out.npz", "-o": "out.npz", "--to": "npz",
+    "--chart": "c.svg", "--output": "out.npz", "-o": "out.npz", "--to": "npz", "--rows": "csr",
+    "--dtype": "float64", "--jobs": "1",
 }  # fmt: skip
 
 
@@ -42,18 +43,19 @@ def only_parsed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(fastmlp.MLP, "fit", fit)
     monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(compile, "_compiled", measure)
     return passed
 
 
 def drawn(draw, options):
     """A command line with some options right, some wrong."""
-    line = [draw.choice(["train", "bench"] * 10 + ["predict", "export"] * 2 + WORDS)]
-    if line[0] in options:
+    line = [draw.choice(["train", "bench"] * 10 + ["predict", "export", "compile"] * 2 + WORDS)]
+    if line[0] in options and line[0] != "compile":
         line += ["--data", draw.choice(["xor"] * 6 + WORDS)]
     for _ in range(draw.randint(0, 5)):
         if draw.random() < 0.7 and line[0] in options:
             name = draw.choice(options[line[0]])
-            line += [name, RIGHT[name]]
+            line += [name, *RIGHT.get(name, "").split()]
             continue
         name = draw.choice([*options.get(line[0], ["--data"]), "--nothing", "-x"])
         if draw.random() < 0.1:

@@ -425,11 +425,11 @@ def test_an_interrupted_lbfgs_changes_nothing(monkeypatch, warm_start):
     net = fitted(MLPRegressor, solver="lbfgs", warm_start=warm_start, max_iter=3)
     bits = [parameter.tobytes() for parameter in parameters(net)]
 
-    def interrupt(iteration, loss):
-        if iteration == 2:
+    def interrupt(estimator, text):
+        if text.startswith("Iteration 2,"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastmlp.estimators.base._print_iteration", interrupt)
+    monkeypatch.setattr("fastmlp.estimators.base.BaseMLP._print", interrupt)
     with pytest.raises(KeyboardInterrupt):
         net.set_params(verbose=True, max_iter=10).fit(X, X[:, 0])
     assert [parameter.tobytes() for parameter in parameters(net)] == bits

@@ -35,6 +35,7 @@ from fastmlp.schedules import Cosine
 
 CHECKED = [MLPClassifier(), MLPRegressor()]
 CHECKED_SLOWLY = [kind(solver=solver) for kind in (MLPClassifier, MLPRegressor) for solver in ("sgd", "lbfgs")]
+CHECKED_SLOWLY += [kind(n_networks=2) for kind in (MLPClassifier, MLPRegressor)]
 
 
 @brief
@@ -58,7 +59,7 @@ def test_scikit_learn_checks_of_the_compiled_network(estimator, check):
 def test_parameters_are_those_of_scikit_learn_and_more(kind):
     mine, given = kind().get_params(), getattr(theirs, kind.__name__)().get_params()
     assert {name: mine[name] for name in given} == given
-    more = {"dropout", "scoring", "callbacks", "n_threads", "dtype"}
+    more = {"dropout", "scoring", "callbacks", "n_threads", "dtype", "n_networks"}
     assert set(mine) - set(given) == more | ({"class_weight"} if kind is MLPClassifier else set())
 
 
