@@ -6,3 +6,7 @@ except ImportError as error:
     raise ImportError('fastmlp.dask needs Dask: pip install "fastmlp[dask]"') from error
 
 del _distributed
+
+from fastmlp.dask.many import fit_many  # noqa: E402 - after the hint
+
+__all__ = ["fit_many"]

@@ -27,8 +27,8 @@ from fastmlp.validation.calls import unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
 __all__ = [
-    "Fits", "check_arguments", "check_fits", "check_n_jobs", "check_nets", "checked", "fit_many", "own_callback",
-    "prepared", "run_many",
+    "Fits", "check_arguments", "check_fits", "check_n_jobs", "check_nets", "check_outside", "checked", "fit_many",
+    "naming", "own_callback", "prepared", "run_many",
 ]  # fmt: skip
 
 _FIT = {
@@ -105,14 +105,19 @@ def fit_many(
     >>> rates = [{"learning_rate": rate} for rate in (0.01, 0.03, 0.1, 0.3)]
     >>> histories = fit_many(nets[:4], X_train, y_train, fits=rates)
     """
-    if getattr(_inside, "fit_many", False):
-        raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
+    check_outside()
     progress = check_bool("progress", progress)
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
-    arguments, once = check_arguments(fit, fits, len(chosen)), Once()
-    fittings = [prepared(i, chosen[i], X, y, own, once) for i, own in enumerate(arguments)]
-    return run_many(fittings, n_cores, progress=progress, return_exceptions=return_exceptions)
+    arguments = check_arguments(fit, fits, len(chosen))
+    fittings = prepared(dict(enumerate(zip(chosen, arguments, strict=True))), X, y, Once())
+    return run_many(fittings.values(), n_cores, progress=progress, return_exceptions=return_exceptions)
+
+
+def check_outside() -> None:
+    """Refuse a call by a callback of a network that `fit_many` trains."""
+    if getattr(_inside, "fit_many", False):
+        raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
 
 
 def check_n_jobs(n_jobs: object) -> int:
@@ -193,33 +198,36 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
             raise TypeError(unknown_argument(argument, allowed, call))
 
 
-def checked(place: int, net: Network, X: Any, y: Any, arguments: Mapping[str, Any], once: Sharing) -> Fitting:
-    """Return the fit of nets[place] with these arguments, which is yet to be prepared.
+def checked(net: Network, X: Any, y: Any, arguments: Mapping[str, Any], once: Sharing) -> Fitting:
+    """Return the fit of a network with these arguments, which is yet to be prepared."""
+    return Fitting.of(net, X, y, once=once, **{**_FIT, **arguments})
+
+
+def prepared(
+    fits: Mapping[int, tuple[Network, Mapping[str, Any]]], X: Any, y: Any, once: Sharing
+) -> dict[int, Fitting]:
+    """Return the fits of networks with their arguments, ready to begin.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is wrong.
     """
-    with _naming(place):
-        return Fitting.of(net, X, y, once=once, **{**_FIT, **arguments})
-
-
-def prepared(place: int, net: Network, X: Any, y: Any, arguments: Mapping[str, Any], once: Sharing) -> Fitting:
-    """Return the fit of nets[place] with these arguments, ready to begin."""
-    fitting = checked(place, net, X, y, arguments, once)
-    with _naming(place):
-        fitting.trainer.prepare(once)
-    return fitting
+    fittings = {}
+    for number, (net, arguments) in fits.items():
+        with naming(number):
+            fittings[number] = checked(net, X, y, arguments, once)
+            fittings[number].trainer.prepare(once)
+    return fittings
 
 
 @contextmanager
-def _naming(place: int) -> Iterator[None]:
-    """Note in errors which network they come from."""
+def naming(number: int) -> Iterator[None]:
+    """Note in errors which of `nets` they come from."""
     try:
         yield
     except Exception as error:
-        error.add_note(f"in the fit of nets[{place}]")
+        error.add_note(f"in the fit of nets[{number}]")
         raise
 
 
