@@ -236,7 +236,7 @@ class Trainer:
             self._copy_rows()
         if self.X is self._given:
             self._prepare_X(once)
-        self._prepare_schedule()
+        self.prepare_schedule()
         self._is_prepared = True
 
     def _prepare_X(self, once: Sharing) -> None:
@@ -258,7 +258,8 @@ class Trainer:
             self.rows = None
             self._prepare_X(each_time)
 
-    def _prepare_schedule(self) -> None:
+    def prepare_schedule(self) -> None:
+        """Start the schedule, from its state if the fit is resumed."""
         self.schedule.start()
         self._schedule_state()  # which may be wrong: better now than after an epoch
         if self.state.schedule_state:

@@ -10,12 +10,13 @@ except ImportError as error:
 
 del _distributed
 
-from fastmlp.dask.training import fit  # noqa: E402 - after the hint
+from fastmlp.dask.many import fit_many  # noqa: E402 - after the hint
+from fastmlp.dask.training import fit  # noqa: E402
 
 if TYPE_CHECKING:
     from fastmlp.dask.estimators import MLPClassifier, MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "fit"]
+__all__ = ["MLPClassifier", "MLPRegressor", "fit", "fit_many"]
 
 
 def _import_estimator(name: str) -> Any:

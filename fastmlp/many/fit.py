@@ -6,7 +6,8 @@ import copy
 import inspect
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fastmlp.engine.cores import Group, available_threads
@@ -15,16 +16,20 @@ from fastmlp.fitting import Fitting
 from fastmlp.history import History
 from fastmlp.hooks import check_callbacks
 from fastmlp.interrupts import CtrlC, finish
+from fastmlp.many.outcome import Outcome
 from fastmlp.many.progress import BarOfMany
 from fastmlp.network import Network
-from fastmlp.once import Once
+from fastmlp.once import Once, Sharing
 from fastmlp.schedules import Schedule
 from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
-from fastmlp.validation.calls import unknown_argument, warn
+from fastmlp.validation.calls import unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
-__all__ = ["check_fits", "check_n_jobs", "check_nets", "fit_many", "own_callback", "run_many"]
+__all__ = [
+    "Fits", "check_arguments", "check_fits", "check_n_jobs", "check_nets", "check_outside", "checked", "fit_many",
+    "naming", "own_callback", "prepared", "run_many",
+]  # fmt: skip
 
 _FIT = {
     name: parameter.default
@@ -32,8 +37,6 @@ _FIT = {
     if parameter.kind is parameter.KEYWORD_ONLY
 }
 """The arguments of `Network.fit` and their defaults."""
-
-_SHOWN = 5  # of the networks that have the same warning
 
 _inside = threading.local()
 
@@ -102,20 +105,19 @@ def fit_many(
     >>> rates = [{"learning_rate": rate} for rate in (0.01, 0.03, 0.1, 0.3)]
     >>> histories = fit_many(nets[:4], X_train, y_train, fits=rates)
     """
-    if getattr(_inside, "fit_many", False):
-        raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
+    check_outside()
     progress = check_bool("progress", progress)
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
-    arguments, once, fittings = _arguments(fit, fits, len(chosen)), Once(), []
-    for i, (net, own) in enumerate(zip(chosen, arguments, strict=True)):
-        try:
-            fittings.append(Fitting.of(net, X, y, once=once, **_FIT | own))
-            fittings[-1].trainer.prepare(once)
-        except Exception as error:
-            error.add_note(f"in the fit of nets[{i}]")
-            raise
-    return run_many(fittings, n_cores, progress=progress, return_exceptions=return_exceptions)
+    arguments = check_arguments(fit, fits, len(chosen))
+    fittings = prepared(dict(enumerate(zip(chosen, arguments, strict=True))), X, y, Once())
+    return run_many(fittings.values(), n_cores, progress=progress, return_exceptions=return_exceptions)
+
+
+def check_outside() -> None:
+    """Refuse a call by a callback of a network that `fit_many` trains."""
+    if getattr(_inside, "fit_many", False):
+        raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
 
 
 def check_n_jobs(n_jobs: object) -> int:
@@ -155,7 +157,9 @@ def check_fits(fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[Ma
     return each
 
 
-def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
+def check_arguments(
+    fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int
+) -> list[dict[str, Any]]:
     """Return the arguments of each fit."""
     each = check_fits(fits, n_nets)
     _check_names(fit, _FIT, "fit_many")
@@ -194,6 +198,39 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
             raise TypeError(unknown_argument(argument, allowed, call))
 
 
+def checked(net: Network, X: Any, y: Any, arguments: Mapping[str, Any], once: Sharing) -> Fitting:
+    """Return the fit of a network with these arguments, which is yet to be prepared."""
+    return Fitting.of(net, X, y, once=once, **{**_FIT, **arguments})
+
+
+def prepared(
+    fits: Mapping[int, tuple[Network, Mapping[str, Any]]], X: Any, y: Any, once: Sharing
+) -> dict[int, Fitting]:
+    """Return the fits of networks with their arguments, ready to begin.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong.
+    """
+    fittings = {}
+    for number, (net, arguments) in fits.items():
+        with naming(number):
+            fittings[number] = checked(net, X, y, arguments, once)
+            fittings[number].trainer.prepare(once)
+    return fittings
+
+
+@contextmanager
+def naming(number: int) -> Iterator[None]:
+    """Note in errors which of `nets` they come from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the fit of nets[{number}]")
+        raise
+
+
 def run_many(
     fittings: Iterable[Fitting],
     n_cores: int,
@@ -211,68 +248,68 @@ def run_many(
     ExceptionGroup
         If fits have failed, and `return_exceptions` is False.
     """
-    fits, group = _Fits(fittings, place), Group(n_cores)
+    fits = Fits(dict(enumerate(fittings)), place)
     bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
 
-    def work(rank: int) -> None:
-        _inside.fit_many = True
-        group.run(fits.take_all)
-
-    def go_on() -> bool:
+    def look() -> None:
         if bar is not None:
             bar.show(*fits.progress())
-        return True
 
     def close() -> None:
         if bar is not None:
             bar.close(*fits.progress())
 
-    if fits.n_fits:
-        size = min(n_cores, fits.n_fits)
-        finish(lambda: fits.ctrl_c.run(lambda: run_team(size, work, go_on, fits.stop)), close)
-    fits.warn()
-    if return_exceptions:
-        return [fits.errors.get(i, history) for i, history in enumerate(fits.histories)]
-    if fits.errors:
-        message = f"{len(fits.errors)} of {fits.n_fits} networks failed; the others are trained"
-        raise BaseExceptionGroup(message, [fits.errors[i] for i in sorted(fits.errors)])
-    return fits.histories
+    finish(lambda: fits.run(n_cores, Group(n_cores), look), close)
+    return fits.outcome().report(return_exceptions)
 
 
-class _Fits:
+class Fits:
     """Fits that threads take one after another, the longest first.
+
+    Parameters
+    ----------
+    fittings : dict of int to Fitting
+        By the numbers of their networks.
+    place : str
+        Where the networks are, for messages.
 
     Attributes
     ----------
     n_fits, n_steps : int
         How many there are, and the steps of all.
-    histories : list of History
-    errors : dict of int to exceptions
-        Of the fits that have failed.
-    ctrl_c : CtrlC
-        Stops all.
     """
 
-    def __init__(self, fittings: Iterable[Fitting], place: str) -> None:
-        self._place = place
-        all_fits = list(enumerate(fittings))
-        self._waiting = deque(sorted(all_fits, key=lambda fit: -fit[1].trainer.cost))
+    def __init__(self, fittings: Mapping[int, Fitting], place: str = "nets") -> None:
+        self._waiting = deque(sorted(fittings.items(), key=lambda fit: -fit[1].trainer.cost))
         self._running: dict[int, Trainer] = {}
         self._ended: list[int] = []
-        self._steps = [fitting.trainer.n_steps for _, fitting in all_fits]
-        self._warnings: dict[tuple[str, type[Warning]], list[int]] = {}
-        self.n_fits, self.n_steps = len(all_fits), sum(self._steps)
-        self.histories = [fitting.history for _, fitting in all_fits]
-        self.errors: dict[int, BaseException] = {}
-        self.ctrl_c = CtrlC()
+        self._steps = {i: fitting.trainer.n_steps for i, fitting in fittings.items()}
+        self._done = Outcome({i: fitting.history for i, fitting in fittings.items()}, place=place)
+        self._ctrl_c = CtrlC()
+        self.n_fits, self.n_steps = len(fittings), sum(self._steps.values())
+
+    def run(self, n_threads: int, group: Group, look: Callable[[], None]) -> None:
+        """Run all, in at most so many threads, whose calls belong to the group. `look` is called now and then."""
+
+        def work(rank: int) -> None:
+            _inside.fit_many = True
+            group.run(self._take_all)
+
+        def go_on() -> bool:
+            look()
+            return True
+
+        if self.n_fits:
+            size = min(n_threads, self.n_fits)
+            self._ctrl_c.run(lambda: run_team(size, work, go_on, self.stop))
 
     def stop(self) -> None:
         """Stop all after the current step."""
-        self.ctrl_c.pressed = True
+        self._ctrl_c.pressed = True
 
-    def take_all(self) -> None:
+    def _take_all(self) -> None:
         """Run fits until none is left or all are stopped."""
-        while not self.ctrl_c.pressed:
+        while not self._ctrl_c.pressed:
             try:
                 i, fitting = self._waiting.popleft()
             except IndexError:
@@ -281,15 +318,15 @@ class _Fits:
 
     def _take(self, i: int, fitting: Fitting) -> None:
         trainer = self._running[i] = fitting.trainer
-        trainer.ctrl_c = self.ctrl_c
+        trainer.ctrl_c = self._ctrl_c
         try:
             fitting.run()
-            if not self.histories[i].interrupted:
+            if not fitting.history.interrupted:
                 for warning in fitting.warnings():
-                    self._warnings.setdefault(warning, []).append(i)
+                    self._done.warnings.setdefault(warning, []).append(i)
         except BaseException as error:
-            error.add_note(f"in the fit of {self._place}[{i}]")
-            self.errors[i] = error
+            error.add_note(f"in the fit of {self._done.place}[{i}]")
+            self._done.errors[i] = error
         del self._running[i]
         self._ended.append(i)
 
@@ -298,18 +335,7 @@ class _Fits:
         ended, running = list(self._ended), list(self._running.values())
         return len(ended), sum(self._steps[i] for i in ended) + sum(trainer.steps for trainer in running)
 
-    def warn(self) -> None:
-        """Warn of what single fits would warn of, and if Ctrl-C has stopped some."""
-        for _, fitting in self._waiting:
-            fitting.history.interrupted = True
-        n_stopped = sum(history.interrupted for history in self.histories)
-        if n_stopped:
-            n_part = n_stopped - len(self._waiting)
-            warn(
-                f"Ctrl-C stopped training: {self.n_fits - n_stopped} of {self.n_fits} networks are trained, {n_part} "
-                f"in part and {len(self._waiting)} not at all; steps taken so far are kept"
-            )
-        for (message, category), places in sorted(self._warnings.items(), key=lambda warning: warning[1]):
-            shown = ", ".join(f"{self._place}[{i}]" for i in sorted(places)[:_SHOWN])
-            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-            warn(f"{shown}{more}: {message}", category)
+    def outcome(self) -> Outcome:
+        """Return what has become of all, after `run`."""
+        self._done.waiting = {i for i, _ in self._waiting}
+        return self._done

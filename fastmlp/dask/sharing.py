@@ -1,0 +1,69 @@
+"""Which arguments of many fits are sent to each worker once, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dask.base import is_dask_collection
+from dask.sizeof import sizeof
+from distributed import Client, Future
+
+from fastmlp.dask.tasks import Place, Shared
+
+__all__ = ["is_remote", "on_cluster", "shared_values"]
+
+_SMALL = 10_000  # bytes that may be sent with each network
+
+
+def is_remote(value: Any) -> bool:
+    """Return whether the cluster has this, or can compute it."""
+    return isinstance(value, Future) or bool(is_dask_collection(value))
+
+
+def shared_values(X: Any, y: Any, arguments: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Return what networks share, and the arguments of each fit with a `Place` for what is shared.
+
+    These are X, y, what the cluster has, and large objects that are arguments of several fits.
+    """
+    values, places = [X, y], {id(X): Place(0), id(y): Place(1)}
+    counts: Counter[int] = Counter()
+
+    def count(value: Any) -> Any:
+        counts[id(value)] += 1
+        return value
+
+    def move(value: Any) -> Any:
+        if id(value) not in places:
+            if not is_remote(value) and (counts[id(value)] == 1 or sizeof(value) <= _SMALL):
+                return value
+            places[id(value)] = Place(len(values))
+            values.append(value)
+        return places[id(value)]
+
+    for own in arguments:
+        _each(own, count)
+    return values, [_each(own, move) for own in arguments]
+
+
+def _each(arguments: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the arguments of a fit, each changed; validation data are changed one by one."""
+    changed = {}
+    for name, value in arguments.items():
+        parts = name == "validation_data" and isinstance(value, (tuple, list))
+        changed[name] = tuple(map(change, value)) if parts else change(value)
+    return changed
+
+
+def on_cluster(client: Client, values: Sequence[Any]) -> Future[Any]:
+    """Return the future of a `Shared` of these values, which some worker has then."""
+
+    def sent(value: Any) -> Any:
+        if isinstance(value, Future):
+            return value
+        if is_dask_collection(value):
+            return client.compute(value)
+        return client.scatter([value], hash=False)[0]
+
+    return client.submit(Shared, *map(sent, values), pure=False)
