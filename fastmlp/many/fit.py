@@ -6,8 +6,11 @@ import copy
 import inspect
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from fastmlp.engine.cores import Group
 from fastmlp.engine.threads import available_threads, run_team
@@ -108,7 +111,10 @@ def fit_many(
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
     arguments, once, fittings = _arguments(fit, fits, len(chosen)), Once(), []
+    X = _apart(X, chosen, once)
     for i, (net, own) in enumerate(zip(chosen, arguments, strict=True)):
+        if isinstance(data := own.get("validation_data"), (tuple, list)) and data:
+            own["validation_data"] = _apart(data[0], chosen, once), *data[1:]
         try:
             fittings.append(Fitting.of(net, X, y, once=once, **_FIT | own))
             fittings[-1].trainer.prepare(once)
@@ -116,6 +122,17 @@ def fit_many(
             error.add_note(f"in the fit of nets[{i}]")
             raise
     return run_many(fittings, n_cores, progress=progress, return_exceptions=return_exceptions)
+
+
+def _apart(X: Any, nets: Iterable[Network], once: Once) -> Any:
+    """Return X, or a copy if it is a view of parameters: another network would train on them while they change."""
+
+    def apart() -> Any:
+        numbers = X.data if hasattr(X, "tocsr") else X
+        shared = isinstance(numbers, np.ndarray) and any(net._engine.shares_memory(numbers) for net in nets)
+        return X.copy() if shared else X
+
+    return once(apart, X, "apart")
 
 
 def check_n_jobs(n_jobs: object) -> int:
@@ -157,12 +174,17 @@ def check_fits(fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[Ma
 
 def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int) -> list[dict[str, Any]]:
     """Return the arguments of each fit."""
-    each = check_fits(fits, n_nets)
+    each, lists = check_fits(fits, n_nets), Once()
+    if "rows" in fit:
+        raise TypeError("rows belong into fits, as those of each network: fits=[{'rows': ...}, ...]")
     _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
         _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
     arguments = [dict(fit) | dict(own) for own in each]
     for own in arguments:
+        for name in ("callbacks", "metrics"):
+            if isinstance(given := own.get(name), Iterator):  # the first network would leave nothing for the others
+                own[name] = lists(partial(list, given), given)
         if isinstance(own.get("schedule"), Schedule):
             own["schedule"] = copy.deepcopy(own["schedule"])
         if "callbacks" in own:
@@ -175,8 +197,8 @@ def _arguments(fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None,
 
 
 def own_callback(callback: object) -> object:
-    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
-    if not type(callback).__module__.startswith("fastmlp."):
+    """Return what one of several networks with the same callback calls: a copy of one of fastmlp's, or a kind of it."""
+    if not any(kind.__module__.startswith("fastmlp.") for kind in type(callback).__mro__):
         return callback
     if hasattr(callback, "path") or isinstance(callback, Tracker):
         raise ValueError(
@@ -190,6 +212,8 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
     """Refuse arguments that have other names."""
     allowed = list(names)
     for argument in given:
+        if not isinstance(argument, str):
+            raise TypeError(f"{call} has {argument!r} in place of the name of an argument")
         if argument not in allowed:
             raise TypeError(unknown_argument(argument, allowed, call))
 
@@ -230,13 +254,14 @@ def run_many(
     if fits.n_fits:
         size = min(n_cores, fits.n_fits)
         finish(lambda: fits.ctrl_c.run(lambda: run_team(size, work, go_on, fits.stop)), close)
-    fits.warn()
-    if return_exceptions:
-        return [fits.errors.get(i, history) for i, history in enumerate(fits.histories)]
-    if fits.errors:
-        message = f"{len(fits.errors)} of {fits.n_fits} networks failed; the others are trained"
-        raise BaseExceptionGroup(message, [fits.errors[i] for i in sorted(fits.errors)])
-    return fits.histories
+    errors = fits.pop_errors()
+    try:
+        fits.warn()
+    finally:  # a warning may be an error
+        if errors and not return_exceptions:
+            message = f"{len(errors)} of {fits.n_fits} networks failed; the others are trained"
+            raise BaseExceptionGroup(message, list(errors.values()))
+    return [errors.get(i, history) for i, history in enumerate(fits.histories)]
 
 
 class _Fits:
@@ -247,8 +272,6 @@ class _Fits:
     n_fits, n_steps : int
         How many there are, and the steps of all.
     histories : list of History
-    errors : dict of int to exceptions
-        Of the fits that have failed.
     ctrl_c : CtrlC
         Stops all.
     """
@@ -263,7 +286,7 @@ class _Fits:
         self._warnings: dict[tuple[str, type[Warning]], list[int]] = {}
         self.n_fits, self.n_steps = len(all_fits), sum(self._steps)
         self.histories = [fitting.history for _, fitting in all_fits]
-        self.errors: dict[int, BaseException] = {}
+        self._errors: dict[int, BaseException] = {}
         self.ctrl_c = CtrlC()
 
     def stop(self) -> None:
@@ -289,9 +312,15 @@ class _Fits:
                     self._warnings.setdefault(warning, []).append(i)
         except BaseException as error:
             error.add_note(f"in the fit of {self._place}[{i}]")
-            self.errors[i] = error
+            self._errors[i] = error
+        trainer.release()
         del self._running[i]
         self._ended.append(i)
+
+    def pop_errors(self) -> dict[int, BaseException]:
+        """Return the errors by the places of their networks, and forget them: their frames keep this object alive."""
+        errors, self._errors = self._errors, {}
+        return dict(sorted(errors.items()))
 
     def progress(self) -> tuple[int, int]:
         """Return how many fits have ended, and how many steps have been taken; those that have ended count whole."""
