@@ -191,25 +191,25 @@ def _of(rows: npt.NDArray[np.int64] | None, array: Any) -> Any:
 
 
 def _check_rows(rows: object, n_rows: int) -> npt.NDArray[np.int64] | None:
-    """Return the places in X of the rows to train on, or None for all."""
+    """Return the indices (k,) of the rows to train on, or None for all."""
     if rows is None:
         return None
-    given = as_numbers(rows, "rows", "give the places of rows in X")
+    given = as_numbers(rows, "rows", "give indices of rows, or a mask")
     if given.ndim != 1 or len(given) == 0:
-        raise ValueError(f"rows must be a list of places in X, but its shape is {given.shape}")
+        raise ValueError(f"rows must be a list of indices, or a mask, but its shape is {given.shape}")
     if given.dtype == np.bool_:
         if len(given) != n_rows:
-            raise ValueError(f"rows says yes or no to {len(given)} rows, but X has {n_rows}")
+            raise ValueError(f"rows is a mask of {len(given)} rows, but X has {n_rows}")
         if not given.any():
-            raise ValueError("rows chooses no row of X")
+            raise ValueError("rows is a mask that selects no row of X")
         return np.flatnonzero(given)
     if given.dtype.kind not in "iu":
         raise TypeError(f"rows must be integers or bools, but its dtype is {given.dtype}")
     bad = np.flatnonzero((given < -n_rows) | (given >= n_rows))
     if len(bad):
-        raise ValueError(f"rows has {given[bad[0]]} at place {bad[0]}, but X has {n_rows} rows")
-    places = given.astype(np.int64)
-    return np.where(places < 0, places + n_rows, places)
+        raise ValueError(f"rows[{bad[0]}] is {given[bad[0]]}, but X has {n_rows} rows")
+    indices = given.astype(np.int64)
+    return np.where(indices < 0, indices + n_rows, indices)
 
 
 def _learned(net: Model, X: Any, y: Any, once: Sharing) -> Names:
