@@ -133,12 +133,7 @@ def _trainer(
     X_, y_ = check_data(net, X, y, finite=copies or not engine.checks_finite, names=names, once=once)
     weights = check_sample_weight(sample_weight, len(y_))
     chosen, held_out = _check_rows(rows, len(y_)), None
-    validation: Evaluation | None = None
-    if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-        X_val, y_val, *others = validation_data
-        validation = check_evaluation(net, X_val, y_val, *others, what="validation ", names=names, once=once)
+    validation = _check_validation(net, validation_data, names, once)
     if validation_fraction is not None:
         if validation is not None:
             raise ValueError("give validation_data or validation_fraction, not both")
@@ -210,6 +205,14 @@ def _check_rows(rows: object, n_rows: int) -> npt.NDArray[np.int64] | None:
         raise ValueError(f"rows[{bad[0]}] is {given[bad[0]]}, but X has {n_rows} rows")
     indices = given.astype(np.int64)
     return np.where(indices < 0, indices + n_rows, indices)
+
+
+def _check_validation(net: Model, data: Any, names: Names, once: Sharing) -> Evaluation | None:
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+    return check_evaluation(net, *data, what="validation ", names=names, once=once)
 
 
 def _learned(net: Model, X: Any, y: Any, once: Sharing) -> Names:
