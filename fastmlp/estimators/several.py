@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from fastmlp.estimators.fitted import OF_ONE_NETWORK
 from fastmlp.estimators.tasks import Tasks
 from fastmlp.history import History
 from fastmlp.hooks import check_callbacks
@@ -63,7 +62,7 @@ def fit_several(
                     member_tasks = member._tasks(incremental)
                     follow += [member_tasks] if member_tasks is not None else []
                 fits.append(member._prepare(*data, sizes, incremental, histories[i], member_tasks, once))
-            _forget(estimator)
+            estimator._forget()
             estimator.estimators_ = members
             if tasks is not None:
                 for task in (tasks, *follow):
@@ -139,9 +138,3 @@ def _split(estimator: Any, X: Any, y: Any, targets: Any, weights: Any) -> tuple[
     LOSSES[estimator._output()](estimator.n_outputs_).check_y(targets, len(targets), dtype)  # names rows as users do
     X, targets, weights, *validation = estimator._split(X, y, targets, weights)
     return X, y, targets, weights, tuple(validation)
-
-
-def _forget(estimator: Any) -> None:
-    """Forget what an earlier fit of one network has learned."""
-    for name in (*OF_ONE_NETWORK, "n_layers_", "_link", "_loaded", "_training", "_optimizer_state"):
-        vars(estimator).pop(name, None)

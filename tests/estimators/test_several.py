@@ -277,6 +277,16 @@ def test_weights_of_rows_and_classes():
         assert same_bits(member, alone.fit(X, Y, sample_weight=weights))
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_is_missing_for_another_reason_says_so(n):
+    model = several(solver="lbfgs", n_networks=n)
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as info:
+        model.partial_fit(*IRIS)
+    assert "lbfgs is not stochastic" in str(info.value.__cause__)
+    with pytest.raises(AttributeError, match="object has no attribute 'coef_'"):
+        _ = model.coef_
+
+
 @ours
 @pytest.mark.parametrize("random_state", [0, None])
 def test_partial_fit_trains_all_networks(kind, random_state):
