@@ -52,7 +52,7 @@ class Threads(Epoch):
     params = [[1, 2, 4, 8]]
 
     def setup(self, data, n_threads):
-        only(n_threads <= part("engine.threads", "threads").available_threads())
+        only(n_threads <= part("engine.cores", "engine.threads", "threads").available_threads())
         self.network = {"n_threads": n_threads}
 
     def track_epoch(self, data, n_threads):

@@ -22,7 +22,7 @@ from fastmlp.bench.machine import describe, facts
 from fastmlp.bench.peers import JAX, FastMLP, NumPy, PyTorch, ScikitLearn, Task, available
 from fastmlp.bench.report import reasons_not_to_quote, unit_of
 from fastmlp.bench.turns import PAUSE, take_turns
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 
 from .text import bag_of_words
 

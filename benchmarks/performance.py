@@ -20,7 +20,7 @@ import fastmlp
 from fastmlp import datasets
 from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.machine import describe, fma_peak, read_bandwidth
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 from fastmlp.kernels.formats.packed import buffers
 
 from .text import N_CLASSES, N_FEATURES, bag_of_words

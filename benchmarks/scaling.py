@@ -24,7 +24,7 @@ from fastmlp.bench.machine import describe
 from fastmlp.bench.peers import JAX, FastMLP, PyTorch, ScikitLearn, Task, available
 from fastmlp.bench.turns import take_turns
 from fastmlp.engine import team_size
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 
 from .compare import median_call, planted
 from .performance import count_cycles

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastmlp.history import History
     from fastmlp.many.ensemble import Ensemble
     from fastmlp.many.fit import fit_many
+    from fastmlp.many.search import search
     from fastmlp.mlp import MLP, warm_up
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "presets",
     "reference",
     "schedules",
+    "search",
     "warm_up",
 ]
 
@@ -39,6 +41,7 @@ _MEMBERS = {
     "Ensemble": "fastmlp.many.ensemble",
     "History": "fastmlp.history",
     "fit_many": "fastmlp.many.fit",
+    "search": "fastmlp.many.search",
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
     "check_gradients": "fastmlp.gradients",

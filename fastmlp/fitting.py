@@ -21,13 +21,13 @@ from fastmlp.model import Model
 from fastmlp.names import Names
 from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import get_optimizer
-from fastmlp.schedules import get_schedule
+from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping
 from fastmlp.validation.inputs import as_numbers, check_X
 from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
 from fastmlp.validation.settings import check_bool, check_int
 
-__all__ = ["Evaluation", "Fitting", "check_data", "check_evaluation", "train_alone"]
+__all__ = ["Evaluation", "Fitting", "beginning", "check_data", "check_evaluation", "train_alone"]
 
 Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
 """Checked rows, targets and their weights."""
@@ -152,17 +152,7 @@ def _trainer(
     metrics_ = check_metrics(metrics, loss, validation[2] if validation else None, names.classes)
     if metrics_ and validation is None and held_out is None:
         raise ValueError("metrics need validation data; give validation_data or validation_fraction")
-    if not resume:
-        state = TrainingState.new(get_optimizer(optimizer, learning_rate), engine, type(schedule).__name__)
-        history = History()
-    elif net._training_state is None:
-        raise ValueError(
-            "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
-            "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
-        )
-    else:
-        state = net._training_state.resumed(optimizer, learning_rate, schedule)
-        history = replace(copy.deepcopy(net.history), interrupted=False)
+    state, history = beginning(net, optimizer, learning_rate, schedule, resume)
     return Trainer(
         engine=engine,
         net=net,
@@ -183,6 +173,22 @@ def _trainer(
         metrics=metrics_,
         history=history,
     )
+
+
+def beginning(
+    net: Model, optimizer: Any, learning_rate: Any, schedule: Schedule, resume: bool
+) -> tuple[TrainingState, History]:
+    """Return where training starts: afresh, or where the last fit stopped."""
+    if not resume:
+        chosen = get_optimizer(optimizer, learning_rate)
+        return TrainingState.new(chosen, net._engine, type(schedule).__name__), History()
+    if net._training_state is None:
+        raise ValueError(
+            "resume=True needs an earlier fit, but this network has not been trained, or was saved without its "
+            "training state; net.save(path, training=True) and callbacks.Checkpoint keep it"
+        )
+    state = net._training_state.resumed(optimizer, learning_rate, schedule)
+    return state, replace(copy.deepcopy(net.history), interrupted=False)
 
 
 def _of(rows: npt.NDArray[np.int64] | None, array: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastmlp.losses import Loss
 from fastmlp.validation.frames import column_names, is_frame
 
-__all__ = ["Names"]
+__all__ = ["Names", "strings"]
 
 _SHOWN = 10
 
@@ -77,7 +77,7 @@ class Names:
             if columns is not None and len(columns) == len(classes) and not np.array_equal(columns, classes):
                 raise ValueError(f"{name} has the columns {_shown(columns)}, but the classes are {_shown(classes)}")
             return y
-        labels = _strings(y, name) if classes.dtype.kind == "U" else np.asarray(y)
+        labels = strings(y, name) if classes.dtype.kind == "U" else np.asarray(y)
         if labels is None:
             labels = np.asarray(y)
         if labels.ndim != 1 or len(labels) == 0:
@@ -139,7 +139,7 @@ def _classes(y: object, loss: Loss) -> npt.NDArray[Any] | None:
         if columns is None or len(columns) != loss.n_classes or len(np.unique(columns)) < len(columns):
             return None
         return None if np.array_equal(columns, np.arange(len(columns))) else columns
-    labels = _strings(y, "y")
+    labels = strings(y, "y")
     if labels is None:
         return None
     classes = np.unique(labels)
@@ -160,7 +160,7 @@ def _array(labels: list[Any]) -> npt.NDArray[Any] | None:
     return None
 
 
-def _strings(y: object, name: str) -> npt.NDArray[np.str_] | None:
+def strings(y: object, name: str) -> npt.NDArray[np.str_] | None:
     """Return labels (n,) that are strings as such an array; None if they are no strings."""
     if isinstance(y, np.ndarray) and y.dtype.kind in "fiub":
         return None  # at once: a step on a few rows takes microseconds

@@ -115,7 +115,7 @@ def training(rows, hidden, losses, take_step, has_penalty, has_classes):
         profile(clocks, OUTSIDE)
         for step in range(first_step, end_step):
             end = min(start + batch_size, n_rows)
-            loss, correct = 0.0, 0
+            loss, correct, is_last = 0.0, 0, 0
             weight = weight_of_batch(data, epoch * n_rows + start, end - start)
             inv_weight = 1.0 / weight if weight > 0.0 else 0.0
             if has_penalty:  # no thread can change the sums yet: there is a barrier in between
@@ -152,6 +152,8 @@ def training(rows, hidden, losses, take_step, has_penalty, has_classes):
                 if mode != ACCUMULATE and loss * inv_weight > largest:
                     loss = math.inf  # training stops before gradients overflow
                 profile(clocks, BACKWARD)
+                # Read before the update: after it, rank 0 may already write those of the next step.
+                is_last = control[LAST_STEP]
                 if control[AGREED] or peek(sync, FAILED):  # a thread that has failed has not reached any update
                     if rank == 0:
                         control[RESULT] = STOPPED
@@ -175,7 +177,7 @@ def training(rows, hidden, losses, take_step, has_penalty, has_classes):
                 if weight > 0.0:
                     totals.penalty[epoch] += penalty
                 control[STEPS] = step + 1
-            if control[LAST_STEP]:
+            if is_last:
                 return
             start = end
             if start == n_rows:

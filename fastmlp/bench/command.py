@@ -17,7 +17,7 @@ from fastmlp.bench.flops import count_nonzero, epoch_flops
 from fastmlp.bench.load import Others, load_average
 from fastmlp.bench.peers import PEERS, FastMLP, Task, available, bound_blas, unbound
 from fastmlp.bench.turns import Turns, take_turns
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 from fastmlp.storage import check_writable
 
 __all__ = ["measure", "run"]

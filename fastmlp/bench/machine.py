@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastmlp.bench.load import load_average
+from fastmlp.engine.cores import available_threads
 from fastmlp.engine.layout import aligned_zeros
-from fastmlp.engine.threads import available_threads, run_team
+from fastmlp.engine.threads import run_team
 from fastmlp.kernels import roofline
 from fastmlp.kernels.simd import VECTOR_BYTES, lanes
 from fastmlp.kernels.tile import TALLEST, VECTORS

@@ -14,7 +14,7 @@ import numpy as np
 import fastmlp
 from fastmlp.bench.notebooks import NotebookNumPy, NumPy
 from fastmlp.bench.task import SEED, Array, Arrays, Peer, Predict, Task, Train
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 
 __all__ = [
     "JAX", "PEERS", "CompiledPyTorch", "FastMLP", "NotebookNumPy", "NumPy", "Peer", "PyTorch", "ScikitLearn", "Task",

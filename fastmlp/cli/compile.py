@@ -73,8 +73,8 @@ class Kind:
 
 def compile_kernels(arguments: argparse.Namespace) -> int:
     """Compile what the arguments say and report it; return the exit status."""
+    from fastmlp.engine.cores import available_threads
     from fastmlp.engine.kernel_files import folder, processor
-    from fastmlp.engine.threads import available_threads
 
     kinds = kinds_of(arguments)
     kernels = kernels_of(kinds)

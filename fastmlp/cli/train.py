@@ -131,7 +131,7 @@ def _check_save(path: str, data: str) -> None:
 
 def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, n_train: int, n_test: int) -> str:
     """Describe in one line what will be trained."""
-    from fastmlp.engine.threads import available_threads
+    from fastmlp.engine.cores import available_threads
 
     n_threads = net.n_threads or available_threads()
     up_to = "up to " if net.n_threads is None and n_threads > 1 else ""  # the network uses fewer for small steps

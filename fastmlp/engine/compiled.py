@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, Settings, StepPlan, total_weight
+from fastmlp.engine.cores import at_work, available_threads, share
 from fastmlp.engine.formulas import check_formula, n_slots, no_steps, step_table
 from fastmlp.engine.layout import LINE, Layout, aligned_zeros, as_kernel_input
 from fastmlp.engine.rows import Rows, rows_in_place, rows_to_train
-from fastmlp.engine.team_size import ALONE, TeamSize, at_work, share_of
-from fastmlp.engine.threads import available_threads, run_brief_team, run_in_thread, run_team
+from fastmlp.engine.team_size import ALONE, TeamSize
+from fastmlp.engine.threads import run_brief_team, run_in_thread, run_team
 from fastmlp.engine.workspace import Needs, Workspace, divide_first
 from fastmlp.interrupts import finish
 from fastmlp.kernels import epoch, structs
@@ -145,15 +146,15 @@ class CompiledEngine(Engine):  # noqa: D101
         The time of a step depends on the layers, the number of rows, and what `kind` names.
         """
         if self.n_threads is not None:
-            return TeamSize(None, self.n_threads, self.n_threads, 0.0, is_fixed=True)
+            return TeamSize(None, self.n_threads, 0.0, is_fixed=True)
         flops = self._flops(n_rows)
         seconds = SECONDS_PER_STEP + flops / TYPICAL_FLOPS_PER_SECOND
-        if flops < SINGLE_FLOPS or n_steps * seconds < SECONDS_PER_THREAD:
+        if flops < SINGLE_FLOPS or n_steps * seconds < SECONDS_PER_THREAD or available_threads() == 1:
             return ALONE
         size = 1 if flops < SHARED_FLOPS else 1 + int(n_steps * seconds / SECONDS_PER_THREAD)
         settings = self.settings
         key = (settings.layers, settings.activations, settings.dtype, settings.loss.kernel, n_rows, *kind)
-        return TeamSize(key, available_threads(), size, seconds, **options)
+        return TeamSize(key, size, seconds, **options)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -186,10 +187,9 @@ class CompiledEngine(Engine):  # noqa: D101
             return rows_to_train(X, first_layer, width, 1, once)
 
         def pack() -> Rows:
-            n_threads = self.n_threads or min(most, share_of(available_threads()))
-            return rows_to_train(X, first_layer, width, n_threads, once)
+            return rows_to_train(X, first_layer, width, self.n_threads or min(most, share()), once)
 
-        return at_work(pack)
+        return at_work(pack, self.n_threads or most)
 
     def _prepared(self, rows: Rows, kernels: RowKernels, formula: str | None) -> _Prepared:
         """Compile or load the training loop of a formula that updates block by block, or of plain SGD."""
@@ -243,7 +243,8 @@ class CompiledEngine(Engine):  # noqa: D101
                     break
             return result
 
-        result = at_work(take_all)
+        brief = n_steps * seconds < SECONDS_PER_THREAD  # over before others could make use of it
+        result = take_all() if brief else at_work(take_all, team.most)
         if result == structs.NOT_FINITE:
             bad = totals.steps // n_batches
             totals.bad_loss = float(totals.losses[bad] + totals.penalties[bad])
@@ -297,19 +298,45 @@ class CompiledEngine(Engine):  # noqa: D101
         """Return the mean loss plus penalty, and its gradients; nothing is dropped or perturbed."""
         rows = rows_in_place(X, "dense", self._layout.widths[0])
         prepared, totals = self._prepared(rows, FORMATS[rows.format].train, None), EpochTotals.zeros(1)
-        order, plan = np.arange(rows.n_rows)[None, :], replace(no_steps(1), row_weights=row_weights)
-        needs = self._needs(prepared.kernels, rows.n_rows, rows.most_nonzeros(TRAIN_CHUNK))._replace(accumulate=True)
-        call = self._call(prepared, totals, y, order, rows.n_rows, structs.ACCUMULATE, plan)
-        with self._workspace(needs) as space:
-            space.reset()
-            self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(rows.n_rows, 1))
-            dw = [g.copy() for g in self._layout.weights(space.gradient)]
-            db = [g.copy() for g in self._layout.biases(space.gradient)]
+        plan = replace(no_steps(1), row_weights=row_weights)
+        dw, db = self._mean_gradients(totals, prepared, y, np.arange(rows.n_rows), plan)
         l2 = self.settings.l2
         if l2:
             totals.penalties[0] = l2 / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.weights)
             dw = [g + l2 * w for g, w in zip(dw, self.weights, strict=True)]
         return float(totals.mean_losses(total_weight(len(y), row_weights), 1)[0]), dw, db
+
+    def batch_gradients(
+        self, totals: EpochTotals, prepared: _Prepared, y: Targets, batch: npt.NDArray[np.int64], plan: StepPlan
+    ) -> tuple[list[Floats], list[Floats]]:
+        """Return the gradients of the mean loss of some rows, with dropout and noise, and add their losses to `totals`.
+
+        `prepared` is for plain SGD. There is no penalty, and the plan needs no rates.
+        """
+        if not len(batch):
+            return [np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases]
+        plan = replace(no_steps(1), row_weights=plan.row_weights, seed=plan.seed, epoch=plan.epoch)
+        return self._mean_gradients(totals, prepared, y, batch, plan, self.settings.dropout_rates[1:])
+
+    def _mean_gradients(
+        self,
+        totals: EpochTotals,
+        prepared: _Prepared,
+        y: Targets,
+        batch: npt.NDArray[np.int64],
+        plan: StepPlan,
+        dropout_rates: tuple[float, ...] = (),
+    ) -> tuple[list[Floats], list[Floats]]:
+        n_rows = len(batch)
+        needs = self._needs(prepared.kernels, n_rows, prepared.rows.most_nonzeros(TRAIN_CHUNK, batch), dropout_rates)
+        call = self._call(prepared, totals, y, batch[None, :], n_rows, structs.ACCUMULATE, plan)
+        with self._workspace(needs._replace(accumulate=True)) as space:
+            space.draw_from(plan.seed, plan.epoch)
+            space.reset()
+            self._run(lambda rank: call(space, 0, 1, rank, 1), space, 1, self._seconds(n_rows, 1))
+            dw = [g.copy() for g in self._layout.weights(space.gradient)]
+            db = [g.copy() for g in self._layout.biases(space.gradient)]
+        return dw, db
 
     def _call(
         self,
@@ -445,8 +472,9 @@ class CompiledEngine(Engine):  # noqa: D101
         def stop() -> None:
             taken[TAKEN] = n_rows  # so that nothing is left
 
+        team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
+
         def predict() -> None:
-            team = self._team_size(kind, _power_of_two(n_rows), 1, trial_steps=1, start_seconds=0.0)
             size = team.next(1).size
             team.begin()
             seconds = self._seconds(n_rows, 1) / (3 * size)  # a third of the operations of a training step
@@ -456,7 +484,7 @@ class CompiledEngine(Engine):  # noqa: D101
                 run_team(size, call, stop=stop)
             team.end(1)
 
-        at_work(predict)
+        at_work(predict, team.most)
 
     # --- workspaces and kernels ---------------------------------------------------------------------------------------
 

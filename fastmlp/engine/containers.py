@@ -1,4 +1,8 @@
-"""How many cores a container may use: the limits of Linux control groups, version 1 and 2."""
+"""How many cores a container may use: the quotas of Linux control groups, version 1 and 2.
+
+A group may also be bound to some cores (cpuset). That needs no reading: the kernel takes the others out of the affinity
+of every process in the group.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,48 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import NamedTuple
 
-__all__ = ["container_cores", "cores_granted"]
+__all__ = ["NO_QUOTA", "Quota", "container_quota", "quota_granted"]
 
-Limit: TypeAlias = tuple[Path, ...]
-"""The file cpu.max of version 2, or quota and period of version 1."""
+_FILES = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of version 2 and 1; each holds quota and period
 
 
-def container_cores() -> int:
-    """Return the whole cores that the control groups of this process grant, at least 1; 0 if they set no limit."""
-    return _container_cores(int(time.monotonic()))
+class Quota(NamedTuple):
+    """Whole cores, at least 1, and the group whose processes share them, by device and inode of its folder."""
+
+    n_cores: int
+    group: tuple[int, int]
+
+
+NO_QUOTA = Quota(1 << 20, (0, 0))
+
+
+def container_quota() -> Quota:
+    """Return the smallest quota of the control groups around this process."""
+    return _container_quota(int(time.monotonic()))
 
 
 @lru_cache(maxsize=1)
-def _container_cores(second: int) -> int:
-    return cores_granted()  # reading the files takes as long as a fit of XOR, so it is done once a second
+def _container_quota(second: int) -> Quota:
+    return quota_granted()  # reading the files takes longer than a fit of XOR, so it is done once a second
 
 
-def cores_granted(root: str = "/") -> int:
-    """Return the same from the files as they are now. `root` is where /proc and /sys are.
-
-    The group in which the process is and all groups around it have limits.
-    """
-    granted = []
-    for files in _limits(root):
-        with suppress(OSError, ValueError):
-            quota, period = " ".join(file.read_text() for file in files).split()
-            if quota != "max" and int(quota) > 0 and int(period) > 0:
-                granted.append(max(1, int(quota) // int(period)))
-    return min(granted, default=0)
-
-
-@cache
-def _limits(root: str) -> list[Limit]:
-    """Return where the limits of this process are. Their values may change, but they are looked for only once."""
-    found: list[Limit] = []
+def quota_granted(root: str = "/") -> Quota:
+    """Return the same from the files as they are now. `root` is where /proc and /sys are."""
+    smallest = NO_QUOTA
     with suppress(OSError, ValueError):  # not Linux
         for folder in _groups(Path(root)):
-            for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-                files = tuple(folder / name for name in names)
-                if all(file.is_file() for file in files):
-                    found.append(files)
-    return found
+            for names in _FILES:
+                with suppress(OSError, ValueError):
+                    quota, period = " ".join((folder / name).read_text() for name in names).split()
+                    if quota != "max" and int(quota) > 0 and int(period) > 0:
+                        status = folder.stat()
+                        n_cores = max(1, int(quota) // int(period))  # a part of a core would let a whole team wait
+                        smallest = min(smallest, Quota(n_cores, (status.st_dev, status.st_ino)))
+    return smallest
 
 
 def _groups(root: Path) -> Iterator[Path]:
@@ -62,7 +63,7 @@ def _groups(root: Path) -> Iterator[Path]:
             paths[controllers and "cpu"] = PurePosixPath(path)
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")
-        top, point = mount.split()[3:5]  # the group that the mount shows, and where
+        top, point = (_unescaped(path) for path in mount.split()[3:5])  # the group that the mount shows, and where
         kind, *_, options = source.split()
         hierarchy = {"cgroup2": "", "cgroup": "cpu" if "cpu" in options.split(",") else None}.get(kind)
         if hierarchy not in paths:
@@ -72,5 +73,9 @@ def _groups(root: Path) -> Iterator[Path]:
             group = PurePosixPath(top)  # outside of the namespace: the mount shows what can be seen
         if group.is_relative_to(top):
             below = group.relative_to(top)
-            point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point)  # a space is \040 there
             yield from (root / point.lstrip("/") / path for path in (below, *below.parents))
+
+
+def _unescaped(path: str) -> str:
+    """Return a path of mountinfo, where a space is written as an octal number, as it is."""
+    return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), path)

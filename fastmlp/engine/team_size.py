@@ -18,11 +18,11 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from fastmlp.interrupts import finish
+from fastmlp.engine.cores import UNLIMITED, share
 
-__all__ = ["ALONE", "Record", "Segment", "TeamSize", "at_work", "forget", "share_of"]
+__all__ = ["ALONE", "Record", "Segment", "TeamSize", "forget"]
 
 START_SECONDS = 60e-6
 """To start one thread of a team."""
@@ -43,11 +43,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 16.0
 CALM = 0.9
 """Each window in which a size remains the best shortens its next wait by this factor."""
 
-T = TypeVar("T")
-
 _lock = Lock()
 _records: dict[Hashable, Record] = {}
-_calls: set[object] = set()  # that are at work
 
 
 class Segment(NamedTuple):
@@ -152,8 +149,6 @@ class TeamSize:
     ----------
     key : hashable
         Names a kind of step, with everything that its time depends on.
-    available : int
-        Threads that the process may use.
     size : int
         What to begin with, if nothing has been measured.
     seconds : float
@@ -164,23 +159,26 @@ class TeamSize:
         To start one thread, if that is not part of what is measured.
     is_fixed : bool
         Whether there is one team, of `size`, and nothing is measured.
+    share : callable
+        Says how many threads the call may use now.
     clock : callable
     """
 
     def __init__(
         self,
         key: Hashable,
-        available: int,
         size: int,
         seconds: float,
         trial_steps: int | None = None,
         start_seconds: float = START_SECONDS,
         is_fixed: bool = False,
+        share: Callable[[], int] = share,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._key, self._available, self._size, self._guess = key, available, min(size, available), seconds
+        self._key, self._size, self._guess = key, size, seconds
         self._trial_steps, self._start_seconds, self._clock = trial_steps, start_seconds, clock
-        self._is_fixed = is_fixed or available == 1
+        self._is_fixed, self._share = is_fixed, share
+        self.most = size if is_fixed else UNLIMITED
         self._segment, self._n_left = Segment(1, 0, is_trial=False), 0
         self._entered: list[float | None] = []  # when each thread began
         self._noted = 0, 0.0  # steps of this segment that have been noted, and when
@@ -189,11 +187,11 @@ class TeamSize:
         """Return the next segment of a call that has `n_left` steps left."""
         if self._is_fixed:
             return Segment(self._size, n_left, is_trial=False)
+        self._available = available = self._share()
         with _lock:
-            self._share = share_of(self._available)
-            key = self._key, self._start_seconds, self._share
+            key = self._key, self._start_seconds, available
             if key not in _records:
-                _records[key] = Record(self._share, self._start_seconds)
+                _records[key] = Record(available, self._start_seconds)
             self._record = record = _records[key]
             size, n_steps, is_trial = max(one for one in record.sizes if one <= self._size), n_left, False
             if record.seconds:
@@ -233,7 +231,7 @@ class TeamSize:
                 return False
             record.note(segment, n_done - n_noted, now - since, now)
             self._noted = n_done, now
-            if self._share != share_of(self._available):
+            if self._available != self._share():
                 return True
             n_left = self._n_left - n_done
             best = record.best(n_left)
@@ -274,7 +272,7 @@ class TeamSize:
         return began or None
 
 
-ALONE = TeamSize(None, 1, 1, 0.0)
+ALONE = TeamSize(None, 1, 0.0, is_fixed=True)
 """One thread, for work that is not worth more."""
 
 
@@ -283,30 +281,10 @@ def forget() -> None:
     _records.clear()
 
 
-# --- calls at the same time -------------------------------------------------------------------------------------------
-
-
-def at_work(work: Callable[[], T]) -> T:
-    """Call `work`, which is counted meanwhile as one more call that shares the cores."""
-    call = object()
-
-    def count_and_work() -> T:
-        _calls.add(call)
-        return work()
-
-    return finish(count_and_work, lambda: _calls.discard(call))
-
-
-def share_of(available: int) -> int:
-    """Return how many of the available threads each of the calls that run now may use."""
-    return max(1, available // max(1, len(_calls)))
-
-
 def _after_fork() -> None:
-    """Forget the calls of the parent's other threads, and a lock that one of them may hold."""
+    """Forget a lock that another thread of the parent may hold."""
     global _lock
     _lock = Lock()
-    _calls.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,45 +1,20 @@
-"""How many threads to use, and the threads that run a kernel as a team while the caller listens for Ctrl-C."""
+"""The threads that run a kernel as a team, while the caller listens for Ctrl-C."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import sys
 from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 
-from fastmlp.engine.containers import container_cores
+from fastmlp.engine.cores import affinity, still_at_work
 from fastmlp.interrupts import CtrlC, finish
 
-__all__ = ["available_threads", "run_brief_team", "run_in_thread", "run_team"]
+__all__ = ["run_brief_team", "run_in_thread", "run_team"]
 
 _POLL_SECONDS = 0.02
-
-
-def available_threads() -> int:
-    """Return how many cores this process may use, by CPU affinity, container limits and OMP_NUM_THREADS.
-
-    A joblib worker gets one, unless joblib has set OMP_NUM_THREADS because there are cores left.
-    """
-    limits = [len(_cores()) or os.cpu_count() or 1, container_cores()]
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if asked.isdigit() and int(asked) > 0:
-        limits.append(int(asked))
-    elif _is_joblib_worker():
-        limits.append(1)
-    return min(limit for limit in limits if limit)
-
-
-def _cores() -> list[int]:
-    """Return the cores that this thread may use; none if the system does not say which."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _is_joblib_worker() -> bool:
-    parallel = sys.modules.get("joblib.parallel")
-    return parallel is not None and bool(parallel.get_active_backend()[0].nesting_level)
 
 
 def run_in_thread(call: Callable[[], object]) -> None:
@@ -101,7 +76,7 @@ def run_team(
     release : callable
         Frees calls that wait at a barrier for one that has failed.
     """
-    gate, ended, cores = _locked(), _locked(), _cores()
+    gate, ended, cores = _locked(), _locked(), affinity()
     begun: dict[str, str] = {}  # "by" the team or, if that has not begun when the caller must leave, by the caller
     errors: list[BaseException] = []
     n_threads, count, over = 1, itertools.count(1), False
@@ -140,8 +115,10 @@ def run_team(
         start_new_thread(lead, ())
         while not over:
             # a lock keeps its deadline; up to Python 3.11, a SimpleQueue may wait for ever after a signal
-            if not ended.acquire(timeout=_POLL_SECONDS) and not go_on():
-                stop()
+            if not ended.acquire(timeout=_POLL_SECONDS):
+                still_at_work()
+                if not go_on():
+                    stop()
 
     def leave() -> None:
         raised: BaseException | None = None

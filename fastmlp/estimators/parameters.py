@@ -109,7 +109,7 @@ _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), defau
     callbacks : list or None, default=None
         Objects with methods such as `on_epoch_end`, see `fastmlp.callbacks`. Not for 'lbfgs'.
     n_threads : int or None, default=None
-        Threads. None uses the cores available to the process, or the share of a joblib worker. Results are
+        Threads. None uses the available cores, which fits that run at the same time share. Results are
         bit-identical for any number.
     dtype : {'float32', 'float64'} or None, default=None
         Of parameters and computation. None follows X: float64 for float64 and integers, float32 for float32, float16

@@ -122,7 +122,7 @@ class StochasticTrainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        n_rows = len(self.y)
+        n_rows = self.n_rows
         self._order = np.arange(n_rows)
         self._starts = np.arange(0, n_rows, self.batch_size)
         self._batch_rows = np.diff(self._starts, append=n_rows)
@@ -179,10 +179,10 @@ class StochasticTrainer(Trainer):
 
     def _permutations(self, n_epochs: int) -> npt.NDArray[np.int64]:
         """Shuffle the last order again for each epoch, as `sklearn.utils.shuffle` does."""
-        order = np.empty((n_epochs, len(self.y)), np.int64)
+        order = np.empty((n_epochs, self.n_rows), np.int64)
         for permutation in order:
             if self.shuffle:
-                drawn = np.arange(len(self.y))
+                drawn = np.arange(self.n_rows)
                 self.random_state.shuffle(drawn)
                 self._order = self._order[drawn]
             permutation[:] = self._order
@@ -222,7 +222,7 @@ class StochasticTrainer(Trainer):
 
     def _mean_loss(self, totals: EpochTotals, epoch: int) -> np.float64:
         """Return the mean over the rows of the loss of their batch, penalty included."""
-        n_rows = len(self.y)
+        n_rows = self.n_rows
         loss = self.scale.loss * totals.losses[epoch] / n_rows
         if self.estimator.alpha:  # `penalties` is a sum over steps, not rows; the weights hardly change between them
             l2 = self._l2[epoch]
@@ -255,7 +255,7 @@ class StochasticTrainer(Trainer):
         """Set the estimator's attributes, and count epochs without improvement."""
         estimator = self.estimator
         estimator.n_iter_ += 1
-        estimator.t_ += len(self.y)
+        estimator.t_ += self.n_rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         if self.prints:

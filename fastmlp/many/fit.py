@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fastmlp.engine.cores import Group
-from fastmlp.engine.threads import available_threads, run_team
+from fastmlp.engine.cores import Group, available_threads
+from fastmlp.engine.threads import run_team
 from fastmlp.fitting import Fitting
 from fastmlp.history import History
 from fastmlp.hooks import check_callbacks

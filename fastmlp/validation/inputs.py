@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.engine.threads import available_threads, run_team
+from fastmlp.engine.cores import at_work, share
+from fastmlp.engine.threads import run_team
 from fastmlp.validation.frames import frame_as_array, is_frame, is_series, missing_value, series_as_array
 from fastmlp.validation.sparse import as_csr, is_sparse
 
@@ -62,7 +63,12 @@ def _check_shape(shape: tuple[int, ...], n_features: int, name: str) -> None:
 def _all_finite(array: npt.NDArray[Any]) -> bool:
     if array.nbytes < _BLOCK_BYTES:
         return bool(np.isfinite(array).all())
-    n_threads = available_threads() if array.nbytes > 16 * _BLOCK_BYTES else 1
+    if array.nbytes <= 16 * _BLOCK_BYTES:
+        return _sum_is_finite(array, 1)
+    return at_work(lambda: _sum_is_finite(array, share()))
+
+
+def _sum_is_finite(array: npt.NDArray[Any], n_threads: int) -> bool:
     sums = [0.0] * n_threads
 
     def add(rank: int) -> None:  # fast, without a temporary: a sum with NaN or infinity is not finite

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.engine.containers import cores_granted
+from fastmlp.engine.containers import NO_QUOTA, quota_granted
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -17,13 +17,18 @@ AT = "/sys/fs/cgroup"
 
 
 def system(root, memberships, mounts, **files):
-    """Write the files of a system, with their paths below /sys/fs/cgroup."""
+    """Write the files of a system, with their paths below /sys/fs/cgroup; return the cores that it grants, or 0."""
+    quota = quota_of(root, memberships, mounts, **files)
+    return 0 if quota == NO_QUOTA else quota.n_cores
+
+
+def quota_of(root, memberships, mounts, **files):
     texts = {"/proc/self/cgroup": memberships, "/proc/self/mountinfo": f"23 1 8:1 / / rw - ext4 /dev/sda1 rw\n{mounts}"}
     for path, text in (texts | {f"{AT}/{path}": text for path, text in files.items()}).items():
         file = root / path[1:]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return cores_granted(str(root))
+    return quota_granted(str(root))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,39 @@ def test_a_mount_elsewhere(tmp_path):
     assert system(tmp_path, "0::/a:b\n", mounts, **{"my groups/a:b/cpu.max": "200000 100000"}) == 2
 
 
+def test_a_group_with_a_space_in_its_name(tmp_path):
+    """It is written as it is among the groups of the process, and as an octal number among the mounts."""
+    mounts = V2.replace(" / /sys/fs/cgroup ", " /my\\040job /sys/fs/cgroup ")
+    assert system(tmp_path, "0::/my job/step\n", mounts, **{"step/cpu.max": "300000 100000"}) == 3
+    assert system(tmp_path, "0::/my job/step\n", V2, **{"my job/cpu.max": "200000 100000"}) == 2
+
+
+def test_the_group_that_shares_the_quota(tmp_path):
+    """It is the one with the smallest quota, not the innermost."""
+    files = {"a/cpu.max": "200000 100000", "a/b/cpu.max": "300000 100000", "a/b/c/cpu.max": "max 100000"}
+    quota = quota_of(tmp_path, "0::/a/b/c\n", V2, **files)
+    status = (tmp_path / AT[1:] / "a").stat()
+    assert quota == (2, (status.st_dev, status.st_ino))
+    assert quota_of(tmp_path, "0::/a/b\n", V2) == quota
+    assert quota_of(tmp_path, "0::/\n", V2) == NO_QUOTA  # it has moved
+
+
+def test_groups_that_only_say_which_cores(tmp_path):
+    """The kernel takes them out of the affinity, so that nothing is to be read."""
+    mounts = V2 + V1.format(root="/").replace("cpuset,cpu ", "cpuset ")
+    files = {"cpuset.cpus.effective": "0-1\n", "cpu,cpuset/cpuset.cpus": "0\n"}
+    assert system(tmp_path, "3:cpuset:/\n0::/\n", mounts, **files) == 0
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    files = {"a/cpu.max": "200000 100000", "a/b/cpu.max": "100000 100000"}
+    assert system(tmp_path, "0::/a/b\n", V2, **files) == 1
+    inner = tmp_path / AT[1:] / "a/b/cpu.max"
+    inner.unlink()
+    inner.mkdir()
+    assert quota_granted(str(tmp_path)).n_cores == 2
+
+
 def test_a_group_outside_of_what_is_mounted(tmp_path):
     """After a process has moved out of the root of its namespace, the top of the mount is all that it can read."""
     files = {"cpu.max": "200000 100000", "other/cpu.max": "100000 100000"}
@@ -108,8 +146,8 @@ def test_limits_that_change_are_seen(tmp_path):
 
 
 def test_a_system_without_control_groups(tmp_path):
-    assert cores_granted(str(tmp_path)) == 0
-    assert cores_granted(str(Path(tmp_path, "nothing"))) == 0
+    assert quota_granted(str(tmp_path)) == NO_QUOTA
+    assert quota_granted(str(Path(tmp_path, "nothing"))) == NO_QUOTA
 
 
 @pytest.mark.parametrize(("memberships", "mounts"), [("0::/", "no such line"), ("nothing", V2), ("", "")])

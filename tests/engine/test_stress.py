@@ -45,6 +45,45 @@ def test_short_fits_of_more_threads_than_cores(n_fits):
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+PAUSED = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(400, exit=True)
+import numpy as np
+from fastmlp import MLP
+from fastmlp.engine import compiled, threads
+
+def run(engine, call, space, size, seconds, go_on=lambda: True):
+    def pause():
+        go_on()
+        space.pause()
+        return True
+    n_calls.append(size)
+    threads.run_team(size, call, go_on=pause, stop=space.stop, release=space.release)
+
+threads._POLL_SECONDS, compiled.CompiledEngine._run, n_calls = 1e-4, run, []
+generator = np.random.default_rng(0)
+X, y = generator.random((20000, 20), np.float32), generator.integers(0, 5, 20000)
+bits = {}
+while len(n_calls) < int(sys.argv[1]):  # eight units are one vector, so threads divide the rows of a batch
+    for n_threads in (1, 2, 4):
+        net = MLP([20, 8, 5], n_threads=n_threads)
+        net.fit(X, y, epochs=2, batch_size=128)
+        bits[n_threads] = [p.tobytes() for p in net.weights + net.biases]
+    assert bits[1] == bits[2] == bits[4]
+assert {1, 2, 4} <= set(n_calls), set(n_calls)
+"""
+
+
+@pytest.mark.parametrize("n_calls", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_teams_that_pause_all_the_time(n_calls):
+    """All threads of a team return after the same step, although one may be far behind when rank 0 reads the next."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PAUSED, str(n_calls)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=450, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 # --- processes that compile at once -----------------------------------------------------------------------------------
 
 ONE_OF_MANY = """

@@ -13,7 +13,7 @@ from support.nets import parameters
 
 from fastmlp import MLP
 from fastmlp.engine import compiled, team_size
-from fastmlp.engine.team_size import Segment, TeamSize, at_work
+from fastmlp.engine.team_size import Segment, TeamSize
 
 POLL = 0.02
 
@@ -21,7 +21,6 @@ POLL = 0.02
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch):
     monkeypatch.setattr(team_size, "_records", {})
-    monkeypatch.setattr(team_size, "_calls", set())
 
 
 class World:
@@ -34,7 +33,8 @@ class World:
     def fit(self, seconds=None, n_steps=None, size=None, key="net", guess=1e-4):
         """Take steps for about some seconds of the fastest team; return the seconds that they took."""
         n_steps = n_steps or int(seconds / min(self.each(s) for s in self.sizes))
-        team = TeamSize(key, self.available, size or self.available, guess, clock=lambda: self.now)
+        share = lambda: self.available  # noqa: E731
+        team = TeamSize(key, size or self.available, guess, share=share, clock=lambda: self.now)
         began, done = self.now, 0
         while done < n_steps:
             segment = team.next(n_steps - done)
@@ -120,11 +120,11 @@ def test_starting_a_team_counts_in_short_fits():
     assert world.size() == 4
     world.fit(n_steps=1)
     assert world.size() == 4
-    assert TeamSize("net", 4, 4, 1e-3, clock=lambda: world.now).next(1).size == 4
+    assert TeamSize("net", 4, 1e-3, share=lambda: 4, clock=lambda: world.now).next(1).size == 4
     small = World(lambda size: 80e-6 / size, 4)
     small.fit(3.0, key="small")
     assert small.size() == 4
-    assert TeamSize("small", 4, 4, 1e-3, clock=lambda: small.now).next(1).size == 1
+    assert TeamSize("small", 4, 1e-3, share=lambda: 4, clock=lambda: small.now).next(1).size == 1
 
 
 def test_a_smaller_team_takes_over_where_other_programs_use_the_cores_and_the_larger_one_returns():
@@ -163,50 +163,30 @@ def test_steps_of_another_kind_are_measured_anew():
     assert world.size() == 8
 
 
-def with_calls(n, work):
-    """Call `work` while `n` calls are at work."""
-    return at_work(lambda: with_calls(n - 1, work)) if n else work()
-
-
-@pytest.mark.parametrize(("n_calls", "size"), [(0, 16), (1, 16), (2, 8), (3, 5), (23, 1)])
-def test_calls_at_the_same_time_share_the_cores(n_calls, size):
-    assert with_calls(n_calls, lambda: TeamSize("net", 16, 16, 1e-4).next(10).size) == size
-    assert TeamSize("net", 16, 16, 1e-4).next(10).size == 16
-
-
-def test_a_call_that_fails_is_no_longer_at_work():
-    with pytest.raises(ZeroDivisionError):
-        at_work(lambda: 1 / 0)
-    assert with_calls(1, lambda: TeamSize("net", 4, 4, 1e-4).next(10).size) == 4
-
-
-def test_a_team_ends_when_another_call_begins():
-    now = [1.0]
-    team = TeamSize("net", 4, 4, 1e-4, clock=lambda: now[0])
-
-    def begin_another():
-        now[0] += 0.06
-        assert team.is_to_end(11)
-        assert team.next(1).size == 2
-
-    def begin():
-        assert team.next(12) == Segment(4, 12, is_trial=False)
-        team.begin()
-        now[0] += 0.06
-        assert not team.is_to_end(10)
-        at_work(begin_another)
-
-    at_work(begin)
+@pytest.mark.parametrize("other", [2, 8])
+def test_a_team_ends_when_its_share_changes(other):
+    now, share = [1.0], [4]
+    team = TeamSize("net", 8, 1e-4, share=lambda: share[0], clock=lambda: now[0])
+    assert team.next(12) == Segment(4, 12, is_trial=False)
+    team.begin()
+    now[0] += 0.06
+    assert not team.is_to_end(10)
+    share[0] = other
+    assert not team.is_to_end(10)  # nobody asks more often than 20 times a second
+    now[0] += 0.06
+    assert team.is_to_end(11)
+    team.end(11)
+    assert team.next(1).size == other
 
 
 @pytest.mark.parametrize("available", [1, 2, 4])
 def test_no_team_is_larger_than_what_is_available(available):
-    team = TeamSize("long", available, 1000, 1e-4)
+    team = TeamSize("long", 1000, 1e-4, share=lambda: available)
     assert team.next(10**6).size <= available
 
 
 def test_a_fixed_number_of_threads_is_never_changed():
-    team = TeamSize(None, 3, 3, 0.0, is_fixed=True)
+    team = TeamSize(None, 3, 0.0, is_fixed=True)
     for n_left in (1, 10**9):
         assert team.next(n_left) == Segment(3, n_left, is_trial=False)
         team.begin()

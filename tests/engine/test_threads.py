@@ -1,81 +1,20 @@
-"""How many threads there are, and what they share with the threads and processes of the program around them."""
+"""Where the threads of a team run, and what they share with the threads and processes of the program around them."""
 
 import _thread
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from support.nets import ROOT, data
+from support.nets import data
+from support.scripts import printed
 
 from fastmlp import MLP
 from fastmlp.engine import threads
-from fastmlp.engine.threads import available_threads, run_in_thread
+from fastmlp.engine.threads import run_in_thread
 
-
-def printed(*command, timeout=300, **environment):
-    """What a new Python prints, as JSON; None in the environment removes a variable."""
-    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    warnings = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")  # of a fork beside threads of NumPy
-    ran = subprocess.run(
-        [sys.executable, *warnings, *command],
-        env={name: value for name, value in variables.items() if value is not None},
-        capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return json.loads(ran.stdout)
-
-
-# --- how many ---------------------------------------------------------------------------------------------------------
-
-WITHIN = """
-import json, os
-from fastmlp.engine.threads import available_threads
-cores = sorted(os.sched_getaffinity(0))
-seen = []
-for n in range(1, len(cores) + 1):
-    os.sched_setaffinity(0, cores[:n])
-    seen.append(available_threads())
-print(json.dumps(seen))
-"""
-
-
-def cores_here():
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(n_cores, threads.container_cores() or n_cores)
-
-
-@pytest.fixture
-def eight_cores(monkeypatch):
-    monkeypatch.setattr(threads, "container_cores", lambda: 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
-def test_the_cores_of_the_affinity():
-    expected = [min(n, cores_here()) for n in range(1, len(os.sched_getaffinity(0)) + 1)]
-    assert printed("-c", WITHIN, OMP_NUM_THREADS=None) == expected
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [("1", 1), ("3", 3), ("3,2", 3), ("99", 8), ("", 8), ("0", 8), ("-2", 8), ("many", 8), (",2", 8)],
-)
-def test_omp_num_threads(eight_cores, monkeypatch, asked, expected):
-    assert available_threads() == 8
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert available_threads() == expected
-
-
-@pytest.mark.parametrize(("granted", "expected"), [(0, 8), (1, 1), (3, 3), (9, 8)])
-def test_the_cores_of_a_container(eight_cores, monkeypatch, granted, expected):
-    monkeypatch.setattr(threads, "container_cores", lambda: granted)
-    assert available_threads() == expected
+# --- where ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
@@ -107,54 +46,6 @@ def test_a_team_runs_where_no_thread_may_be_moved(monkeypatch):
     called = [False] * len(os.sched_getaffinity(0))
     threads.run_team(len(called), lambda rank: called.__setitem__(rank, True))
     assert all(called)
-
-
-# --- workers of joblib ------------------------------------------------------------------------------------------------
-
-WORKERS = """
-import json, sys
-import numpy as np
-from joblib import Parallel, cpu_count, delayed
-from fastmlp import MLP
-from fastmlp.engine.threads import available_threads
-
-def fit(seed):
-    generator = np.random.default_rng(seed)
-    X, y = generator.random((300, 50), np.float32), generator.integers(0, 10, 300)
-    net = MLP([50, 256, 10], seed=seed)
-    net.fit(X, y, epochs=2, batch_size=100)
-    return available_threads(), [p.tobytes() for p in net.weights + net.biases], net.history.loss
-
-def main():
-    before = available_threads()
-    alone = [fit(seed) for seed in range(4)]
-    at_once = Parallel(n_jobs=2, backend=sys.argv[1])(delayed(fit)(seed) for seed in range(4))
-    assert [results[1:] for results in at_once] == [results[1:] for results in alone]
-    in_one = Parallel(n_jobs=1, backend=sys.argv[1])([delayed(available_threads)()])
-    print(json.dumps({
-        "outside": [before, *in_one, available_threads()], "inside": [results[0] for results in at_once],
-        "cores": cpu_count(),
-    }))
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-@pytest.mark.parametrize("asked", [None, "2"])
-@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
-def test_workers_of_joblib(backend, asked, tmp_path):
-    """Each gets one thread, or as many as OMP_NUM_THREADS says, and the bits of one process."""
-    script = tmp_path / "workers.py"  # a file, which other processes can import
-    script.write_text(WORKERS)
-    said = printed(str(script), backend, OMP_NUM_THREADS=asked)
-    full = cores_here()
-    n_outside = min(full, int(asked or full))
-    n_inside = n_outside if asked else 1
-    if asked is None and backend == "loky":  # which sets OMP_NUM_THREADS for its workers
-        n_inside = min(full, max(1, said["cores"] // 2))
-    assert said["outside"] == [n_outside] * 3
-    assert said["inside"] == [n_inside] * 4
 
 
 # --- what is left after a fit -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastmlp import MLP, History, fit_many, reference
 from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.engine import rows as rows_module
-from fastmlp.engine.threads import available_threads
+from fastmlp.engine.cores import available_threads
 from fastmlp.fitting import Fitting
 from fastmlp.kernels.formats import FORMATS
 from fastmlp.losses import LOSSES

@@ -1,0 +1,267 @@
+"""`Shards`: the actors that hold the rows on the workers, seen from the client. They survive the loss of workers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from _thread import LockType, allocate_lock
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from distributed import Actor, Client
+
+from fastmlp.dask.partitions import Description, Partition, describe
+from fastmlp.dask.shard import Shard, Twin
+
+__all__ = ["Shards", "Stopped"]
+
+T = TypeVar("T")
+
+_LOST = "the scheduler is lost"
+_POLL_SECONDS = 0.05
+_PATIENCE = 25.0  # seconds without any worker, or without an answer from a worker that is there
+_SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit that has learned nothing
+_ALLOWED_LOSSES = 3  # of one shard, as in distributed.scheduler.allowed-failures
+
+
+class Stopped(Exception):
+    """Raised by `call` when it is asked to stop."""
+
+
+class Shards:
+    """The shards of all rows.
+
+    Bits never depend on which worker has a shard: its replies follow from what it is asked alone. So when a worker is
+    lost, its shards are made again on others, and are asked again.
+
+    Parameters
+    ----------
+    client : Client
+    partitions : list of Partition
+    """
+
+    def __init__(self, client: Client, partitions: Sequence[Partition]) -> None:
+        self._client, self._partitions = client, partitions
+        self._groups: Sequence[Sequence[int]] = ()
+        self._ready: list[Partition] | None = None
+        self._futures: dict[int, Any] = {}
+        self._actors: dict[int, Any] = {}
+        self._workers: dict[int, str] = {}
+        self._losses: dict[int, int] = {}
+        self._prepared: list[tuple[str, tuple[Any, ...]]] = []  # calls that a new shard needs before others
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def describe(self, has_classes: bool) -> list[Description]:
+        """Compute the partitions, and describe each."""
+        self._ready = [self._asked(partial(one.on_cluster, self._client)) for one in self._partitions]
+        futures = [self._client.submit(describe, i, *one, has_classes, pure=False) for i, one in enumerate(self._ready)]
+        self._wait(futures)
+        described: list[Description] = self._client.gather(futures)
+        self._n_rows = [one.n_rows for one in described]
+        return described
+
+    def make(self, twin: Twin, groups: Sequence[Sequence[int]]) -> None:
+        """Let each group of partitions be a shard."""
+        self._twin, self._groups = twin, groups
+        self._every = -(-sum(self._n_rows) // _SAMPLED)
+
+    def prepare(self, method: str, *args: Any) -> list[Any]:
+        """Call a method of all shards; those that will take the place of lost ones are called then."""
+        replies = self.call(method, [args] * len(self))
+        self._prepared.append((method, args))
+        return replies
+
+    def forget_data(self) -> None:
+        """Let the workers forget the partitions, of which the shards have made what they need."""
+        self._ready = None
+
+    def call(self, method: str, args: Sequence[tuple[Any, ...]], go_on: Callable[[], bool] = lambda: True) -> list[Any]:
+        """Call a method of each shard with arguments of its own, and return the replies in order.
+
+        Raises
+        ------
+        Stopped
+            If `go_on`, which is called now and then, returns False.
+        ConnectionError
+            If the scheduler is lost.
+        TimeoutError
+            If all workers are.
+        RuntimeError
+            If a shard has been lost several times.
+        """
+        replies: dict[int, Any] = {}
+        while left := [i for i in range(len(self)) if i not in replies]:
+            missing = [i for i in left if i not in self._actors]
+            if missing:
+                self._create(missing, go_on)
+                for earlier, same in self._prepared:
+                    self._ask(earlier, {i: same for i in missing if i in self._actors}, go_on)
+            replies |= self._ask(method, {i: args[i] for i in left if i in self._actors}, go_on)
+        return [replies[i] for i in range(len(self))]
+
+    def close(self) -> None:
+        """End all calls, and let the workers forget the shards. This may be repeated."""
+        end = time.monotonic() + 1
+        if self._client.status == "running":
+            with suppress(Stopped):
+                self._ask("stop", dict.fromkeys(self._actors, ()), lambda: time.monotonic() < end)
+            with suppress(OSError):
+                self._client.cancel(list(self._futures.values()))  # frames of an error may still refer to them
+        self._actors.clear()
+        self._futures.clear()
+
+    # --- one attempt --------------------------------------------------------------------------------------------------
+
+    def _ask(self, method: str, args: dict[int, tuple[Any, ...]], go_on: Callable[[], bool]) -> dict[int, Any]:
+        """Return the replies of those shards that are not lost meanwhile; the others are forgotten."""
+        outcomes: dict[int, Any] = {}
+        over, loop = _locked(), cast(Any, self._client.loop)
+
+        async def wait_for(i: int, reply: Any) -> None:
+            try:
+                outcomes[i] = await reply
+            except Exception as error:
+                outcomes[i] = _Failed(error)
+            if len(outcomes) == len(asked):
+                over.release()
+
+        asked = [i for i in args if self._is_there(i)]
+        for i in asked:
+            with suppress(RuntimeError):  # it is lost just now
+                loop.add_callback(wait_for, i, getattr(self._actors[i], method)(*args[i]))
+        while asked and not over.acquire(timeout=_POLL_SECONDS):
+            if not go_on():
+                raise Stopped
+            self._check_connection()
+            if all(i in outcomes or not self._is_there(i) for i in asked):
+                break
+        replies = {}
+        for i in args:
+            reply = outcomes.get(i)
+            if isinstance(reply, _Failed) and self._is_there(i) and not isinstance(reply.error, OSError):
+                raise reply.error
+            if i in outcomes and not isinstance(reply, _Failed):
+                replies[i] = reply
+            else:
+                self._forget(i, reply.error if isinstance(reply, _Failed) else None)
+        return replies
+
+    def _is_there(self, i: int) -> bool:
+        return i in self._futures and self._futures[i].status == "finished"
+
+    def _forget(self, i: int, error: Exception | None) -> None:
+        self._check_connection()
+        self._ready = None  # some may have been on the lost worker alone
+        self._actors.pop(i, None)
+        self._futures.pop(i, None)
+        self._losses[i] = losses = self._losses.get(i, 0) + 1
+        if losses > _ALLOWED_LOSSES:
+            raise RuntimeError(
+                f"workers have died {losses} times with shard {i} of {len(self)}; their logs may say why, such as too "
+                "little memory"
+            ) from error
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise ConnectionError(f"{_LOST}: the client is {self._client.status}")
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """Return the scheduler's answer."""
+        try:
+            return question()
+        except OSError as error:
+            raise ConnectionError(f"{_LOST}: {error}") from error
+
+    # --- new shards ---------------------------------------------------------------------------------------------------
+
+    def _create(self, shards: Sequence[int], go_on: Callable[[], bool]) -> None:
+        """Make these shards on the workers that have the fewest for their threads."""
+        threads = self._threads(go_on)
+        load = {address: sum(self._workers[i] == address for i in self._actors) for address in threads}
+        for i in shards:
+            address = self._workers[i] = min(load, key=lambda one: (load[one] + 1) / threads[one])
+            load[address] += 1
+        for i in shards:
+            address, group = self._workers[i], self._groups[i]
+            ready = self._ready or self._partitions
+            rows = [self._asked(partial(ready[number].on_cluster, self._client)) for number in group]
+            self._futures[i] = self._client.submit(
+                Shard,
+                self._twin,
+                i,
+                max(1, threads[address] // load[address]),
+                self._every,
+                group,
+                *([getattr(one, name) for one in rows] for name in Partition._fields),
+                actor=True,
+                workers=[address],
+                allow_other_workers=True,
+                pure=False,
+                key=f"fastmlp-shard-{i}-{uuid.uuid4().hex}",
+            )
+        self._wait([self._futures[i] for i in shards], go_on)
+        for i in shards:
+            self._bind(i)
+
+    def _bind(self, i: int) -> None:
+        """Get hold of a new shard, or forget it if it is lost already."""
+        future = self._futures[i]
+        if future.status == "finished":
+            places = self._asked(lambda: self._client.who_has([future]))
+            for address in places.get(future.key, ()):
+                self._workers[i] = address
+                with self._client.as_current():  # an actor belongs to the client that is current
+                    self._actors[i] = Actor(Shard, address, future.key)
+                return
+        elif future.status == "error" and not _is_loss(error := future.exception()):
+            raise error
+        elif future.status != "error":
+            self._check_connection()
+            raise RuntimeError(
+                f"data of shard {i} of {len(self)} are lost with their worker, and cannot be computed again"
+            )
+        self._forget(i, None)
+
+    def _wait(self, futures: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> None:
+        """Wait until nothing is pending; what a lost worker was about to compute is computed by another."""
+        pause = _POLL_SECONDS / 16
+        while any(future.status == "pending" for future in futures):
+            self._threads(go_on)
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS)
+
+    def _threads(self, go_on: Callable[[], bool]) -> dict[str, int]:
+        """Return how many threads each worker has; wait for workers if there are none."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            self._check_connection()
+            if not go_on():
+                raise Stopped
+            threads: dict[str, int] = self._asked(self._client.nthreads)
+            if threads:
+                return threads
+            if time.monotonic() > end:
+                raise TimeoutError(f"the cluster has had no worker for {_PATIENCE:g} seconds")
+            time.sleep(_POLL_SECONDS)
+
+
+class _Failed:
+    """An error in place of a reply."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _is_loss(error: BaseException | None) -> bool:
+    """Return whether an error says that a worker was lost with its actor, which has no class of its own."""
+    return isinstance(error, RuntimeError) and "Actor was lost" in str(error)
+
+
+def _locked() -> LockType:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock

@@ -1,0 +1,135 @@
+"""`fastmlp.dask.fit` while workers come, go and die, and without a scheduler."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+import dask.array as da
+from distributed import Client
+from numpy.testing import assert_array_equal
+from support.clusters import local_cluster
+
+import fastmlp.dask
+from fastmlp import MLP
+
+LAYERS = [20, 64, 3]
+N = 30_000  # so that an epoch takes longer than the client waits before it looks around
+
+
+@pytest.fixture(scope="module")
+def client():
+    with local_cluster() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((N, LAYERS[0])).astype(np.float32)
+    return X, (X @ generator.standard_normal((LAYERS[0], 3))).argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(client, data):
+    """The network that every fit below must give."""
+    return trained(client, *data)
+
+
+def trained(client, X, y, **fit):
+    net = MLP(LAYERS)
+    fastmlp.dask.fit(client, net, X, y, **{"epochs": 4, "batch_size": 16, "n_shards": 2, **fit})
+    return net
+
+
+def assert_same(a, b):
+    for x, y in zip([*a.weights, *a.biases], [*b.weights, *b.biases], strict=True):
+        assert_array_equal(x, y)
+
+
+class InEpoch:
+    """Does something once, while the workers train for the third epoch."""
+
+    def __init__(self, action):
+        self.action, self.done = action, False
+
+    def on_step(self, net, fit):
+        if fit.epoch == 2 and not self.done:
+            self.done = True
+            self.action()
+
+
+def pids(client):
+    return list(client.run(os.getpid).values())
+
+
+@pytest.mark.parametrize("n_killed", [1, 2])
+@pytest.mark.parametrize("form", ["array", "collection"])
+def test_killed_workers_change_no_bit(client, data, undisturbed, n_killed, form):
+    X, y = data
+    client.wait_for_workers(2, timeout=120)
+    killed = pids(client)[:n_killed]
+    kill = InEpoch(lambda: [os.kill(pid, signal.SIGKILL) for pid in killed])
+    X_ = X if form == "array" else da.from_array(X, chunks=(N // 2, -1))
+    assert_same(trained(client, X_, y, callbacks=[kill]), undisturbed)
+    assert kill.done
+
+
+def test_killed_worker_with_averages_at_each_step(client, data):
+    X, y = data
+    fit = {"average_every": "step", "batch_size": 6000}
+    client.wait_for_workers(2, timeout=120)
+    kill = InEpoch(lambda pid=pids(client)[1]: os.kill(pid, signal.SIGKILL))
+    assert_same(trained(client, X, y, callbacks=[kill], **fit), trained(client, X, y, **fit))
+    assert kill.done
+
+
+def test_workers_may_leave_and_join(client, data, undisturbed):
+    client.wait_for_workers(2, timeout=120)
+    leave, join = InEpoch(lambda: client.cluster.scale(1)), InEpoch(lambda: client.cluster.scale(3))
+    assert_same(trained(client, *data, callbacks=[leave]), undisturbed)
+    assert_same(trained(client, *data, callbacks=[join]), undisturbed)
+    client.cluster.scale(2)
+    client.wait_for_workers(2, timeout=120)
+
+
+def test_data_that_only_a_lost_worker_had(client, data):
+    X, y = data
+    client.wait_for_workers(2, timeout=120)
+    address, pid = next(iter(client.run(os.getpid).items()))
+    futures = client.scatter([X[: N // 2], X[N // 2 :]], workers=[address])
+    kill = InEpoch(lambda: os.kill(pid, signal.SIGKILL))
+    with pytest.raises(RuntimeError, match="data of shard 0 of 2 are lost"):
+        trained(client, futures, [y[: N // 2], y[N // 2 :]], callbacks=[kill])
+
+
+SCHEDULER = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    cluster = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp")
+    print(cluster.scheduler_address, flush=True)
+    input()
+"""
+
+
+def test_a_lost_scheduler_is_an_error(data, tmp_path):
+    script = tmp_path / "scheduler.py"
+    script.write_text(SCHEDULER)
+    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        net = MLP(LAYERS)
+        with Client(address) as client:
+            kill = InEpoch(process.kill)
+            with pytest.raises(ConnectionError, match="the scheduler is lost"):
+                fastmlp.dask.fit(client, net, *data, epochs=1000, batch_size=16, callbacks=[kill])
+        assert kill.done
+        assert 2 <= len(net.history.loss) < 1000
+    finally:
+        process.kill()
+        process.communicate()
