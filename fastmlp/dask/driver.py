@@ -81,6 +81,7 @@ class Driver:
         self._name = f"fastmlp-fit_many-{uuid.uuid4().hex}"
         self._running: dict[int, list[int]] = {}  # tasks: the numbers of their networks
         self._new_task = itertools.count()
+        self._suspects: list[int] = []  # networks of tasks whose workers died again and again
         self._progress: dict[int, Sequence[int]] = {}  # of each task: fits that have ended, steps
         self._given_up, self._is_over, self._answered = False, False, time.monotonic()
         self._futures: Sequence[Future[Any]] = ()
@@ -221,6 +222,8 @@ class Driver:
                 tasks = tasks or in_tasks([size.cost for size in self.sizes], max(1, sum(workers.values())))
                 self._call(self._spread, shared, min(len(tasks), len(workers)))
                 tasks = self._train(tasks, shared)
+                while self._suspects and not tasks:
+                    tasks = self._train([[self._suspects.pop()]], shared, alone=True)
                 if not tasks:
                     return
         raise RuntimeError(
@@ -251,8 +254,8 @@ class Driver:
         with suppress(Exception):  # a worker that has not got it fetches it
             self._client.replicate([shared], n=n_workers)
 
-    def _train(self, tasks: Sequence[list[int]], shared: Future[Any]) -> list[list[int]]:
-        """Train these networks; return which are to be trained again."""
+    def _train(self, tasks: Sequence[list[int]], shared: Future[Any], alone: bool = False) -> list[list[int]]:
+        """Train these networks, `alone` if one has been a suspect; return which are to be trained again."""
         if self.is_stopping:
             self.outcome.waiting.update(itertools.chain.from_iterable(tasks))
             return []
@@ -270,13 +273,16 @@ class Driver:
             numbers = self._running.pop(name)
             try:
                 result = self._result(future)
-            except (_Lost, KilledWorker) as error:
+            except _Lost:
                 self._progress.pop(name, None)
-                if isinstance(error, KilledWorker) and len(numbers) == 1:
+                again.append(numbers)
+            except KilledWorker as error:
+                self._progress.pop(name, None)
+                if alone:
                     error.add_note(f"in the fit of nets[{numbers[0]}]")
                     self.outcome.errors[numbers[0]] = error
-                else:
-                    again += [[i] for i in numbers]  # one of them may be the cause
+                else:  # any task on these workers may have been the cause
+                    self._suspects += numbers
             else:
                 self._progress[name] = len(numbers), sum(self.sizes[i].n_steps for i in numbers)
                 self._keep(numbers, result)
