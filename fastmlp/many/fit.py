@@ -356,11 +356,6 @@ class Fits:
         del self._running[i]
         self._ended.append(i)
 
-    def pop_errors(self) -> dict[int, BaseException]:
-        """Return the errors by the places of their networks, and forget them: their frames keep this object alive."""
-        errors, self._errors = self._errors, {}
-        return dict(sorted(errors.items()))
-
     def progress(self) -> tuple[int, int]:
         """Return how many fits have ended, and how many steps have been taken; those that have ended count whole."""
         ended, running = list(self._ended), list(self._running.values())

@@ -21,7 +21,13 @@ from fastmlp.dask import MLPClassifier, MLPRegressor
 from support.clusters import local_cluster
 
 N, I = 240, 20
-SETTINGS = {"hidden_layer_sizes": (16,), "solver": "adam", "learning_rate_init": 0.01, "max_iter": 30, "random_state": 0}
+SETTINGS = {
+    "hidden_layer_sizes": (16,),
+    "solver": "adam",
+    "learning_rate_init": 0.01,
+    "max_iter": 30,
+    "random_state": 0,
+}
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 
 
