@@ -1,6 +1,7 @@
 """`fastmlp.dask.fit` on a cluster of two worker processes."""
 
 import copy
+import itertools
 import signal
 import threading
 import time
@@ -111,15 +112,43 @@ def test_averaging_at_each_step_is_fit_up_to_rounding(client, data, settings, fi
         assert history.accuracy == expected.accuracy
 
 
+def without_xgboost(client, missing):
+    """Let the workers believe that they have no xgboost."""
+
+    def patch():
+        from importlib.util import find_spec
+
+        from fastmlp.dask import shard
+
+        shard.find_spec = (lambda name: None) if missing else find_spec
+
+    client.run(patch)
+
+
+def test_two_shards_give_the_same_bits_with_and_without_xgboost(client, data):
+    pytest.importorskip("xgboost")
+    fit = {"average_every": "step", "n_shards": 2, "epochs": 2, "optimizer": "adam", "clip_norm": 0.5}
+    nets = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)]
+    try:
+        for net, missing in zip(nets, (False, True), strict=True):
+            without_xgboost(client, missing)
+            fastmlp.dask.fit(client, net, *data, **fit)
+    finally:
+        without_xgboost(client, False)
+    assert_same(*nets)
+    assert nets[0].history.accuracy == nets[1].history.accuracy
+    assert_allclose(nets[0].history.loss, nets[1].history.loss, rtol=1e-12)
+
+
 @pytest.mark.parametrize("average_every", ["epoch", 2, "step"])
 def test_same_bits_whatever_form_the_data_have(client, data, average_every):
     X, y = data
     frame, labels = pd.DataFrame(X, columns=[f"x{i}" for i in range(LAYERS[0])]), pd.Series(y)
     ends = [0, 100, 170, N]
-    blocks = [(X[a:b], y[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    blocks = [(X[a:b], y[a:b]) for a, b in itertools.pairwise(ends)]
     chunks = tuple(np.diff(ends).tolist())
-    frames = dd.from_delayed([dask.delayed(frame.iloc[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)])
-    columns = dd.from_delayed([dask.delayed(labels.iloc[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)])
+    frames = dd.from_delayed([dask.delayed(frame.iloc[a:b]) for a, b in itertools.pairwise(ends)])
+    columns = dd.from_delayed([dask.delayed(labels.iloc[a:b]) for a, b in itertools.pairwise(ends)])
     array = da.from_array(X, chunks=(chunks, (15, 5)))
     forms = [
         ([x for x, _ in blocks], [y for _, y in blocks]),
