@@ -23,7 +23,7 @@ from fastmlp.once import Once, Sharing
 from fastmlp.schedules import Schedule
 from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
-from fastmlp.validation.calls import unknown_argument
+from fastmlp.validation.calls import advised, unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
 __all__ = [
@@ -41,6 +41,7 @@ _FIT = {
 _inside = threading.local()
 
 
+@advised
 def fit_many(
     nets: Iterable[Network],
     X: Any,
@@ -162,9 +163,12 @@ def check_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments of each fit."""
     each = check_fits(fits, n_nets)
+    if "rows" in fit:
+        raise TypeError("rows belong into fits, one dict for each network: fits=[{'rows': ...}, ...]")
     _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
-        _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
+        with naming(i):
+            _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
     arguments = [dict(fit) | dict(own) for own in each]
     for own in arguments:
         if isinstance(own.get("schedule"), Schedule):
@@ -178,14 +182,17 @@ def check_arguments(
     return arguments
 
 
-def own_callback(callback: object) -> object:
-    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
+def own_callback(callback: object, advice: str = "give each its own: fits=[{'callbacks': [...]}, ...]") -> object:
+    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's.
+
+    `advice` is what to do about one that writes.
+    """
     if not type(callback).__module__.startswith("fastmlp."):
         return callback
     if hasattr(callback, "path") or isinstance(callback, Tracker):
         raise ValueError(
             f"{type(callback).__name__} writes, and networks that train at the same time would write to the same "
-            "place; give each its own: fits=[{'callbacks': [...]}, ...]"
+            f"place; {advice}"
         )
     return copy.deepcopy(callback)
 

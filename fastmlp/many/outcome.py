@@ -57,7 +57,8 @@ class Outcome:
         if return_exceptions:
             return [self.errors.get(i, self.histories[i]) for i in numbers]
         if self.errors:
-            message = f"{len(self.errors)} of {len(numbers)} networks failed; the others are trained"
+            some = f"{len(self.errors)} of {len(numbers)} networks failed; the others are trained"
+            message = some if len(self.errors) < len(numbers) else "all networks failed"
             raise BaseExceptionGroup(message, [self.errors[i] for i in sorted(self.errors)])
         return [self.histories[i] for i in numbers]
 
