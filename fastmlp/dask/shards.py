@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from distributed import Actor, Client
 
-from fastmlp.dask.partitions import Description, Partition, describe
+from fastmlp.dask.partitions import Description, Partition, describe, on_cluster
 from fastmlp.dask.shard import Shard, Twin
 
 __all__ = ["Shards", "Stopped"]
@@ -61,7 +61,7 @@ class Shards:
 
     def describe(self, has_classes: bool) -> list[Description]:
         """Compute the partitions, and describe each."""
-        self._ready = [self._asked(partial(one.on_cluster, self._client)) for one in self._partitions]
+        self._ready = self._asked(partial(on_cluster, self._client, self._partitions))
         futures = [self._client.submit(describe, i, *one, has_classes, pure=False) for i, one in enumerate(self._ready)]
         self._wait(futures)
         described: list[Description] = self._client.gather(futures)
@@ -198,7 +198,7 @@ class Shards:
         for i in shards:
             address, group = self._workers[i], self._groups[i]
             ready = self._ready or self._partitions
-            rows = [self._asked(partial(ready[number].on_cluster, self._client)) for number in group]
+            rows = self._asked(partial(on_cluster, self._client, [ready[number] for number in group]))
             self._futures[i] = self._client.submit(
                 Shard,
                 self._twin,

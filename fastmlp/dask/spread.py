@@ -11,6 +11,7 @@ from distributed import Client
 
 from fastmlp.activations import Floats
 from fastmlp.dask.averaging import LocalSGD, OnShards
+from fastmlp.dask.clients import check_is_open
 from fastmlp.dask.partitions import divide, in_groups, stacked
 from fastmlp.dask.shard import Rows, Twin
 from fastmlp.dask.shards import Shards
@@ -49,6 +50,7 @@ class SpreadRows:
     ) -> None:
         if not isinstance(client, Client) or client.asynchronous:
             raise TypeError(f"client must be a synchronous distributed.Client, not {client!r}")
+        check_is_open(client)
         if average_every not in ("epoch", "step"):
             average_every = check_int('average_every, unless it is "epoch" or "step",', average_every, 1)
         if n_shards is None:

@@ -27,6 +27,8 @@ __all__ = ["fit_several"]
 _SHARED = ("classes_", "_label_binarizer", "n_features_in_", "n_outputs_", "out_activation_")
 """What an estimator learns from the data, and its networks' estimators with it."""
 
+_ADVICE = "use n_networks=1, or fastmlp.Ensemble, whose fit takes fits=[{'callbacks': [...]}, ...]"
+
 
 def fit_several(
     estimator: Any,
@@ -127,7 +129,7 @@ def _members(estimator: Any, continues: bool, prints: bool) -> list[Any]:
             vars(member).update({name: vars(estimator)[name] for name in _SHARED if name in vars(estimator)})
     callbacks = check_callbacks(callbacks or ())
     for i, member in enumerate(members):
-        member.callbacks = [own_callback(callback) for callback in callbacks] or None
+        member.callbacks = [own_callback(callback, _ADVICE) for callback in callbacks] or None
         vars(member)["_label"] = f"Network {i + 1}: "
     return members
 

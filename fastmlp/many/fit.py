@@ -26,7 +26,7 @@ from fastmlp.once import Once, Sharing
 from fastmlp.schedules import Schedule
 from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
-from fastmlp.validation.calls import unknown_argument
+from fastmlp.validation.calls import advised, unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
 __all__ = [
@@ -44,6 +44,7 @@ _FIT = {
 _inside = threading.local()
 
 
+@advised
 def fit_many(
     nets: Iterable[Network],
     X: Any,
@@ -181,10 +182,11 @@ def check_arguments(
     """Return the arguments of each fit."""
     each, lists = check_fits(fits, n_nets), Once()
     if "rows" in fit:
-        raise TypeError("rows belong into fits, as those of each network: fits=[{'rows': ...}, ...]")
+        raise TypeError("rows belong into fits, one dict for each network: fits=[{'rows': ...}, ...]")
     _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
-        _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
+        with naming(i):
+            _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
     arguments = [dict(fit) | dict(own) for own in each]
     for own in arguments:
         for name in ("callbacks", "metrics"):
@@ -201,14 +203,17 @@ def check_arguments(
     return arguments
 
 
-def own_callback(callback: object) -> object:
-    """Return what one of several networks with the same callback calls: a copy of one of fastmlp's, or a kind of it."""
+def own_callback(callback: object, advice: str = "give each its own: fits=[{'callbacks': [...]}, ...]") -> object:
+    """Return what one of several networks with the same callback calls: a copy of one of fastmlp's, or a kind of it.
+
+    `advice` is what to do about one that writes.
+    """
     if not any(kind.__module__.startswith("fastmlp.") for kind in type(callback).__mro__):
         return callback
     if hasattr(callback, "path") or isinstance(callback, Tracker):
         raise ValueError(
             f"{type(callback).__name__} writes, and networks that train at the same time would write to the same "
-            "place; give each its own: fits=[{'callbacks': [...]}, ...]"
+            f"place; {advice}"
         )
     return copy.deepcopy(callback)
 

@@ -58,7 +58,8 @@ class Outcome:
             self._warn()
         finally:  # a warning may be an error
             if errors and not return_exceptions:
-                message = f"{len(errors)} of {len(numbers)} networks failed; the others are trained"
+                some = f"{len(errors)} of {len(numbers)} networks failed; the others are trained"
+                message = some if len(errors) < len(numbers) else "all networks failed"
                 raise BaseExceptionGroup(message, [errors[i] for i in sorted(errors)])
         return [errors.get(i, self.histories[i]) for i in numbers]
 

@@ -112,7 +112,7 @@ def test_data_that_only_a_lost_worker_had(client, data):
 SCHEDULER = """
 from distributed import LocalCluster
 if __name__ == "__main__":
-    cluster = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp")
+    cluster = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp")
     print(cluster.scheduler_address, flush=True)
     input()
 """

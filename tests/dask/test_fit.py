@@ -5,6 +5,7 @@ import itertools
 import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -165,6 +166,17 @@ def test_same_bits_whatever_form_the_data_have(client, data, average_every):
         fastmlp.dask.fit(client, net, X_, y_, average_every=average_every, n_shards=2, epochs=2)
         assert_same(net, nets[0])
     assert nets[5].feature_names == list(frame.columns)
+
+
+def test_the_blocks_of_an_array_are_sent_once(client, data, recwarn):
+    """They share one graph, which has all rows of an array in memory."""
+    X, y = data
+    blocks, labels = da.from_array(X, chunks=(50, 20)), da.from_array(y, chunks=50)
+    validation = list(blocks.to_delayed().ravel()), list(labels.to_delayed())
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": X.nbytes}):
+        warnings.simplefilter("always")
+        fastmlp.dask.fit(client, MLP(LAYERS), blocks, labels, epochs=1, validation_data=validation)
+    assert [str(warning.message).partition(" graph")[0] for warning in recwarn] == ["Sending large"] * 2
 
 
 def test_partitions_may_be_empty_uneven_and_fewer_than_workers(client, data):
@@ -334,6 +346,7 @@ def test_a_fit_that_has_learned_nothing_warns(client, data):
         ({"validation_data": 3}, "validation_data must be a pair"),
         ({"resume": True}, "resume=True needs an earlier fit"),
         ({"lr": 0.1}, "did you mean 'learning_rate'"),
+        ({"validation_fraction": 0.1}, "did you mean 'validation_data'"),
         ({"client": 3}, "client must be a synchronous"),
         ({"net": 3}, "net must be a network"),
     ],

@@ -346,7 +346,7 @@ def test_each_network_has_its_own_callbacks():
 def test_callbacks_that_write_to_one_file_are_refused(tmp_path):
     model = several()
     before = pickle.dumps(model)
-    with refused(ValueError, "CSVLog writes, and networks that train at the same time"):
+    with refused(ValueError, "would write to the same place; use n_networks=1, or fastmlp.Ensemble"):
         model.set_params(callbacks=[CSVLog(tmp_path / "log.csv")]).fit(*IRIS)
     with refused(TypeError, "EarlyStopping is a class"):
         model.set_params(callbacks=[EarlyStopping]).fit(*IRIS)

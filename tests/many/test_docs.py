@@ -34,9 +34,10 @@ def test_the_examples_of_fit_many():
 
 
 def test_the_example_of_search(capsys):
-    pytest.importorskip("pandas"), pytest.importorskip("matplotlib")
-    code = examples("search", file="docs/many.md")
-    names = run(code)
+    pytest.importorskip("pandas")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("scipy")
+    names = run(examples("search", file="docs/many.md"))
     result, out = names["result"], capsys.readouterr().out
     assert "<SearchResult of 16 trials: best val_accuracy" in out
     assert set(result.best_settings) == {"layers", "learning_rate", "batch_size", "dropout"}

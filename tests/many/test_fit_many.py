@@ -327,6 +327,20 @@ def raise_broken(net, fit):
     raise ZeroDivisionError("broken")
 
 
+def test_all_networks_fail():
+    """Nobody is told of others that are trained."""
+    with pytest.raises(ExceptionGroup, match="^all networks failed$"):
+        fit_many(plain(2), X, Y, epochs=1, callbacks=[EarlyStopping()])
+
+
+def test_wrong_arguments_name_their_network():
+    with refused(TypeError, "unknown argument 'epoch'; did you mean 'epochs'?") as info:
+        fit_many(plain(2), X, Y, fits=[{}, {"epoch": 3}])
+    assert info.value.__notes__ == ["in the fit of nets[1]"]
+    with refused(TypeError, "rows belong into fits, one dict for each network"):
+        fit_many(plain(2), X, Y, rows=[0, 1])
+
+
 def test_a_network_that_fails_does_not_stop_the_others():
     nets = plain(4, output="identity")
     y, others = X[:, :3], plain(4, output="identity")
