@@ -104,7 +104,7 @@ def main():
     print(describe())
     others = Others()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster, direct_to_workers=True) as client,
     ):
         print_transports(client, 40 * arguments.turns)
