@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from support.fitted import DIGITS, IRIS, NUMBER, brief, fitted, network, one_thread, ours, same_bits  # noqa: F401
+from support.names import same_everywhere
 from support.nets import AtEpochEnd, raise_broken, refused
 
 from fastmlp import MLP, MLPClassifier, MLPRegressor, reference
@@ -45,7 +46,7 @@ settings_of_fits = pytest.mark.parametrize(
         {"learning_rate": Cosine()},
         {"callbacks": [EarlyStopping("loss", patience=1)]},
     ],
-    ids=str,
+    ids=same_everywhere,
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from support.files import flipped
+from support.names import same_everywhere
 from support.nets import assert_bits, both_kinds, data, parameters, refused, snapshot
 
 from fastmlp import MLP, Ensemble, MLPClassifier, callbacks, datasets, reference
@@ -86,7 +87,7 @@ def test_a_trained_network_gives_its_settings_and_no_more():
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"n_members": 3}, TypeError, "unknown argument 'n_members'"),
     ],
-    ids=str,
+    ids=same_everywhere,
 )
 def test_wrong_arguments(arguments, error, message):
     with refused(error, message):
@@ -153,7 +154,7 @@ def test_each_member_has_its_own_callbacks():
         ({"bootstrap": True}, {"y": Y[:9]}, ValueError, "X has 60 rows, but y has 9"),
         ({"bootstrap": True}, {"y": sparse.csr_array(np.eye(3)[Y])}, TypeError, "y is sparse; make it dense first"),
     ],
-    ids=str,
+    ids=same_everywhere,
 )
 def test_a_wrong_fit_changes_nothing(settings, arguments, error, message):
     ensemble = Ensemble(reference.MLP([4, 6, 3]), 3, **settings)
@@ -397,7 +398,7 @@ def test_a_file_with_a_wrong_bit_is_refused(tmp_path):
         ({"members.1.weights_0": np.zeros((3, 3), "f4")}, "member 1, is damaged: its parameters do not fit"),
         ({"n": None}, "is damaged: 'n'"),
     ],
-    ids=str,
+    ids=same_everywhere,
 )
 def test_a_file_that_someone_has_changed_is_refused(tmp_path, change, message):
     path = tmp_path / "nets.npz"
