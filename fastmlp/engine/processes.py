@@ -79,7 +79,7 @@ class Processes:
             (n_calls, n_threads)
             for slot in self._calls.nonzero()[0].tolist()
             for owner, where, n_calls, n_threads, when in [words[WIDTH * slot : WIDTH * (slot + 1)]]
-            if owner != self._owner and where == place and n_threads >= n_calls and abs(now - when) < LEASE
+            if owner != self._owner and where == place and 0 < n_calls <= n_threads and abs(now - when) < LEASE
         ]
 
     def _take(self, words: memoryview, now: int) -> int:
