@@ -49,7 +49,7 @@ WORK = {  # data, settings, what is fitted, how many times faster it must be
     "digits": (digits, {"max_iter": 1000}, None, 5),
     "words": (bag_of_words, {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 10}, None, 100),
     "search": (digits_in_float32, {"max_iter": 100}, search, 8),
-    "search in float64": (digits, {"max_iter": 100}, search, 4),
+    "search in float64": (digits, {"max_iter": 100}, search, 8),
 }
 
 

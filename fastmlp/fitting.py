@@ -133,12 +133,7 @@ def _trainer(
     X_, y_ = check_data(net, X, y, finite=copies or not engine.checks_finite, names=names, once=once)
     weights = check_sample_weight(sample_weight, len(y_))
     chosen, held_out = _check_rows(rows, len(y_)), None
-    validation: Evaluation | None = None
-    if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-        X_val, y_val, *others = validation_data
-        validation = check_evaluation(net, X_val, y_val, *others, what="validation ", names=names, once=once)
+    validation = _check_validation(net, validation_data, names, once)
     if validation_fraction is not None:
         if validation is not None:
             raise ValueError("give validation_data or validation_fraction, not both")
@@ -197,25 +192,33 @@ def _of(rows: npt.NDArray[np.int64] | None, array: Any) -> Any:
 
 
 def _check_rows(rows: object, n_rows: int) -> npt.NDArray[np.int64] | None:
-    """Return the places in X of the rows to train on, or None for all."""
+    """Return the indices (k,) of the rows to train on, or None for all."""
     if rows is None:
         return None
-    given = as_numbers(rows, "rows", "give the places of rows in X")
+    given = as_numbers(rows, "rows", "give indices of rows, or a mask")
     if given.ndim != 1 or len(given) == 0:
-        raise ValueError(f"rows must be a list of places in X, but its shape is {given.shape}")
+        raise ValueError(f"rows must be a list of indices, or a mask, but its shape is {given.shape}")
     if given.dtype == np.bool_:
         if len(given) != n_rows:
-            raise ValueError(f"rows says yes or no to {len(given)} rows, but X has {n_rows}")
+            raise ValueError(f"rows is a mask of {len(given)} rows, but X has {n_rows}")
         if not given.any():
-            raise ValueError("rows chooses no row of X")
+            raise ValueError("rows is a mask that selects no row of X")
         return np.flatnonzero(given)
     if given.dtype.kind not in "iu":
         raise TypeError(f"rows must be integers or bools, but its dtype is {given.dtype}")
     bad = np.flatnonzero((given < -n_rows) | (given >= n_rows))
     if len(bad):
-        raise ValueError(f"rows has {given[bad[0]]} at place {bad[0]}, but X has {n_rows} rows")
-    places = given.astype(np.int64)
-    return np.where(places < 0, places + n_rows, places)
+        raise ValueError(f"rows[{bad[0]}] is {given[bad[0]]}, but X has {n_rows} rows")
+    indices = given.astype(np.int64)
+    return np.where(indices < 0, indices + n_rows, indices)
+
+
+def _check_validation(net: Model, data: Any, names: Names, once: Sharing) -> Evaluation | None:
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+    return check_evaluation(net, *data, what="validation ", names=names, once=once)
 
 
 def _learned(net: Model, X: Any, y: Any, once: Sharing) -> Names:

@@ -51,7 +51,8 @@ def complete(action: Callable[[], object]) -> None:
 
 
 def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+    # `current_thread` would list a thread that Python did not start for ever, as one that lives
+    return threading.get_ident() == threading.main_thread().ident
 
 
 class CtrlC:

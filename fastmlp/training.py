@@ -16,6 +16,7 @@ from fastmlp.activations import Floats
 from fastmlp.callbacks import FitState, call_hooks
 from fastmlp.diagnosis import after_divergence, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan, total_weight
+from fastmlp.engine.rows import sampled
 from fastmlp.history import History, check_monitor
 from fastmlp.interrupts import CtrlC, complete, finish
 from fastmlp.losses import Targets
@@ -226,7 +227,8 @@ class Trainer:
     def prepare(self, once: Sharing = each_time) -> None:
         """Do everything that may take long or fail before training begins, such as compiling.
 
-        Rows that this network alone needs are not copied yet if it shares the others by `once`.
+        Rows that this network alone needs are not copied yet if it shares the others by `once`; some of them tell which
+        kernels to compile.
         """
         if self._is_prepared:
             return
@@ -234,10 +236,19 @@ class Trainer:
             self._prepare_validation(self.validation, once)
         if once is each_time:
             self._copy_rows()
-        if self.X is self._given:
+        elif self.held_out is not None:
+            self.engine.prepare_inference(self._given[sampled(self.held_out)])
+        if self._copies is not None:
+            self.engine.prepare(self._given[sampled(self._copies)], self.state.optimizer, self.clipping)
+        elif self.X is self._given:
             self._prepare_X(once)
         self.prepare_schedule()
         self._is_prepared = True
+
+    @property
+    def _copies(self) -> npt.NDArray[np.int64] | None:
+        """The rows that training needs in an array of their own: what is drawn for a row depends on its place in X."""
+        return self.rows if self.engine.settings.is_random else None
 
     def _prepare_X(self, once: Sharing) -> None:
         self.X = self.engine.prepare(self._given, self.state.optimizer, self.clipping, once=once)
@@ -247,16 +258,21 @@ class Trainer:
         self.validation = self.engine.prepare_inference(X, once), *others
 
     def _copy_rows(self) -> None:
-        """Copy the rows for validation, and those for training if what is drawn for a row depends on its place in X."""
+        """Copy the rows for validation, and those for training if they are needed in an array of their own."""
         if self.held_out is not None:
             self._prepare_validation((self._given[self.held_out], self.y[self.held_out], None), each_time)
             self.held_out = None
-        if self.rows is not None and self.engine.settings.is_random:
-            self._given, self.y = self._given[self.rows], self.y[self.rows]
+        rows = self._copies
+        if rows is not None:
+            self._given, self.y = self._given[rows], self.y[rows]
             if self.row_weights is not None:
-                self.row_weights = self.row_weights[self.rows]
+                self.row_weights = self.row_weights[rows]
             self.rows = None
             self._prepare_X(each_time)
+
+    def release(self) -> None:
+        """Forget X and copies of its rows, once the fit has ended and nothing more is asked of it."""
+        self.X = self._given = self.validation = None
 
     def prepare_schedule(self) -> None:
         """Start the schedule, from its state if the fit is resumed."""
@@ -278,7 +294,6 @@ class Trainer:
             If a loss is not finite. That step is not taken.
         """
         fit, ctrl_c = self.fit, self.ctrl_c
-        self._copy_rows()
 
         def on_step(steps: int) -> bool:
             self.steps = self._begun.history_steps - self._before[1] + steps
@@ -290,6 +305,7 @@ class Trainer:
 
         def train() -> None:
             try:
+                self._copy_rows()
                 for callback in self.callbacks:
                     call_hooks([callback], "on_fit_begin", self.net, fit)
                     begun.append(callback)
@@ -302,16 +318,16 @@ class Trainer:
                     self.refused()
                 raise
 
-        def end() -> None:
-            """Call each `on_fit_end`, whatever the others raise."""
-            if begun:
-                try:
-                    call_hooks(begun[:1], "on_fit_end", self.net, fit)
-                finally:
-                    del begun[:1]
-                    end()
+        finish(train, lambda: self._end(begun))
 
-        finish(train, end)
+    def _end(self, begun: list[object]) -> None:
+        """Call each `on_fit_end`, whatever the others raise."""
+        if begun:
+            try:
+                call_hooks(begun[:1], "on_fit_end", self.net, self.fit)
+            finally:
+                del begun[:1]
+                self._end(begun)
 
     def _train_epochs(self, n_epochs: int, on_step: Callable[[int], bool]) -> None:
         start = time.perf_counter()

@@ -6,6 +6,7 @@ import pickle
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -95,15 +96,11 @@ class KernelCache:
         """Write a compiled kernel to the first folder that can be written, by this user alone."""
         payload = serialize.dumps(tuple(map(_stripped, compiled._reduce())))
         name, path = self._file_name(signature, compiled.codegen), None
-        for folder in _folders():
-            try:
-                if not _is_ours(folder):
-                    continue
+        for folder in _own_folders():
+            with suppress(OSError):
                 _write_whole(folder / name, _checksum(name, payload) + payload)
-            except OSError:
-                continue
-            path = folder / name
-            break
+                path = folder / name
+                break
         self._note(signature, path, is_new=True)
 
     def _note(self, signature, path, *, is_new):
@@ -144,6 +141,15 @@ def _folders() -> list[Path]:
     return [Path(home) / "fastmlp", here] if os.path.isabs(home) else [here]
 
 
+def _own_folders() -> Iterator[Path]:
+    """Yield the folders to which kernels may be written; they are made if need be."""
+    for each in _folders():
+        with suppress(OSError):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_trusted_folder(each):
+                yield each
+
+
 def _read(name: str) -> tuple[Path, bytes] | None:
     """Return the file of a compiled kernel, and what it holds, if it is whole and can be trusted."""
     for folder in _folders():
@@ -159,13 +165,10 @@ def _read(name: str) -> tuple[Path, bytes] | None:
 
 def _take_lock(name: str) -> None:
     """Wait until a kernel is there, or this process is the one to compile it; do not wait if no folder takes a lock."""
-    for folder in _folders():
-        try:
-            if _is_ours(folder):
-                take(folder / f"{name}.lock", lambda: _read(name) is not None, notices.during(WAITING))
-                return
-        except OSError:
-            continue
+    for folder in _own_folders():
+        with suppress(OSError):
+            take(folder / f"{name}.lock", lambda: _read(name) is not None, notices.during(WAITING))
+            return
 
 
 def _stripped(part):
@@ -188,22 +191,12 @@ def _stripped(part):
 
 def folder() -> Path | None:
     """Return the folder to which kernels are written, which is made if need be; None if there is none."""
-    for each in _folders():
-        with suppress(OSError):
-            if _is_ours(each) and os.access(each, os.W_OK):
-                return each
-    return None
+    return next((each for each in _own_folders() if os.access(each, os.W_OK)), None)
 
 
 def processor() -> str:
     """Return LLVM's name of the processor for which kernels are compiled."""
     return os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
-
-
-def _is_ours(folder: Path) -> bool:
-    """Return whether a folder, which is made if need be, may hold kernels."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _is_trusted_folder(folder)
 
 
 def _checksum(name: str, payload: bytes) -> bytes:

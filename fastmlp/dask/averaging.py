@@ -1,4 +1,4 @@
-"""Engines and a trainer for rows that are spread over workers: local SGD, and exact SGD with large batches.
+"""Training on rows that are spread over workers, and local SGD.
 
 The client keeps the parameters and the optimizer's state. Everything else that `fit` does, such as validation,
 callbacks and schedules, happens there as in every other fit; only `Engine.train` asks the workers.
@@ -7,7 +7,6 @@ callbacks and schedules, happens there as in every other fit; only `Engine.train
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,11 +22,9 @@ from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.interrupts import complete
 from fastmlp.losses import Targets
 from fastmlp.once import Sharing, each_time
-from fastmlp.optimizers import at_step
-from fastmlp.reference import clip
 from fastmlp.training import Trainer
 
-__all__ = ["LocalSGD", "Spread", "SynchronousSGD"]
+__all__ = ["LocalSGD", "OnShards", "Spread"]
 
 
 def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
@@ -40,7 +37,7 @@ def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
     return mean
 
 
-class _OnWorkers(Engine):
+class OnShards(Engine):
     """The engine of a network, but for `train`, which asks the shards of the rows.
 
     Attributes
@@ -98,7 +95,7 @@ class _OnWorkers(Engine):
         return self._engine.predict(X)
 
 
-class LocalSGD(_OnWorkers):
+class LocalSGD(OnShards):
     """Each shard takes steps of its own; now and then parameters and the optimizer's state are averaged.
 
     In each step a shard has a part of the batch, as large as its part of all rows, rounded up. So some shards may have
@@ -153,62 +150,6 @@ class LocalSGD(_OnWorkers):
             self._adopt(totals, 0, end - first, replies, mean_penalty * (end - first), plan, average(replies))
             order.bit_generator.state = replies[0].generator_state
             going_on = on_step is None or on_step(totals.steps)
-
-
-class SynchronousSGD(_OnWorkers):
-    """Each step follows the gradient of one batch, which is the mean of those that the shards compute of their rows.
-
-    So it computes what one process would, up to the rounding of sums.
-    """
-
-    def train(
-        self,
-        totals: EpochTotals,
-        rows: Any,
-        y: Targets,
-        order: npt.NDArray[np.int64],
-        batch_size: int,
-        plan: StepPlan,
-        on_step: Callable[[int], bool] | None = None,
-    ) -> None:
-        """Take one step for each batch of each epoch."""
-        ends = np.cumsum(self.n_rows)
-        for epoch, permutation in enumerate(order):
-            asked = replace(some_steps(plan, 0, 0), state=[], row_weights=None, epoch=plan.epoch + epoch)
-            for start in range(0, len(permutation), batch_size):
-                batch, vector = permutation[start : start + batch_size], flat(self.parameters)
-                owners = np.searchsorted(ends, batch, side="right")
-                own = [batch[owners == i] - (ends[i] - n) for i, n in enumerate(self.n_rows)]
-                args = [(vector, of_shard, asked) for of_shard in own]
-                try:
-                    replies = self.shards.call("gradient", args, lambda: not on_step or on_step(totals.steps))
-                except Stopped:
-                    return
-                if not self._step(totals, epoch, replies, plan) or (on_step and not on_step(totals.steps)):
-                    return
-
-    def _step(self, totals: EpochTotals, epoch: int, replies: Sequence[Reply], plan: StepPlan) -> bool:
-        """Take one step unless its loss is not finite; return whether it was taken."""
-        l2 = self.settings.l2 if plan.l2 is None else float(plan.l2[totals.steps])
-        weight = sum(reply.weight for reply in replies)
-        vector = flat(all_arrays(self, plan.state))
-        parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
-        weights = parameters[: sum(w.size for w in self.weights)]
-        penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum()) if l2 else 0.0
-        loss = sum(float(reply.totals.losses[0]) for reply in replies)
-        if loss / (weight or 1.0) > np.finfo(self.settings.dtype).max:
-            loss = math.inf  # training stops before gradients overflow
-        if not math.isfinite(loss + penalty):
-            totals.bad_loss = loss + penalty
-            return False
-        if weight:
-            gradient = average(replies).astype(vector.dtype)
-            if l2:
-                gradient[: weights.size] += l2 * weights
-            clip([gradient], plan.clipping)
-            plan.optimizer.update(parameters, gradient, slots, at_step(plan.coefficients, totals.steps))
-        self._adopt(totals, epoch, 1, replies, penalty if weight else 0.0, plan, vector)
-        return True
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.base import is_dask_collection
 from dask.delayed import delayed
-from distributed import Client, get_client
+from distributed import Client
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.class_weight import compute_class_weight
@@ -21,6 +21,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from fastmlp import estimators
 from fastmlp.activations import Floats
 from fastmlp.dask.averaging import Spread
+from fastmlp.dask.clients import current_client
 from fastmlp.dask.partitions import gathered, is_divided
 from fastmlp.dask.spread import SpreadRows
 from fastmlp.engine.base import NO_CLIPPING, EpochTotals, StepPlan
@@ -61,7 +62,7 @@ class _OnCluster(BaseMLP):
     def client(self) -> Client:
         """The client of the cluster; by default the current one. It may be assigned, and is not copied."""
         client = vars(self).get("_client")
-        return get_client() if client is None else client
+        return current_client() if client is None else client
 
     @client.setter
     def client(self, client: Client | None) -> None:

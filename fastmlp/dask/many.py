@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from distributed import Client, get_client, get_worker, worker_client
+from distributed import Client, get_worker, worker_client
 from distributed.protocol.pickle import dumps
 
 from fastmlp.checkpoint import Saved
+from fastmlp.dask.clients import check_is_open, current_client
 from fastmlp.dask.driver import Driver
 from fastmlp.dask.sharing import is_remote, shared_values
 from fastmlp.dask.tasks import Job, Shared, sizes
@@ -19,6 +20,7 @@ from fastmlp.many.fit import check_arguments, check_nets, check_outside
 from fastmlp.many.outcome import Outcome
 from fastmlp.many.progress import BarOfMany
 from fastmlp.network import Network
+from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_bool
 
 __all__ = ["fit_many"]
@@ -26,6 +28,7 @@ __all__ = ["fit_many"]
 T = TypeVar("T")
 
 
+@advised
 def fit_many(
     client: Client | None,
     nets: Iterable[Network],
@@ -123,9 +126,10 @@ def _synchronous(client: Client | None) -> Iterator[Client]:
     try:
         get_worker()
     except ValueError:
-        found = client or get_client()
+        found = client or current_client()
         if found.asynchronous:
             raise TypeError("client is asynchronous, but fit_many waits; use Client(..., asynchronous=False)") from None
+        check_is_open(found)
         yield found
     else:
         with worker_client() as own:

@@ -36,17 +36,16 @@ class Partition(NamedTuple):
     y: Any
     weights: Any
 
-    def on_cluster(self, client: Client) -> Partition:
-        """Return the same rows as futures."""
 
-        def future(block: Any) -> Any:
-            if block is None or isinstance(block, Future):
-                return block
-            if isinstance(block, Delayed):
-                return client.compute(block)
-            return client.scatter([block], hash=False)[0]
+def on_cluster(client: Client, partitions: Sequence[Partition]) -> list[Partition]:
+    """Return the same rows as futures."""
 
-        return Partition(*map(future, self))
+    def future(block: Any) -> Any:
+        return block if block is None or isinstance(block, Future) else client.scatter([block], hash=False)[0]
+
+    # All at once, since the blocks of a collection share one graph, which may hold the rows; each call would send it.
+    computed = iter(client.compute([block for one in partitions for block in one], traverse=False))
+    return [Partition(*(future(next(computed)) for _ in one)) for one in partitions]
 
 
 class Description(NamedTuple):
@@ -210,7 +209,7 @@ def gathered(client: Client, data: Any) -> Any:
     if not is_divided(data):
         return data
     if isinstance(data, (list, tuple)):
-        blocks: list[Any] = client.gather([b if isinstance(b, Future) else client.compute(b) for b in data])
+        blocks: list[Any] = client.gather(client.compute(list(data), traverse=False))
         return stacked(blocks)
     return client.gather(data if isinstance(data, Future) else client.compute(data))
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
+from distributed import get_worker
 from numpy.random import Generator
 
 from fastmlp.activations import Floats
 from fastmlp.dask.partitions import stacked
+from fastmlp.dask.ring import Broken, Ring, Tracker
 from fastmlp.engine.base import Clipping, Engine, EpochTotals, StepPlan, total_weight
 from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.fitting import check_data
 from fastmlp.losses import Targets
 from fastmlp.mlp import MLP
 from fastmlp.names import Names
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import Optimizer, at_step
 from fastmlp.random import permutations
+from fastmlp.reference import clip
 from fastmlp.validation.rows import check_sample_weight
 
-__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "fill", "flat", "some_steps"]
+__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "descend", "fill", "flat", "some_steps"]
 
 
 class Twin(NamedTuple):
@@ -96,10 +102,39 @@ def some_steps(plan: StepPlan, first: int, end: int) -> StepPlan:
     return replace(plan, rates=plan.rates[first:end], coefficients=coefficients, l2=l2)
 
 
+def descend(vector: Floats, summed: Floats, n_weights: int, plan: StepPlan, step: int) -> float | None:
+    """Take a step in place, and return the penalty before it; None without a step if a loss is not finite.
+
+    Parameters
+    ----------
+    vector : (k,) array
+        Parameters, of which the first `n_weights` are weights, and the optimizer's state slot by slot.
+    summed : (n_parameters + 1,) array
+        Sum of the gradients that `Shard.gradient` has returned.
+    n_weights : int
+    plan : StepPlan
+    step : int
+        Of this plan.
+    """
+    parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
+    weights, weight, l2 = parameters[:n_weights], summed[-1], 0.0 if plan.l2 is None else float(plan.l2[step])
+    penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum()) if l2 else 0.0
+    if not np.isfinite(weight + penalty):
+        return None
+    if not weight:
+        return 0.0
+    gradient = summed[:-1] / weight
+    if l2:
+        gradient[:n_weights] += l2 * weights
+    clip([gradient], plan.clipping)
+    plan.optimizer.update(parameters, gradient, slots, at_step(plan.coefficients, step))
+    return penalty
+
+
 class Shard:
     """Some of the rows, and a network that is trained on them.
 
-    Its methods are coroutines, so the shards of one worker run at the same time, and `stop` is heard meanwhile.
+    Its coroutines are called by the client: they let the shards of one worker run at the same time.
 
     Parameters
     ----------
@@ -128,22 +163,29 @@ class Shard:
         self._twin, self._index, self._n_threads, self._every = twin, index, n_threads, every
         self._blocks: Any = list(zip(numbers, X, y, weights, strict=True))
         self._stopped = False
+        self._ring: Ring | None = None
+        self._tracker: Tracker | None = None
+        self._host = urlsplit(get_worker().address).hostname or "127.0.0.1"
+        self._thread = ThreadPoolExecutor(1)  # its own: a ring belongs to a thread
         self._drawn: tuple[Any, Any, Any] = (None, None, None)
 
+    async def do(self, method: str, *args: Any) -> Any:
+        """Return what a method below returns, while others may run in other shards of the same worker."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, getattr(self, method), *args)
+
     async def stop(self) -> None:
-        """End `train` after its current step."""
+        """End what goes on after its current step."""
         self._stopped = True
+        self._thread.submit(self._leave)
 
     # --- preparation --------------------------------------------------------------------------------------------------
 
-    async def check(self) -> npt.NDArray[np.int64]:
+    def check(self) -> npt.NDArray[np.int64]:
         """Check the rows; return how many there are of each class."""
-        return await asyncio.to_thread(self._check)
-
-    def _check(self) -> npt.NDArray[np.int64]:
         net = MLP(**self._twin.settings, n_threads=self._n_threads)
         net._names = self._twin.names
         self._engine, loss = cast(CompiledEngine, net._engine), net._loss
+        self._n_weights = sum(w.size for w in net.weights)
         X, y, weights = [], [], []
         for number, given, labels, given_weights in self._blocks:
             what = f"partition {number}: "
@@ -163,11 +205,8 @@ class Shard:
         del self._blocks
         return np.bincount(loss.decode(self._y), minlength=loss.n_classes) if loss.n_classes else np.zeros(0, np.int64)
 
-    async def prepare(self, optimizer: Optimizer, clipping: Clipping, class_weight: Floats | None) -> Rows:
+    def prepare(self, optimizer: Optimizer, clipping: Clipping, class_weight: Floats | None) -> Rows:
         """Pack the rows if that is worth it, and compile or load the kernels."""
-        return await asyncio.to_thread(self._prepare, optimizer, clipping, class_weight)
-
-    def _prepare(self, optimizer: Optimizer, clipping: Clipping, class_weight: Floats | None) -> Rows:
         settings, weights = self._engine.settings, self._weights
         if class_weight is not None:
             weights = class_weight[settings.loss.decode(self._y)] * (1 if weights is None else weights)
@@ -184,7 +223,7 @@ class Shard:
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    async def train(
+    def train(
         self,
         vector: Floats,
         plan: StepPlan,
@@ -197,17 +236,6 @@ class Shard:
 
         `plan` is that of these steps. `generator` is the client's at the beginning of the epoch.
         """
-        return await asyncio.to_thread(self._train, vector, plan, batch_size, generator, shuffle, steps)
-
-    def _train(
-        self,
-        vector: Floats,
-        plan: StepPlan,
-        batch_size: int,
-        generator: Generator,
-        shuffle: bool,
-        steps: tuple[int, int],
-    ) -> Reply:
         order, after = self._order(generator, shuffle)
         order = order[:, slice(*(step * batch_size for step in steps))]
         own, totals = all_arrays(self._engine, self._state), EpochTotals.zeros(1)
@@ -235,12 +263,72 @@ class Shard:
             self._drawn = given, order, generator.bit_generator.state
         return self._drawn[1:]
 
-    async def gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
-        """Return the gradient of the mean loss of some rows, without penalty, for the parameters in `vector`."""
-        return await asyncio.to_thread(self._gradient, vector, batch, plan)
+    def gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
+        """Return the gradient of the mean loss of some rows, times their weight, and then this weight.
 
-    def _gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
-        fill(self._engine.parameters, vector)
-        totals = EpochTotals.zeros(1)
+        `vector` has the parameters. There is no penalty. The weight is nan if the loss is not finite.
+        """
+        totals, parameters = EpochTotals.zeros(1), self._engine.parameters
+        fill(parameters, vector[: sum(parameter.size for parameter in parameters)])
         dw, db = self._engine.batch_gradients(totals, self._rows, self._y, batch, self._own(plan))
-        return Reply(flat(dw + db), totals, self._weight_of(batch))
+        weight = self._weight_of(batch)
+        scaled = np.append(flat(dw + db), vector.dtype.type(1)) * vector.dtype.type(weight)
+        if not totals.losses[0] <= float(np.finfo(vector.dtype).max) * (weight or 1.0):
+            scaled[-1], totals.bad_loss = np.nan, float(totals.losses[0])
+        return Reply(scaled, totals, weight)
+
+    # --- steps of all shards together, without the client -------------------------------------------------------------
+
+    def track(self, n_shards: int) -> dict[str, Any] | None:
+        """Let the first shard begin a ring; return what the others need to join it, or None without xgboost."""
+        if find_spec("xgboost") is None:
+            return None
+        if self._index:
+            return {}
+        if self._tracker is not None:
+            self._tracker.close()
+        self._tracker = Tracker(n_shards, self._host)
+        return self._tracker.settings
+
+    def join(self, settings: dict[str, Any]) -> bool:
+        """Join the other shards; return whether all have come."""
+        self._leave()
+        try:
+            self._ring, self._ring_settings = Ring(settings, self._index), settings
+        except (Broken, ImportError):
+            return False
+        return True
+
+    def _leave(self) -> None:
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+
+    def descend(
+        self, settings: dict[str, Any], vector: Floats, batches: Sequence[npt.NDArray[np.int64]], plan: StepPlan
+    ) -> Reply | None:
+        """Take a step on each of some batches, of which this shard has these rows, with the others of its ring.
+
+        All shards come to the same parameters; the first one returns them. None is returned if the ring is broken.
+        """
+        if self._ring is None or self._ring_settings != settings:
+            return None
+        totals, vector = EpochTotals.zeros(1), vector.copy()
+        try:
+            for step, batch in enumerate(batches):
+                own = self.gradient(vector, batch, plan)
+                summed = self._ring.sum(np.append(own.vector, own.vector.dtype.type(self._stopped)))
+                if summed[-1]:  # somebody is to stop, so all do
+                    break
+                penalty = descend(vector, summed[:-1], self._n_weights, plan, step)
+                if penalty is None:
+                    totals.bad_loss = own.totals.bad_loss
+                    break
+                totals.losses += own.totals.losses
+                totals.correct += own.totals.correct
+                totals.penalties += penalty
+                totals.steps += 1
+        except Broken:
+            self._leave()
+            return None
+        return Reply(vector if self._index == 0 else vector[:0], totals, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from _thread import LockType, allocate_lock
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from distributed import Actor, Client
 
-from fastmlp.dask.partitions import Description, Partition, describe
+from fastmlp.dask.partitions import Description, Partition, describe, on_cluster
 from fastmlp.dask.shard import Shard, Twin
 
 __all__ = ["Shards", "Stopped"]
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 _LOST = "the scheduler is lost"
 _POLL_SECONDS = 0.05
+_SECONDS_TO_REACH = 2.0
+_QUESTIONS = 5  # to the scheduler, until an answer
 _PATIENCE = 25.0  # seconds without any worker, or without an answer from a worker that is there
 _SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit that has learned nothing
 _ALLOWED_LOSSES = 3  # of one shard, as in distributed.scheduler.allowed-failures
@@ -50,6 +53,7 @@ class Shards:
         self._actors: dict[int, Any] = {}
         self._workers: dict[int, str] = {}
         self._losses: dict[int, int] = {}
+        self._reachable: dict[str, bool] = {}  # workers, by their addresses
         self._prepared: list[tuple[str, tuple[Any, ...]]] = []  # calls that a new shard needs before others
 
     def __len__(self) -> int:
@@ -57,7 +61,7 @@ class Shards:
 
     def describe(self, has_classes: bool) -> list[Description]:
         """Compute the partitions, and describe each."""
-        self._ready = [self._asked(partial(one.on_cluster, self._client)) for one in self._partitions]
+        self._ready = self._asked(partial(on_cluster, self._client, self._partitions))
         futures = [self._client.submit(describe, i, *one, has_classes, pure=False) for i, one in enumerate(self._ready)]
         self._wait(futures)
         described: list[Description] = self._client.gather(futures)
@@ -107,7 +111,7 @@ class Shards:
         """End all calls, and let the workers forget the shards. This may be repeated."""
         end = time.monotonic() + 1
         if self._client.status == "running":
-            with suppress(Stopped):
+            with suppress(Stopped, OSError, RuntimeError):
                 self._ask("stop", dict.fromkeys(self._actors, ()), lambda: time.monotonic() < end)
             with suppress(OSError):
                 self._client.cancel(list(self._futures.values()))  # frames of an error may still refer to them
@@ -132,7 +136,8 @@ class Shards:
         asked = [i for i in args if self._is_there(i)]
         for i in asked:
             with suppress(RuntimeError):  # it is lost just now
-                loop.add_callback(wait_for, i, getattr(self._actors[i], method)(*args[i]))
+                actor = self._actors[i]
+                loop.add_callback(wait_for, i, actor.stop() if method == "stop" else actor.do(method, *args[i]))
         while asked and not over.acquire(timeout=_POLL_SECONDS):
             if not go_on():
                 raise Stopped
@@ -161,8 +166,8 @@ class Shards:
         self._losses[i] = losses = self._losses.get(i, 0) + 1
         if losses > _ALLOWED_LOSSES:
             raise RuntimeError(
-                f"workers have died {losses} times with shard {i} of {len(self)}; their logs may say why, such as too "
-                "little memory"
+                f"shard {i} of {len(self)} was lost {losses} times: its workers have died, perhaps for lack of memory, "
+                "or its data are lost and cannot be computed again"
             ) from error
 
     def _check_connection(self) -> None:
@@ -170,11 +175,16 @@ class Shards:
             raise ConnectionError(f"{_LOST}: the client is {self._client.status}")
 
     def _asked(self, question: Callable[[], T]) -> T:
-        """Return the scheduler's answer."""
-        try:
-            return question()
-        except OSError as error:
-            raise ConnectionError(f"{_LOST}: {error}") from error
+        """Return the scheduler's answer. It has none for a moment if it was about to ask a worker that has died."""
+        for attempt in range(_QUESTIONS):
+            self._check_connection()
+            try:
+                return question()
+            except OSError as error:
+                if attempt == _QUESTIONS - 1:
+                    raise ConnectionError(f"{_LOST}: {error}") from error
+                time.sleep(2**attempt * _POLL_SECONDS)
+        raise AssertionError
 
     # --- new shards ---------------------------------------------------------------------------------------------------
 
@@ -188,7 +198,7 @@ class Shards:
         for i in shards:
             address, group = self._workers[i], self._groups[i]
             ready = self._ready or self._partitions
-            rows = [self._asked(partial(ready[number].on_cluster, self._client)) for number in group]
+            rows = self._asked(partial(on_cluster, self._client, [ready[number] for number in group]))
             self._futures[i] = self._client.submit(
                 Shard,
                 self._twin,
@@ -214,17 +224,28 @@ class Shards:
             places = self._asked(lambda: self._client.who_has([future]))
             for address in places.get(future.key, ()):
                 self._workers[i] = address
+                kind: Any = _DirectActor if self._is_reachable(address) else Actor
                 with self._client.as_current():  # an actor belongs to the client that is current
-                    self._actors[i] = Actor(Shard, address, future.key)
+                    self._actors[i] = kind(Shard, address, future.key)
                 return
         elif future.status == "error" and not _is_loss(error := future.exception()):
             raise error
-        elif future.status != "error":
-            self._check_connection()
-            raise RuntimeError(
-                f"data of shard {i} of {len(self)} are lost with their worker, and cannot be computed again"
-            )
         self._forget(i, None)
+
+    def _is_reachable(self, address: str) -> bool:
+        """Return whether the client may and can talk to a worker itself, rather than through the scheduler."""
+
+        async def ask() -> None:
+            await asyncio.wait_for(self._client.rpc(address).identity(), _SECONDS_TO_REACH)
+
+        if address not in self._reachable:
+            self._reachable[address] = self._client.direct_to_workers is not False
+            if self._client.direct_to_workers is None:
+                try:
+                    self._client.sync(ask)
+                except (TimeoutError, OSError):
+                    self._reachable[address] = False
+        return self._reachable[address]
 
     def _wait(self, futures: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> None:
         """Wait until nothing is pending; what a lost worker was about to compute is computed by another."""
@@ -247,6 +268,14 @@ class Shards:
             if time.monotonic() > end:
                 raise TimeoutError(f"the cluster has had no worker for {_PATIENCE:g} seconds")
             time.sleep(_POLL_SECONDS)
+
+
+class _DirectActor(Actor):
+    """An actor that the client talks to without the scheduler, which saves a third of the time."""
+
+    @property
+    def _worker_rpc(self) -> Any:
+        return super()._worker_rpc if self._client is None else self._client.rpc(self._address)
 
 
 class _Failed:

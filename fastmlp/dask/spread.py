@@ -10,10 +10,12 @@ import numpy.typing as npt
 from distributed import Client
 
 from fastmlp.activations import Floats
-from fastmlp.dask.averaging import LocalSGD, SynchronousSGD
+from fastmlp.dask.averaging import LocalSGD, OnShards
+from fastmlp.dask.clients import check_is_open
 from fastmlp.dask.partitions import divide, in_groups, stacked
 from fastmlp.dask.shard import Rows, Twin
 from fastmlp.dask.shards import Shards
+from fastmlp.dask.synchronous import SynchronousSGD
 from fastmlp.engine.base import NO_CLIPPING, Clipping
 from fastmlp.names import Names
 from fastmlp.network import Network
@@ -48,6 +50,7 @@ class SpreadRows:
     ) -> None:
         if not isinstance(client, Client) or client.asynchronous:
             raise TypeError(f"client must be a synchronous distributed.Client, not {client!r}")
+        check_is_open(client)
         if average_every not in ("epoch", "step"):
             average_every = check_int('average_every, unless it is "epoch" or "step",', average_every, 1)
         if n_shards is None:
@@ -108,7 +111,7 @@ class SpreadRows:
     def for_trainer(self, net: Network, shuffle: bool) -> dict[str, Any]:
         """Return arguments of a trainer that is a `Spread`."""
         rows, every = self._rows, self._average_every
-        engine: LocalSGD | SynchronousSGD
+        engine: OnShards
         if every == "step":
             engine = SynchronousSGD(net._engine, self._shards, rows)
         else:

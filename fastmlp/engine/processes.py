@@ -75,7 +75,7 @@ class Processes:
         words = self._mapped(now)
         if not words:
             return []
-        return [
+        return [  # a call may end, and its slot change, after `nonzero` has found it
             (n_calls, n_threads)
             for slot in self._calls.nonzero()[0].tolist()
             for owner, where, n_calls, n_threads, when in [words[WIDTH * slot : WIDTH * (slot + 1)]]

@@ -23,7 +23,7 @@ from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.once import Sharing, each_time
 from fastmlp.validation.inputs import check_finite
 
-__all__ = ["Rows", "rows_in_place", "rows_to_train"]
+__all__ = ["Rows", "rows_in_place", "rows_to_train", "sampled"]
 
 _SAMPLED = 128  # rows from all over X, from which the number of zeros is estimated
 _FEW_ROWS = 6
@@ -133,6 +133,11 @@ def _checked(rows: Rows, X: Any, n_threads: int) -> Rows:
     return rows
 
 
+def sampled(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return those of some rows from which the number of zeros in all of them is estimated."""
+    return rows[:: -(-len(rows) // _SAMPLED)]
+
+
 def _worth_packing(X: npt.NDArray[Any], width: int) -> bool:
     """Estimate from some rows whether packing is faster, if a thread's weights have `width` vectors in a row.
 
@@ -143,7 +148,7 @@ def _worth_packing(X: npt.NDArray[Any], width: int) -> bool:
     """
     if len(X) < _FEW_ROWS:
         return True
-    sample = X[:: -(-len(X) // _SAMPLED)]
+    sample = sampled(X)
     nonzero = np.zeros((len(sample), -(-sample.shape[1] // PAIR) * PAIR), np.bool_)
     np.not_equal(sample, 0, out=nonzero[:, : sample.shape[1]])
     n_pairs = np.count_nonzero(nonzero.view(np.uint16))  # two at once

@@ -50,8 +50,6 @@ __all__ = ["BaseMLP"]
 Validation: TypeAlias = tuple[Any, Any, Any]
 """X, y and weights of rows to score, or None for the weights."""
 
-_OF_EPOCHS = ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_", "best_validation_score_")
-
 
 class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
     """Base class of the estimators."""
@@ -255,8 +253,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget earlier fits."""
-        for name in ("_link", "_loaded", "_training", "_optimizer_state", "estimators_", *_OF_EPOCHS):
-            self.__dict__.pop(name, None)
+        self._forget()
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = self._n_fitted_layers = len(layers)

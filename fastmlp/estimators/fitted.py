@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -21,7 +21,7 @@ from fastmlp.many.mean import mean_of
 from fastmlp.network import Network
 from fastmlp.training import TrainingState
 
-__all__ = ["OF_ONE_NETWORK", "FittedMLP"]
+__all__ = ["FittedMLP"]
 
 _HEADS = ("identity", "logistic", "exp")
 """Outputs for which any targets can be trained: the gradient is the output minus the target."""
@@ -38,6 +38,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 _MEMORY = ("_training", "_optimizer_state")
 _OF_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")  # of scikit-learn's callbacks, while a fit runs
+_OF_ONE_NETWORK = (
+    "coefs_", "intercepts_", "n_layers_", "loss_", "t_", "loss_curve_", "best_loss_", "validation_scores_",
+    "validation_loss_curve_", "best_validation_score_",
+)  # fmt: skip
 _NOT_COPIED = ("_link", "_loaded", "_checked_parameters", *_OF_FIT)
 
 
@@ -80,22 +84,6 @@ class _OneNetworkOnly(ValueError, AttributeError):
         )
 
 
-class _OfOneNetwork:
-    """An attribute that only fitted models of one network have. It is looked up here where a model does not have it."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, estimator: Any, owner: type) -> Any:
-        if estimator is not None and "estimators_" in vars(estimator):
-            raise _OneNetworkOnly(self._name, estimator)
-        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
-
-
-def _of_one_network() -> Any:
-    return _OfOneNetwork()
-
-
 class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     """The fitted attributes of an estimator.
 
@@ -106,15 +94,15 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     _network_class: ClassVar[type[Network] | None] = None  # None is fastmlp.MLP, slow to import; tests set it
 
-    coefs_: list[Any] = _of_one_network()
-    intercepts_: list[Any] = _of_one_network()
-    loss_: float = _of_one_network()
-    t_: int = _of_one_network()
-    loss_curve_: list[float] = _of_one_network()
-    best_loss_: float | None = _of_one_network()
-    validation_scores_: list[float] | None = _of_one_network()
-    validation_loss_curve_: list[float] | None = _of_one_network()
-    best_validation_score_: float | None = _of_one_network()
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    loss_: float
+    t_: int
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
+    best_validation_score_: float | None
     out_activation_: str
     n_outputs_: int
     estimators_: list[Any]
@@ -128,8 +116,6 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     @property
     def n_layers_(self) -> int:
         """Number of layers, the inputs included. If another one is assigned, only the first layers count."""
-        if "estimators_" in vars(self):
-            raise _OneNetworkOnly("n_layers_", self)
         try:
             n_layers, n_fitted = self.__dict__["n_layers_"], self.__dict__["_n_fitted_layers"]
         except KeyError:
@@ -151,6 +137,19 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
                 f"{len(self.intercepts_)} in intercepts_; each layer but the first needs one of both"
             )
         return list(self.coefs_[:n]), list(self.intercepts_[:n])
+
+    if not TYPE_CHECKING:  # or mypy would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say where an attribute is that only one network has; raise the usual error for others."""
+            if name in _OF_ONE_NETWORK and "estimators_" in vars(self):
+                raise _OneNetworkOnly(name, self)
+            return self.__getattribute__(name)
+
+    def _forget(self) -> None:
+        """Forget what earlier fits have learned, of one network or of several."""
+        for name in (*_OF_ONE_NETWORK, "estimators_", "_link", "_loaded", *_MEMORY):
+            self.__dict__.pop(name, None)
 
     def _head(self) -> str:
         """Return the output of the network, to which `_outputs` applies the rest of `out_activation_`."""
@@ -319,9 +318,6 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
         twin = type(self).__new__(type(self))
         twin.__setstate__(state | learned)
         return twin
-
-
-OF_ONE_NETWORK = tuple(name for name, value in vars(FittedMLP).items() if isinstance(value, _OfOneNetwork))
 
 
 def _default_network() -> type[Network]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from fastmlp.estimators.fitted import OF_ONE_NETWORK
 from fastmlp.estimators.tasks import Tasks
 from fastmlp.history import History
 from fastmlp.hooks import check_callbacks
@@ -27,6 +26,8 @@ __all__ = ["fit_several"]
 
 _SHARED = ("classes_", "_label_binarizer", "n_features_in_", "n_outputs_", "out_activation_")
 """What an estimator learns from the data, and its networks' estimators with it."""
+
+_ADVICE = "use n_networks=1, or fastmlp.Ensemble, whose fit takes fits=[{'callbacks': [...]}, ...]"
 
 
 def fit_several(
@@ -63,7 +64,7 @@ def fit_several(
                     member_tasks = member._tasks(incremental)
                     follow += [member_tasks] if member_tasks is not None else []
                 fits.append(member._prepare(*data, sizes, incremental, histories[i], member_tasks, once))
-            _forget(estimator)
+            estimator._forget()
             estimator.estimators_ = members
             if tasks is not None:
                 for task in (tasks, *follow):
@@ -128,7 +129,7 @@ def _members(estimator: Any, continues: bool, prints: bool) -> list[Any]:
             vars(member).update({name: vars(estimator)[name] for name in _SHARED if name in vars(estimator)})
     callbacks = check_callbacks(callbacks or ())
     for i, member in enumerate(members):
-        member.callbacks = [own_callback(callback) for callback in callbacks] or None
+        member.callbacks = [own_callback(callback, _ADVICE) for callback in callbacks] or None
         vars(member)["_label"] = f"Network {i + 1}: "
     return members
 
@@ -139,9 +140,3 @@ def _split(estimator: Any, X: Any, y: Any, targets: Any, weights: Any) -> tuple[
     LOSSES[estimator._output()](estimator.n_outputs_).check_y(targets, len(targets), dtype)  # names rows as users do
     X, targets, weights, *validation = estimator._split(X, y, targets, weights)
     return X, y, targets, weights, tuple(validation)
-
-
-def _forget(estimator: Any) -> None:
-    """Forget what an earlier fit of one network has learned."""
-    for name in (*OF_ONE_NETWORK, "n_layers_", "_link", "_loaded", "_training", "_optimizer_state"):
-        vars(estimator).pop(name, None)

@@ -8,7 +8,10 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from fastmlp.engine.cores import Group, available_threads
 from fastmlp.engine.threads import run_team
@@ -23,7 +26,7 @@ from fastmlp.once import Once, Sharing
 from fastmlp.schedules import Schedule
 from fastmlp.tracking import Tracker
 from fastmlp.training import Trainer
-from fastmlp.validation.calls import unknown_argument
+from fastmlp.validation.calls import advised, unknown_argument
 from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
 __all__ = [
@@ -41,6 +44,7 @@ _FIT = {
 _inside = threading.local()
 
 
+@advised
 def fit_many(
     nets: Iterable[Network],
     X: Any,
@@ -109,8 +113,12 @@ def fit_many(
     progress = check_bool("progress", progress)
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
-    arguments = check_arguments(fit, fits, len(chosen))
-    fittings = prepared(dict(enumerate(zip(chosen, arguments, strict=True))), X, y, Once())
+    arguments, once = check_arguments(fit, fits, len(chosen)), Once()
+    X = _apart(X, chosen, once)
+    for own in arguments:
+        if isinstance(data := own.get("validation_data"), (tuple, list)) and data:
+            own["validation_data"] = _apart(data[0], chosen, once), *data[1:]
+    fittings = prepared(dict(enumerate(zip(chosen, arguments, strict=True))), X, y, once)
     return run_many(fittings.values(), n_cores, progress=progress, return_exceptions=return_exceptions)
 
 
@@ -118,6 +126,17 @@ def check_outside() -> None:
     """Refuse a call by a callback of a network that `fit_many` trains."""
     if getattr(_inside, "fit_many", False):
         raise RuntimeError("fit_many is training already; a callback of one of its networks cannot call it")
+
+
+def _apart(X: Any, nets: Iterable[Network], once: Once) -> Any:
+    """Return X, or a copy if it is a view of parameters: another network would train on them while they change."""
+
+    def apart() -> Any:
+        numbers = X.data if hasattr(X, "tocsr") else X
+        shared = isinstance(numbers, np.ndarray) and any(net._engine.shares_memory(numbers) for net in nets)
+        return X.copy() if shared else X
+
+    return once(apart, X, "apart")
 
 
 def check_n_jobs(n_jobs: object) -> int:
@@ -161,12 +180,18 @@ def check_arguments(
     fit: Mapping[str, Any], fits: Iterable[Mapping[str, Any]] | None, n_nets: int
 ) -> list[dict[str, Any]]:
     """Return the arguments of each fit."""
-    each = check_fits(fits, n_nets)
+    each, lists = check_fits(fits, n_nets), Once()
+    if "rows" in fit:
+        raise TypeError("rows belong into fits, one dict for each network: fits=[{'rows': ...}, ...]")
     _check_names(fit, _FIT, "fit_many")
     for i, own in enumerate(each):
-        _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
+        with naming(i):
+            _check_names(own, ["rows", *(name for name in _FIT if name != "progress")], f"fits[{i}]")
     arguments = [dict(fit) | dict(own) for own in each]
     for own in arguments:
+        for name in ("callbacks", "metrics"):
+            if isinstance(given := own.get(name), Iterator):  # the first network would leave nothing for the others
+                own[name] = lists(partial(list, given), given)
         if isinstance(own.get("schedule"), Schedule):
             own["schedule"] = copy.deepcopy(own["schedule"])
         if "callbacks" in own:
@@ -178,14 +203,17 @@ def check_arguments(
     return arguments
 
 
-def own_callback(callback: object) -> object:
-    """Return what one of several networks with the same callback calls: a copy if the callback is one of fastmlp's."""
-    if not type(callback).__module__.startswith("fastmlp."):
+def own_callback(callback: object, advice: str = "give each its own: fits=[{'callbacks': [...]}, ...]") -> object:
+    """Return what one of several networks with the same callback calls: a copy of one of fastmlp's, or a kind of it.
+
+    `advice` is what to do about one that writes.
+    """
+    if not any(kind.__module__.startswith("fastmlp.") for kind in type(callback).__mro__):
         return callback
     if hasattr(callback, "path") or isinstance(callback, Tracker):
         raise ValueError(
             f"{type(callback).__name__} writes, and networks that train at the same time would write to the same "
-            "place; give each its own: fits=[{'callbacks': [...]}, ...]"
+            f"place; {advice}"
         )
     return copy.deepcopy(callback)
 
@@ -194,6 +222,8 @@ def _check_names(given: Iterable[str], names: Iterable[str], call: str) -> None:
     """Refuse arguments that have other names."""
     allowed = list(names)
     for argument in given:
+        if not isinstance(argument, str):
+            raise TypeError(f"{call} has {argument!r} in place of the name of an argument")
         if argument not in allowed:
             raise TypeError(unknown_argument(argument, allowed, call))
 
@@ -327,6 +357,7 @@ class Fits:
         except BaseException as error:
             error.add_note(f"in the fit of {self._done.place}[{i}]")
             self._done.errors[i] = error
+        trainer.release()
         del self._running[i]
         self._ended.append(i)
 

@@ -52,14 +52,16 @@ class Outcome:
         ExceptionGroup
             If fits have failed, and `return_exceptions` is False.
         """
-        self._warn()
-        numbers = sorted(self.histories)
-        if return_exceptions:
-            return [self.errors.get(i, self.histories[i]) for i in numbers]
-        if self.errors:
-            message = f"{len(self.errors)} of {len(numbers)} networks failed; the others are trained"
-            raise BaseExceptionGroup(message, [self.errors[i] for i in sorted(self.errors)])
-        return [self.histories[i] for i in numbers]
+        numbers, errors = sorted(self.histories), self.errors
+        self.errors = {}  # whose frames keep this object alive
+        try:
+            self._warn()
+        finally:  # a warning may be an error
+            if errors and not return_exceptions:
+                some = f"{len(errors)} of {len(numbers)} networks failed; the others are trained"
+                message = some if len(errors) < len(numbers) else "all networks failed"
+                raise BaseExceptionGroup(message, [errors[i] for i in sorted(errors)])
+        return [errors.get(i, self.histories[i]) for i in numbers]
 
     def _warn(self) -> None:
         """Warn of what single fits would warn of, and if Ctrl-C has stopped some."""

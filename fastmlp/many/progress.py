@@ -10,7 +10,7 @@ from fastmlp.progress import shows_bars
 
 __all__ = ["BarOfMany"]
 
-_LINES = 20  # about so many lines report all fits if there is no terminal
+_LINES = 20  # at most about so many, where there is no terminal
 
 
 class BarOfMany:

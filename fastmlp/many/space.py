@@ -65,9 +65,8 @@ def as_parts(space: Any) -> list[dict[str, Any]]:
     """Return the space as a list of dicts, whose values are lists or distributions."""
     parts = [space] if isinstance(space, Mapping) else list(space) if is_list(space) else []
     if not parts or not all(isinstance(part, Mapping) for part in parts):
-        raise TypeError(
-            f"space must be a dict such as {{'learning_rate': [0.1, 0.01]}}, or a list of them, not {space!r}"
-        )
+        what = "a dict such as {'learning_rate': [0.1, 0.01]}, or a list of them"
+        raise TypeError(f"space must be {what}, not {type(space).__name__}")
     return [{name: _values(name, values) for name, values in part.items()} for part in parts]
 
 

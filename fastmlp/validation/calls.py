@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 __all__ = ["advised", "advised_constructor", "advised_methods", "unknown_argument", "warn"]
 
 _SAME = {
+    "n_trials": "n_iter n_candidates",  # before epochs
+    "validation_fraction": "validation_split test_size val_split",  # before validation_data
     "X": "x features input inputs data",
     "alpha": "rho",
     "batch_size": "batch minibatch_size",
@@ -25,6 +27,7 @@ _SAME = {
     "epochs": "max_iter max_epochs n_epochs num_epochs nb_epoch n_iter iterations",
     "eps": "epsilon",
     "every": "step_size save_freq freq period",
+    "folds": "cv n_folds n_splits",
     "gamma": "factor",
     "high": "max_lr",
     "init": "initializer kernel_initializer weight_init",
@@ -33,8 +36,11 @@ _SAME = {
     "layers": "hidden_layer_sizes hidden_sizes sizes units",
     "learning_rate": "lr eta learning_rate_init init_learning_rate step_size rate alpha",
     "low": "min_lr",
+    "metric": "scoring monitor objective",
+    "metrics": "metric scoring",
     "minimum": "min_lr eta_min",
     "momentum": "beta",
+    "n": "n_networks n_estimators n_members",
     "n_samples": "n n_rows size limit",
     "n_threads": "n_jobs num_threads threads workers num_workers",
     "optimizer": "solver optim",
@@ -47,8 +53,7 @@ _SAME = {
     "sample_weight": "weights weight sample_weights",
     "schedule": "scheduler lr_scheduler lr_schedule learning_rate_schedule",
     "seed": "random_state random_seed rng",
-    "validation_data": "val_data eval_set X_val y_val X_test y_test",
-    "validation_fraction": "validation_split test_size val_split",
+    "validation_data": "val_data eval_set X_val y_val X_test y_test validation_fraction validation_split",
     "weight_decay": "alpha decay l2 wd",
     "y": "Y label labels target targets",
 }
@@ -150,7 +155,8 @@ def _meant(unknown: str, names: Sequence[str], call: str) -> str:
         here = difflib.get_close_matches(unknown, names, n=1, cutoff=0.7)
     if here:
         return f"did you mean {here[0]!r}?"
-    for argument in (unknown, *same) if call in ("MLP", "fit", "fit_many", "train_batch") else ():
+    elsewhere = (unknown, *same) if call in ("MLP", "fit", "fit_many", "train_batch") else ()
+    for argument in sorted(elsewhere, key=lambda name: not {"fit", "MLP"} & set(_places.get(name, ()))):
         if argument in _places:
             places = [place for place in ("fit", "MLP") if place in _places[argument]] or _places[argument]
             found = f"an argument of {places[0]}"

@@ -14,14 +14,20 @@ import dask.dataframe as dd
 import pandas as pd
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from support.clusters import local_cluster
 
 import fastmlp
 import fastmlp.dask
 from fastmlp.dask import MLPClassifier, MLPRegressor
-from support.clusters import local_cluster
 
-N, I = 240, 20
-SETTINGS = {"hidden_layer_sizes": (16,), "solver": "adam", "learning_rate_init": 0.01, "max_iter": 30, "random_state": 0}
+N, K = 240, 20
+SETTINGS = {
+    "hidden_layer_sizes": (16,),
+    "solver": "adam",
+    "learning_rate_init": 0.01,
+    "max_iter": 30,
+    "random_state": 0,
+}
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 
 
@@ -33,19 +39,19 @@ def client():
 
 @pytest.fixture(scope="module")
 def X():
-    return np.random.default_rng(0).standard_normal((N, I)).astype(np.float32)
+    return np.random.default_rng(0).standard_normal((N, K)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def y(X):
-    return np.array(["ant", "bee", "cat"])[(X @ np.random.default_rng(1).standard_normal((I, 3))).argmax(axis=1)]
+    return np.array(["ant", "bee", "cat"])[(X @ np.random.default_rng(1).standard_normal((K, 3))).argmax(axis=1)]
 
 
 def test_classifier_on_arrays(client, X, y):
     X_, y_ = da.from_array(X, chunks=(100, 7)), da.from_array(y, chunks=100)
     classifier = MLPClassifier(**SETTINGS).fit(X_, y_)
     assert classifier.classes_.tolist() == ["ant", "bee", "cat"]
-    assert classifier.n_features_in_ == I
+    assert classifier.n_features_in_ == K
     assert classifier.n_iter_ == len(classifier.loss_curve_) == 30
     assert classifier.t_ == 30 * N
     labels, probabilities = classifier.predict(X_), classifier.predict_proba(X_)
@@ -64,7 +70,7 @@ def test_classifier_on_arrays(client, X, y):
 
 
 def test_classifier_on_frames(client, X, y):
-    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(I)], index=range(1000, 1000 + N))
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(K)], index=range(1000, 1000 + N))
     table, labels = dd.from_pandas(frame, 3), dd.from_pandas(pd.Series(y, frame.index).astype("category"), 3)
     classifier = MLPClassifier(**SETTINGS, class_weight="balanced").fit(table, labels)
     assert classifier.feature_names_in_.tolist() == list(frame.columns)
@@ -85,14 +91,14 @@ def test_one_shard_and_whole_batches_train_as_the_local_estimator(client, X, y):
     for sample_weight in (None, weights):
         local = fastmlp.MLPClassifier(**settings).fit(X, y, sample_weight)
         for fit in ({"n_shards": 1}, {"n_shards": 2, "average_every": "step"}):
-            own = MLPClassifier(**settings).fit(da.from_array(X, chunks=(60, I)), y, sample_weight, **fit)
+            own = MLPClassifier(**settings).fit(da.from_array(X, chunks=(60, K)), y, sample_weight, **fit)
             assert_allclose(own.coefs_[0], local.coefs_[0], rtol=1e-4, atol=1e-5)
             assert_allclose(own.loss_curve_, local.loss_curve_, rtol=1e-4)
 
 
 def test_regressor(client, X):
     y = (X[:, :2] @ np.array([[1.0, 2], [3, -1]])).astype(np.float32)
-    X_ = da.from_array(X, chunks=(100, I))
+    X_ = da.from_array(X, chunks=(100, K))
     one = MLPRegressor(**SETTINGS | {"max_iter": 60}).fit(X_, da.from_array(y[:, 0], chunks=100))
     assert_allclose(one.predict(X_).compute(), one.to_local().predict(X))
     assert one.score(X_, y[:, 0]) > 0.9
@@ -102,7 +108,7 @@ def test_regressor(client, X):
 
 
 def test_two_classes_and_labels(client, X, y):
-    X_ = da.from_array(X, chunks=(100, I))
+    X_ = da.from_array(X, chunks=(100, K))
     two = MLPClassifier(**SETTINGS, class_weight={True: 2.0}).fit(X_, y == "bee")
     assert two.predict(X_).compute().dtype == bool
     assert two.score(X_, y == "bee") > 0.9
@@ -115,7 +121,7 @@ def test_two_classes_and_labels(client, X, y):
 
 
 def test_early_stopping_on_validation_data(client, X, y):
-    X_, y_ = da.from_array(X, chunks=(100, I)), da.from_array(y, chunks=100)
+    X_, y_ = da.from_array(X, chunks=(100, K)), da.from_array(y, chunks=100)
     classifier = MLPClassifier(**SETTINGS | {"max_iter": 500}, early_stopping=True, n_iter_no_change=2, tol=0.01)
     classifier.fit(X_, y_, X_val=X_, y_val=y_)
     assert classifier.n_iter_ < 100
@@ -123,7 +129,7 @@ def test_early_stopping_on_validation_data(client, X, y):
 
 
 def test_copies(client, X, y):
-    X_ = da.from_array(X, chunks=(100, I))
+    X_ = da.from_array(X, chunks=(100, K))
     classifier = MLPClassifier(**SETTINGS)
     classifier.client = client
     classifier.fit(X_, y)
@@ -136,7 +142,7 @@ def test_copies(client, X, y):
 
 
 def test_warm_start_and_partial_fit_go_on(client, X, y):
-    X_ = da.from_array(X, chunks=(100, I))
+    X_ = da.from_array(X, chunks=(100, K))
     classifier = MLPClassifier(**SETTINGS | {"max_iter": 2}, warm_start=True).fit(X_, y)
     first = classifier.loss_
     assert classifier.fit(X_, y).loss_ < first
@@ -157,7 +163,7 @@ def test_warm_start_and_partial_fit_go_on(client, X, y):
 def test_errors(client, X, y, settings, message):
     classifier = MLPClassifier(**SETTINGS | settings)
     with pytest.raises(ValueError, match=message):
-        classifier.fit(da.from_array(X, chunks=(100, I)), y)
+        classifier.fit(da.from_array(X, chunks=(100, K)), y)
     assert not hasattr(classifier, "coefs_")
 
 
@@ -165,6 +171,6 @@ def test_a_wrong_label_is_found_by_its_partition(client, X):
     y = np.arange(N, dtype=float)
     y[150] = np.nan
     with pytest.raises(ValueError, match="partition 1: y has nan in row 50"):
-        MLPRegressor(**SETTINGS).fit(da.from_array(X, chunks=(100, I)), y)
+        MLPRegressor(**SETTINGS).fit(da.from_array(X, chunks=(100, K)), y)
     with pytest.raises(AttributeError, match="no attribute 'MLP'"):
         fastmlp.dask.MLP  # noqa: B018

@@ -1,9 +1,11 @@
 """`fastmlp.dask.fit` on a cluster of two worker processes."""
 
 import copy
+import itertools
 import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -111,15 +113,43 @@ def test_averaging_at_each_step_is_fit_up_to_rounding(client, data, settings, fi
         assert history.accuracy == expected.accuracy
 
 
+def without_xgboost(client, missing):
+    """Let the workers believe that they have no xgboost."""
+
+    def patch():
+        from importlib.util import find_spec
+
+        from fastmlp.dask import shard
+
+        shard.find_spec = (lambda name: None) if missing else find_spec
+
+    client.run(patch)
+
+
+def test_two_shards_give_the_same_bits_with_and_without_xgboost(client, data):
+    pytest.importorskip("xgboost")
+    fit = {"average_every": "step", "n_shards": 2, "epochs": 2, "optimizer": "adam", "clip_norm": 0.5}
+    nets = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)]
+    try:
+        for net, missing in zip(nets, (False, True), strict=True):
+            without_xgboost(client, missing)
+            fastmlp.dask.fit(client, net, *data, **fit)
+    finally:
+        without_xgboost(client, False)
+    assert_same(*nets)
+    assert nets[0].history.accuracy == nets[1].history.accuracy
+    assert_allclose(nets[0].history.loss, nets[1].history.loss, rtol=1e-12)
+
+
 @pytest.mark.parametrize("average_every", ["epoch", 2, "step"])
 def test_same_bits_whatever_form_the_data_have(client, data, average_every):
     X, y = data
     frame, labels = pd.DataFrame(X, columns=[f"x{i}" for i in range(LAYERS[0])]), pd.Series(y)
     ends = [0, 100, 170, N]
-    blocks = [(X[a:b], y[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    blocks = [(X[a:b], y[a:b]) for a, b in itertools.pairwise(ends)]
     chunks = tuple(np.diff(ends).tolist())
-    frames = dd.from_delayed([dask.delayed(frame.iloc[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)])
-    columns = dd.from_delayed([dask.delayed(labels.iloc[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)])
+    frames = dd.from_delayed([dask.delayed(frame.iloc[a:b]) for a, b in itertools.pairwise(ends)])
+    columns = dd.from_delayed([dask.delayed(labels.iloc[a:b]) for a, b in itertools.pairwise(ends)])
     array = da.from_array(X, chunks=(chunks, (15, 5)))
     forms = [
         ([x for x, _ in blocks], [y for _, y in blocks]),
@@ -136,6 +166,17 @@ def test_same_bits_whatever_form_the_data_have(client, data, average_every):
         fastmlp.dask.fit(client, net, X_, y_, average_every=average_every, n_shards=2, epochs=2)
         assert_same(net, nets[0])
     assert nets[5].feature_names == list(frame.columns)
+
+
+def test_the_blocks_of_an_array_are_sent_once(client, data, recwarn):
+    """They share one graph, which has all rows of an array in memory."""
+    X, y = data
+    blocks, labels = da.from_array(X, chunks=(50, 20)), da.from_array(y, chunks=50)
+    validation = list(blocks.to_delayed().ravel()), list(labels.to_delayed())
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": X.nbytes}):
+        warnings.simplefilter("always")
+        fastmlp.dask.fit(client, MLP(LAYERS), blocks, labels, epochs=1, validation_data=validation)
+    assert [str(warning.message).partition(" graph")[0] for warning in recwarn] == ["Sending large"] * 2
 
 
 def test_partitions_may_be_empty_uneven_and_fewer_than_workers(client, data):
@@ -305,6 +346,7 @@ def test_a_fit_that_has_learned_nothing_warns(client, data):
         ({"validation_data": 3}, "validation_data must be a pair"),
         ({"resume": True}, "resume=True needs an earlier fit"),
         ({"lr": 0.1}, "did you mean 'learning_rate'"),
+        ({"validation_fraction": 0.1}, "did you mean 'validation_data'"),
         ({"client": 3}, "client must be a synchronous"),
         ({"net": 3}, "net must be a network"),
     ],

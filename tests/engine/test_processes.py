@@ -44,6 +44,16 @@ def test_a_process_that_says_nothing_more_does_not_count(slots):
     assert [process.others(1) for process in (a, b, c)] == [[(1, 1)] * 2] * 3
 
 
+def test_a_call_that_ends_while_another_process_looks_does_not_count(slots):
+    """The slot is found at work, and read when it is not any more; its share would be that of no calls."""
+    (a, b, _), _ = slots
+    a.tell(1, 2, 5)
+    assert b.others(1) == [(2, 5)]
+    b._calls = b._calls.copy()  # what it saw before
+    a.tell(1, 0, 0)
+    assert b.others(1) == []
+
+
 def test_slots_of_the_time_before_a_restart_do_not_count(slots):
     (a, b, _), now = slots
     a.tell(1, 2, 5)

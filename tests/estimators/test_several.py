@@ -277,6 +277,16 @@ def test_weights_of_rows_and_classes():
         assert same_bits(member, alone.fit(X, Y, sample_weight=weights))
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_is_missing_for_another_reason_says_so(n):
+    model = several(solver="lbfgs", n_networks=n)
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as info:
+        model.partial_fit(*IRIS)
+    assert "lbfgs is not stochastic" in str(info.value.__cause__)
+    with pytest.raises(AttributeError, match="object has no attribute 'coef_'"):
+        _ = model.coef_
+
+
 @ours
 @pytest.mark.parametrize("random_state", [0, None])
 def test_partial_fit_trains_all_networks(kind, random_state):
@@ -336,7 +346,7 @@ def test_each_network_has_its_own_callbacks():
 def test_callbacks_that_write_to_one_file_are_refused(tmp_path):
     model = several()
     before = pickle.dumps(model)
-    with refused(ValueError, "CSVLog writes, and networks that train at the same time"):
+    with refused(ValueError, "would write to the same place; use n_networks=1, or fastmlp.Ensemble"):
         model.set_params(callbacks=[CSVLog(tmp_path / "log.csv")]).fit(*IRIS)
     with refused(TypeError, "EarlyStopping is a class"):
         model.set_params(callbacks=[EarlyStopping]).fit(*IRIS)

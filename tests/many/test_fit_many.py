@@ -150,11 +150,11 @@ def random_fit(generator):
     return net([4, *hidden, 3], **settings), fit
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(8))
 def test_random_mixtures(part):
-    """Fifty mixtures of one to six networks."""
+    """Twenty-five mixtures of one to six networks."""
     generator = np.random.default_rng(part)
-    for _ in range(50):
+    for _ in range(25):
         nets, fits = zip(*(random_fit(generator) for _ in range(generator.integers(1, 7))), strict=True)
         assert_same_as_alone(list(nets), X, Y, list(fits), n_jobs=int(generator.integers(1, 4)))
 
@@ -245,14 +245,14 @@ def _defaults(**fit):
 # --- wrong arguments --------------------------------------------------------------------------------------------------
 
 ROWS_ERRORS = [
-    ([0, 300], ValueError, "rows has 300 at place 1, but X has 300 rows"),
-    ([-301], ValueError, "rows has -301 at place 0"),
-    ([], ValueError, "rows must be a list of places in X, but its shape is (0,)"),
-    ([[1]], ValueError, "rows must be a list of places in X, but its shape is (1, 1)"),
+    ([0, 300], ValueError, "rows[1] is 300, but X has 300 rows"),
+    ([-301], ValueError, "rows[0] is -301"),
+    ([], ValueError, "rows must be a list of indices, or a mask, but its shape is (0,)"),
+    ([[1]], ValueError, "rows must be a list of indices, or a mask, but its shape is (1, 1)"),
     ([0.5], TypeError, "rows must be integers or bools, but its dtype is float64"),
     ("all", TypeError, "rows"),
-    ([True], ValueError, "rows says yes or no to 1 rows, but X has 300"),
-    (np.zeros(300, bool), ValueError, "rows chooses no row of X"),
+    ([True], ValueError, "rows is a mask of 1 rows, but X has 300"),
+    (np.zeros(300, bool), ValueError, "rows is a mask that selects no row of X"),
 ]
 
 
@@ -325,6 +325,20 @@ def test_numbers_that_are_not_finite(kind):
 
 def raise_broken(net, fit):
     raise ZeroDivisionError("broken")
+
+
+def test_all_networks_fail():
+    """Nobody is told of others that are trained."""
+    with pytest.raises(ExceptionGroup, match="^all networks failed$"):
+        fit_many(plain(2), X, Y, epochs=1, callbacks=[EarlyStopping()])
+
+
+def test_wrong_arguments_name_their_network():
+    with refused(TypeError, "unknown argument 'epoch'; did you mean 'epochs'?") as info:
+        fit_many(plain(2), X, Y, fits=[{}, {"epoch": 3}])
+    assert info.value.__notes__ == ["in the fit of nets[1]"]
+    with refused(TypeError, "rows belong into fits, one dict for each network"):
+        fit_many(plain(2), X, Y, rows=[0, 1])
 
 
 def test_a_network_that_fails_does_not_stop_the_others():
@@ -426,9 +440,8 @@ def test_warnings_name_their_networks():
 def test_the_same_warning_of_many_networks_is_given_once():
     nets = plain(9)
     fit_many(nets, X, Y, epochs=2)
-    with pytest.warns(
-        UserWarning, match=r"^nets\[0\], .*, nets\[4\] and 4 more: resume=True has trained nothing"
-    ) as found:
+    message = r"^nets\[0\], .*, nets\[4\] and 4 more: resume=True has trained nothing"
+    with pytest.warns(UserWarning, match=message) as found:
         fit_many(nets, X, Y, epochs=2, resume=True)
     assert len(found) == 1
 
@@ -454,8 +467,6 @@ def test_at_most_n_jobs_networks_train_at_the_same_time():
         most.clear()
         fit_many(plain(5), X, Y, epochs=1, n_jobs=n_jobs, callbacks=[Count()])
         assert 1 <= max(most) <= expected
-        if n_jobs == 1:
-            assert max(most) == 1
 
 
 def test_the_longest_fits_begin_first():
@@ -502,11 +513,11 @@ def test_ctrl_c_at_random_moments(kind):
     expected = [kind(LAYERS, seed=seed) for seed in range(4)]
     for net in expected:
         net.fit(X, Y, epochs=30, batch_size=16)
-    for delay in generator.uniform(0, 0.1 if kind is MLP else 0.3, 10):
+    for delay in generator.uniform(0, 0.1 if kind is MLP else 0.3, 6):
         nets = [kind(LAYERS, seed=seed) for seed in range(4)]
         timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         try:
+            timer.start()  # Ctrl-C may come before it returns
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 fit_many(nets, X, Y, epochs=30, batch_size=16, n_jobs=2)

@@ -197,6 +197,7 @@ class Fails:
         ({"learning_rate": [0.1]}, {"learning_rate": 0.1}, ValueError, "both in the space and an argument"),
         ({}, {"resume": True}, ValueError, "resume is for a single fit"),
         ([], {}, TypeError, "space must be a dict"),
+        (np.zeros((99, 9)), {}, TypeError, "or a list of them, not ndarray"),
         ([{}, 3], {}, TypeError, "space must be a dict"),
         ({"activation": ["relu", "rleu"]}, {}, ValueError, "did you mean 'relu'?"),
         ({"optimizer": ["sgd", "adma"]}, {}, ValueError, "did you mean 'adam'?"),

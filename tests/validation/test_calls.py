@@ -12,6 +12,7 @@ from fastmlp import MLP, callbacks, datasets, optimizers, reference, schedules
 from fastmlp.validation.calls import advised
 
 X, Y = np.zeros((3, 4), np.float32), [0, 1, 2]
+SPACE = {"layers": [[4, 3]]}
 
 WRONG = {
     "MLP takes its layers as one list: MLP([784, 128, 10])": lambda: MLP(784, 128, 10),
@@ -28,6 +29,13 @@ WRONG = {
     "unknown argument 'max_iter'; did you mean 'epochs'?": lambda: reference.MLP([4, 3]).fit(X, Y, max_iter=3),
     "unknown argument 'epoch'; did you mean 'epochs'?": lambda: MLP([4, 3]).fit(X, Y, epoch=3),
     "unknown argument 'dropout'; it is an argument of MLP": lambda: MLP([4, 3]).fit(X, Y, dropout=0.1),
+    "fit_many needs y": lambda: fastmlp.fit_many([MLP([4, 3])], X),
+    "unknown argument 'n_jobs'; did you mean 'n_threads', an argument of MLP?": lambda: MLP([4, 3]).fit(X, Y, n_jobs=2),
+    "unknown argument 'scoring'; did you mean 'metrics'?": lambda: MLP([4, 3]).fit(X, Y, scoring="f1"),
+    "unknown argument 'n_networks'; did you mean 'n'?": lambda: fastmlp.Ensemble(MLP([4, 3]), n_networks=3),
+    "unknown argument 'n_iter'; did you mean 'n_trials'?": lambda: fastmlp.search(SPACE, X, Y, n_iter=5),
+    "unknown argument 'cv'; did you mean 'folds'?": lambda: fastmlp.search(SPACE, X, Y, cv=5),
+    "unknown argument 'scoring'; did you mean 'metric'?": lambda: fastmlp.search(SPACE, X, Y, scoring="f1_macro"),
     "fit needs y": lambda: MLP([4, 3]).fit(X),
     "fit takes X and y by position; name the others: fit(X, y, epochs=...)": lambda: MLP([4, 3]).fit(X, Y, 10),
     "fit got X twice, by position and by name": lambda: MLP([4, 3]).fit(X, Y, X=X),
