@@ -9,6 +9,7 @@ from contextlib import suppress
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
+import numpy as np
 from dask.sizeof import sizeof
 from distributed import Worker, get_worker
 from distributed.protocol.pickle import dumps, loads
@@ -57,7 +58,7 @@ class Shared:
     """
 
     def __init__(self, *values: Any) -> None:
-        self.values = values
+        self.values = tuple(map(_aligned, values))
         self.once, self.lock = Once(), threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,6 +82,11 @@ class Shared:
         X, y = self.values[:2]
         with self.lock:
             return Fits(prepared({job.number: (job.net, self.arguments(job)) for job in jobs}, X, y, self.once))
+
+
+def _aligned(value: Any) -> Any:
+    """Return an array as it is, or copied if it was received at an odd address: then nobody else needs to copy it."""
+    return np.require(value, requirements="A") if type(value) is np.ndarray else value
 
 
 def sizes(jobs: Iterable[Job], shared: Shared) -> list[Size]:
