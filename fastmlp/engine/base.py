@@ -18,7 +18,7 @@ from fastmlp.losses import Loss, Targets
 from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import Optimizer
 
-__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "total_weight"]
+__all__ = ["NO_CLIPPING", "Clipping", "Engine", "EpochTotals", "Settings", "StepPlan", "sampled", "total_weight"]
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ class EpochTotals:
 def total_weight(n_rows: int, row_weights: Floats | None) -> float:
     """Return the sum of the weights of some rows, each 1 if there are none."""
     return float(n_rows if row_weights is None else row_weights.sum(dtype=np.float64))
+
+
+def sampled(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return 128 rows from all over some, from which the number of zeros in all of them is estimated."""
+    return rows[:: -(-len(rows) // 128)]
 
 
 class Engine(ABC):

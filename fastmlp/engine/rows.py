@@ -14,6 +14,7 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.engine.base import sampled
 from fastmlp.engine.layout import as_kernel_input
 from fastmlp.engine.threads import run_brief_team, run_team
 from fastmlp.kernels.formats.base import WIDTHS
@@ -23,9 +24,8 @@ from fastmlp.kernels.simd import VECTOR_BYTES
 from fastmlp.once import Sharing, each_time
 from fastmlp.validation.inputs import check_finite
 
-__all__ = ["Rows", "rows_in_place", "rows_to_train", "sampled"]
+__all__ = ["Rows", "rows_in_place", "rows_to_train"]
 
-_SAMPLED = 128  # rows from all over X, from which the number of zeros is estimated
 _FEW_ROWS = 6
 _BRIEF = 2**20  # numbers that are packed in less than a millisecond, for which nobody needs to hear Ctrl-C
 _MOST_COUNTED = 2**16  # nonzeros from all over a CSR matrix, from which those of each feature are estimated
@@ -92,7 +92,7 @@ class Rows:
         if not self.is_packed:
             return None
         n_words = -(-self.n_features // (PAIR * 8 * WORD_BYTES))
-        starts = self.indptr[: self.n_rows : -(-self.n_rows // _SAMPLED)]
+        starts = sampled(self.indptr[: self.n_rows])
         masks = self.indices[starts[:, None] + np.arange(n_words)]
         pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         return np.repeat(pairs.mean(axis=0), PAIR)[: self.n_features]
@@ -131,11 +131,6 @@ def _checked(rows: Rows, X: Any, n_threads: int) -> Rows:
     if rows.format in ("dense", "packed"):
         check_finite(X, X, "X")
     return rows
-
-
-def sampled(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return those of some rows from which the number of zeros in all of them is estimated."""
-    return rows[:: -(-len(rows) // _SAMPLED)]
 
 
 def _worth_packing(X: npt.NDArray[Any], width: int) -> bool:

@@ -296,6 +296,7 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, also in earlier versions."""
         state = dict(state)
+        state.setdefault("n_networks", 1)
         if "n_layers_" in state:
             state.setdefault("_n_fitted_layers", state["n_layers_"])
         earlier = [state.pop(name, None) for name in ("_resume", "_memory", "_resumable", "_goes_on")]

@@ -178,7 +178,7 @@ def test_names_beyond_ascii_on_an_ascii_terminal(tmp_path):
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path, monkeypatch, capsys):
-    def press(self, *_):
+    def press(self, *_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fastmlp.MLP._engine_class, "prepare", press)
