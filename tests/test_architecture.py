@@ -32,6 +32,7 @@ RULES = {  # the longest name that fits a module counts
         {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "skops", "torch"}
     ),
     "fastmlp.dask": Rule({"numpy", "fastmlp", "dask", "distributed"}, HEAVY | {"xgboost"}),
+    "fastmlp.dask.estimators": Rule({"numpy", "fastmlp", "dask", "distributed", "sklearn"}, HEAVY),
     "fastmlp.trackers": Rule({"numpy", "fastmlp"}, {"mlflow", "optuna"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),

@@ -9,7 +9,7 @@ from distributed import Client, LocalCluster
 def local_cluster(n_workers=2):
     """A client of a cluster of worker processes, one thread each."""
     with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client
