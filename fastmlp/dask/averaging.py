@@ -6,7 +6,6 @@ callbacks and schedules, happens there as in every other fit; only `Engine.train
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,10 +29,12 @@ __all__ = ["LocalSGD", "OnShards", "Spread"]
 def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
     """Return the mean of their vectors by their weights, in float64 and in their order. Equal vectors are the mean."""
     first, total = replies[0].vector.astype(np.float64), sum(reply.weight for reply in replies)
-    mean = first.copy()
+    mean, change = first.copy(), np.empty_like(first)
     for reply in replies[1:]:
         if reply.weight:
-            mean += (reply.vector - first) * (reply.weight / total)
+            np.subtract(reply.vector, first, out=change)
+            change *= reply.weight / total
+            mean += change
     return mean
 
 
@@ -126,14 +127,14 @@ class LocalSGD(OnShards):
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
         """Train for one epoch; `order` is the generator from which the shards draw theirs."""
-        given, n_steps = copy.deepcopy(order), len(plan.rates)
+        n_steps, after = len(plan.rates), None
         shuffle, n_rows = self.shuffle and n_steps > 1, [-(-batch_size * n // sum(self.n_rows)) for n in self.n_rows]
         going_on = True
         while totals.steps < n_steps and going_on:
             first, end = totals.steps, min(totals.steps + (self.every or n_steps), n_steps)
             part = replace(some_steps(plan, first, end), state=[], row_weights=None)
             vector = flat(all_arrays(self, plan.state))
-            args = [(vector, part, n, given, shuffle, (first, end)) for n in n_rows]
+            args = [(vector, part, n, order, shuffle, (first, end)) for n in n_rows]
             try:
                 replies: list[Reply] = self.shards.call("train", args, lambda: not on_step or on_step(totals.steps))
             except Stopped:
@@ -148,8 +149,10 @@ class LocalSGD(OnShards):
             penalty, taken = (sum(getattr(reply.totals, name) for reply in replies) for name in ("penalties", "steps"))
             mean_penalty = float(penalty[0]) / max(taken, 1)
             self._adopt(totals, 0, end - first, replies, mean_penalty * (end - first), plan, average(replies))
-            order.bit_generator.state = replies[0].generator_state
+            after = replies[0].generator_state
             going_on = on_step is None or on_step(totals.steps)
+        if after is not None:
+            order.bit_generator.state = after
 
 
 @dataclass(kw_only=True)

@@ -16,6 +16,9 @@ _SECONDS = 20
 """What a ring waits for a shard, when it begins and in a step. A worker that dies breaks it at once."""
 
 
+_SECONDS_TO_LEAVE = 1
+
+
 class Broken(Exception):
     """The other shards are not there, or no longer."""
 
@@ -43,8 +46,10 @@ class Tracker:
         self.settings: dict[str, Any] = self._tracker.worker_args()
 
     def close(self) -> None:
-        """End it."""
-        with suppress(Exception):  # it complains if shards have died
+        """End it, when all have left."""
+        with suppress(Exception):  # some have died
+            self._tracker.wait_for(_SECONDS_TO_LEAVE)
+        with suppress(Exception):
             self._tracker.free()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -109,21 +110,21 @@ def descend(vector: Floats, summed: Floats, n_weights: int, plan: StepPlan, step
     ----------
     vector : (k,) array
         Parameters, of which the first `n_weights` are weights, and the optimizer's state slot by slot.
-    summed : (n_parameters + 1,) array
-        Sum of the gradients that `Shard.gradient` has returned.
+    summed : (n_parameters + 2,) array
+        Sum of what `Shard.gradient` has returned.
     n_weights : int
     plan : StepPlan
     step : int
         Of this plan.
     """
     parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
-    weights, weight, l2 = parameters[:n_weights], summed[-1], 0.0 if plan.l2 is None else float(plan.l2[step])
+    weights, weight, l2 = parameters[:n_weights], summed[-2], 0.0 if plan.l2 is None else float(plan.l2[step])
     penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum()) if l2 else 0.0
     if not np.isfinite(weight + penalty):
         return None
     if not weight:
         return 0.0
-    gradient = summed[:-1] / weight
+    gradient = summed[:-2] / weight
     if l2:
         gradient[:n_weights] += l2 * weights
     clip([gradient], plan.clipping)
@@ -177,6 +178,8 @@ class Shard:
         """End what goes on after its current step."""
         self._stopped = True
         self._thread.submit(self._leave)
+        if self._tracker is not None:
+            self._thread.submit(self._tracker.close)
 
     # --- preparation --------------------------------------------------------------------------------------------------
 
@@ -257,24 +260,27 @@ class Shard:
         """
         given = generator.bit_generator.state
         if self._drawn[0] != given:
-            if self._index:
-                generator = Generator(generator.bit_generator.jumped(self._index))  # type: ignore[attr-defined]
+            bits = copy.deepcopy(generator.bit_generator)  # shards in the client's process get the same object
+            generator = Generator(bits.jumped(self._index) if self._index else bits)  # type: ignore[attr-defined]
             order = permutations(generator, 1, len(self._y), shuffle)
             self._drawn = given, order, generator.bit_generator.state
         return self._drawn[1:]
 
     def gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
-        """Return the gradient of the mean loss of some rows, times their weight, and then this weight.
+        """Return the gradient of the mean loss of some rows, times their weight, this weight, and 1 to stop, else 0.
 
         `vector` has the parameters. There is no penalty. The weight is nan if the loss is not finite.
         """
         totals, parameters = EpochTotals.zeros(1), self._engine.parameters
-        fill(parameters, vector[: sum(parameter.size for parameter in parameters)])
+        n, weight = sum(parameter.size for parameter in parameters), self._weight_of(batch)
+        fill(parameters, vector[:n])
         dw, db = self._engine.batch_gradients(totals, self._rows, self._y, batch, self._own(plan))
-        weight = self._weight_of(batch)
-        scaled = np.append(flat(dw + db), vector.dtype.type(1)) * vector.dtype.type(weight)
+        scaled = np.empty(n + 2, vector.dtype)
+        np.concatenate([array.ravel() for array in dw + db], out=scaled[:n])
+        scaled[:n] *= scaled.dtype.type(weight)
+        scaled[n:] = weight, self._stopped
         if not totals.losses[0] <= float(np.finfo(vector.dtype).max) * (weight or 1.0):
-            scaled[-1], totals.bad_loss = np.nan, float(totals.losses[0])
+            scaled[n], totals.bad_loss = np.nan, float(totals.losses[0])
         return Reply(scaled, totals, weight)
 
     # --- steps of all shards together, without the client -------------------------------------------------------------
@@ -317,10 +323,10 @@ class Shard:
         try:
             for step, batch in enumerate(batches):
                 own = self.gradient(vector, batch, plan)
-                summed = self._ring.sum(np.append(own.vector, own.vector.dtype.type(self._stopped)))
+                summed = self._ring.sum(own.vector)
                 if summed[-1]:  # somebody is to stop, so all do
                     break
-                penalty = descend(vector, summed[:-1], self._n_weights, plan, step)
+                penalty = descend(vector, summed, self._n_weights, plan, step)
                 if penalty is None:
                     totals.bad_loss = own.totals.bad_loss
                     break

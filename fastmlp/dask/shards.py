@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from distributed import Actor, Client
+from distributed import Actor, CancelledError, Client
 
 from fastmlp.dask.partitions import Description, Partition, describe, on_cluster
 from fastmlp.dask.shard import Shard, Twin
@@ -61,12 +61,17 @@ class Shards:
 
     def describe(self, has_classes: bool) -> list[Description]:
         """Compute the partitions, and describe each."""
-        self._ready = self._asked(partial(on_cluster, self._client, self._partitions))
-        futures = [self._client.submit(describe, i, *one, has_classes, pure=False) for i, one in enumerate(self._ready)]
-        self._wait(futures)
-        described: list[Description] = self._client.gather(futures)
-        self._n_rows = [one.n_rows for one in described]
-        return described
+        for _ in range(1 + _ALLOWED_LOSSES):
+            self._ready = self._asked(partial(on_cluster, self._client, self._partitions))
+            asked = [(i, *one, has_classes) for i, one in enumerate(self._ready)]
+            futures = [self._client.submit(describe, *arguments, pure=False) for arguments in asked]
+            self._wait(futures)
+            if all(future.status in ("finished", "error") for future in futures):  # others are lost with a worker
+                with suppress(CancelledError):
+                    described: list[Description] = self._client.gather(futures)
+                    self._n_rows = [one.n_rows for one in described]
+                    return described
+        raise RuntimeError(f"partitions were lost {1 + _ALLOWED_LOSSES} times: workers have died, or data are lost")
 
     def make(self, twin: Twin, groups: Sequence[Sequence[int]]) -> None:
         """Let each group of partitions be a shard."""
@@ -125,19 +130,19 @@ class Shards:
         outcomes: dict[int, Any] = {}
         over, loop = _locked(), cast(Any, self._client.loop)
 
-        async def wait_for(i: int, reply: Any) -> None:
+        asked = {i: self._actors[i] for i in args if self._is_there(i)}
+
+        async def ask(i: int, actor: Any) -> None:
             try:
-                outcomes[i] = await reply
+                outcomes[i] = await (actor.stop() if method == "stop" else actor.do(method, *args[i]))
             except Exception as error:
                 outcomes[i] = _Failed(error)
-            if len(outcomes) == len(asked):
-                over.release()
 
-        asked = [i for i in args if self._is_there(i)]
-        for i in asked:
-            with suppress(RuntimeError):  # it is lost just now
-                actor = self._actors[i]
-                loop.add_callback(wait_for, i, actor.stop() if method == "stop" else actor.do(method, *args[i]))
+        async def ask_all() -> None:
+            await asyncio.gather(*(ask(i, actor) for i, actor in asked.items()))
+            over.release()
+
+        loop.add_callback(ask_all)
         while asked and not over.acquire(timeout=_POLL_SECONDS):
             if not go_on():
                 raise Stopped

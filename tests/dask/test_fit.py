@@ -17,6 +17,7 @@ import dask
 import dask.array as da
 import dask.dataframe as dd
 import pandas as pd
+from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from support.clusters import local_cluster
@@ -139,6 +140,19 @@ def test_two_shards_give_the_same_bits_with_and_without_xgboost(client, data):
     assert_same(*nets)
     assert nets[0].history.accuracy == nets[1].history.accuracy
     assert_allclose(nets[0].history.loss, nets[1].history.loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("average_every", ["epoch", "step"])
+def test_same_bits_on_a_cluster_of_threads(client, data, average_every):
+    """There, arguments are not copied, and neither is this client the current one."""
+    nets = [MLP(LAYERS) for _ in range(2)]
+    fastmlp.dask.fit(client, nets[0], *data, average_every=average_every, n_shards=4, epochs=3)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as threads,
+    ):
+        fastmlp.dask.fit(threads, nets[1], *data, average_every=average_every, n_shards=4, epochs=3)
+    assert_same(*nets)
 
 
 @pytest.mark.parametrize("average_every", ["epoch", 2, "step"])
