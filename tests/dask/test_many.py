@@ -213,7 +213,7 @@ def test_progress(client, capsys):
         ({"epoch": 3}, TypeError, "unknown argument 'epoch'; did you mean 'epochs'?"),
         ({"n_jobs": 2}, TypeError, "unknown argument 'n_jobs'"),
         ({"fits": [{}]}, ValueError, "fits has 1 dicts for 3 networks"),
-        ({"fits": [{}, {}, {"rows": [300]}]}, ValueError, "rows has 300 at place 0, but X has 300 rows"),
+        ({"fits": [{}, {}, {"rows": [300]}]}, ValueError, "rows[0] is 300, but X has 300 rows"),
         ({"resume": True}, ValueError, "resume=True needs an earlier fit"),
         ({"progress": 1}, TypeError, "progress"),
         ({"X": np.full((N_ROWS, 4), np.nan)}, ValueError, "X has nan in row 0, column 0"),
