@@ -30,6 +30,7 @@ _POLL_SECONDS = 0.05
 _ASK_SECONDS = 0.5  # between two questions to the scheduler
 _PATIENCE = 20.0  # seconds without any worker, or without an answer of the scheduler
 _ALLOWED_LOSSES = 3  # of all workers that have X, as in distributed.scheduler.allowed-failures
+_ROOTISH = 2  # Dask gives tasks to any worker if there are more than so many for each thread
 _PARTS = 4  # a task is about this part of what is left for a thread of a worker
 
 
@@ -218,9 +219,11 @@ class Driver:
                 shared = self._shared()
                 if not self.sizes:
                     self.sizes = self._checked(shared)
-                workers = self._call(self._client.nthreads)
-                tasks = tasks or in_tasks([size.cost for size in self.sizes], max(1, sum(workers.values())))
-                self._call(self._spread, shared, min(len(tasks), len(workers)))
+                workers: dict[str, int] = self._call(self._client.nthreads)
+                n_threads = max(1, sum(workers.values()))
+                tasks = tasks or in_tasks([size.cost for size in self.sizes], n_threads)
+                if len(tasks) <= _ROOTISH * n_threads:
+                    self._call(self._spread, shared, min(len(tasks), len(workers)))
                 tasks = self._train(tasks, shared)
                 while self._suspects and not tasks:
                     tasks = self._train([[self._suspects.pop()]], shared, alone=True)
@@ -250,7 +253,7 @@ class Driver:
         return found
 
     def _spread(self, shared: Future[Any], n_workers: int) -> None:
-        """Send what is shared to other workers, since Dask prefers those that have it."""
+        """Send what is shared to other workers, since Dask would give few tasks to those alone that have it."""
         with suppress(Exception):  # a worker that has not got it fetches it
             self._client.replicate([shared], n=n_workers)
 

@@ -9,6 +9,7 @@ from typing import Any
 from dask.base import is_dask_collection
 from dask.sizeof import sizeof
 from distributed import Client, Future
+from distributed.comm.addressing import get_address_host
 
 from fastmlp.dask.tasks import Place, Shared
 
@@ -59,11 +60,14 @@ def _each(arguments: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[st
 def on_cluster(client: Client, values: Sequence[Any]) -> Future[Any]:
     """Return the future of a `Shared` of these values, which some worker has then."""
 
+    scheduler: Any = client.scheduler
+    here = get_address_host(scheduler.address) in ("127.0.0.1", "::1")  # so are all workers, which can be reached then
+
     def sent(value: Any) -> Any:
         if isinstance(value, Future):
             return value
         if is_dask_collection(value):
             return client.compute(value)
-        return client.scatter([value], hash=False)[0]
+        return client.scatter([value], hash=False, direct=here or None)[0]
 
     return client.submit(Shared, *map(sent, values), pure=False)
