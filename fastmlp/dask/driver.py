@@ -85,7 +85,8 @@ class Driver:
         self._suspects: list[int] = []  # networks of tasks whose workers died again and again
         self._progress: dict[int, Sequence[int]] = {}  # of each task: fits that have ended, steps
         self._given_up, self._is_over, self._answered = False, False, time.monotonic()
-        self._futures: Sequence[Future[Any]] = ()
+        self._futures: Sequence[Future[Any]] = ()  # of tasks that somebody waits for
+        self._shared: Sequence[Future[Any]] = ()  # what networks share
         self._errors: list[BaseException] = []
         self._over = allocate_lock()
         self._over.acquire()
@@ -134,8 +135,9 @@ class Driver:
                 self._errors.append(error)
             else:
                 self._errors.append(self._lost_connection())
-            _in_background(self._client.cancel, self._futures)
+            _in_background(self._client.cancel, [*self._futures, *self._shared])  # frames of the error may keep them
             self._tell_to_stop()
+        self._futures = self._shared = ()
         self._is_over = True
         self._over.release()
         if self._reports and self._client.status == "running":
@@ -216,7 +218,7 @@ class Driver:
         tasks: list[list[int]] = []
         for _ in range(_ALLOWED_LOSSES + 1):
             with suppress(_Lost):
-                shared = self._shared()
+                shared = self._send()
                 if not self.sizes:
                     self.sizes = self._checked(shared)
                 workers: dict[str, int] = self._call(self._client.nthreads)
@@ -234,9 +236,10 @@ class Driver:
             "such as too little memory"
         )
 
-    def _shared(self) -> Future[Any]:
-        """Send what all networks share to some worker."""
+    def _send(self) -> Future[Any]:
+        """Send what networks share to some worker."""
         shared: Future[Any] = self._call(on_cluster, self._client, self._values)
+        self._shared = (shared,)
         for future in self._ended([shared]):
             if future.status == "error":
                 self._result(future)

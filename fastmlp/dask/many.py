@@ -85,8 +85,8 @@ def fit_many(
     TimeoutError
         If there has been no worker for 20 seconds, or the scheduler does not answer for so long.
     RuntimeError
-        If all workers that had X were lost several times; if a network is being trained already; or if a callback calls
-        this function.
+        If all workers that had X were lost several times, or futures that were given were lost; if a network is being
+        trained already; or if a callback calls this function.
 
     Notes
     -----

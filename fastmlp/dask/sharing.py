@@ -58,13 +58,20 @@ def _each(arguments: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[st
 
 
 def on_cluster(client: Client, values: Sequence[Any]) -> Future[Any]:
-    """Return the future of a `Shared` of these values, which some worker has then."""
+    """Return the future of a `Shared` of these values, which some worker has then.
 
+    Raises
+    ------
+    RuntimeError
+        If one of them is a future that is lost.
+    """
     scheduler: Any = client.scheduler
     here = get_address_host(scheduler.address) in ("127.0.0.1", "::1")  # so are all workers, which can be reached then
 
     def sent(value: Any) -> Any:
         if isinstance(value, Future):
+            if value.cancelled():
+                raise RuntimeError(f"the data of {value.key} are lost, with a worker or because they were cancelled")
             return value
         if is_dask_collection(value):
             return client.compute(value)

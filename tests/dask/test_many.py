@@ -244,6 +244,22 @@ def test_wrong_data_of_the_cluster_change_nothing(client):
         fastmlp.dask.fit_many(client, plain(), broken, Y)
 
 
+def test_data_that_are_lost(client):
+    future = client.scatter(X)
+    client.cancel([future], force=True)
+    with pytest.raises(RuntimeError, match="the data of ndarray-.* are lost"):
+        fastmlp.dask.fit_many(client, plain(), future, Y)
+
+
+def test_nothing_is_left_on_the_cluster(client):
+    """Not even after an error, whose traceback refers to the call."""
+    left = set(client.futures)
+    fastmlp.dask.fit_many(client, plain(), X, Y, epochs=1)
+    with pytest.raises(ValueError, match="X has inf"):
+        fastmlp.dask.fit_many(client, plain(), da.from_array(np.full((N_ROWS, 4), np.inf)), Y)
+    wait_for(lambda: set(client.futures) <= left)
+
+
 def test_wrong_clients():
     with refused(TypeError, "client must be a distributed.Client or None, not 'tcp://127.0.0.1:8786'"):
         fastmlp.dask.fit_many("tcp://127.0.0.1:8786", plain(), X, Y)
