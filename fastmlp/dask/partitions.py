@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,11 +37,11 @@ class Partition(NamedTuple):
     weights: Any
 
 
-def on_cluster(client: Client, partitions: Sequence[Partition]) -> list[Partition]:
-    """Return the same rows as futures."""
+def on_cluster(client: Client, partitions: Sequence[Partition], send: Callable[[Any], Any]) -> list[Partition]:
+    """Return the same rows as futures. `send` brings a block of this process to a worker, and returns its future."""
 
     def future(block: Any) -> Any:
-        return block if block is None or isinstance(block, Future) else client.scatter([block], hash=False)[0]
+        return block if block is None or isinstance(block, Future) else send(block)
 
     # All at once, since the blocks of a collection share one graph, which may hold the rows; each call would send it.
     computed = iter(client.compute([block for one in partitions for block in one], traverse=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import uuid
 from _thread import LockType, allocate_lock
@@ -29,6 +30,10 @@ _SAMPLED = 2000  # rows that the client gets to see, for what is said of a fit t
 _ALLOWED_LOSSES = 3  # of one shard, as in distributed.scheduler.allowed-failures
 
 
+class _WorkerLost(Exception):
+    """A worker is lost that was about to get rows."""
+
+
 class Stopped(Exception):
     """Raised by `call` when it is asked to stop."""
 
@@ -53,6 +58,7 @@ class Shards:
         self._actors: dict[int, Any] = {}
         self._workers: dict[int, str] = {}
         self._losses: dict[int, int] = {}
+        self._turn = itertools.count()  # of the workers that get rows
         self._reachable: dict[str, bool] = {}  # workers, by their addresses
         self._prepared: list[tuple[str, tuple[Any, ...]]] = []  # calls that a new shard needs before others
 
@@ -62,7 +68,10 @@ class Shards:
     def describe(self, has_classes: bool) -> list[Description]:
         """Compute the partitions, and describe each."""
         for _ in range(1 + _ALLOWED_LOSSES):
-            self._ready = self._asked(partial(on_cluster, self._client, self._partitions))
+            try:
+                self._ready = on_cluster(self._client, self._partitions, self._send)
+            except _WorkerLost:
+                continue
             asked = [(i, *one, has_classes) for i, one in enumerate(self._ready)]
             futures = [self._client.submit(describe, *arguments, pure=False) for arguments in asked]
             self._wait(futures)
@@ -203,7 +212,12 @@ class Shards:
         for i in shards:
             address, group = self._workers[i], self._groups[i]
             ready = self._ready or self._partitions
-            rows = self._asked(partial(on_cluster, self._client, [ready[number] for number in group]))
+            try:
+                send = partial(self._send, address=address, go_on=go_on)
+                rows = on_cluster(self._client, [ready[number] for number in group], send)
+            except _WorkerLost:
+                self._forget(i, None)
+                continue
             self._futures[i] = self._client.submit(
                 Shard,
                 self._twin,
@@ -218,9 +232,38 @@ class Shards:
                 pure=False,
                 key=f"fastmlp-shard-{i}-{uuid.uuid4().hex}",
             )
-        self._wait([self._futures[i] for i in shards], go_on)
-        for i in shards:
+        created = [i for i in shards if i in self._futures]
+        self._wait([self._futures[i] for i in created], go_on)
+        for i in created:
             self._bind(i)
+
+    def _send(self, block: Any, address: str | None = None, go_on: Callable[[], bool] = lambda: True) -> Any:
+        """Bring a block of this process to a worker, by default to each in turn, and return its future.
+
+        `Client.scatter` can wait for minutes for a worker that has died, or return a future of data that nobody has.
+
+        Raises
+        ------
+        _WorkerLost
+            If the worker is lost meanwhile.
+        """
+        if address is None:
+            address = list(workers := self._threads(go_on))[next(self._turn) % len(workers)]
+        sent: list[Any] = []
+        over, loop = _locked(), cast(Any, self._client.loop)
+
+        async def scatter() -> None:
+            with suppress(OSError, KeyError):  # as the scheduler finds out
+                sent.extend(await self._client.scatter([block], workers=[address], hash=False, asynchronous=True))
+            over.release()
+
+        loop.add_callback(scatter)
+        while not over.acquire(timeout=_POLL_SECONDS):
+            if address not in self._threads(go_on):
+                raise _WorkerLost
+        if not sent or not any(self._asked(lambda: self._client.who_has(sent)).values()):
+            raise _WorkerLost
+        return sent[0]
 
     def _bind(self, i: int) -> None:
         """Get hold of a new shard, or forget it if it is lost already."""

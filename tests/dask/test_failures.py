@@ -1,5 +1,6 @@
 """`fastmlp.dask.fit` while workers come, go and die, and without a scheduler."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -88,6 +89,27 @@ def test_killed_workers_change_no_bit(client, data, undisturbed, n_killed, form)
     X_ = X if form == "array" else da.from_array(X, chunks=(N // 2, -1))
     assert_same(trained(client, X_, y, callbacks=[kill]), undisturbed)
     assert kill.done
+
+
+def test_a_worker_that_dies_while_it_gets_rows(client, data, undisturbed, monkeypatch):
+    """`Client.scatter` may wait for it much longer than the scheduler needs to see that it is lost."""
+    wait_for_two(client)
+    processes, scatter, killed = client.run(os.getpid), client.scatter, []
+
+    async def waits():
+        await asyncio.sleep(5)
+        raise OSError("no answer")
+
+    def deadly(rows, workers, **options):
+        if killed:
+            return scatter(rows, workers=workers, **options)
+        killed.extend(workers)
+        os.kill(processes[workers[0]], signal.SIGKILL)
+        return waits()
+
+    monkeypatch.setattr(client, "scatter", deadly)
+    assert_same(trained(client, *data), undisturbed)
+    assert killed
 
 
 def test_killed_worker_with_averages_at_each_step(client, data):
