@@ -10,7 +10,7 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from distributed import Actor, CancelledError, Client
 
@@ -18,8 +18,6 @@ from fastmlp.dask.partitions import Description, Partition, describe, on_cluster
 from fastmlp.dask.shard import Shard, Twin
 
 __all__ = ["Shards", "Stopped"]
-
-T = TypeVar("T")
 
 _LOST = "the scheduler is lost"
 _POLL_SECONDS = 0.05
@@ -188,12 +186,33 @@ class Shards:
         if self._client.status != "running":
             raise ConnectionError(f"{_LOST}: the client is {self._client.status}")
 
-    def _asked(self, question: Callable[[], T]) -> T:
+    def _in_loop(self, call: Callable[[], Any], look: Callable[[], object]) -> Any:
+        """Return what a coroutine returns. It may wait too long, so `look` is called now and then, and may raise."""
+        outcome: list[Any] = []
+        over, loop = _locked(), cast(Any, self._client.loop)
+
+        async def run() -> None:
+            try:
+                outcome.append(await call())
+            except Exception as error:
+                outcome.append(_Failed(error))
+            over.release()
+
+        loop.add_callback(run)
+        while not over.acquire(timeout=_POLL_SECONDS):
+            look()
+        if isinstance(outcome[0], _Failed):
+            raise outcome[0].error
+        return outcome[0]
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
         """Return the scheduler's answer. It has none for a moment if it was about to ask a worker that has died."""
         for attempt in range(_QUESTIONS):
             self._check_connection()
             try:
-                return question()
+                return self._in_loop(question, self._check_connection)
+            except ConnectionError:
+                raise
             except OSError as error:
                 if attempt == _QUESTIONS - 1:
                     raise ConnectionError(f"{_LOST}: {error}") from error
@@ -249,19 +268,17 @@ class Shards:
         """
         if address is None:
             address = list(workers := self._threads(go_on))[next(self._turn) % len(workers)]
-        sent: list[Any] = []
-        over, loop = _locked(), cast(Any, self._client.loop)
 
-        async def scatter() -> None:
-            with suppress(OSError, KeyError):  # as the scheduler finds out
-                sent.extend(await self._client.scatter([block], workers=[address], hash=False, asynchronous=True))
-            over.release()
-
-        loop.add_callback(scatter)
-        while not over.acquire(timeout=_POLL_SECONDS):
+        def look() -> None:
             if address not in self._threads(go_on):
                 raise _WorkerLost
-        if not sent or not any(self._asked(lambda: self._client.who_has(sent)).values()):
+
+        try:
+            sent = self._in_loop(lambda: self._client.scatter([block], workers=[address], hash=False), look)
+        except (OSError, KeyError) as error:  # as the scheduler finds out
+            self._check_connection()
+            raise _WorkerLost from error
+        if not any(self._asked(lambda: self._client.who_has(sent)).values()):
             raise _WorkerLost
         return sent[0]
 
