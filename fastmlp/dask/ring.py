@@ -87,7 +87,8 @@ class Ring:
             If another shard is lost.
         """
         try:
-            return self._collective.allreduce(array, self._collective.Op.SUM)
+            total: npt.NDArray[Any] = self._collective.allreduce(array, self._collective.Op.SUM)
+            return total
         except self._error as error:
             raise Broken from error
 
