@@ -1,0 +1,74 @@
+"""`Source`: rows that are read block by block."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Block", "Source"]
+
+
+class Block(NamedTuple):
+    """Some rows as their source has them: not yet checked, converted or scaled.
+
+    Attributes
+    ----------
+    X : (n, I) array, CSR matrix, or table whose columns have names
+    y : (n,) or (n, C) array, or None
+    sample_weight : (n,) array or None
+    """
+
+    X: Any
+    y: Any = None
+    sample_weight: Any = None
+
+
+class Source(ABC):
+    """Rows in blocks. Each block is small enough to be read whole.
+
+    Attributes
+    ----------
+    lengths : (n_blocks,) int64 array
+        Rows of each block; none is 0.
+    n_features : int
+    dtype : dtype
+        Of the numbers of X.
+    is_sparse : bool
+        Whether the blocks are CSR matrices.
+    has_y, has_weights : bool
+    any_order : bool
+        Whether blocks can be read in any order. If not, they come in their own order, from the first.
+    nbytes : int
+        Memory that it takes to read any one block, with what is returned.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    n_features: int
+    dtype: np.dtype[Any]
+    is_sparse: bool = False
+    has_y: bool = False
+    has_weights: bool = False
+    any_order: bool = True
+    nbytes: int
+
+    @abstractmethod
+    def read(self, blocks: Sequence[int]) -> Iterator[Block]:
+        """Yield these blocks, in this order; ascending numbers if they do not come in any order.
+
+        May be closed early. May run in another thread than the one that made the source, but only in one at a time.
+
+        Raises
+        ------
+        ValueError
+            If a file is not what it was when it was opened, or a block is not as long as before.
+        OSError
+            If a file cannot be read.
+        """
+
+    def targets(self) -> Iterator[Block]:
+        """Yield each block in its own order, without X (None) where that saves reading it."""
+        return self.read(range(len(self.lengths)))
