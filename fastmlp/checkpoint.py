@@ -24,7 +24,7 @@ from fastmlp.optimizers import Optimizer
 from fastmlp.random import RandomStreams, batch_generator, regularization_seed
 from fastmlp.schedules import check_state
 from fastmlp.schedules.base import plain_state
-from fastmlp.training import TrainingState
+from fastmlp.training_state import TrainingState, Unfinished
 from fastmlp.validation.settings import check_bool, check_choice, check_int, check_number
 
 __all__ = [
@@ -128,6 +128,8 @@ def training_dict(history: History, random: RandomStreams, state: TrainingState 
             "steps": state.steps,
             "epochs": state.epochs,
         }
+        if state.unfinished is not None:
+            written["unfinished"] = json.dumps(asdict(state.unfinished))
         for p, slots in enumerate(state.optimizer_state):
             written |= {f"memory_{p}_{s}": slot.copy() for s, slot in enumerate(slots)}
     return written
@@ -272,7 +274,18 @@ def _training_state(state: State, saved: Saved) -> TrainingState:
         schedule,
         schedule_state,
         check_number("its learning_rate_factor", _plain(state["learning_rate_factor"])),
+        _unfinished(json.loads(_text(state, "unfinished"))) if "unfinished" in state else None,
     )
+
+
+def _unfinished(written: dict[str, Any]) -> Unfinished:
+    unfinished = Unfinished(**written)
+    for name, value in vars(unfinished).items():
+        if name in ("loss", "penalty", "seconds"):
+            check_number(f"{name} of its unfinished epoch", value)
+        else:
+            check_int(f"{name} of its unfinished epoch", value, 0)
+    return unfinished
 
 
 def _text(state: State, name: str) -> str:

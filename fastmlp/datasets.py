@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import storage
+from fastmlp.storage import StrPath
 from fastmlp.validation.calls import advised
 from fastmlp.validation.inputs import check_finite
 from fastmlp.validation.settings import check_int, check_seed
@@ -28,7 +29,6 @@ __all__ = ["load_digits", "load_idx", "load_mnist", "load_npz", "load_openml", "
 Rows: TypeAlias = NDArray[np.float32]  # (n, features)
 Labels: TypeAlias = NDArray[np.int64]  # (n,)
 Dataset: TypeAlias = tuple[Rows, Labels, Rows, Labels]
-StrPath: TypeAlias = str | os.PathLike[str]
 
 _LARGEST_LABEL = 2**31 - 1
 _SPLIT_SEED = 42  # of every 80/20 split in this module

@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
+from fastmlp.data.blocks import Blocks, check_alone
+from fastmlp.data.checked import CheckedBlocks
+from fastmlp.data.checked import learned as learned_in_blocks
+from fastmlp.data.training import InBlocks, first_rows
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.history import History
 from fastmlp.losses import Targets
@@ -24,13 +28,15 @@ from fastmlp.optimizers import get_optimizer
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import Trainer, TrainingState, check_clipping
 from fastmlp.validation.inputs import as_numbers, check_X
-from fastmlp.validation.rows import check_sample_weight, row_weights, validation_rows
-from fastmlp.validation.settings import check_bool, check_int
+from fastmlp.validation.rows import balanced, check_class_weight, check_sample_weight, row_weights, validation_rows
+from fastmlp.validation.settings import check_bool, check_int, check_number
 
-__all__ = ["Evaluation", "Fitting", "beginning", "check_data", "check_evaluation", "train_alone"]
+__all__ = [
+    "Evaluation", "Fitting", "beginning", "check_data", "check_evaluation", "learned", "train_alone", "weights_of",
+]  # fmt: skip
 
-Evaluation: TypeAlias = tuple[Any, Targets, Floats | None]
-"""Checked rows, targets and their weights."""
+Evaluation: TypeAlias = tuple[Any, Targets, Floats | None] | tuple[CheckedBlocks]
+"""Checked rows, targets and their weights; or blocks of them."""
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Fitting:
         TypeError, ValueError
             If an argument is wrong.
         """
-        names = _learned(net, X, y, once)
+        names = learned(net, X, y, once)
         return cls(net, _trainer(net, X, y, names, rows, once, **fit), names)
 
     def run(self) -> None:
@@ -128,6 +134,41 @@ def _trainer(
     clipping = check_clipping(clip_norm, clip_value)
     callbacks = gather_callbacks(callbacks, check_bool("progress", progress))
     schedule = get_schedule(schedule)
+    common: dict[str, Any] = {
+        "engine": net._engine, "net": net, "callbacks": callbacks, "schedule": schedule, "random": net._random,
+        "clipping": clipping, "epochs": n_epochs, "batch_size": n_batch, "shuffle": shuffle,
+    }  # fmt: skip
+    kind: type[Trainer]
+    if isinstance(X, Blocks):
+        kind = InBlocks
+        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
+        data = _blocks(net, X, y, names, rows, validation_data, validation_fraction, **weights)
+    else:
+        kind = Trainer
+        data = _arrays(
+            net, X, y, names, rows, once, sample_weight, class_weight, validation_data, validation_fraction
+        )
+    validation = data["validation"]
+    metrics_ = check_metrics(metrics, net._loss, weights_of(validation), names.classes)
+    if metrics_ and validation is None and data.get("held_out") is None:
+        raise ValueError("metrics need validation data; give validation_data or validation_fraction")
+    state, history = beginning(net, optimizer, learning_rate, schedule, resume)
+    return kind(state=state, metrics=metrics_, history=history, **common, **data)
+
+
+def _arrays(
+    net: Model,
+    X: Any,
+    y: Any,
+    names: Names,
+    rows: object,
+    once: Sharing,
+    sample_weight: object,
+    class_weight: object,
+    validation_data: Any,
+    validation_fraction: object,
+) -> dict[str, Any]:
+    """Return the arguments of a trainer that are about the rows."""
     loss, engine = net._loss, net._engine
     copies = (rows is not None or validation_fraction is not None) and engine.settings.is_random
     X_, y_ = check_data(net, X, y, finite=copies or not engine.checks_finite, names=names, once=once)
@@ -144,30 +185,45 @@ def _trainer(
     if of_rows is not None and chosen is not None:
         of_chosen, of_rows = of_rows, np.zeros(len(y_), of_rows.dtype)
         of_rows[chosen] = of_chosen
-    metrics_ = check_metrics(metrics, loss, validation[2] if validation else None, names.classes)
-    if metrics_ and validation is None and held_out is None:
-        raise ValueError("metrics need validation data; give validation_data or validation_fraction")
-    state, history = beginning(net, optimizer, learning_rate, schedule, resume)
-    return Trainer(
-        engine=engine,
-        net=net,
-        callbacks=callbacks,
-        schedule=schedule,
-        state=state,
-        random=net._random,
-        X=X_,
-        y=y_,
-        row_weights=of_rows,
-        rows=chosen,
-        held_out=held_out,
-        clipping=clipping,
-        epochs=n_epochs,
-        batch_size=n_batch,
-        shuffle=shuffle,
-        validation=validation,
-        metrics=metrics_,
-        history=history,
-    )
+    return {
+        "X": X_, "y": y_, "row_weights": of_rows, "rows": chosen, "held_out": held_out, "validation": validation,
+    }  # fmt: skip
+
+
+def _blocks(
+    net: Model,
+    blocks: Blocks,
+    y: object,
+    names: Names,
+    rows: object,
+    validation_data: Any,
+    validation_fraction: object,
+    *,
+    sample_weight: object,
+    class_weight: object,
+) -> dict[str, Any]:
+    """Return the same arguments for rows that come in blocks."""
+    if rows is not None:
+        raise TypeError("rows cannot be chosen from Blocks; make Blocks of these rows")
+    check_alone(y=y, sample_weight=sample_weight)
+    if validation_fraction is not None:
+        if validation_data is not None:
+            raise ValueError("give validation_data or validation_fraction, not both")
+        fraction = check_number("validation_fraction", validation_fraction, below=1, zero=False)
+        blocks, validation_data = blocks.split(fraction, net._random.seed)
+
+    def of_classes(counts: npt.NDArray[np.int64]) -> Floats | None:
+        balances = isinstance(class_weight, str) and class_weight == "balanced" and net._loss.n_classes
+        if balances:
+            return balanced(counts)
+        return check_class_weight(names.class_weight(class_weight), np.zeros(0, np.int64), net._loss.n_classes)
+
+    checked = CheckedBlocks(net, blocks, names, class_weight=of_classes)
+    some = first_rows(checked)
+    return {
+        "X": some.X, "y": some.y, "row_weights": some.weights, "checked": checked,
+        "validation": _check_validation(net, validation_data, names, each_time),
+    }  # fmt: skip
 
 
 def beginning(
@@ -216,13 +272,18 @@ def _check_rows(rows: object, n_rows: int) -> npt.NDArray[np.int64] | None:
 def _check_validation(net: Model, data: Any, names: Names, once: Sharing) -> Evaluation | None:
     if data is None:
         return None
+    if isinstance(data, Blocks):
+        return (CheckedBlocks(net, data, names, "validation ", weights_dtype=np.float64),)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight), or Blocks")
     return check_evaluation(net, *data, what="validation ", names=names, once=once)
 
 
-def _learned(net: Model, X: Any, y: Any, once: Sharing) -> Names:
+def learned(net: Model, X: Any, y: Any, once: Sharing = each_time) -> Names:
+    """Return the names that a network knows, and those that it learns from X and y."""
     own = net._names
+    if isinstance(X, Blocks):
+        return learned_in_blocks(own, X, net._loss)
     known = None if own.classes is None else tuple(own.classes.tolist())
     key = (id(X), own.features, known, net.output, net.layers[-1])
     return once(lambda: own.learned(X, y, net._loss), y, "names", *key)
@@ -239,7 +300,9 @@ def check_data(
     once: Sharing = each_time,
 ) -> tuple[Any, Targets]:
     """Return rows and targets; `what` comes before their names in messages."""
-    names = names or _learned(net, X, y, once)
+    if isinstance(X, Blocks):
+        raise TypeError(f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba take")
+    names = names or learned(net, X, y, once)
     names.check_features(X, f"{what}X")
     X_ = once(
         lambda: check_X(X, net.layers[0], net.dtype, net.input_scale, f"{what}X", finite=finite),
@@ -254,6 +317,16 @@ def check_data(
     return X_, y_
 
 
+def weights_of(evaluation: Evaluation | None) -> Floats | None:
+    """Return the weights of the rows to be measured."""
+    match evaluation:
+        case (_, _, weights):
+            return weights
+        case (checked,):
+            return checked.all_weights()
+    return None
+
+
 def check_evaluation(
     net: Model,
     X: Any,
@@ -265,6 +338,9 @@ def check_evaluation(
     once: Sharing = each_time,
 ) -> Evaluation:
     """Return rows, targets and weights that are to be measured."""
+    if isinstance(X, Blocks):
+        check_alone(y=y, sample_weight=sample_weight)
+        return (CheckedBlocks(net, X, names or learned(net, X, y), what, np.float64),)
     finite = not net._engine.checks_finite or bool(what)
     X_, y_ = check_data(net, X, y, what, finite=finite, names=names, once=once)
     weights = check_sample_weight(sample_weight, len(y_))

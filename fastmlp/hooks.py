@@ -12,7 +12,7 @@ from fastmlp.validation.settings import check_bool, check_number, is_iterable
 
 __all__ = ["HOOKS", "FitState", "call_hooks", "check_callbacks"]
 
-HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end")
+HOOKS = ("on_fit_begin", "on_step", "on_mix_end", "on_epoch_end", "on_fit_end")
 
 _ALSO_CALLED = {  # by Keras, Lightning, skorch and scikit-learn
     "on_fit_begin": "on_train_begin on_train_start on_fit_start on_begin setup",

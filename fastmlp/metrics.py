@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -280,30 +280,63 @@ _NO_METRICS: Mapping[str, Metric] = {}
 def measure(
     engine: Engine,
     X: Any,
-    y: Targets,
+    y: Targets | None = None,
     sample_weight: Floats | None = None,
     *,
     metrics: Mapping[str, Metric] = _NO_METRICS,
 ) -> dict[str, float]:
-    """Return the mean loss of checked data, the accuracy if the outputs are classes or labels, and `metrics`."""
+    """Return the mean loss of checked data, the accuracy if the outputs are classes or labels, and `metrics`.
+
+    Without y, `X` is an iterable of such (X, y, sample_weight). Then only `metrics` need the predictions of all rows.
+    """
     loss = engine.settings.loss
-    losses, correct = engine.losses(X, y)
-    measured = {"loss": _mean(losses, sample_weight)}
+    sums, weight, kept = [0.0, 0.0], 0.0, _Predictions(loss, metrics)
+    for rows, targets, weights in X if y is None else [(X, y, sample_weight)]:
+        losses, correct = engine.losses(rows, targets)
+        sums = [before + _sum(values, weights) for before, values in zip(sums, (losses, correct), strict=True)]
+        weight += len(targets) if weights is None else float(weights.astype(np.float64).sum())
+        kept.add(engine, rows, targets)
+    measured = {"loss": sums[0] / weight}
     if loss.classifies:
-        measured["accuracy"] = _mean(correct, sample_weight)
-    if metrics:
-        y_true = loss.decode(y).copy()  # a metric may write into it
-        wanted = [getattr(metric, "on_probabilities", False) for metric in metrics.values()]
-        labels, p = None if all(wanted) else engine.predict(X), _probabilities(engine, X) if any(wanted) else None
-        for (name, metric), on_probabilities in zip(metrics.items(), wanted, strict=True):
-            measured[name] = metric(y_true, p if on_probabilities else labels)
-    return measured
+        measured["accuracy"] = sums[1] / weight
+    return measured | kept.measured()
 
 
-def _mean(values: npt.NDArray[Any], weights: Floats | None) -> float:
+def _sum(values: npt.NDArray[Any], weights: Floats | None) -> float:
     if weights is None:
-        return float(np.add.reduce(values, dtype=np.float64)) / len(values)  # in a third of the time of np.mean
-    return float(np.average(values, weights=weights.astype(np.float64)))
+        return float(np.add.reduce(values, dtype=np.float64))  # in a third of the time of np.mean
+    return float((values * weights.astype(np.float64)).sum())
+
+
+class _Predictions:
+    """The targets and predictions that some metrics need."""
+
+    def __init__(self, loss: Loss, metrics: Mapping[str, Metric]) -> None:
+        self._loss, self._metrics = loss, metrics
+        wanted = [getattr(metric, "on_probabilities", False) for metric in metrics.values()]
+        self._labels, self._probabilities = not all(wanted), any(wanted)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, engine: Engine, X: Any, y: Targets) -> None:
+        """Predict some rows."""
+        if self._metrics:
+            labels = engine.predict(X) if self._labels else None
+            p = _probabilities(engine, X) if self._probabilities else None
+            self._rows.append((self._loss.decode(y).copy(), labels, p))  # a metric may write into it
+
+    def measured(self) -> dict[str, float]:
+        """Return what the metrics say of all rows."""
+        if not self._metrics:
+            return {}
+        y_true, labels, p = (parts[0] if len(parts) == 1 else _joined(parts) for parts in zip(*self._rows, strict=True))
+        return {
+            name: metric(y_true, p if getattr(metric, "on_probabilities", False) else labels)
+            for name, metric in self._metrics.items()
+        }
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 def _probabilities(engine: Engine, X: Any) -> npt.NDArray[np.float64]:

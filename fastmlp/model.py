@@ -25,7 +25,7 @@ from fastmlp.names import Names
 from fastmlp.options import Activation, Dtype, FirstLayer, Init, Output
 from fastmlp.parameters import Views
 from fastmlp.random import INITS, RandomStreams, initial_parameters
-from fastmlp.training import TrainingState
+from fastmlp.training_state import TrainingState
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import (
     check_activation,

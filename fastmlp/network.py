@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.fitting import Evaluation, Fitting, check_data, check_evaluation
+from fastmlp.data.blocks import Blocks
+from fastmlp.data.predictions import collected, each_block
+from fastmlp.fitting import Evaluation, Fitting, check_data, check_evaluation, learned, weights_of
 from fastmlp.history import History
 from fastmlp.interchange.networks import NetworkMethods
 from fastmlp.losses import Targets
-from fastmlp.metrics import Metric, check_metrics, measure, r2
+from fastmlp.metrics import Metric, check_metrics, measure
 from fastmlp.mistakes import Confusion, Mistake, confusions, worst
 from fastmlp.names import Names
 from fastmlp.optimizers import Optimizer, get_optimizer
 from fastmlp.options import OptimizerName, ScheduleName
 from fastmlp.schedules import Schedule
+from fastmlp.storage import StrPath
 from fastmlp.training import TrainingState, check_clipping, train_batch
 from fastmlp.validation.calls import advised_methods, warn
 from fastmlp.validation.inputs import check_X
@@ -112,7 +115,7 @@ input_dropout, input_noise
     def fit(
         self,
         X: Any,
-        y: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
         batch_size: int = 64,
@@ -123,7 +126,7 @@ input_dropout, input_noise
         class_weight: Literal["balanced"] | Mapping[Any, float] | npt.ArrayLike | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: tuple[Any, ...] | Blocks | None = None,
         validation_fraction: float | None = None,
         metrics: Iterable[str | Metric] = (),
         shuffle: bool = True,
@@ -135,12 +138,12 @@ input_dropout, input_noise
 
         Parameters
         ----------
-        X : (n, I) array_like, table of pandas or polars, or sparse matrix of SciPy
+        X : (n, I) array_like, table of pandas or polars, sparse matrix of SciPy, or fastmlp.data.Blocks
             Finite numbers. Arrays of the network's dtype or uint8 are read in place, and so are the numbers of a CSR
             matrix, whose indices are copied; others are converted once. If X has many zeros, training makes a faster
             copy without them. The network remembers the names of a table's columns, see `feature_names`; later tables
             must have the same, in this order.
-        y : (n,) or (n, C) array_like
+        y : (n,) or (n, C) array_like, or None if X is Blocks
             Classes from 0 on, strings, or one-hot rows; 0 and 1 for logistic outputs; numbers. Strings, and the
             columns of a one-hot table, are remembered as `classes`, and `predict` returns them.
         epochs : int
@@ -163,11 +166,12 @@ input_dropout, input_noise
             Weight of each class; multiplies the sample weights. "balanced" gives all classes the same total weight.
         clip_norm, clip_value : float or None
             Maximum of the 2-norm of the whole gradient, and of each of its numbers, which is applied first.
-        validation_data : (X, y), (X, y, sample_weight) or None
+        validation_data : (X, y), (X, y, sample_weight), Blocks or None
             Evaluated after each epoch.
         validation_fraction : float or None
             Fraction of the rows of each class to hold out as validation data. Every fit of this network to the same y
-            holds out the same rows. The rows for training are copied. `sample_weight` does not weigh the others.
+            holds out the same rows. The rows for training are copied. `sample_weight` does not weigh the others. Of
+            Blocks, whole blocks are held out.
         metrics : iterable of str or callables
             Measured on the validation data, see `fastmlp.metrics`.
         shuffle : bool
@@ -179,7 +183,7 @@ input_dropout, input_noise
         resume : bool
             Whether to continue where the last fit stopped, up to `epochs` in total, with the state of the optimizer and
             the schedule; pass the same schedule again. If the other arguments are the same, the result is bit-identical
-            to one long fit.
+            to one long fit. A fit of Blocks that stopped within an epoch continues at the next step of that epoch.
 
         Returns
         -------
@@ -273,8 +277,16 @@ input_dropout, input_noise
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def predict_proba(self, X: Any) -> Floats:
+    def predict_proba(self, X: Any, *, out: StrPath | Floats | None = None) -> Floats:
         """Return the probability of each class or label, (n, C), or of both classes of one logistic output, (n, 2).
+
+        Parameters
+        ----------
+        X : (n, I) array_like, table, sparse matrix, or Blocks
+            As for `fit`.
+        out : path of a .npy file, array or None
+            Where to write them, for Blocks with many rows. A file is complete or absent, and is returned as a memory
+            map.
 
         Raises
         ------
@@ -283,20 +295,32 @@ input_dropout, input_noise
         """
         if not self._loss.classifies:
             raise TypeError(f"a network with output={self.output!r} has no probabilities; use predict")
-        return self._engine.predict_proba(self._check_X(X))
+        return self._predicted(self._engine.predict_proba, X, out)
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
+    def predict(self, X: Any, *, out: StrPath | npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return a prediction for each row, in the form of y.
 
         Softmax: the most probable class (n,), the first one of a tie. Logistic: 0 or 1, and regression: numbers, both
         (n, C), or (n,) for one output. Classes that have names are returned by name, see `classes`.
+
+        Parameters
+        ----------
+        X, out
+            As for `predict_proba`.
 
         Raises
         ------
         TypeError, ValueError
             If X does not hold finite real numbers, or the columns of a table are not those of training.
         """
-        return self._names.decoded(self._engine.predict(self._check_X(X)))
+        return self._predicted(lambda rows: self._names.decoded(self._engine.predict(rows)), X, out)
+
+    def _predicted(self, predict: Callable[[Any], npt.NDArray[Any]], X: Any, out: Any) -> npt.NDArray[Any]:
+        """Return predictions for an X that has not been checked yet."""
+        if isinstance(X, Blocks):
+            return collected(each_block(X, lambda rows: predict(self._check_X(rows))), X.n_rows, out)
+        predictions = predict(self._check_X(X))
+        return predictions if out is None else collected([predictions], len(predictions), out)
 
     def hidden_activations(self, X: Any) -> list[Floats]:
         """Return the outputs of the hidden layers, for example as features of another model.
@@ -319,17 +343,17 @@ input_dropout, input_noise
         """
         return self._engine.hidden_activations(self._check_X(X, finite=True))
 
-    def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+    def score(self, X: Any, y: npt.ArrayLike | None = None, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy, for multilabel outputs that of whole rows; R² for regression."""
-        X_, y_, weights = self._check_evaluation(X, y, sample_weight)
-        if self._loss.classifies:
-            return measure(self._engine, X_, y_, weights)["accuracy"]
-        return r2(self._loss.decode(y_), self._engine.predict(X_), sample_weight=weights)
+        data = self._check_evaluation(X, y, sample_weight)
+        name = "accuracy" if self._loss.classifies else "r2"
+        metrics = {} if self._loss.classifies else check_metrics(["r2"], self._loss, weights_of(data))
+        return measure(self._engine, *data, metrics=metrics)[name]
 
     def evaluate(
         self,
         X: Any,
-        y: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
         *,
         sample_weight: npt.ArrayLike | None = None,
         metrics: Iterable[str | Metric] = (),
@@ -355,10 +379,10 @@ input_dropout, input_noise
         TypeError, ValueError
             If an argument is wrong.
         """
-        names = self._names.learned(X, y, self._loss)
-        X_, y_, weights = self._check_evaluation(X, y, sample_weight, names=names)
-        chosen = check_metrics(metrics, self._loss, weights, names.classes)
-        return measure(self._engine, X_, y_, weights, metrics=chosen)
+        names = learned(self, X, y)
+        data = self._check_evaluation(X, y, sample_weight, names=names)
+        chosen = check_metrics(metrics, self._loss, weights_of(data), names.classes)
+        return measure(self._engine, *data, metrics=chosen)
 
     def most_confused(self, X: Any, y: npt.ArrayLike, n: int = 5) -> list[Confusion]:
         """Return the `n` pairs of classes that the network confuses most often in these rows.
@@ -376,7 +400,7 @@ input_dropout, input_noise
         if not self._loss.n_classes:
             raise TypeError("most_confused needs rows of one class each; this network predicts labels or numbers")
         n = check_int("n", n, 1)
-        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        names, (X_, y_) = self._names.learned(X, y, self._loss), check_data(self, X, y)
         labels = self._engine.predict(X_)
         return confusions(names.decoded(self._loss.decode(y_)), names.decoded(labels), n)
 
@@ -396,7 +420,7 @@ input_dropout, input_noise
         if not self._loss.classifies:
             raise TypeError(f"a network with output={self.output!r} predicts numbers, which are not right or wrong")
         n = check_int("n", n, 1)
-        names, (X_, y_, _) = self._names.learned(X, y, self._loss), self._check_evaluation(X, y)
+        names, (X_, y_) = self._names.learned(X, y, self._loss), check_data(self, X, y)
         labels, p = self._engine.predict(X_), self._engine.predict_proba(X_)
         chosen = p.max(axis=1) if self._loss.n_classes else np.maximum(p, 1 - p)
         true = names.decoded(self._loss.decode(y_))
@@ -412,6 +436,6 @@ input_dropout, input_noise
         return check_data(self, X, y, what, finite=finite)
 
     def _check_evaluation(
-        self, X: Any, y: npt.ArrayLike, sample_weight: object = None, *, names: Names | None = None
+        self, X: Any, y: npt.ArrayLike | None, sample_weight: object = None, *, names: Names | None = None
     ) -> Evaluation:
         return check_evaluation(self, X, y, sample_weight, names=names)

@@ -27,6 +27,7 @@ __all__ = [
     "keep_threshold",
     "kept",
     "member_seeds",
+    "mix_seed",
     "normal_noise",
     "permutations",
     "random_bits",
@@ -158,6 +159,11 @@ def bootstrap_rows(seed: int | None, n_rows: int) -> npt.NDArray[np.int64]:
 def regularization_seed(seed: int | None) -> int:
     """Return the 32-bit key of a network's dropout and noise."""
     return int(np.random.SeedSequence(None if seed is None else [seed, _REGULARIZATION]).generate_state(1)[0])
+
+
+def mix_seed(seed: int, mix: int) -> int:
+    """Return the key of dropout and noise in one mix of an epoch: rows are known by their place in the mix alone."""
+    return int(_mix(np.array([seed], np.uint32) + _GOLDEN * np.array([mix % 2**32], np.uint32))[0]) if mix else seed
 
 
 def _mix(h: Words) -> Words:

@@ -15,12 +15,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_writable", "checksum", "load_npz", "save_npz", "written_whole"]
+__all__ = ["StrPath", "check_writable", "checksum", "load_npz", "save_npz", "written_whole"]
+
+StrPath: TypeAlias = str | os.PathLike[str]
 
 _COMMENT, _OLD_COMMENT = b"fastmlp file sha256 ", b"fastmlp sha256 "
 _DIGITS = 64  # of the checksum
@@ -28,7 +30,7 @@ _BLOCK = 1 << 20
 _NPY = b"\x93NUMPY"  # how arrays begin
 
 
-def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
+def save_npz(path: StrPath, **arrays: npt.ArrayLike) -> None:
     """Write `arrays` to exactly `path`, without adding a suffix. An older file is replaced once everything is written.
 
     A symbolic link is followed.
@@ -54,7 +56,7 @@ def save_npz(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
     """Yield an empty file whose content takes the place of `path` at the end, unless something is raised.
 
     Raises
@@ -71,14 +73,14 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.replace(temporary, target)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: StrPath) -> None:
     """Refuse a path that `written_whole` could not write to, before anything that takes long."""
     with _temporary_beside(_target(path)) as temporary:
         temporary.touch(exist_ok=False)
         temporary.unlink()
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
+def _target(path: StrPath) -> Path:
     """Return the file that `path` names, with links followed, if it looks writable."""
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if not target.parent.is_dir():
@@ -105,7 +107,7 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
         raise
 
 
-def load_npz(path: str | os.PathLike[str], *, expansion: float = math.inf) -> dict[str, npt.NDArray[Any]]:
+def load_npz(path: StrPath, *, expansion: float = math.inf) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of a .npz file. Pickled objects are never loaded.
 
     Raises

@@ -1,4 +1,4 @@
-"""The training loop, and the state from which a later fit resumes."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,91 +21,21 @@ from fastmlp.interrupts import CtrlC, complete, finish
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure
 from fastmlp.once import Sharing, each_time
-from fastmlp.optimizers import Optimizer, get_optimizer
+from fastmlp.optimizers import Optimizer
 from fastmlp.random import RandomStreams, permutations
 from fastmlp.schedules import Duration, Schedule
 from fastmlp.schedules.base import plain_state
-from fastmlp.validation.settings import check_float, check_int, check_number
+from fastmlp.training_state import TrainingState, Unfinished
+from fastmlp.validation.settings import check_number
 
-__all__ = ["Trainer", "TrainingState", "check_clipping", "train_batch"]
-
-
-@dataclass
-class TrainingState:
-    """What training needs to resume, beside the parameters.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    optimizer_state : list of lists of arrays
-        Slots of each parameter, weights first, then biases.
-    steps : int
-        Steps that `optimizer_state` has seen.
-    epochs : int
-        Finished epochs of the schedule.
-    schedule : str
-        Name of the schedule's class.
-    schedule_state : dict
-        What the schedule remembered at the end of the last finished epoch.
-    learning_rate_factor : float
-        Set by callbacks.
-    """
-
-    optimizer: Optimizer
-    optimizer_state: list[list[Floats]]
-    steps: int = 0
-    epochs: int = 0
-    schedule: str = "Constant"
-    schedule_state: Mapping[str, Any] = field(default_factory=dict)
-    learning_rate_factor: float = 1.0
-
-    @classmethod
-    def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:
-        """Return the state before the first step."""
-        check_float("learning_rate", optimizer.learning_rate, zero=False)  # a user's class may not have checked it
-        engine.check_optimizer(optimizer)
-        n_slots = check_int(f"slots of the optimizer {type(optimizer).__name__}", optimizer.slots, 0)
-        state = engine.new_state(n_slots)
-        if n_slots:
-            for slots in state:
-                optimizer.start(slots)
-        return cls(optimizer, state, schedule=schedule)
-
-    def fits(self, optimizer: Optimizer) -> bool:
-        """Return whether `optimizer` can continue with this optimizer state."""
-        return type(optimizer) is type(self.optimizer) and optimizer.formula == self.optimizer.formula
-
-    def resumed(self, optimizer: object, learning_rate: object, schedule: Schedule) -> Self:
-        """Return the state from which ``fit(..., resume=True)`` with these arguments continues; arrays are shared."""
-        chosen = self.optimizer
-        if optimizer is not None:
-            chosen = get_optimizer(optimizer, learning_rate)
-        elif learning_rate is not None:
-            chosen = replace(self.optimizer, learning_rate=cast(float, learning_rate))
-        if not self.fits(chosen):
-            raise ValueError(f"resume=True continues with {self.optimizer!r}, not with {chosen!r}")
-        if type(schedule).__name__ != self.schedule:
-            before, given = (kind.replace("_Function", "function") for kind in (self.schedule, type(schedule).__name__))
-            raise ValueError(f"resume=True continues with the schedule {before}, not {given}; pass it again")
-        return replace(self, optimizer=chosen)
-
-    def copied_into(self, engine: Engine) -> Self:
-        """Return the same state with the optimizer state in arrays of `engine`."""
-        own = engine.new_state(self.optimizer.slots)
-        for slots, given in zip(own, self.optimizer_state, strict=True):
-            for slot, values in zip(slots, given, strict=True):
-                slot[...] = values
-        return replace(self, optimizer_state=own)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickle; older pickles call the state `memory`, and the class `Progress`."""
-        if "memory" in state:
-            state = state | {"optimizer_state": state["memory"]}
-            del state["memory"]
-        vars(self).update(state)
+__all__ = ["Counts", "Trainer", "TrainingState", "Unfinished", "check_clipping", "train_batch"]
 
 
-class _Counts(NamedTuple):
+OnStep: TypeAlias = Callable[[int], bool]
+"""Called with the number of steps taken, now and then; returns whether to go on."""
+
+
+class Counts(NamedTuple):
     """What had been done when a call of the engine began."""
 
     recorded: int  # epochs in the history
@@ -180,7 +110,7 @@ class Trainer:
     fit: FitState = field(init=False)
     nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
-    _begun: _Counts = field(init=False)
+    _begun: Counts = field(init=False)
 
     def __post_init__(self) -> None:
         self.batch_size = min(self.batch_size, self.n_rows)
@@ -254,6 +184,8 @@ class Trainer:
 
     def _prepare_validation(self, data: tuple[Any, ...], once: Sharing) -> None:
         X, *others = data
+        if not others:  # blocks
+            return
         self.validation = self.engine.prepare_inference(X, once), *others
 
     def _copy_rows(self) -> None:
@@ -328,19 +260,14 @@ class Trainer:
                 del begun[:1]
                 self._end(begun)
 
-    def _train_epochs(self, n_epochs: int, on_step: Callable[[int], bool]) -> None:
-        start = time.perf_counter()
-        self._rates = self._next_rates(n_epochs)  # a schedule that fails does so before anything is drawn
-        order = self._permutations(n_epochs)
-        totals, plan = EpochTotals.zeros(n_epochs), self._step_plan(order)
-        recorded = len(self.history.loss)
-        self._begun = _Counts(recorded, self.history.steps, self.state.steps, self.random.epoch, self.fit.epoch)
-
-        def record() -> None:
-            self._record(totals, plan.rates, time.perf_counter() - start)
+    def _train_epochs(self, n_epochs: int, on_step: OnStep) -> None:
+        self._start = time.perf_counter()
+        totals = EpochTotals.zeros(n_epochs)
+        self._begun = self._counts()
+        last_rates, train = self._drawn(n_epochs)
 
         def train_and_validate() -> None:
-            finish(lambda: self.engine.train(totals, self.X, self.y, order, self.batch_size, plan, on_step), record)
+            finish(lambda: train(totals, on_step), lambda: self._record(totals, last_rates))
             if self.validation is not None and self.fit.epoch > self._begun.epoch:  # then a call trains one epoch
                 self._validate(*self.validation)
 
@@ -348,12 +275,34 @@ class Trainer:
         self.history.interrupted = self.ctrl_c.pressed
         if totals.bad_loss is not None:
             where = f"epoch {self.fit.epoch + 1}, step {self.fit.step + 1}"
-            chosen = slice(None) if self.rows is None else self.rows
             first = self.history.steps == self._before[1]
-            advice = after_divergence(self.engine, self._given[chosen], self.y[chosen], first)
+            X, y, _, rows = self._some_rows()
+            advice = after_divergence(self.engine, *((X, y) if rows is None else (X[rows], y[rows])), first)
             raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; {advice}")
         if self.fit.step == 0 and totals.steps:
             self._end_epoch()
+
+    def _counts(self) -> Counts:
+        """Return what has been done so far."""
+        return Counts(
+            len(self.history.loss), self.history.steps, self.state.steps, self.random.epoch, self.fit.epoch
+        )
+
+    def _drawn(self, n_epochs: int) -> tuple[npt.NDArray[np.float64], Callable[[EpochTotals, OnStep], None]]:
+        """Draw the order of the rows; return the last learning rate of each epoch, and what trains these epochs."""
+        n_batches = self.fit.n_batches
+        rates = self._rates(self.fit.epoch * n_batches, n_epochs * n_batches)  # which may fail, before anything is drawn
+        order = self._permutations(n_epochs)
+        plan = self._step_plan(order, rates)
+
+        def train(totals: EpochTotals, on_step: OnStep) -> None:
+            self.engine.train(totals, self.X, self.y, order, self.batch_size, plan, on_step)
+
+        return rates[n_batches - 1 :: n_batches], train
+
+    def _some_rows(self) -> tuple[Any, Targets, Floats | None, npt.NDArray[np.int64] | None]:
+        """Return X, y and weights that were trained on, and which of these rows were; None is all."""
+        return self._given, self.y, self.row_weights, self.rows
 
     def _epochs_per_call(self) -> int:
         """Return how many epochs to train in one call of the engine: 1 if anything happens between epochs."""
@@ -373,11 +322,11 @@ class Trainer:
         chosen = slice(None) if self.rows is None else self.rows
         return total_weight(self.n_rows, None if self.row_weights is None else self.row_weights[chosen])
 
-    def _next_rates(self, n_epochs: int) -> npt.NDArray[np.float64]:
-        """Return the learning rate of each step of these epochs."""
-        fit, n_steps = self.fit, n_epochs * self.fit.n_batches
+    def _rates(self, first_step: int, n_steps: int) -> npt.NDArray[np.float64]:
+        """Return the learning rate of each of some steps, of which the first has this number in the whole fit."""
+        fit = self.fit
         duration = Duration(fit.n_batches, fit.epochs, self.n_rows)
-        factors = self.schedule.factors(fit.epoch * fit.n_batches, n_steps, duration)
+        factors = self.schedule.factors(first_step, n_steps, duration)
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
             raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape}, not ({n_steps},)")
@@ -386,24 +335,23 @@ class Trainer:
             raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
         return rates
 
-    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
-        """Return the plan for the steps of these epochs."""
-        state, rates = self.state, self._rates
-        n_steps = len(rates)
+    def _step_plan(self, order: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]) -> StepPlan:
+        """Return the plan for the steps to come, which have these learning rates."""
+        state = self.state
         return StepPlan(
             state.optimizer,
             state.optimizer_state,
             rates,
-            state.optimizer.coefficients(np.arange(state.steps + 1, state.steps + 1 + n_steps), rates),
+            state.optimizer.coefficients(np.arange(state.steps + 1, state.steps + 1 + len(rates)), rates),
             self.row_weights,
             self.clipping,
             self.random.seed,
-            self.random.epoch,
+            self._begun.passes,
         )
 
-    def _record(self, totals: EpochTotals, rates: npt.NDArray[np.float64], seconds: float) -> None:
+    def _record(self, totals: EpochTotals, last_rates: npt.NDArray[np.float64]) -> None:
         """Count the steps taken since `_begun`, and add finished epochs to the history. This may be repeated."""
-        fit, begun = self.fit, self._begun
+        fit, begun, seconds = self.fit, self._begun, time.perf_counter() - self._start
         finished, step = divmod(totals.steps, fit.n_batches)
         fit._advance(step=step)
         self.history.steps = begun.history_steps + totals.steps
@@ -413,14 +361,14 @@ class Trainer:
             losses = totals.mean_losses(self._total_weight, fit.n_batches)
             measured = {
                 "loss": losses[:finished].tolist(),
-                "learning_rate": rates[fit.n_batches - 1 :: fit.n_batches][:finished].tolist(),
+                "learning_rate": last_rates[:finished].tolist(),
                 "seconds": [seconds * fit.n_batches / totals.steps] * finished,
             }
             if self.engine.settings.loss.classifies:
                 measured["accuracy"] = (totals.correct[:finished] / self.n_rows).tolist()
             measured |= {name: [math.nan] * finished for name in fit.measures if name.startswith("val_")}
             self.history._put(begun.recorded, measured)
-        self.state.epochs = begun.epoch + finished
+        self.state.epochs, self.state.unfinished = begun.epoch + finished, None
         fit._advance(epoch=self.state.epochs)
 
     def _validate(self, *data: Any) -> None:
@@ -434,7 +382,7 @@ class Trainer:
         n_losses, n_steps = self._before
         losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
         rate = self.state.optimizer.learning_rate
-        return what_went_wrong(self.engine, self._given, self.y, self.row_weights, self.rows, losses, steps, rate)
+        return what_went_wrong(self.engine, *self._some_rows(), losses, steps, rate)
 
     def _schedule_state(self) -> dict[str, Any]:
         return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")

@@ -39,9 +39,9 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 class _Trainer(Spread, StochasticTrainer):
     """Trains as scikit-learn does, on rows that are spread over workers."""
 
-    def _step_plan(self, order: Any) -> StepPlan:
+    def _step_plan(self, order: Any, rates: Floats) -> StepPlan:
         """Divide the penalty by the rows of each batch; with sample weights, by what these weigh in the mean."""
-        plan = Trainer._step_plan(self, order)
+        plan = Trainer._step_plan(self, order, rates)
         if self.estimator.alpha:
             totals = self._batch_rows[None] * (self._total_weight / self.n_rows)
             self._l2 = self.estimator.alpha / self.scale.gradient / totals

@@ -27,7 +27,7 @@ from fastmlp.options import OptimizerName, ScheduleName
 from fastmlp.schedules import Schedule, get_schedule
 from fastmlp.training import check_clipping
 from fastmlp.validation.calls import advised, warn
-from fastmlp.validation.rows import check_class_weight
+from fastmlp.validation.rows import balanced, check_class_weight
 from fastmlp.validation.settings import check_bool, check_int
 
 __all__ = ["fit"]
@@ -176,6 +176,5 @@ def _validation(client: Client, net: Network, data: Any, names: Names) -> Evalua
 def _class_weight(class_weight: Any, names: Names, net: Network, counts: npt.NDArray[np.int64]) -> Floats | None:
     """Return the weight of each class, of which there are so many rows, or None."""
     if isinstance(class_weight, str) and class_weight == "balanced" and net._loss.n_classes:
-        balanced: Floats = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return balanced
+        return balanced(counts)
     return check_class_weight(names.class_weight(class_weight), np.zeros(0, np.int64), net._loss.n_classes)

@@ -198,6 +198,10 @@ class Engine(ABC):
         """
         return X
 
+    def is_copy(self, prepared: Any) -> bool:
+        """Return whether what `prepare` has returned does not need the memory of its X."""
+        return False
+
     def prepare_inference(self, X: Any, once: Sharing = each_time) -> Any:
         """Return X in the form that is fastest to predict many times, and do what takes long the first time."""
         return X

@@ -180,6 +180,10 @@ class CompiledEngine(Engine):  # noqa: D101
         plain = type(optimizer) is SGD and optimizer.is_plain_sgd and clipping == Clipping() and not self.settings.l2
         return self._prepared(rows, kernels, None if plain else formula)
 
+    def is_copy(self, prepared: _Prepared) -> bool:
+        """Return whether the rows have been packed."""
+        return prepared.rows.is_packed
+
     def _packed(self, X: Any, first_layer: str, once: Sharing) -> Rows:
         """Return the rows of X, packed if that is worth it, by as many threads as they are worth."""
         width, most = self._layout.widths[0], 1 + math.prod(X.shape) // PACKED_BY_ONE

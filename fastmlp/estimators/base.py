@@ -40,7 +40,7 @@ from fastmlp.network import Network
 from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, get_schedule
-from fastmlp.training import TrainingState
+from fastmlp.training_state import TrainingState
 from fastmlp.validation.calls import warn
 from fastmlp.validation.rows import row_weights
 from fastmlp.validation.settings import check_activation, check_dropout, check_float

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,14 +123,18 @@ class StochasticTrainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        n_rows = self.n_rows
-        self._order = np.arange(n_rows)
-        self._starts = np.arange(0, n_rows, self.batch_size)
-        self._batch_rows = np.diff(self._starts, append=n_rows)
+        self._batch_rows = self._rows_of_batches(self.n_rows)
         self._losses: list[float] = []  # of finished epochs that `_record_epochs` has not seen
         self._best = [parameter.copy() for parameter in self.engine.parameters] if self.early_stopping else []
         self._converged = False
         self.warnings: list[tuple[str, type[Warning]]] = []  # due after the fit
+
+    @cached_property
+    def _order(self) -> npt.NDArray[np.int64]:
+        return np.arange(self.n_rows)
+
+    def _rows_of_batches(self, n_rows: int) -> npt.NDArray[np.int64]:
+        return np.diff(np.arange(0, n_rows, self.batch_size), append=n_rows)
 
     @property
     def parameters_to_keep(self) -> Sequence[Floats]:
@@ -188,19 +193,20 @@ class StochasticTrainer(Trainer):
             permutation[:] = self._order
         return order
 
-    def _step_plan(self, order: npt.NDArray[np.int64]) -> StepPlan:
+    def _step_plan(self, order: npt.NDArray[np.int64], rates: Doubles) -> StepPlan:
         """Divide the penalty by the rows, or weights, of each batch, and the weights by their mean in the batch.
 
         Scaled weights leave the gradients unchanged, but the loss of an epoch is then the mean of its batches, weighted
         by their rows.
         """
-        plan = super()._step_plan(order)
-        totals = np.tile(self._batch_rows.astype(np.float64), (len(order), 1))  # (n_epochs, n_batches)
+        plan = super()._step_plan(order, rates)
+        batch_rows = self._rows_of_batches(order.shape[1])
+        totals = np.tile(batch_rows.astype(np.float64), (len(order), 1))  # (n_epochs, n_batches)
         if self.row_weights is not None:
             (permutation,) = order
             weights = self.row_weights.astype(np.float64)
-            totals = np.add.reduceat(weights[permutation], self._starts)[None]
-            means = np.repeat(totals[0] / self._batch_rows, self._batch_rows)
+            totals = np.add.reduceat(weights[permutation], np.cumsum(batch_rows) - batch_rows)[None]
+            means = np.repeat(totals[0] / batch_rows, batch_rows)
             scaled = np.zeros_like(self.row_weights)
             scaled[permutation] = np.divide(weights[permutation], means, out=np.zeros_like(means), where=means > 0)
             plan = replace(plan, row_weights=scaled)
@@ -210,8 +216,8 @@ class StochasticTrainer(Trainer):
             plan = replace(plan, l2=self._l2.ravel())
         return plan
 
-    def _record(self, totals: EpochTotals, rates: Doubles, seconds: float) -> None:
-        super()._record(totals, rates, seconds)
+    def _record(self, totals: EpochTotals, last_rates: Doubles) -> None:
+        super()._record(totals, last_rates)
         self._losses = [self._mean_loss(totals, epoch) for epoch in range(self.fit.epoch - self._begun.epoch)]
 
     def _validate(self, X: Any, y: Targets) -> None:

@@ -14,7 +14,9 @@ from fastmlp.random import validation_mask
 from fastmlp.validation.inputs import as_numbers
 from fastmlp.validation.settings import check_choice, check_int, check_number
 
-__all__ = ["check_class_weight", "check_sample_weight", "row_weights", "validation_rows"]
+__all__ = [
+    "balanced", "check_class_weight", "check_sample_weight", "check_total", "row_weights", "validation_rows", "weigh",
+]  # fmt: skip
 
 
 def check_sample_weight(sample_weight: object, n_rows: int) -> npt.NDArray[np.float64] | None:
@@ -54,9 +56,7 @@ def check_class_weight(
         raise ValueError("class_weight needs rows of one class each: output='softmax', or 'logistic' with one unit")
     if isinstance(class_weight, str):
         check_choice("class_weight", class_weight, ("balanced",))
-        counts = np.bincount(classes, minlength=n_classes)
-        balanced: npt.NDArray[np.float64] = len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return balanced
+        return balanced(np.bincount(classes, minlength=n_classes))
     weights = np.ones(n_classes)
     if not isinstance(class_weight, Mapping):
         given = as_numbers(class_weight, "class_weight", "give 'balanced', or a weight for each class")
@@ -67,6 +67,12 @@ def check_class_weight(
         if check_int("a class of class_weight", label, 0) >= n_classes:
             raise ValueError(f"class_weight has class {label}, but classes are 0 to {n_classes - 1}")
         weights[label] = check_number(f"class_weight[{label}]", weight)
+    return weights
+
+
+def balanced(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the weight (C,) of each class with which all classes have the same total, given their rows."""
+    weights: npt.NDArray[np.float64] = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return weights
 
 
@@ -82,17 +88,28 @@ def row_weights(
     """
     if weights is None and class_weight is None:
         return None
-    classes = loss.decode(y)
-    of_classes = check_class_weight(class_weight, classes, loss.n_classes)
+    of_classes = check_class_weight(class_weight, loss.decode(y), loss.n_classes)
+    product = weigh(weights, of_classes, y, loss, dtype)
+    check_total(float(product.sum(dtype=np.float64)))
+    return product
+
+
+def weigh(
+    weights: Floats | None, of_classes: Floats | None, y: Targets, loss: Loss, dtype: npt.DTypeLike
+) -> Floats:
+    """Return the checked weight of each row times that of its class."""
     if of_classes is not None:
-        weights = of_classes[classes] * (1 if weights is None else weights)
+        weights = of_classes[loss.decode(y)] * (1 if weights is None else weights)
     with np.errstate(over="ignore", under="ignore"):
         product: Floats = np.asarray(weights).astype(dtype)
-        total = product.sum(dtype=np.float64)
+    return product
+
+
+def check_total(total: float) -> None:
+    """Refuse weights that add up to nothing, or to infinity."""
     if not 0 < total < np.inf:
         advice = "make them smaller" if total else "some must be more than 0"
         raise ValueError(f"the weights of all rows add up to {total}; {advice}")
-    return product
 
 
 def validation_rows(y: Targets, loss: Loss, fraction: object, seed: int) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,197 @@
+"""`Blocks`: rows that arrive in blocks, and need not fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from fastmlp.data.sources import open_source
+from fastmlp.data.sources.base import Block, Source
+from fastmlp.validation.calls import advised_constructor
+from fastmlp.validation.settings import check_int, check_number
+
+__all__ = ["Blocks", "check_alone"]
+
+_MIX_BYTES = 1 << 25
+"""Numbers of X that are shuffled together, unless the user says how many blocks."""
+
+
+@advised_constructor
+class Blocks:
+    """Rows that arrive in blocks, for networks that train on more of them than fit in memory.
+
+    `MLP.fit`, `evaluate`, `score`, `predict` and `predict_proba`, and the estimators, take them in place of X and y.
+    Each epoch takes the blocks in a new random order. The rows of some blocks at a time are shuffled together, while a
+    second thread reads the next blocks.
+
+    Parameters
+    ----------
+    X : path, list of paths, array, table, or iterable
+        The rows, see `docs/out-of-core.md`: .npy files, memory maps, Parquet, Arrow, HDF5, zarr, Dask arrays, CSV,
+        SVMlight, or any object that yields X, ``(X, y)`` or ``(X, y, sample_weight)`` each time it is iterated over.
+    y : like X, or None
+        The targets, unless they are in X. Not needed for predictions.
+    sample_weight : like X, str or None
+        Weight of each row's loss; of tables, the name of its column.
+    features, target : list of str, str or None
+        Columns of a table; `features` are all others if they are not given.
+    rows : int or None
+        Rows of each block. None is about 256 KB, or the blocks that the source has.
+    mix : int or None
+        How many blocks are shuffled together. More mix better and take more memory. None is about 32 MB.
+
+    Attributes
+    ----------
+    n_rows, n_features, n_blocks : int
+    shape : tuple of int
+        Rows and features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, files differ in length, dtype or width, or one is truncated.
+    OSError
+        If a file cannot be read.
+    ModuleNotFoundError
+        If a package is missing; ``pip install "fastmlp[data]"`` installs it.
+
+    Notes
+    -----
+    The order depends on the network's seed and on the blocks alone: a fit gives the same bits for any number of
+    threads, and from any disk. Blocks that an iterable yields without `__getitem__` come in its own order; then only
+    rows are shuffled.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        features: Sequence[str] | None = None,
+        target: str | Sequence[str] | None = None,
+        rows: int | None = None,
+        mix: int | None = None,
+    ) -> None:
+        self.mix = None if mix is None else check_int("mix", mix, 1)
+        rows = None if rows is None else check_int("rows", rows, 1)
+        self._source = open_source(X, y, sample_weight=sample_weight, features=features, target=target, rows=rows)
+
+    @classmethod
+    def _of(cls, source: Source, mix: int | None) -> Self:
+        blocks = cls.__new__(cls)
+        blocks.mix, blocks._source = mix, source
+        return blocks
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return int(self._source.lengths.sum())
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return self._source.n_features
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return len(self._source.lengths)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.n_rows, self.n_features
+
+    def memory(self, batch_size: int = 64) -> int:
+        """Return how many bytes a fit holds at most beside the network, whatever the number of rows.
+
+        These are the mix that is trained on, the next one, and a block that is being read. Rows of CSR matrices are
+        counted as if all had as many nonzeros as the fullest block.
+        """
+        source, n_rows = self._source, self._most_rows(check_int("batch_size", batch_size, 1))
+        of_a_row = self._row_bytes() + 32  # y, its weight, and its place
+        copies = 2 if source.is_sparse or source.dtype == np.uint8 else 3  # others may be packed, one after the other
+        return copies * n_rows * of_a_row + 2 * source.nbytes
+
+    def split(self, fraction: float, seed: int | None = 0) -> tuple[Self, Self]:
+        """Divide the blocks at random, for example for training and for validation.
+
+        Parameters
+        ----------
+        fraction : float
+            Part of the blocks in the second part; at least one block is in each.
+        seed : int or None
+            Selects them. None is random.
+
+        Returns
+        -------
+        two Blocks
+            The blocks of each in their order.
+
+        Raises
+        ------
+        ValueError
+            If there is only one block, or blocks come in one order only.
+        """
+        fraction = check_number("fraction", fraction, below=1, zero=False)
+        n_blocks = self.n_blocks
+        if n_blocks < 2:
+            raise ValueError("there is only one block, which cannot be divided; make blocks of fewer rows: Blocks(rows=...)")
+        if not self._source.any_order:
+            raise ValueError("these blocks come in one order only; give validation_data")
+        n_second = min(max(1, round(fraction * n_blocks)), n_blocks - 1)
+        order = np.random.default_rng(seed).permutation(n_blocks)
+        first, second = np.sort(order[n_second:]), np.sort(order[:n_second])
+        return tuple(self._of(_Some(self._source, some), self.mix) for some in (first, second))  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks in their own order, as (X, y, sample_weight); what is missing is None."""
+        return self._source.read(range(self.n_blocks))
+
+    def _most_rows(self, batch_size: int) -> int:
+        """Return how many rows a mix has at most."""
+        if self.mix is not None:
+            mean = self.n_rows / self.n_blocks
+            n_rows = round(self.mix * mean)
+        else:
+            n_rows = _MIX_BYTES // self._row_bytes()
+        return min(max(n_rows // batch_size, 1) * batch_size, self.n_rows)
+
+    def _row_bytes(self) -> int:
+        """Return how many bytes a row takes in memory."""
+        source = self._source
+        if source.is_sparse:
+            return max(1, source.nbytes // int(source.lengths.max()))
+        return source.n_features * (1 if source.dtype == np.uint8 else 4)
+
+    def __repr__(self) -> str:
+        return f"Blocks({self.n_rows:,} rows of {self.n_features:,} features in {self.n_blocks:,} blocks)"
+
+
+@dataclass
+class _Some(Source):
+    """Some blocks of a source."""
+
+    source: Source
+    chosen: Any = field(repr=False)
+
+    def __post_init__(self) -> None:
+        source = self.source
+        self.lengths, self.n_features, self.dtype = source.lengths[self.chosen], source.n_features, source.dtype
+        self.is_sparse, self.has_y, self.has_weights = source.is_sparse, source.has_y, source.has_weights
+        self.nbytes = source.nbytes
+
+    def read(self, blocks: Sequence[int]) -> Iterator[Block]:
+        """Yield these blocks."""
+        return self.source.read([int(self.chosen[block]) for block in blocks])
+
+
+def check_alone(**given: object) -> None:
+    """Refuse what belongs into Blocks and was given beside them."""
+    for name, value in given.items():
+        if value is not None:
+            raise TypeError(f"X is Blocks, which hold {name}, too: Blocks(X, y, sample_weight=...); do not give {name} again")

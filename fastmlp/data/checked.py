@@ -1,0 +1,169 @@
+"""`CheckedBlocks`: the rows of `Blocks` as a network takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.activations import Floats
+from fastmlp.data.blocks import Blocks
+from fastmlp.data.sources.base import Block
+from fastmlp.losses import Loss, Targets
+from fastmlp.model import Model
+from fastmlp.names import Names, strings
+from fastmlp.validation.inputs import check_X
+from fastmlp.validation.rows import check_sample_weight, check_total, weigh
+
+__all__ = ["CheckedBlocks", "Piece", "learned"]
+
+
+class Piece(NamedTuple):
+    """Checked rows, their targets, and their weights or None."""
+
+    X: Any
+    y: Targets
+    weights: Floats | None
+
+
+class CheckedBlocks:
+    """The rows of blocks, which are checked and converted as they are read. All of y is checked at the beginning.
+
+    Attributes
+    ----------
+    blocks : Blocks
+    counts : (C,) int64 array
+        Rows of each class, if each has one.
+    weight : float
+        Sum of the weights of all rows.
+
+    Parameters
+    ----------
+    net : Model
+    blocks : Blocks
+    names : Names
+        Of features and classes.
+    what : str
+        Comes before the names of X and y in messages.
+    weights_dtype : dtype or None
+        Of the weights of rows; None is the network's.
+    class_weight : function or None
+        Returns the weight of each class (C,), of which there are so many rows, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no y, it does not fit the network, or X has another number of features.
+    """
+
+    def __init__(
+        self,
+        net: Model,
+        blocks: Blocks,
+        names: Names,
+        what: str = "",
+        weights_dtype: npt.DTypeLike = None,
+        class_weight: Callable[[npt.NDArray[np.int64]], Floats | None] | None = None,
+    ) -> None:
+        self.blocks, self._net, self._names, self._what = blocks, net, names, what
+        self._weights_dtype = net.dtype if weights_dtype is None else weights_dtype
+        source = blocks._source
+        if not source.has_y:
+            raise ValueError(f"{what}X is Blocks without y; give Blocks(X, y)")
+        if source.n_features != net.layers[0]:
+            raise ValueError(f"{what}X has {source.n_features} features, but the network has {net.layers[0]} inputs")
+        self._first_rows = np.concatenate([[0], np.cumsum(source.lengths)])
+        n_classes = net._loss.n_classes
+        self.counts, of_each = np.zeros(n_classes, np.int64), np.zeros(max(1, n_classes))
+        for number, block in enumerate(source.targets()):
+            y, weights = self._checked(block, number)
+            classes = self._loss.decode(y) if n_classes else np.zeros(len(y), np.int64)
+            of_each += np.bincount(classes, weights, len(of_each))
+            self.counts += np.bincount(classes, minlength=n_classes)[:n_classes]
+        self._of_classes = None if class_weight is None else class_weight(self.counts)
+        self.weight = float((of_each if self._of_classes is None else of_each * self._of_classes).sum())
+        check_total(self.weight)
+
+    @property
+    def _loss(self) -> Loss:
+        return self._net._loss
+
+    @property
+    def weighs(self) -> bool:
+        """Whether rows have weights."""
+        return self.blocks._source.has_weights or self._of_classes is not None
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self.read()
+
+    def all_weights(self) -> Floats | None:
+        """Return the weight (n,) of each row, or None if all are 1."""
+        if not self.weighs:
+            return None
+        checked = (self._checked(block, number) for number, block in enumerate(self.blocks._source.targets()))
+        return np.concatenate([weigh(w, self._of_classes, y, self._loss, self._weights_dtype) for y, w in checked])
+
+    def read(self, order: Sequence[int] | None = None) -> Iterator[Piece]:
+        """Yield the rows of these blocks, in this order; None is all blocks in their own order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a block is not what the network can take.
+        """
+        order = range(len(self._first_rows) - 1) if order is None else order
+        for number, block in zip(order, self.blocks._source.read(order), strict=True):
+            y, weights = self._checked(block, number)
+            X = numbered(self._first_rows[number], partial(self._rows, block.X))
+            if self.weighs:
+                weights = weigh(weights, self._of_classes, y, self._loss, self._weights_dtype)
+            yield Piece(X, y, weights)
+
+    def _rows(self, X: Any) -> Any:
+        net = self._net
+        self._names.check_features(X, f"{self._what}X")
+        return check_X(X, net.layers[0], net.dtype, net.input_scale, f"{self._what}X")
+
+    def _checked(self, block: Block, number: int) -> tuple[Targets, Floats | None]:
+        """Return the targets and the weights of a block."""
+        n_rows, name = int(self.blocks._source.lengths[number]), f"{self._what}y"
+
+        def check() -> tuple[Targets, Floats | None]:
+            y = self._loss.check_y(self._names.encoded(block.y, name), n_rows, self._net.dtype, name)
+            return y, check_sample_weight(block.sample_weight, n_rows)
+
+        return numbered(self._first_rows[number], check)
+
+
+def learned(names: Names, blocks: Blocks, loss: Loss) -> Names:
+    """Return these names of features and classes, and those that blocks add to them.
+
+    Raises
+    ------
+    ValueError
+        If y has more classes than the network, or fewer, or columns have other names.
+    """
+    source = blocks._source
+    first = next(source.read([0]))
+    labels = y = first.y
+    if loss.n_classes and names.classes is None and y is not None and strings(y, "y") is not None:
+        found: set[str] = set()
+        for block in source.targets():
+            some = strings(block.y, "y")
+            found.update(() if some is None else some.tolist())
+        labels = np.array(sorted(found))
+    names.check_features(first.X, "X")
+    return names.learned(first.X, labels, loss)
+
+
+def numbered(first_row: int, check: Callable[[], Any]) -> Any:
+    """Call a check of the rows of a block; its errors name the row among all rows."""
+    try:
+        return check()
+    except (TypeError, ValueError) as error:
+        (message,) = error.args
+        raise type(error)(re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + first_row}", message)) from error
