@@ -16,18 +16,19 @@ from fastmlp.data.sources.base import Block
 from fastmlp.losses import Loss, Targets
 from fastmlp.model import Model
 from fastmlp.names import Names, strings
-from fastmlp.validation.inputs import check_X
+from fastmlp.validation.inputs import check_finite, check_X
 from fastmlp.validation.rows import check_sample_weight, check_total, weigh
 
 __all__ = ["CheckedBlocks", "Piece", "learned"]
 
 
 class Piece(NamedTuple):
-    """Checked rows, their targets, and their weights or None."""
+    """Checked rows, their targets, their weights or None, and how many rows of all blocks are before them."""
 
     X: Any
     y: Targets
     weights: Floats | None
+    first_row: int = 0
 
 
 class CheckedBlocks:
@@ -97,8 +98,8 @@ class CheckedBlocks:
         """Whether rows have weights."""
         return self.blocks._source.has_weights or self._of_classes is not None
 
-    def __iter__(self) -> Iterator[Piece]:
-        return self.read()
+    def __iter__(self) -> Iterator[tuple[Any, Targets, Floats | None]]:
+        return (piece[:3] for piece in self.read())
 
     def all_weights(self) -> Floats | None:
         """Return the weight (n,) of each row, or None if all are 1."""
@@ -107,8 +108,10 @@ class CheckedBlocks:
         checked = (self._checked(block, number) for number, block in enumerate(self.blocks._source.targets()))
         return np.concatenate([weigh(w, self._of_classes, y, self._loss, self._weights_dtype) for y, w in checked])
 
-    def read(self, order: Sequence[int] | None = None) -> Iterator[Piece]:
+    def read(self, order: Sequence[int] | None = None, *, finite: bool = True) -> Iterator[Piece]:
         """Yield the rows of these blocks, in this order; None is all blocks in their own order.
+
+        With ``finite=False``, arrays that need no conversion may hold numbers that are not finite, see `check_finite`.
 
         Raises
         ------
@@ -118,15 +121,20 @@ class CheckedBlocks:
         order = range(len(self._first_rows) - 1) if order is None else order
         for number, block in zip(order, self.blocks._source.read(order), strict=True):
             y, weights = self._checked(block, number)
-            X = numbered(self._first_rows[number], partial(self._rows, block.X))
+            X = numbered(self._first_rows[number], partial(self._rows, block.X, finite))
             if self.weighs:
                 weights = weigh(weights, self._of_classes, y, self._loss, self._weights_dtype)
-            yield Piece(X, y, weights)
+            yield Piece(X, y, weights, int(self._first_rows[number]))
 
-    def _rows(self, X: Any) -> Any:
+    def _rows(self, X: Any, finite: bool) -> Any:
         net = self._net
         self._names.check_features(X, f"{self._what}X")
-        return check_X(X, net.layers[0], net.dtype, net.input_scale, f"{self._what}X")
+        return check_X(X, net.layers[0], net.dtype, net.input_scale, f"{self._what}X", finite=finite)
+
+    def check_finite(self, piece: Piece) -> None:
+        """Refuse a piece that has numbers which are not finite."""
+        if isinstance(piece.X, np.ndarray):
+            numbered(piece.first_row, lambda: check_finite(piece.X, piece.X, f"{self._what}X"))
 
     def _checked(self, block: Block, number: int) -> tuple[Targets, Floats | None]:
         """Return the targets and the weights of a block."""

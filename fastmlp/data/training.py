@@ -48,7 +48,8 @@ def first_rows(checked: CheckedBlocks) -> Piece:
             pieces.append(piece)
             if sum(len(piece.y) for piece in pieces) >= _FEW_ROWS:
                 break
-    return _together(pieces)
+    y, weights = _targets(pieces)
+    return Piece(_stacked([piece.X for piece in pieces]), y, weights)
 
 
 @dataclass(kw_only=True)
@@ -153,7 +154,7 @@ class InBlocks(Trainer):
 
     def _some_rows(self) -> tuple[Any, Targets, Floats | None, npt.NDArray[np.int64] | None]:
         """Return some rows of the last mix."""
-        return *self._some, None
+        return *self._some[:3], None
 
     def _record(self, totals: EpochTotals, rates: npt.NDArray[np.float64]) -> None:
         at = self._at
@@ -170,88 +171,101 @@ class InBlocks(Trainer):
 
     def _read(self, key: int, step: int) -> Iterator[_Read]:
         """Yield the mixes of an epoch from a step on. This runs in the thread that reads ahead."""
-        order, ends = self._mixes.blocks(key), None
-        ends = np.cumsum(self._mixes.lengths[order])
-        mixes = list(self._mixes.after(step))
+        order, mixes = self._mixes.blocks(key), list(self._mixes.after(step))
         if not mixes:
             return
+        ends = np.cumsum(self._mixes.lengths[order])
         begin = int(np.searchsorted(ends, mixes[0].first, side="right"))
         place = int(ends[begin] - self._mixes.lengths[order[begin]])
-        with closing(self.checked.read(order[begin:].tolist())) as blocks:
-            rest: Piece | None = None
-            buffers = _Buffers(self._mixes.rows_of_a_mix)
+        finite = not self.engine.checks_finite
+        with closing(self.checked.read(order[begin:].tolist(), finite=finite)) as blocks:
+            buffers, rest = _Buffers(self._mixes.rows_of_a_mix), None
             for mix in mixes:
-                pieces: list[Piece] = []
-                n_rows = 0
+                buffers.begin()
                 while place < mix.end:
                     piece = next(blocks) if rest is None else rest
-                    first, n = max(mix.first - place, 0), len(piece.y)
-                    end = min(mix.end - place, n)
-                    some = _some(piece, first, end)
-                    n_rows = buffers.add(some, n_rows)
-                    pieces.append(some._replace(X=None) if buffers.holds else some)
-                    rest = piece if end < n else None
-                    if rest is not None:
+                    end = min(mix.end - place, len(piece.y))
+                    buffers.add(_some(piece, max(mix.first - place, 0), end))
+                    if end < len(piece.y):  # the rest belongs to the next mix
+                        rest = piece
                         break
-                    place += n
-                whole = _together(pieces, buffers.rows(n_rows))
-                prepared = self.engine.prepare(whole.X, self.state.optimizer, self.clipping)
+                    place, rest = place + end, None
+                X = buffers.rows()
+                prepared = self._prepared(buffers.pieces, X)
                 if not self.engine.is_copy(prepared):
                     buffers.turn()
-                yield _Read(mix, _sample(whole), prepared, whole.y, whole.weights, self._mixes.rows(key, mix))
+                y, weights = _targets(buffers.pieces)
+                some = _sample(Piece(X, y, weights))
+                yield _Read(mix, some, prepared, y, weights, self._mixes.rows(key, mix))
+
+    def _prepared(self, pieces: list[Piece], X: Any) -> Any:
+        """Return the rows of a mix as the engine takes them. An error names the row among all rows."""
+        try:
+            return self.engine.prepare(X, self.state.optimizer, self.clipping)
+        except ValueError:
+            for piece in pieces:
+                self.checked.check_finite(piece)
+            raise
 
 
 class _Buffers:
-    """Memory for the rows of two mixes in turn, where they are an array."""
+    """Memory for the rows of two mixes in turn, where they are arrays.
+
+    Attributes
+    ----------
+    pieces : list of Piece
+        Of the mix.
+    """
 
     def __init__(self, n_rows: int) -> None:
-        self._n_rows, self._turn = n_rows, 0
+        self._n_rows, self._turn, self.pieces = n_rows, 0, list[Piece]()
         self._buffers: list[npt.NDArray[Any] | None] = [None, None]
-        self.holds = False
+
+    def begin(self) -> None:
+        """Begin a mix."""
+        self.pieces, self._place = [], 0
 
     def turn(self) -> None:
-        """Leave the rows of this mix where they are, until the mix after the next."""
+        """Leave the rows where they are until the mix after the next."""
         self._turn = 1 - self._turn
 
-    def add(self, piece: Piece, place: int) -> int:
-        """Copy the rows of a piece to a place, unless they are sparse; return the place after them."""
-        X = piece.X
-        self.holds = isinstance(X, np.ndarray)
-        if self.holds:
+    def add(self, piece: Piece) -> None:
+        """Add rows to the mix; those of arrays are copied."""
+        n = len(piece.y)
+        if isinstance(piece.X, np.ndarray):
             buffer = self._buffers[self._turn]
-            if buffer is None:
-                buffer = self._buffers[self._turn] = np.empty((self._n_rows, X.shape[1]), X.dtype)
-            buffer[place : place + len(X)] = X
-        return place + len(piece.y)
+            if buffer is None or buffer.dtype != piece.X.dtype:
+                buffer = self._buffers[self._turn] = np.empty((self._n_rows, piece.X.shape[1]), piece.X.dtype)
+            buffer[self._place : self._place + n] = piece.X
+            piece = piece._replace(X=buffer[self._place : self._place + n])
+        self.pieces.append(piece)
+        self._place += n
 
-    def rows(self, n_rows: int) -> Any:
-        """Return the rows of the mix, or None if they are sparse."""
+    def rows(self) -> Any:
+        """Return the rows of the mix."""
         buffer = self._buffers[self._turn]
-        return None if buffer is None else buffer[:n_rows]
+        return _stacked([piece.X for piece in self.pieces]) if buffer is None else buffer[: self._place]
 
 
 def _some(piece: Piece, first: int, end: int) -> Piece:
     """Return some rows of a piece."""
     if first == 0 and end == len(piece.y):
         return piece
-    weights = piece.weights
-    return Piece(piece.X[first:end], piece.y[first:end], None if weights is None else weights[first:end])
+    weights = None if piece.weights is None else piece.weights[first:end]
+    return Piece(piece.X[first:end], piece.y[first:end], weights, piece.first_row + first)
 
 
-def _sample(piece: Piece) -> Piece:
-    """Return a copy of some rows from all over."""
-    some = slice(None, None, -(-len(piece.y) // _FEW_ROWS))
-    X, y, weights = piece
-    return Piece(X[some].copy(), y[some], None if weights is None else weights[some])
-
-
-def _together(pieces: list[Piece], X: Any = None) -> Piece:
-    """Return the rows of pieces as one; X if they have been copied."""
-    if X is None:
-        X = _stacked([piece.X for piece in pieces])
-    y = np.concatenate([piece.y for piece in pieces])
+def _targets(pieces: list[Piece]) -> tuple[Targets, Floats | None]:
+    """Return the targets and the weights of pieces."""
     weights = [piece.weights for piece in pieces if piece.weights is not None]
-    return Piece(X, y, np.concatenate(weights) if weights else None)
+    return np.concatenate([piece.y for piece in pieces]), np.concatenate(weights) if weights else None
+
+
+def _sample(mix: Piece) -> Piece:
+    """Return a copy of some rows of a mix, from all over."""
+    X, y, weights, _ = mix
+    some = slice(None, None, -(-len(y) // _FEW_ROWS))
+    return Piece(X[some].copy(), y[some], None if weights is None else weights[some])
 
 
 def _stacked(parts: list[Any]) -> Any:
