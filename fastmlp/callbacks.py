@@ -5,6 +5,7 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_fit_begin(net, fit)`` before the first epoch;
 - ``on_step(net, fit)`` a few dozen times per second during an epoch, not at every step. The parameters may then mix two
   consecutive steps, and values written into them may be lost;
+- ``on_mix_end(net, fit)`` after each mix of `fastmlp.data.Blocks` but the last of an epoch, between two steps;
 - ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
@@ -167,16 +168,29 @@ class Checkpoint:
         Save every so many epochs, and after the last one. List callbacks that may end the fit before this one.
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" decides by the name.
+    seconds : float or None
+        Where epochs over `fastmlp.data.Blocks` take long: save also within an epoch, whenever the last save is so many
+        seconds ago. The fit resumes from there. Not with `monitor`, nor with fields for measurements in the path.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str | None = None, every: int = 1, mode: Mode = "auto"
+        self,
+        path: str | os.PathLike[str],
+        monitor: str | None = None,
+        every: int = 1,
+        mode: Mode = "auto",
+        seconds: float | None = None,
     ) -> None:
         self.path = check_path(path)
         self._fields = _fields(self.path)
         self.monitor, self.mode = monitor, mode
         self.every = check_int("every", every, 1)
-        self._best = self._new_best()
+        self.seconds = None if seconds is None else check_number("seconds", seconds)
+        if seconds is not None and (monitor is not None or set(self._fields) - {"epoch"}):
+            raise ValueError(
+                "seconds saves within an epoch, which has no measurements yet; leave out monitor and its fields"
+            )
+        self._best, self._saved = self._new_best(), time.monotonic()
 
     def _new_best(self) -> Best:
         return Best("loss" if self.monitor is None else self.monitor, self.mode)
@@ -191,6 +205,13 @@ class Checkpoint:
                 raise ValueError(f"path has the field {{{name}}}, but this fit has only {', '.join(known)}")
         check_target(self._file(fit.epoch, dict.fromkeys(known[1:], 0.0)))
         net.state_dict()
+        self._saved = time.monotonic()
+
+    def on_mix_end(self, net: Net, fit: FitState) -> None:
+        """Save within an epoch, if the last save is long ago."""
+        if self.seconds is not None and time.monotonic() - self._saved >= self.seconds:
+            net.save(self._file(fit.epoch, {}), training=True)
+            self._saved = time.monotonic()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
         """Save, if it is time to."""
@@ -199,6 +220,7 @@ class Checkpoint:
         if self.monitor is None or self._best.is_last(fit.history):
             last = {name: fit.history[name][-1] for name in self._fields if name != "epoch"}
             net.save(self._file(fit.epoch, last), training=True)
+            self._saved = time.monotonic()
 
     def _file(self, epoch: int, measured: Mapping[str, float]) -> str:
         try:

@@ -9,7 +9,6 @@ import gzip
 import importlib.resources
 import importlib.util
 import math
-import os
 import re
 import zlib
 from pathlib import Path

@@ -16,7 +16,8 @@ from fastmlp.callbacks import gather_callbacks
 from fastmlp.data.blocks import Blocks, check_alone
 from fastmlp.data.checked import CheckedBlocks
 from fastmlp.data.checked import learned as learned_in_blocks
-from fastmlp.data.training import InBlocks, first_rows
+from fastmlp.data.maps import warn_of_large_map
+from fastmlp.data.training import InBlocks
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.history import History
 from fastmlp.losses import Targets
@@ -32,7 +33,8 @@ from fastmlp.validation.rows import balanced, check_class_weight, check_sample_w
 from fastmlp.validation.settings import check_bool, check_int, check_number
 
 __all__ = [
-    "Evaluation", "Fitting", "beginning", "check_data", "check_evaluation", "learned", "train_alone", "weights_of",
+    "Evaluation", "Fitting", "beginning", "check_arrays", "check_data", "check_evaluation", "learned", "train_alone",
+    "weights_of",
 ]  # fmt: skip
 
 Evaluation: TypeAlias = tuple[Any, Targets, Floats | None] | tuple[CheckedBlocks]
@@ -81,6 +83,8 @@ class Fitting:
         TypeError, ValueError
             If an argument is wrong.
         """
+        if y is None and not isinstance(X, Blocks):
+            raise TypeError("y is missing: one target for each row of X")
         names = learned(net, X, y, once)
         return cls(net, _trainer(net, X, y, names, rows, once, **fit), names)
 
@@ -145,9 +149,7 @@ def _trainer(
         data = _blocks(net, X, y, names, rows, validation_data, validation_fraction, **weights)
     else:
         kind = Trainer
-        data = _arrays(
-            net, X, y, names, rows, once, sample_weight, class_weight, validation_data, validation_fraction
-        )
+        data = _arrays(net, X, y, names, rows, once, sample_weight, class_weight, validation_data, validation_fraction)
     validation = data["validation"]
     metrics_ = check_metrics(metrics, net._loss, weights_of(validation), names.classes)
     if metrics_ and validation is None and data.get("held_out") is None:
@@ -170,6 +172,7 @@ def _arrays(
 ) -> dict[str, Any]:
     """Return the arguments of a trainer that are about the rows."""
     loss, engine = net._loss, net._engine
+    warn_of_large_map(X)
     copies = (rows is not None or validation_fraction is not None) and engine.settings.is_random
     X_, y_ = check_data(net, X, y, finite=copies or not engine.checks_finite, names=names, once=once)
     weights = check_sample_weight(sample_weight, len(y_))
@@ -219,7 +222,7 @@ def _blocks(
         return check_class_weight(names.class_weight(class_weight), np.zeros(0, np.int64), net._loss.n_classes)
 
     checked = CheckedBlocks(net, blocks, names, class_weight=of_classes)
-    some = first_rows(checked)
+    some = checked.first_rows()
     return {
         "X": some.X, "y": some.y, "row_weights": some.weights, "checked": checked,
         "validation": _check_validation(net, validation_data, names, each_time),
@@ -302,6 +305,8 @@ def check_data(
     """Return rows and targets; `what` comes before their names in messages."""
     if isinstance(X, Blocks):
         raise TypeError(f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba take")
+    if y is None:
+        raise TypeError(f"{what}y is missing: one target for each row of X")
     names = names or learned(net, X, y, once)
     names.check_features(X, f"{what}X")
     X_ = once(
@@ -341,6 +346,20 @@ def check_evaluation(
     if isinstance(X, Blocks):
         check_alone(y=y, sample_weight=sample_weight)
         return (CheckedBlocks(net, X, names or learned(net, X, y), what, np.float64),)
+    return check_arrays(net, X, y, sample_weight, what=what, names=names, once=once)
+
+
+def check_arrays(
+    net: Model,
+    X: Any,
+    y: Any,
+    sample_weight: object = None,
+    *,
+    what: str = "",
+    names: Names | None = None,
+    once: Sharing = each_time,
+) -> tuple[Any, Targets, Floats | None]:
+    """Return the same for rows that do not come in blocks."""
     finite = not net._engine.checks_finite or bool(what)
     X_, y_ = check_data(net, X, y, what, finite=finite, names=names, once=once)
     weights = check_sample_weight(sample_weight, len(y_))

@@ -284,14 +284,14 @@ class Trainer:
 
     def _counts(self) -> Counts:
         """Return what has been done so far."""
-        return Counts(
-            len(self.history.loss), self.history.steps, self.state.steps, self.random.epoch, self.fit.epoch
-        )
+        return Counts(len(self.history.loss), self.history.steps, self.state.steps, self.random.epoch, self.fit.epoch)
 
     def _drawn(self, n_epochs: int) -> tuple[npt.NDArray[np.float64], Callable[[EpochTotals, OnStep], None]]:
         """Draw the order of the rows; return the last learning rate of each epoch, and what trains these epochs."""
         n_batches = self.fit.n_batches
-        rates = self._rates(self.fit.epoch * n_batches, n_epochs * n_batches)  # which may fail, before anything is drawn
+        rates = self._rates(
+            self.fit.epoch * n_batches, n_epochs * n_batches
+        )  # which may fail, before anything is drawn
         order = self._permutations(n_epochs)
         plan = self._step_plan(order, rates)
 

@@ -10,13 +10,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from dask.base import is_dask_collection
 from dask.delayed import delayed
 from distributed import Client
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.class_weight import compute_class_weight
 
 from fastmlp import estimators
 from fastmlp.activations import Floats
@@ -156,14 +154,6 @@ class _OnCluster(BaseMLP):
         spread: SpreadRows | None = vars(self).get("_spread")
         return super()._batch_size(n_rows if spread is None else spread.n_rows)
 
-    def _classes_of_rows(self) -> npt.NDArray[Any] | None:
-        """Return the classes in the order of their numbers, if each row has one."""
-        return None
-
-    def _weigh_classes(self, counts: npt.NDArray[np.int64]) -> Floats | None:
-        """Return the weight of each class, of which there are so many rows."""
-        return None
-
     # --- predictions --------------------------------------------------------------------------------------------------
 
     def _of_blocks(self, method: str, X: Any) -> Any:
@@ -250,20 +240,6 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
         log_y_prob : lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
         """
         return self._of_blocks("predict_log_proba", X) if is_dask_collection(X) else super().predict_log_proba(X)
-
-    def _classes_of_rows(self) -> npt.NDArray[Any] | None:
-        return None if self._label_binarizer.y_type_.startswith("multilabel") else np.asarray(self.classes_)
-
-    def _weigh_classes(self, counts: npt.NDArray[np.int64]) -> Floats | None:
-        if self.class_weight is None:
-            return None
-        if not len(counts):
-            raise ValueError("class_weight needs rows of one class each here, not multilabel targets")
-        if self.class_weight == "balanced":
-            balanced: Floats = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
-            return balanced
-        weights: Floats = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        return weights
 
 
 class MLPRegressor(_OnCluster, estimators.MLPRegressor):  # noqa: D101 - set below

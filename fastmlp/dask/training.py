@@ -16,9 +16,10 @@ from fastmlp.dask.averaging import Spread
 from fastmlp.dask.partitions import gathered
 from fastmlp.dask.spread import SpreadRows
 from fastmlp.engine.compiled import CompiledEngine
-from fastmlp.fitting import Evaluation, Fitting, beginning, check_evaluation
+from fastmlp.fitting import Fitting, beginning, check_arrays
 from fastmlp.history import History
 from fastmlp.interrupts import finish
+from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, check_metrics
 from fastmlp.names import Names
 from fastmlp.network import Network
@@ -164,13 +165,13 @@ resume
     return history
 
 
-def _validation(client: Client, net: Network, data: Any, names: Names) -> Evaluation | None:
+def _validation(client: Client, net: Network, data: Any, names: Names) -> tuple[Any, Targets, Floats | None] | None:
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
     X, y, *others = (gathered(client, one) for one in data)
-    return check_evaluation(net, X, y, *others, what="validation ", names=names)
+    return check_arrays(net, X, y, *others, what="validation ", names=names)
 
 
 def _class_weight(class_weight: Any, names: Names, net: Network, counts: npt.NDArray[np.int64]) -> Floats | None:

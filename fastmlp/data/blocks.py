@@ -115,7 +115,7 @@ class Blocks:
         source, n_rows = self._source, self._most_rows(check_int("batch_size", batch_size, 1))
         of_a_row = self._row_bytes() + 32  # y, its weight, and its place
         copies = 2 if source.is_sparse or source.dtype == np.uint8 else 3  # others may be packed, one after the other
-        return copies * n_rows * of_a_row + 2 * source.nbytes
+        return int(copies * n_rows * of_a_row + 2 * source.nbytes)
 
     def split(self, fraction: float, seed: int | None = 0) -> tuple[Self, Self]:
         """Divide the blocks at random, for example for training and for validation.
@@ -140,7 +140,9 @@ class Blocks:
         fraction = check_number("fraction", fraction, below=1, zero=False)
         n_blocks = self.n_blocks
         if n_blocks < 2:
-            raise ValueError("there is only one block, which cannot be divided; make blocks of fewer rows: Blocks(rows=...)")
+            raise ValueError(
+                "there is only one block, which cannot be divided; make blocks of fewer rows: Blocks(rows=...)"
+            )
         if not self._source.any_order:
             raise ValueError("these blocks come in one order only; give validation_data")
         n_second = min(max(1, round(fraction * n_blocks)), n_blocks - 1)
@@ -194,4 +196,6 @@ def check_alone(**given: object) -> None:
     """Refuse what belongs into Blocks and was given beside them."""
     for name, value in given.items():
         if value is not None:
-            raise TypeError(f"X is Blocks, which hold {name}, too: Blocks(X, y, sample_weight=...); do not give {name} again")
+            raise TypeError(
+                f"X is Blocks, which hold {name}, too: Blocks(X, y, sample_weight=...); do not give {name} again"
+            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,10 @@ from fastmlp.names import Names, strings
 from fastmlp.validation.inputs import check_finite, check_X
 from fastmlp.validation.rows import check_sample_weight, check_total, weigh
 
-__all__ = ["CheckedBlocks", "Piece", "learned"]
+__all__ = ["FEW_ROWS", "CheckedBlocks", "Piece", "learned", "numbered", "part_of", "stacked", "targets_of"]
+
+FEW_ROWS = 512
+"""Rows that tell which kernels to compile, and what may be wrong with a fit."""
 
 
 class Piece(NamedTuple):
@@ -67,7 +71,7 @@ class CheckedBlocks:
         blocks: Blocks,
         names: Names,
         what: str = "",
-        weights_dtype: npt.DTypeLike = None,
+        weights_dtype: npt.DTypeLike | None = None,
         class_weight: Callable[[npt.NDArray[np.int64]], Floats | None] | None = None,
     ) -> None:
         self.blocks, self._net, self._names, self._what = blocks, net, names, what
@@ -108,7 +112,7 @@ class CheckedBlocks:
         checked = (self._checked(block, number) for number, block in enumerate(self.blocks._source.targets()))
         return np.concatenate([weigh(w, self._of_classes, y, self._loss, self._weights_dtype) for y, w in checked])
 
-    def read(self, order: Sequence[int] | None = None, *, finite: bool = True) -> Iterator[Piece]:
+    def read(self, order: Sequence[int] | None = None, *, finite: bool = True) -> Generator[Piece]:
         """Yield the rows of these blocks, in this order; None is all blocks in their own order.
 
         With ``finite=False``, arrays that need no conversion may hold numbers that are not finite, see `check_finite`.
@@ -121,7 +125,7 @@ class CheckedBlocks:
         order = range(len(self._first_rows) - 1) if order is None else order
         for number, block in zip(order, self.blocks._source.read(order), strict=True):
             y, weights = self._checked(block, number)
-            X = numbered(self._first_rows[number], partial(self._rows, block.X, finite))
+            X = numbered(int(self._first_rows[number]), partial(self._rows, block.X, finite))
             if self.weighs:
                 weights = weigh(weights, self._of_classes, y, self._loss, self._weights_dtype)
             yield Piece(X, y, weights, int(self._first_rows[number]))
@@ -130,6 +134,16 @@ class CheckedBlocks:
         net = self._net
         self._names.check_features(X, f"{self._what}X")
         return check_X(X, net.layers[0], net.dtype, net.input_scale, f"{self._what}X", finite=finite)
+
+    def first_rows(self) -> Piece:
+        """Return some of the first rows."""
+        pieces: list[Piece] = []
+        with closing(self.read()) as blocks:
+            for piece in blocks:
+                pieces.append(piece)
+                if sum(len(piece.y) for piece in pieces) >= FEW_ROWS:
+                    break
+        return Piece(stacked([piece.X for piece in pieces]), *targets_of(pieces))
 
     def check_finite(self, piece: Piece) -> None:
         """Refuse a piece that has numbers which are not finite."""
@@ -144,7 +158,8 @@ class CheckedBlocks:
             y = self._loss.check_y(self._names.encoded(block.y, name), n_rows, self._net.dtype, name)
             return y, check_sample_weight(block.sample_weight, n_rows)
 
-        return numbered(self._first_rows[number], check)
+        checked: tuple[Targets, Floats | None] = numbered(int(self._first_rows[number]), check)
+        return checked
 
 
 def learned(names: Names, blocks: Blocks, loss: Loss) -> Names:
@@ -175,3 +190,26 @@ def numbered(first_row: int, check: Callable[[], Any]) -> Any:
     except (TypeError, ValueError) as error:
         (message,) = error.args
         raise type(error)(re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + first_row}", message)) from error
+
+
+def part_of(piece: Piece, first: int, end: int) -> Piece:
+    """Return some rows of a piece."""
+    if first == 0 and end == len(piece.y):
+        return piece
+    weights = None if piece.weights is None else piece.weights[first:end]
+    return Piece(piece.X[first:end], piece.y[first:end], weights, piece.first_row + first)
+
+
+def targets_of(pieces: list[Piece]) -> tuple[Targets, Floats | None]:
+    """Return the targets and the weights of pieces."""
+    weights = [piece.weights for piece in pieces if piece.weights is not None]
+    return np.concatenate([piece.y for piece in pieces]), np.concatenate(weights) if weights else None
+
+
+def stacked(parts: list[Any]) -> Any:
+    """Return rows that come in parts, arrays or CSR matrices, as one."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    from scipy import sparse
+
+    return sparse.csr_array(sparse.vstack(parts, format="csr"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def each_block(blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]]) -> It
     """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows."""
     first_row = 0
     for block in blocks:
-        yield numbered(first_row, lambda X=block.X: predict(X))
+        yield numbered(first_row, partial(predict, block.X))
         first_row += block.X.shape[0]
 
 
@@ -55,7 +56,9 @@ def collected(
         if out is None:
             out = np.empty(shape, part.dtype)
         if out.shape != shape or not np.can_cast(part.dtype, out.dtype, "same_kind"):
-            raise ValueError(f"out must be an array of shape {shape} for {part.dtype}, not of {out.shape} and {out.dtype}")
+            raise ValueError(
+                f"out must be an array of shape {shape} for {part.dtype}, not of {out.shape} and {out.dtype}"
+            )
         out[place : place + len(part)] = part
         place += len(part)
     assert out is not None

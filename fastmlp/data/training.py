@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.data.checked import CheckedBlocks, Piece
+from fastmlp.data.checked import FEW_ROWS, CheckedBlocks, Piece, part_of, stacked, targets_of
 from fastmlp.data.mixing import Mix, Mixes
 from fastmlp.data.read_ahead import ReadAhead
 from fastmlp.engine.base import EpochTotals
@@ -23,14 +23,11 @@ from fastmlp.losses import Targets
 from fastmlp.random import mix_seed
 from fastmlp.training import Counts, Trainer, Unfinished
 
-__all__ = ["InBlocks", "first_rows"]
-
-_FEW_ROWS = 512
-"""Rows that tell which kernels to compile, and later what may be wrong with a fit."""
+__all__ = ["InBlocks"]
 
 
 class _Read(NamedTuple):
-    """A mix that has been read: some of its rows, what `Engine.prepare` made of all, and the order that they come in."""
+    """A mix that has been read: some rows, what `Engine.prepare` made of all, their targets, weights and order."""
 
     mix: Mix
     some: Piece
@@ -38,18 +35,6 @@ class _Read(NamedTuple):
     y: Targets
     weights: Floats | None
     order: npt.NDArray[np.int64]
-
-
-def first_rows(checked: CheckedBlocks) -> Piece:
-    """Return some of the first rows."""
-    pieces: list[Piece] = []
-    with closing(checked.read()) as blocks:
-        for piece in blocks:
-            pieces.append(piece)
-            if sum(len(piece.y) for piece in pieces) >= _FEW_ROWS:
-                break
-    y, weights = _targets(pieces)
-    return Piece(_stacked([piece.X for piece in pieces]), y, weights)
 
 
 @dataclass(kw_only=True)
@@ -185,7 +170,7 @@ class InBlocks(Trainer):
                 while place < mix.end:
                     piece = next(blocks) if rest is None else rest
                     end = min(mix.end - place, len(piece.y))
-                    buffers.add(_some(piece, max(mix.first - place, 0), end))
+                    buffers.add(part_of(piece, max(mix.first - place, 0), end))
                     if end < len(piece.y):  # the rest belongs to the next mix
                         rest = piece
                         break
@@ -194,7 +179,7 @@ class InBlocks(Trainer):
                 prepared = self._prepared(buffers.pieces, X)
                 if not self.engine.is_copy(prepared):
                     buffers.turn()
-                y, weights = _targets(buffers.pieces)
+                y, weights = targets_of(buffers.pieces)
                 some = _sample(Piece(X, y, weights))
                 yield _Read(mix, some, prepared, y, weights, self._mixes.rows(key, mix))
 
@@ -244,33 +229,11 @@ class _Buffers:
     def rows(self) -> Any:
         """Return the rows of the mix."""
         buffer = self._buffers[self._turn]
-        return _stacked([piece.X for piece in self.pieces]) if buffer is None else buffer[: self._place]
-
-
-def _some(piece: Piece, first: int, end: int) -> Piece:
-    """Return some rows of a piece."""
-    if first == 0 and end == len(piece.y):
-        return piece
-    weights = None if piece.weights is None else piece.weights[first:end]
-    return Piece(piece.X[first:end], piece.y[first:end], weights, piece.first_row + first)
-
-
-def _targets(pieces: list[Piece]) -> tuple[Targets, Floats | None]:
-    """Return the targets and the weights of pieces."""
-    weights = [piece.weights for piece in pieces if piece.weights is not None]
-    return np.concatenate([piece.y for piece in pieces]), np.concatenate(weights) if weights else None
+        return stacked([piece.X for piece in self.pieces]) if buffer is None else buffer[: self._place]
 
 
 def _sample(mix: Piece) -> Piece:
     """Return a copy of some rows of a mix, from all over."""
     X, y, weights, _ = mix
-    some = slice(None, None, -(-len(y) // _FEW_ROWS))
+    some = slice(None, None, -(-len(y) // FEW_ROWS))
     return Piece(X[some].copy(), y[some], None if weights is None else weights[some])
-
-
-def _stacked(parts: list[Any]) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    from scipy import sparse
-
-    return sparse.csr_array(sparse.vstack(parts, format="csr"))

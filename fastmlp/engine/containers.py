@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-__all__ = ["NO_QUOTA", "Quota", "container_quota", "quota_granted"]
+__all__ = ["NO_QUOTA", "Quota", "container_quota", "groups", "quota_granted"]
 
 _FILES = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of version 2 and 1; each holds quota and period
 
@@ -43,7 +43,7 @@ def quota_granted(root: str = "/") -> Quota:
     """Return the same from the files as they are now. `root` is where /proc and /sys are."""
     smallest = NO_QUOTA
     with suppress(OSError, ValueError):  # not Linux
-        for folder in _groups(Path(root)):
+        for folder in groups(Path(root), "cpu"):
             for names in _FILES:
                 with suppress(OSError, ValueError):
                     quota, period = " ".join((folder / name).read_text() for name in names).split()
@@ -54,18 +54,21 @@ def quota_granted(root: str = "/") -> Quota:
     return smallest
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Yield the folder of each control group that contains this process and may limit its time on the cores."""
-    paths = {}  # of the group in the hierarchy of version 2, "", and in that of version 1 with the cpu controller
+def groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folder of each control group that contains this process and may limit it in one way.
+
+    `controller` is that of version 1, such as "cpu" for its time on the cores. `root` is where /proc and /sys are.
+    """
+    paths = {}  # of the group in the hierarchy of version 2, "", and in that of version 1 with the controller
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "" or "cpu" in controllers.split(","):
-            paths[controllers and "cpu"] = PurePosixPath(path)
+        if controllers == "" or controller in controllers.split(","):
+            paths[controllers and controller] = PurePosixPath(path)
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")
         top, point = (_unescaped(path) for path in mount.split()[3:5])  # the group that the mount shows, and where
         kind, *_, options = source.split()
-        hierarchy = {"cgroup2": "", "cgroup": "cpu" if "cpu" in options.split(",") else None}.get(kind)
+        hierarchy = {"cgroup2": "", "cgroup": controller if controller in options.split(",") else None}.get(kind)
         if hierarchy not in paths:
             continue
         group = paths[hierarchy]

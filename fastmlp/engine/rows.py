@@ -6,7 +6,7 @@ have not been packed, predictions pack them batch by batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from weakref import finalize
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.engine.base import sampled
+from fastmlp.engine.free_memory import free_memory
 from fastmlp.engine.layout import as_kernel_input
 from fastmlp.engine.threads import run_brief_team, run_team
 from fastmlp.kernels.formats.base import WIDTHS
@@ -31,6 +32,7 @@ _BRIEF = 2**20  # numbers that are packed in less than a millisecond, for which 
 _MOST_COUNTED = 2**16  # nonzeros from all over a CSR matrix, from which those of each feature are estimated
 
 _MOST_KEPT = 2**28  # bytes
+_ALWAYS_FITS = 2**26  # bytes of X for whose packed copy nobody looks up how much memory is free
 _kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody uses any more, at most one
 
 _NO_INDPTR, _NO_INDICES = np.zeros(0, np.int64), np.zeros(0, np.uint64)
@@ -125,10 +127,11 @@ def rows_to_train(X: Any, first_layer: str, width: int, n_threads: int, once: Sh
 def _checked(rows: Rows, X: Any, n_threads: int) -> Rows:
     """Pack rows whose format says so; refuse numbers that are not finite."""
     if rows.format == "packed":
-        packed = _packed(rows, n_threads)
+        packed = _packed(rows, n_threads) if _fits(rows) else None
         if packed is not None:
             return packed
-    if rows.format in ("dense", "packed"):
+        rows = replace(rows, format="dense")
+    if rows.format == "dense":
         check_finite(X, X, "X")
     return rows
 
@@ -155,6 +158,15 @@ def _worth_packing(X: npt.NDArray[Any], width: int) -> bool:
     return packed < 0.95 * dense
 
 
+def _fits(rows: Rows) -> bool:
+    """Return whether a packed copy fits in memory; without one, rows are trained on as if they were dense."""
+    if rows.n_rows * rows.n_features * rows.x.itemsize < _ALWAYS_FITS:
+        return True
+    x = rows.x.reshape(rows.n_rows, rows.n_features)
+    part = np.count_nonzero(sampled(x)) / sampled(x).size
+    return 2 * part * x.nbytes < free_memory()  # of a pair that is not zero, both numbers are kept
+
+
 def _packed(rows: Rows, n_threads: int) -> Rows | None:
     """Return a packed copy of all rows; None if there are numbers that are not finite."""
     n_rows, n_features, x = rows.n_rows, rows.n_features, rows.x
@@ -162,7 +174,10 @@ def _packed(rows: Rows, n_threads: int) -> Rows | None:
     mask = packed_buffers(1, n_features, 0).masks
     most = mask + -(-n_features // PAIR) * PAIR * x.itemsize // WORD_BYTES  # words that a row can take
     first_rows = [n_rows * rank // n_threads for rank in range(n_threads + 1)]
-    words = _memory(n_rows * most + n_threads * vector)
+    try:
+        words = _memory(n_rows * most + n_threads * vector)
+    except MemoryError:
+        return None
     indptr = np.zeros(n_rows + 1, np.int64)
     bad_rows = [np.full(1, -1) for _ in range(n_threads)]
 

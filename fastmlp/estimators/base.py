@@ -20,6 +20,8 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.callbacks import gather_callbacks
+from fastmlp.data.blocks import Blocks, check_alone
+from fastmlp.estimators.blocks import few_rows, in_blocks
 from fastmlp.estimators.data import CheckedMLP, check_weights
 from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.several import fit_several
@@ -35,6 +37,7 @@ from fastmlp.estimators.solvers import (
 )
 from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
 from fastmlp.history import History
+from fastmlp.interrupts import finish
 from fastmlp.losses import Targets
 from fastmlp.network import Network
 from fastmlp.once import Sharing, each_time
@@ -75,7 +78,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -86,9 +89,9 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data. float32 trains twice as fast as float64.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs)
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
             The target values: class labels, or real numbers.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
@@ -107,7 +110,33 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         if X_val is None and sample_weight_val is not None:
             raise ValueError("sample_weight_val belongs to X_val and y_val; give all of them")
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        if isinstance(X, Blocks):
+            check_alone(y=y, sample_weight=sample_weight)
+            return self._fit_blocks(X, validation)
         return self._fit(X, y, sample_weight, validation)
+
+    def _fit_blocks(self, blocks: Blocks, validation: Validation | None) -> Self:
+        if not self._stochastic:
+            raise ValueError(f"solver={self.solver!r} needs all rows in memory; use 'sgd', 'adam' or an optimizer")
+        if self.n_networks != 1:
+            raise ValueError("n_networks must be 1 for Blocks")
+        if self.early_stopping and validation is None:
+            raise ValueError("early_stopping needs validation data for Blocks; give X_val and y_val")
+
+        def fit() -> None:
+            self._blocks = blocks
+            self._fit(*few_rows(self, blocks), None, validation)
+
+        finish(fit, lambda: self.__dict__.pop("_blocks", None))
+        return self
+
+    def _classes_of_rows(self) -> npt.NDArray[Any] | None:
+        """Return the classes in the order of their numbers, if each row has one."""
+        return None
+
+    def _weigh_classes(self, counts: npt.NDArray[np.int64]) -> Floats | None:
+        """Return the weight of each class, of which there are so many rows."""
+        return None
 
     @with_callbacks
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
@@ -362,7 +391,8 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         self.n_iter_ = 0
         if monitor is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
-        return trainer
+        blocks: Blocks | None = vars(self).get("_blocks")
+        return trainer if blocks is None else in_blocks(self, trainer, net, blocks)
 
     def _print(self, text: str) -> None:
         print(vars(self).get("_label", "") + text)

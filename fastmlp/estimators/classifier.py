@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from fastmlp.activations import Floats
 from fastmlp.estimators.base import BaseMLP
 from fastmlp.estimators.parameters import CONSTRAINTS, documented
+from fastmlp.validation.rows import balanced
 
 __all__ = ["MLPClassifier"]
 
@@ -242,6 +243,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"class_weight gives {of_classes[bad[0]]} to class {y[bad[0]]}, but weights are finite and not negative"
             )
         return of_classes if weights is None else weights * of_classes
+
+    def _classes_of_rows(self) -> npt.NDArray[Any] | None:
+        return None if self._label_binarizer.y_type_.startswith("multilabel") else np.asarray(self.classes_)
+
+    def _weigh_classes(self, counts: npt.NDArray[np.int64]) -> Floats | None:
+        if self.class_weight is None:
+            return None
+        if not len(counts):
+            raise ValueError("class_weight needs rows of one class each here, not multilabel targets")
+        if self.class_weight == "balanced":
+            of_classes: Floats = balanced(counts)
+            return of_classes
+        weights: Floats = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        return weights
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -113,7 +113,7 @@ def _measure(net: Network, layers: list[Layer], X: Any, rows: Any, y: Any) -> tu
         measured["largest_difference"] = float(np.abs(predicted - own).max())
         report = f"predictions differ by up to {measured['largest_difference']:.3g}"
     if y is not None:
-        targets = net._check_evaluation(X, y)[1]
+        targets = net._check_data(X, y)[1]
         what = "accuracy" if loss.classifies else "r2"
         before = net.score(X, y)
         after = float(loss.correct(z, targets).mean()) if loss.classifies else r2(loss.decode(targets), predicted)

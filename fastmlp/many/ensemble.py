@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastmlp import checkpoint
 from fastmlp.activations import Floats
+from fastmlp.fitting import check_arrays
 from fastmlp.history import History
 from fastmlp.many.fit import check_fits, fit_many
 from fastmlp.many.mean import MeanEngine
@@ -267,7 +268,7 @@ class Ensemble:
     def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy of `predict`, for multilabel outputs that of whole rows; R² for regression."""
         named = self._named
-        X_, y_, weights = named._check_evaluation(X, y, sample_weight)
+        X_, y_, weights = check_arrays(named, X, y, sample_weight)
         if named._loss.classifies:
             return measure(self._engine, X_, y_, weights)["accuracy"]
         return r2(named._loss.decode(y_), self._engine.predict(X_), sample_weight=weights)
@@ -286,7 +287,7 @@ class Ensemble:
         """
         named = self._named
         names = named._names.learned(X, y, named._loss)
-        X_, y_, weights = named._check_evaluation(X, y, sample_weight, names=names)
+        X_, y_, weights = check_arrays(named, X, y, sample_weight, names=names)
         chosen = check_metrics(metrics, named._loss, weights, names.classes)
         return measure(self._engine, X_, y_, weights, metrics=chosen)
 

@@ -94,9 +94,7 @@ def row_weights(
     return product
 
 
-def weigh(
-    weights: Floats | None, of_classes: Floats | None, y: Targets, loss: Loss, dtype: npt.DTypeLike
-) -> Floats:
+def weigh(weights: Floats | None, of_classes: Floats | None, y: Targets, loss: Loss, dtype: npt.DTypeLike) -> Floats:
     """Return the checked weight of each row times that of its class."""
     if of_classes is not None:
         weights = of_classes[loss.decode(y)] * (1 if weights is None else weights)
