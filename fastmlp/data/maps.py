@@ -19,7 +19,7 @@ def warn_of_large_map(X: object) -> None:
         base = base.base
     if isinstance(base, np.memmap) and X.nbytes > (free := free_memory()):
         warn(
-            f"X is a memory map of {X.nbytes / 1e9:.2g} GB, but only {free / 1e9:.2g} GB of memory are free, so this fit "
-            "will be slow, or fail; fit(fastmlp.data.Blocks(X, y)) reads it in blocks",
+            f"X is a memory map of {X.nbytes / 1e9:.2g} GB, but only {free / 1e9:.2g} GB of memory are free, so this "
+            "fit will be slow, or fail; fit(fastmlp.data.Blocks(X, y)) reads it in blocks",
             UserWarning,
         )

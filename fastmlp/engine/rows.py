@@ -164,7 +164,7 @@ def _fits(rows: Rows) -> bool:
         return True
     x = rows.x.reshape(rows.n_rows, rows.n_features)
     part = np.count_nonzero(sampled(x)) / sampled(x).size
-    return 2 * part * x.nbytes < free_memory()  # of a pair that is not zero, both numbers are kept
+    return bool(2 * part * x.nbytes < free_memory())  # of a pair that is not zero, both numbers are kept
 
 
 def _packed(rows: Rows, n_threads: int) -> Rows | None:
