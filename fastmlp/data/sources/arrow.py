@@ -191,10 +191,12 @@ class Dataset(_Parts):
         if getattr(dataset, "_scan_options", None):
             raise ValueError(f"{name} is a dataset with a filter, which blocks do not know; write the rows it selects")
         self.name = name
-        fragments: list[Any] = []
+        counted: list[tuple[Any, int]] = []
         for fragment in dataset.get_fragments():
-            fragments += fragment.split_by_row_group() if isinstance(fragment, ds.ParquetFileFragment) else [fragment]
-        counted = [(fragment, fragment.count_rows()) for fragment in fragments]
+            if isinstance(fragment, ds.ParquetFileFragment):
+                counted += [(part, part.row_groups[0].num_rows) for part in fragment.split_by_row_group()]
+            else:
+                counted.append((fragment, fragment.count_rows()))
         self._fragments = [fragment for fragment, count in counted if count]
         is_local = isinstance(getattr(dataset, "filesystem", None), LocalFileSystem)
         self._files = [File(path) for path in dataset.files] if is_local else []

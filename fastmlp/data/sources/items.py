@@ -37,6 +37,7 @@ class Items(Reader):
     """
 
     own: npt.NDArray[np.int64]
+    merges = False
 
     def __init__(self, data: Any, name: str = "X") -> None:
         if isinstance(data, Iterator):

@@ -38,7 +38,8 @@ class Joined(Source):
             if other is not None and other.n_rows != X.n_rows:
                 raise ValueError(f"{X.name} has {X.n_rows} rows, but {other.name} has {other.n_rows}")
         self._X, self._y, self._weights = X, y, sample_weight
-        self.lengths = cut(X.n_rows, X.own, rows, X.row_bytes)
+        is_cut = isinstance(X.own, np.ndarray) and not X.merges
+        self.lengths = np.asarray(X.own) if is_cut else cut(X.n_rows, X.own, rows, X.row_bytes)
         self._ends = np.cumsum(self.lengths)
         self.n_features = int(np.prod(X.shape))
         self.dtype = X.dtype

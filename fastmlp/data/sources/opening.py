@@ -223,7 +223,7 @@ def _of_paths(paths: Sequence[Any], word: str, columns: _Columns) -> Reader:
             if others != set(names):
                 different = sorted(others ^ set(names))
                 raise ValueError(
-                    f"{readers[-1].name} has other columns than {readers[0].name}: {different[0]!r} is in one only"
+                    f"{readers[-1].name} has other columns than {readers[0].name}: only one of them has {different[0]!r}"
                 )
             if _names(readers[-1]) != names:  # the same ones in another order
                 readers[-1] = _of_path(path, kinds[0], word, columns._replace(features=list(names)))

@@ -35,6 +35,8 @@ class Reader(ABC):
     own : (k,) int64 array, int or None
         Rows of each of the parts that can only be read whole: row groups, chunks, pieces of text. An int if all but the
         last have the same number; None if there are no such parts.
+    merges : bool
+        Whether several own parts may become one block.
     any_order : bool
     row_bytes : int
         What a row takes in memory, about.
@@ -47,6 +49,7 @@ class Reader(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     own: npt.NDArray[np.int64] | int | None = None
+    merges = True
     any_order = True
     has_y = False
     has_weights = False

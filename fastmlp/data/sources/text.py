@@ -102,22 +102,18 @@ class Text(Reader):
         return parsed
 
     def place(self, row: int) -> str:
-        """Return the line of a row."""
+        """Return the line where a row begins."""
         piece = bisect_right(self._ends, row)
-        text = self._text(piece)
-        line, at, left = int(self._lines[piece]), 0, row - int(self._ends[piece] - self.own[piece])
-        while at < len(text):
-            end = text.find(b"\n", at) + 1 or len(text)
-            n_rows, used = self._count(text[at:end], True, line)
-            while used == 0 and end < len(text):  # a row of several lines
-                end = text.find(b"\n", end) + 1 or len(text)
-                n_rows, used = self._count(text[at:end], True, line)
-            if n_rows > left:
-                break
-            left -= n_rows
-            line += text.count(b"\n", at, end)
-            at = end
-        return f"line {line} of {self.name}"
+        before = row - int(self._ends[piece] - self.own[piece])
+        lines = [line + b"\n" for line in self._text(piece).removesuffix(b"\n").split(b"\n")]
+
+        def count(n_lines: int) -> int:
+            return self._count(b"".join(lines[:n_lines]), False, 1)[0]
+
+        first = bisect_left(range(len(lines)), before, key=count)
+        while self._count(lines[first], False, 1) == (0, len(lines[first])):  # an empty one
+            first += 1
+        return f"line {self._lines[piece] + first} of {self.name}"
 
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of the text of a piece, of what a parser makes of it, and of the pieces of a block."""

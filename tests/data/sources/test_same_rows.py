@@ -48,7 +48,7 @@ def assert_same(source, has_weights=False, has_y=True, x=X, dtype=None):
             continue
         found, y, weights = whole(source, order)
         assert (found == x[expected]).all()
-        assert found.dtype == source.dtype
+        assert found.dtype == source.dtype.newbyteorder("=")
         assert (y is not None) == has_y
         assert not has_y or (y == Y[expected]).all()
         assert (weights is not None) == has_weights
@@ -329,7 +329,7 @@ def test_svmlight(tmp_path, monkeypatch, zero_based, piece):
 
     monkeypatch.setattr("fastmlp.data.sources.text.PIECE_BYTES", piece)
     path = tmp_path / "t.svm"
-    dump_svmlight_file(X, Y, path, zero_based=zero_based, comment="hello: 9:9", query_id=np.arange(N) + 100)
+    dump_svmlight_file(X, Y, str(path), zero_based=zero_based, comment="hello: 9:9", query_id=np.arange(N) + 100)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:9], "", "  # nothing 99:1", " " + lines[9] + " # but 99:1", *lines[10:]]))
     source = open_source(path, rows=10)
