@@ -43,7 +43,9 @@ class Source(ABC):
     any_order : bool
         Whether blocks can be read in any order. If not, they come in their own order, from the first.
     nbytes : int
-        Memory that it takes to read any one block, with what is returned.
+        Memory that it takes to read any one block, with what is returned. What is in memory anyway does not count.
+    feature_names : tuple of str or None
+        Of the columns of X, if they have names. Then X of each block is a table.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -54,6 +56,12 @@ class Source(ABC):
     has_weights: bool = False
     any_order: bool = True
     nbytes: int
+    feature_names: tuple[str, ...] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return int(self.lengths.sum())
 
     @abstractmethod
     def read(self, blocks: Sequence[int]) -> Iterator[Block]:
@@ -67,8 +75,14 @@ class Source(ABC):
             If a file is not what it was when it was opened, or a block is not as long as before.
         OSError
             If a file cannot be read.
+        Exception
+            Whatever a reader of the user's own raises. A note names the block and its rows.
         """
 
     def targets(self) -> Iterator[Block]:
         """Yield each block in its own order, without X (None) where that saves reading it."""
         return self.read(range(len(self.lengths)))
+
+    def place(self, row: int) -> str:
+        """Return where a row of the whole is found, in a user's words: "row 3 of b.npy", "line 5 of b.csv"."""
+        return f"row {row}"

@@ -1,0 +1,147 @@
+"""Files: opened anew for each block, and held against what they were at first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["File", "kind_of_file", "optional", "read_bytes", "read_into"]
+
+_KINDS = {
+    "npy": ("npy",),
+    "parquet": ("parquet", "pq"),
+    "arrow": ("arrow", "feather", "ipc"),
+    "csv": ("csv", "tsv"),
+    "svmlight": ("svm", "svmlight", "libsvm"),
+    "hdf5": ("h5", "hdf5", "hdf"),
+    "zarr": ("zarr",),
+}
+_KIND_OF_ENDING = {ending: kind for kind, endings in _KINDS.items() for ending in endings}
+_MAGIC = {b"\x93NUMPY": "npy", b"PAR1": "parquet", b"ARROW1": "arrow", b"\x89HDF": "hdf5"}
+_PACKED = {"gz", "bz2", "xz", "zst", "zip", "npz", "tar", "lz4"}
+
+
+class File:
+    """A plain file that must not change.
+
+    Every read opens it, so thousands of files need no more descriptors than one, and no descriptor is left when a
+    reader is closed early.
+
+    Attributes
+    ----------
+    name : str
+        As the user has written it.
+    path : str
+        The same, independent of the current folder.
+    size : int
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        self.path = os.path.abspath(self.name)
+        status = os.stat(self.name)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{self.name} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a plain file'}")
+        self._status = _identity(status)
+        self.size = status.st_size
+        if not self.size:
+            raise ValueError(f"{self.name} is empty")
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Yield the file, without a buffer; it is the same before and after.
+
+        Raises
+        ------
+        ValueError
+            If the file has changed.
+        """
+        with open(self.path, "rb", buffering=0) as file:
+            self._check(os.fstat(file.fileno()))
+            yield file
+            self._check(os.fstat(file.fileno()))
+
+    def check(self) -> None:
+        """Raise a ValueError if the file has changed; for packages that open it themselves."""
+        self._check(os.stat(self.path))
+
+    def _check(self, status: os.stat_result) -> None:
+        if _identity(status) == self._status:
+            return
+        was, size = self.size, status.st_size
+        how = f"it had {was:,} bytes, and has {size:,} now" if size != was else "it was written to, or replaced"
+        raise ValueError(f"{self.name} has changed since it was opened: {how}")
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_into(file: IO[bytes], offset: int, out: npt.NDArray[Any], name: str) -> None:
+    """Fill a contiguous array with the bytes of a file from `offset` on."""
+    flat: Any = out.reshape(-1, order="A").view(np.uint8)
+    view = memoryview(flat)
+    file.seek(offset)
+    while len(view):
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"{name} ends {len(view):,} bytes too early")
+        view = view[count:]
+
+
+def read_bytes(file: IO[bytes], offset: int, size: int, name: str) -> bytes:
+    """Return bytes of a file."""
+    out = np.empty(size, np.uint8)
+    read_into(file, offset, out, name)
+    return out.tobytes()
+
+
+def kind_of_file(path: str | os.PathLike[str]) -> str:
+    """Return the format of a file by its ending, or by its first bytes if the ending is unknown.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    ValueError
+        If the format is unknown.
+    """
+    name = os.fspath(path)
+    ending = os.path.splitext(name.rstrip("/\\"))[1].lower().removeprefix(".")
+    if ending in _KIND_OF_ENDING:
+        os.stat(name)
+        return _KIND_OF_ENDING[ending]
+    if os.path.isdir(name):
+        is_zarr = any(os.path.exists(os.path.join(name, marker)) for marker in (".zarray", ".zgroup", "zarr.json"))
+        return "zarr" if is_zarr else "folder"
+    with open(name, "rb") as file:
+        first = file.read(8)
+    for magic, kind in _MAGIC.items():
+        if first.startswith(magic):
+            return kind
+    if ending in _PACKED:
+        raise ValueError(f"{name} is packed ({ending}), and cannot be read in any order; unpack it first")
+    known = ", ".join(f".{one}" for one in _KIND_OF_ENDING)
+    raise ValueError(f"{name} is of an unknown format: its name must end in {known}")
+
+
+def optional(package: str, what: str) -> None:
+    """Import an optional package.
+
+    Raises
+    ------
+    ImportError
+        If it is missing. It says what to install.
+    """
+    try:
+        __import__(package)
+    except ImportError as error:
+        raise ImportError(
+            f"{what} can be read only with {package}, which is not installed: pip install 'fastmlp[data]'"
+        ) from error

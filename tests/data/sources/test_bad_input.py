@@ -1,0 +1,357 @@
+"""What cannot be read in blocks is refused in the user's words, with the file and the row."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp.data.sources import open_source
+
+X = np.arange(60.0).reshape(20, 3)
+Y = np.arange(20) % 3
+
+
+def npy(folder, array, name="x.npy"):
+    np.save(folder / name, array)
+    return str(folder / name)
+
+
+def refused(error, match, *args, **kwargs):
+    """Check that a source is refused, and return the error."""
+    with pytest.raises(error, match=match) as found:
+        open_source(*args, **kwargs)
+    return found.value
+
+
+def read_fails(error, match, source, block=-1):
+    """Check that a block cannot be read."""
+    with pytest.raises(error, match=match) as found:
+        list(source.read([range(len(source.lengths))[block]]))
+    return found.value
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_empty_files(tmp_path):
+    for name in ("x.npy", "x.csv", "x.parquet", "x.arrow", "x.svm", "x.h5", "x.zarr", "x"):
+        refused(FileNotFoundError, name, tmp_path / name)
+        if name not in ("x.zarr", "x"):
+            (tmp_path / name).touch()
+            refused(ValueError, f"{name} is empty", tmp_path / name)
+    refused(ValueError, "has no Parquet files", tmp_path)
+    refused(ValueError, "is an empty list", [])
+
+
+def test_kinds_of_files(tmp_path):
+    (tmp_path / "x.dat").write_text("1 2 3")
+    refused(ValueError, "x.dat is of an unknown format: its name must end in .npy, ", tmp_path / "x.dat")
+    for ending in ("csv.gz", "npz"):
+        (tmp_path / f"x.{ending}").write_text("1 2 3")
+        refused(ValueError, f"x.{ending} is packed", tmp_path / f"x.{ending}")
+    os.rename(npy(tmp_path, X), tmp_path / "no-ending")
+    assert open_source(tmp_path / "no-ending").n_rows == 20
+    refused(ValueError, "several kinds: csv, npy", [npy(tmp_path, X), str(tmp_path / "a.csv")]) if (
+        tmp_path / "a.csv"
+    ).write_text("a\n1\n") else None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.npy")
+    refused(ValueError, "x.npy is not a plain file", tmp_path / "x.npy")
+
+
+def test_npy_content(tmp_path):
+    refused(ValueError, "holds Python objects", npy(tmp_path, np.array([{}, 1], object)))
+    refused(TypeError, r"x.npy holds string values \(dtype <U1\)", npy(tmp_path, np.array([["a"]])))
+    refused(TypeError, "x.npy holds structured values", npy(tmp_path, np.zeros((2, 2), "f4,f4")))
+    refused(TypeError, "x.npy holds complex values", npy(tmp_path, np.zeros((2, 2), complex)))
+    refused(ValueError, "x.npy must have two dimensions", npy(tmp_path, np.zeros(3)))
+    refused(ValueError, "x.npy holds a single number", npy(tmp_path, np.zeros(())))
+    refused(ValueError, r"x.npy is empty: its shape is \(0, 3\)", npy(tmp_path, np.zeros((0, 3))))
+    refused(ValueError, r"x.npy is empty: its shape is \(3, 0\)", npy(tmp_path, np.zeros((3, 0))))
+    path = npy(tmp_path, X)
+    whole = open(path, "rb").read()
+    for damaged in (b"\x93NUMPY\x09\x00" + whole[8:], whole[:40], b"\x93NUMPY\x01\x00\x04\x00((((", b"hello"):
+        with open(path, "wb") as file:
+            file.write(damaged)
+        refused(ValueError, "x.npy cannot be read: ", path)
+
+
+@pytest.mark.parametrize("missing", [1, 8, 400])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_truncated_npy(tmp_path, missing, order):
+    path = npy(tmp_path, np.array(X, order=order))
+    os.truncate(path, os.path.getsize(path) - missing)
+    refused(ValueError, f"x.npy is truncated: it should hold 20 rows, 480 bytes, but has {480 - missing}", path)
+
+
+def test_lengths_widths_and_dtypes(tmp_path):
+    x, short = npy(tmp_path, X), npy(tmp_path, Y[:19], "y.npy")
+    refused(ValueError, "x.npy has 20 rows, but .*y.npy has 19", x, short)
+    refused(ValueError, "X has 20 rows, but sample_weight has 3", X, Y, sample_weight=[1, 2, 3])
+    wide, other = npy(tmp_path, np.zeros((2, 4)), "wide.npy"), npy(tmp_path, X.astype("f4"), "other.npy")
+    refused(ValueError, "wide.npy has rows of 4 columns, but those of .*x.npy have 3 columns", [x, wide])
+    refused(ValueError, "other.npy holds float32, but .*x.npy holds float64", [x, other])
+    a, b = npy(tmp_path, Y[:15], "a.npy"), npy(tmp_path, np.r_[Y, Y[:5]], "b.npy")
+    refused(ValueError, "x.npy has 20 rows, but .*a.npy has 15", [x, x], [a, b])  # in all, they have as many
+
+
+@pytest.mark.parametrize("how", ["longer", "shorter", "written", "replaced", "gone"])
+def test_files_that_change(tmp_path, how):
+    path = npy(tmp_path, X)
+    source = open_source(path, Y, rows=5)
+    stream = source.read(range(4))
+    next(stream)
+    if how == "replaced":
+        os.replace(npy(tmp_path, X, "new.npy"), path)
+    elif how == "gone":
+        os.unlink(path)
+    else:
+        with open(path, "r+b") as file:
+            if how == "longer":
+                file.seek(0, os.SEEK_END)
+            if how == "shorter":
+                file.truncate(200)
+            file.write(b"x")
+        os.utime(path, ns=(1, 1))  # two changes within a tick of the clock have the same time
+    with pytest.raises(FileNotFoundError if how == "gone" else ValueError, match="x.npy") as error:
+        next(stream)
+    assert error.value.__notes__ == [f"in block 1: rows 5 to 9 of {path}"]
+    assert how == "gone" or "x.npy has changed since it was opened" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "svm", "h5", "zarr"])
+def test_other_files_that_change(tmp_path, kind):
+    path = tmp_path / f"t.{kind}"
+    if kind == "svm":
+        path.write_text("1 1:2\n")
+    elif kind == "h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["x"] = X
+    elif kind == "zarr":
+        pytest.importorskip("zarr").create_array(str(path), data=X)
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import csv, feather, parquet
+
+        write = {"parquet": parquet.write_table, "arrow": feather.write_feather, "csv": csv.write_csv}[kind]
+        write(pa.table({"a": X[:, 0], "b": X[:, 1]}), path)
+    source = open_source(path)
+    assert sum(len(block.X if kind != "svm" else block.y) for block in source.read([0])) == source.n_rows
+    os.utime(path / "zarr.json" if kind == "zarr" else path, ns=(1, 1))
+    read_fails(ValueError, "has changed since it was opened", source)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "h5"])
+def test_damaged_files(tmp_path, kind):
+    path = tmp_path / f"t.{kind}"
+    path.write_bytes({"parquet": b"PAR1", "arrow": b"ARROW1", "h5": b"\x89HDF\r\n"}[kind] + bytes(100))
+    pytest.importorskip({"h5": "h5py"}.get(kind, "pyarrow"))
+    refused(ValueError, f"t.{kind} cannot be read: ", path)
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.csv", "pyarrow"), ("a.parquet", "pyarrow"), ("a.h5", "h5py")])
+def test_missing_packages(tmp_path, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / name).write_text("a\n1\n")
+    refused(ImportError, f"needs {package}, which is not installed: pip install 'fastmlp.data.'", tmp_path / name)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_columns():
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"a": [1, 2], "b": [3.0, None], "s": ["x", "y"], "l": [[1, 2], [3]]})
+    refused(ValueError, "X has no column 'q'; its columns are 'a', 'b', 's', 'l'", table, target="q")
+    refused(ValueError, "so none with the number 4", table, target=4)
+    refused(ValueError, "column 'a' of X is named twice", table, features=["a"], target="a")
+    refused(TypeError, r"a column that is not numbers: 's' \(string\); name those to train on", table, target="a")
+    refused(TypeError, "not by 1.5", table, features=[1.5])
+    refused(ValueError, "no columns that could be features", table.select(["a"]), target="a")
+    refused(ValueError, "2 columns named 'a'", pa.table([[1], [2], [3]], ["a", "a", "b"]), target="a")
+    refused(ValueError, "give y or target, not both", table, [1, 2], target="a")
+    read_fails(ValueError, "'b' has a missing value in row 1 of X", open_source(table, features="b"))
+    read_fails(ValueError, "'b' has a missing value in row 1 of X", open_source(table, features="a", target="b"))
+    read_fails(ValueError, "'l' has 1 numbers in row 1 of X, but 2 before", open_source(table, features="l"))
+    refused(TypeError, "can be read only once", table.to_reader())
+    for word in ("features", "target", "sample_weight"):
+        refused(ValueError, f"{word}='a'.*X has no columns with names", X, **{word: "a"})
+
+
+def csv(folder, text):
+    pytest.importorskip("pyarrow")
+    path = folder / "t.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("piece", [8, 1 << 17])
+@pytest.mark.parametrize("row", [17, 90])
+def test_lines_of_csv_that_cannot_be_read(tmp_path, monkeypatch, piece, row):
+    monkeypatch.setattr("fastmlp.data.sources.text.PIECE_BYTES", piece)
+    monkeypatch.setattr("fastmlp.data.sources.csv._SAMPLES", 2)
+    lines = ["a,b,y"] + ["1,2,3"] * 99
+
+    def fails(line, match):
+        path = csv(tmp_path, "\n".join([*lines[: row + 1], line, *lines[row + 2 :]]))
+        with pytest.raises(ValueError, match=match) as error:
+            list(open_source(path, target="y").read(range(10))) if piece > 8 else [
+                list(source.read([i])) for source in [open_source(path, target="y")] for i in range(len(source.lengths))
+            ]
+        assert f"line {row + 2}" in str(error.value)
+
+    fails("1,2", "Expected 3 columns, got 2")
+    fails("1,2,3,4", "Expected 3 columns, got 4")
+    fails("1,,3", "column 'b' has a missing value in line")
+    if piece == 8:
+        fails("1,two,3", "column 'b'.*'two'")
+        fails("1,2,3.5", "column 'y'.*'3.5'")
+
+
+def test_csv_files(tmp_path):
+    refused(ValueError, "no rows", csv(tmp_path, "a,b\n"))
+    refused(ValueError, "no rows", csv(tmp_path, "\n\n\n"))
+    refused(TypeError, "has columns that are not numbers: 'b'; name those", csv(tmp_path, "a,b\n1,x\n2,y\n"))
+    refused(TypeError, "has columns that are not numbers: 'b'", csv(tmp_path, "a,b\n1,2024-01-01\n"))
+    refused(ValueError, "a quote that is not closed, in line 2 or after", csv(tmp_path, 'a,b\n1,"2\n3,4\n'))
+    refused(ValueError, "column 0 of .*t.csv has no name", csv(tmp_path, ",a\n0,1\n1,2\n"))
+    refused(ValueError, "not encoded in UTF-8", csv(tmp_path, "a,b\n1,ä\n".encode("utf-16")))
+    refused(ValueError, "quotes must enclose whole values", csv(tmp_path, 'a,b\n1,5" pipe\n2,3" pipe\n'), features="a")
+
+
+def test_svmlight_files(tmp_path):
+    path = tmp_path / "t.svm"
+    for text, match in [
+        ("1 1:1\n0 2:x\n", "line 2: could not convert"),
+        ("1 1:1\n\n# no\n0 2:1 1:1\n", "line 4: .*sorted"),
+        ("1,2 1:1\n", "line 1: .*several labels"),
+        ("1 1:1\nhello\n", "line 2: "),
+    ]:
+        path.write_text(text)
+        read_fails(ValueError, f"t.svm, {match}", open_source(path))
+    path.write_text("1\n0\n")
+    refused(ValueError, "no features", path)
+
+
+def test_datasets_of_hdf5(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "t.h5"
+    with h5py.File(path, "w") as file:
+        file["a"], file["b"] = X, Y
+    refused(ValueError, "t.h5 has 'a', 'b'; say which is X and which is y", path)
+    refused(ValueError, "t.h5 has 'a', 'b', but no 'c', which is the target", path, features="a", target="c")
+    with h5py.File(path, "r+") as file:
+        source = open_source(file.create_dataset("c", data=X, maxshape=(None, 3)))
+        file["c"].resize(21, 0)
+        read_fails(ValueError, r"has changed: it is float64 \(21, 3\) now", source)
+
+
+# --- objects that yield blocks ----------------------------------------------------------------------------------------
+
+
+def blocks():
+    yield X[:10], Y[:10]
+    yield X[10:], Y[10:]
+
+
+class Once:
+    """Returns the same iterator each time."""
+
+    def __init__(self):
+        self.iterator = blocks()
+
+    def __iter__(self):
+        return self.iterator
+
+
+def test_what_can_be_read_only_once():
+    refused(TypeError, "is a generator, which can be read only once.*not Blocks\\(make_blocks\\(\\)\\)", blocks())
+    refused(TypeError, "is a zip, which can be read only once", zip([X], [Y], strict=True))
+    for data in (Once(), lambda iterator=blocks(): iterator):
+        refused(ValueError, "ended after 0 blocks, but had 2 before: it can be read only once", data)
+
+
+def test_blocks_that_are_not_alike():
+    for second, match in [
+        ((X[:, :2], Y), r"block 1 of X has rows of shape \(2,\), but the first block \(3,\)"),
+        ((X, Y[:3]), "block 1 of X has 20 rows in X, but 3 in y"),
+        (X, "block 1 of X has not the same parts as the first"),
+        ((X.astype("f4"), Y), "block 1 of X holds float32, but the first block float64"),
+        ((X[0], Y[:3]), "X of block 1 of X must have two dimensions"),
+        ((X, Y, Y, Y), "must be X, \\(X, y\\) or"),
+    ]:
+        refused(ValueError, match, lambda second=second: iter([(X, Y), second]))
+    refused(TypeError, "block 0 of X is a dict", lambda: iter([{"x": X}]))
+    refused(TypeError, "must return blocks, but it has returned an int", lambda: 5)
+    refused(ValueError, "yields no rows", lambda: iter([]))
+    refused(ValueError, "rows is for files", blocks, rows=3)
+    refused(TypeError, "X is a list of list; .* numpy.array\\(X\\)", X.tolist())
+    for data in (5, {"a": X}, b"x.npy"):
+        refused(TypeError, f"not {type(data).__name__}", data)
+    refused(TypeError, "let X yield pairs", X, blocks)
+
+
+def test_other_rows_the_second_time():
+    random = np.random.default_rng(0)
+    error = refused(ValueError, "block 0 of X has other rows than before", lambda: iter([(random.random((9, 3)), Y[:9])]))
+    assert "a fixed seed" in str(error)
+
+    class Augmented:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return X[i * 10 : i * 10 + 10] + random.random(), Y[:10]
+
+    error = read_fails(ValueError, "block 1 of X has other rows than before", open_source(Augmented()))
+    assert error.__notes__ == ["in block 1: rows 10 to 19 of X"]
+    passes = iter([[X, X], [X], [X[:9]], [X, X, X]])
+    source = open_source(lambda: iter(next(passes)))
+    read_fails(ValueError, "block 0 of X has 9 rows, but had 20 before", source)
+    changing = [X, X]
+    source = open_source(lambda: iter(changing))
+    changing.pop()
+    read_fails(ValueError, "X has ended after 1 blocks, but had 2 before", source)
+
+
+def test_a_reader_that_raises_is_passed_on():
+    calls = []
+
+    def read():
+        yield X, Y
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("the disk is on fire")
+        yield X, Y
+
+    source = open_source(read)
+    error = read_fails(RuntimeError, "the disk is on fire", source)
+    assert error.__notes__ == ["in block 1: rows 20 to 39 of X"]
+    stream = source.read([0, 1])
+    next(stream)
+    stream.close()
+
+
+def test_a_closed_stream_closes_the_users_generator():
+    closed = []
+
+    def read():
+        try:
+            yield from blocks()
+        finally:
+            closed.append(1)
+
+    source = open_source(read)
+    stream, before = source.read([0, 1]), len(closed)
+    next(stream)
+    stream.close()
+    assert len(closed) == before + 1
+
+
+@pytest.mark.parametrize("rows", [0, -1, 1.5, True, "many"])
+def test_rows(rows):
+    refused((TypeError, ValueError), "rows must be", X, rows=rows)
