@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.data.blocks import Blocks
-from fastmlp.data.sources.base import Block
+from fastmlp.data.sources.base import Block, Source
 from fastmlp.losses import Loss, Targets
 from fastmlp.model import Model
 from fastmlp.names import Names, strings
 from fastmlp.validation.inputs import check_finite, check_X
 from fastmlp.validation.rows import check_sample_weight, check_total, weigh
 
-__all__ = ["FEW_ROWS", "CheckedBlocks", "Piece", "learned", "numbered", "part_of", "stacked", "targets_of"]
+__all__ = ["FEW_ROWS", "CheckedBlocks", "Piece", "learned", "located", "part_of", "stacked", "targets_of"]
 
 FEW_ROWS = 512
 """Rows that tell which kernels to compile, and what may be wrong with a fit."""
@@ -125,7 +125,7 @@ class CheckedBlocks:
         order = range(len(self._first_rows) - 1) if order is None else order
         for number, block in zip(order, self.blocks._source.read(order), strict=True):
             y, weights = self._checked(block, number)
-            X = numbered(int(self._first_rows[number]), partial(self._rows, block.X, finite))
+            X = located(self.blocks._source, int(self._first_rows[number]), partial(self._rows, block.X, finite))
             if self.weighs:
                 weights = weigh(weights, self._of_classes, y, self._loss, self._weights_dtype)
             yield Piece(X, y, weights, int(self._first_rows[number]))
@@ -148,7 +148,7 @@ class CheckedBlocks:
     def check_finite(self, piece: Piece) -> None:
         """Refuse a piece that has numbers which are not finite."""
         if isinstance(piece.X, np.ndarray):
-            numbered(piece.first_row, lambda: check_finite(piece.X, piece.X, f"{self._what}X"))
+            located(self.blocks._source, piece.first_row, lambda: check_finite(piece.X, piece.X, f"{self._what}X"))
 
     def _checked(self, block: Block, number: int) -> tuple[Targets, Floats | None]:
         """Return the targets and the weights of a block."""
@@ -158,7 +158,7 @@ class CheckedBlocks:
             y = self._loss.check_y(self._names.encoded(block.y, name), n_rows, self._net.dtype, name)
             return y, check_sample_weight(block.sample_weight, n_rows)
 
-        checked: tuple[Targets, Floats | None] = numbered(int(self._first_rows[number]), check)
+        checked: tuple[Targets, Floats | None] = located(self.blocks._source, int(self._first_rows[number]), check)
         return checked
 
 
@@ -183,13 +183,14 @@ def learned(names: Names, blocks: Blocks, loss: Loss) -> Names:
     return names.learned(first.X, labels, loss)
 
 
-def numbered(first_row: int, check: Callable[[], Any]) -> Any:
-    """Call a check of the rows of a block; its errors name the row among all rows."""
+def located(source: Source, first_row: int, check: Callable[[], Any]) -> Any:
+    """Call a check of the rows of a block; its errors say where the row is among all rows."""
     try:
         return check()
     except (TypeError, ValueError) as error:
-        (message,) = error.args
-        raise type(error)(re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + first_row}", message)) from error
+        message = str(error.args[0]) if error.args else ""
+        placed = re.sub(r"\brow (\d+)", lambda row: source.place(int(row[1]) + first_row), message)
+        raise type(error)(placed) from error
 
 
 def part_of(piece: Piece, first: int, end: int) -> Piece:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.blocks import Blocks
-from fastmlp.data.checked import numbered
+from fastmlp.data.checked import located
 from fastmlp.storage import StrPath, written_whole
 
 __all__ = ["collected", "each_block"]
@@ -21,7 +21,7 @@ def each_block(blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]]) -> It
     """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows."""
     first_row = 0
     for block in blocks:
-        yield numbered(first_row, partial(predict, block.X))
+        yield located(blocks._source, first_row, partial(predict, block.X))
         first_row += block.X.shape[0]
 
 

@@ -1,0 +1,426 @@
+"""Networks that train on blocks."""
+
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastmlp
+from fastmlp import MLP, MLPClassifier, MLPRegressor, reference
+from fastmlp.callbacks import Checkpoint, EarlyStopping
+from fastmlp.data import Blocks
+from fastmlp.data.mixing import Mixes
+from fastmlp.data.read_ahead import ReadAhead
+from fastmlp.engine import free_memory
+
+pytestmark = [pytest.mark.loops("blocks"), pytest.mark.filterwarnings("ignore:this fit has learned nothing")]
+
+N, FEATURES, C = 997, 20, 3
+FIT = {"epochs": 3, "batch_size": 16, "learning_rate": 0.1, "optimizer": "momentum"}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Rows of three classes, sorted by class."""
+    random = np.random.default_rng(0)
+    y = np.sort(random.integers(C, size=N))
+    return (random.standard_normal((N, FEATURES)) + 2 * np.eye(C, FEATURES)[y]).astype(np.float32), y
+
+
+@pytest.fixture
+def files(rows, tmp_path):
+    np.save(tmp_path / "x.npy", rows[0])
+    np.save(tmp_path / "y.npy", rows[1])
+    return tmp_path / "x.npy", tmp_path / "y.npy"
+
+
+def network(**settings):
+    return MLP([FEATURES, 16, C], seed=3, **settings)
+
+
+def blocks_of(rows, **settings):
+    return Blocks(*rows, **{"rows": 40, "mix": 5} | settings)
+
+
+def state(net):
+    return [parameter.tobytes() for parameter in net.weights + net.biases]
+
+
+def trained(blocks, net=None, **fit):
+    net = network() if net is None else net
+    history = net.fit(blocks, **FIT | fit)
+    return state(net), history.loss
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 40), st.integers(1, 100), st.booleans(),
+    st.integers(0, 2**63 - 1),
+)  # fmt: skip
+def test_an_epoch_takes_each_row_once_in_whole_batches(lengths, batch_size, most_rows, any_order, key):
+    mixes = Mixes(np.array(lengths), batch_size, most_rows, any_order, True)
+    cut = list(mixes.after(0))
+    assert [mix.first for mix in cut] + [mixes.n_rows] == [0] + [mix.end for mix in cut]
+    assert all(mix.first % batch_size == 0 and mix.first < mix.end for mix in cut)
+    assert all(mix.end - mix.first <= max(most_rows, batch_size) for mix in cut)
+    assert max(mix.end - mix.first for mix in cut) <= mixes.rows_of_a_mix
+    assert sorted(mixes.blocks(key).tolist()) == list(range(len(lengths)))
+    assert any_order or mixes.blocks(key).tolist() == list(range(len(lengths)))
+    for mix in cut:
+        assert sorted(mixes.rows(key, mix).tolist()) == list(range(mix.end - mix.first))
+    for step in range(mixes.n_batches):
+        assert next(mixes.after(step)).end > step * batch_size
+        assert list(mixes.after(step))[-1] == cut[-1]
+
+
+def test_one_mix_of_all_rows_without_shuffling_is_a_fit_in_memory(rows):
+    net, other = network(), network()
+    net.fit(Blocks(*rows, rows=N), **FIT, shuffle=False)
+    other.fit(*rows, **FIT, shuffle=False)
+    assert state(net) == state(other)
+    assert net.history.loss == other.history.loss
+
+
+def test_without_shuffling_blocks_change_nothing(rows):
+    net = network()
+    net.fit(*rows, **FIT, shuffle=False)
+    for size, mix in ((1, 7), (13, 3), (40, 5), (400, 1)):
+        assert trained(Blocks(*rows, rows=size, mix=mix), shuffle=False) == (state(net), net.history.loss)
+
+
+def test_sorted_rows_are_learned_as_well_as_shuffled_ones(rows):
+    assert network().fit(blocks_of(rows, mix=12), **FIT).accuracy[-1] > network().fit(*rows, **FIT).accuracy[-1] - 0.03
+
+
+# --- the same bits ----------------------------------------------------------------------------------------------------
+
+
+def test_threads_change_no_bit(rows):
+    expected = trained(blocks_of(rows), network(dropout=0.2, n_threads=1))
+    for n_threads in (2, 3):
+        assert trained(blocks_of(rows), network(dropout=0.2, n_threads=n_threads)) == expected
+
+
+def test_a_slow_disk_changes_no_bit(rows, files):
+    class Slow:
+        def __len__(self):
+            return 25
+
+        def __getitem__(self, block):
+            time.sleep(0.002 * (block % 3))
+            chosen = slice(40 * block, 40 * (block + 1))
+            return rows[0][chosen], rows[1][chosen]
+
+    assert trained(Blocks(Slow(), mix=5)) == trained(Blocks(*files, rows=40, mix=5)) == trained(blocks_of(rows))
+
+
+def test_the_plain_network_takes_the_same_batches(rows):
+    net, plain = network(), reference.MLP([FEATURES, 16, C], seed=3)
+    net.fit(blocks_of(rows), **FIT)
+    plain.fit(blocks_of(rows), **FIT)
+    np.testing.assert_allclose(net.history.loss, plain.history.loss, rtol=1e-4)
+
+
+def test_bytes_and_sparse_rows(rows):
+    from scipy import sparse
+
+    few = (np.abs(rows[0]) * 20).astype(np.uint8) * (rows[0] > 0.5)
+    as_bytes = trained(Blocks(few, rows[1], rows=40, mix=5), network(input_scale=1 / 64))
+    assert as_bytes[1][-1] < as_bytes[1][0]
+    dense = trained(Blocks(few / np.float32(64), rows[1], rows=40, mix=5))
+    csr = trained(Blocks(sparse.csr_array(few / np.float32(64)), rows[1], rows=40, mix=5))
+    np.testing.assert_allclose(csr[1], dense[1], rtol=1e-3)
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+class StopsAfter:
+    """Ctrl-C after so many mixes."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def on_mix_end(self, net, fit):
+        self.n -= 1
+        if self.n == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 11])
+def test_a_fit_resumes_within_an_epoch(rows, tmp_path, after):
+    expected, net = network(), network()
+    expected.fit(blocks_of(rows), **FIT)
+    with pytest.warns(UserWarning, match="Ctrl-C stopped training in epoch"):
+        net.fit(blocks_of(rows), **FIT, callbacks=[StopsAfter(after)])
+    assert 0 < net.history.steps < expected.history.steps
+    net.save(tmp_path / "net.npz", training=True)
+    net = MLP.load(tmp_path / "net.npz")
+    history = net.fit(blocks_of(rows), **FIT, resume=True)
+    assert state(net) == state(expected)
+    assert (history.loss, history.accuracy, history.steps) == (
+        expected.history.loss, expected.history.accuracy, expected.history.steps,
+    )  # fmt: skip
+
+
+def test_ctrl_c_at_any_step(rows):
+    class Stops:
+        def on_step(self, net, fit):
+            if fit.step % 7 == 5:
+                raise KeyboardInterrupt
+
+    expected, net = network(), network()
+    expected.fit(blocks_of(rows), **FIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(blocks_of(rows), **FIT, callbacks=[Stops()])
+        for _ in range(100):
+            if net.history.steps == expected.history.steps:
+                break
+            net.fit(blocks_of(rows), **FIT, resume=True, callbacks=[Stops()] if net.history.steps < 100 else [])
+    assert state(net) == state(expected)
+    assert net.history.loss == expected.history.loss
+
+
+def test_checkpoints_within_an_epoch(rows, tmp_path):
+    expected = network()
+    expected.fit(blocks_of(rows), **FIT)
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        network().fit(blocks_of(rows), **FIT, callbacks=[Checkpoint(tmp_path / "net.npz", seconds=0), StopsAfter(7)])
+    net = MLP.load(tmp_path / "net.npz")
+    assert 0 < net.history.steps < expected.history.steps
+    net.fit(blocks_of(rows), **FIT, resume=True)
+    assert state(net) == state(expected)
+    with pytest.raises(ValueError, match="within an epoch"):
+        Checkpoint("net.npz", monitor="val_loss", seconds=1)
+
+
+def test_an_unfinished_epoch_is_of_the_same_blocks(rows):
+    net = network()
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        net.fit(blocks_of(rows), **FIT, callbacks=[StopsAfter(2)])
+    before = state(net)
+    with pytest.raises(ValueError, match="an epoch of 997 rows in batches of 16, but there are 960 rows"):
+        net.fit(blocks_of((rows[0][:960], rows[1][:960])), **FIT, resume=True)
+    assert state(net) == before
+    net.fit(*rows, **FIT, resume=True)  # rows in memory begin a new epoch
+    assert net._training_state.unfinished is None
+
+
+# --- everything else that a fit has -----------------------------------------------------------------------------------
+
+
+def test_weights_and_classes(rows):
+    X, y = rows
+    weight, names = np.random.default_rng(1).random(N), np.array(["one", "two", "three"])[y]
+    fit = {**FIT, "shuffle": False, "class_weight": "balanced"}
+    net, other = network(), network()
+    net.fit(Blocks(X, names, sample_weight=weight, rows=40, mix=5), **fit)
+    other.fit(X, names, sample_weight=weight, **fit)
+    assert net.classes.tolist() == other.classes.tolist()
+    np.testing.assert_allclose(net.history.loss, other.history.loss, rtol=1e-5)
+    assert net.predict(Blocks(X, rows=77)).tolist() == net.predict(X).tolist()
+
+
+def test_validation_and_callbacks(rows):
+    net = network()
+    stop = EarlyStopping(patience=1)
+    history = net.fit(
+        blocks_of(rows), **FIT | {"epochs": 20}, validation_data=Blocks(*rows, rows=100), metrics=["f1_macro"],
+        callbacks=[stop], schedule="cosine",
+    )  # fmt: skip
+    assert len(history.val_loss) == len(history.loss) == len(history.metrics["val_f1_macro"])
+    other = network()
+    other.fit(blocks_of(rows), **FIT | {"epochs": 20}, validation_data=rows, callbacks=[EarlyStopping(patience=1)],
+              schedule="cosine")  # fmt: skip
+    np.testing.assert_allclose(history.val_loss, other.history.val_loss, rtol=1e-9)
+
+
+def test_validation_fraction_holds_out_blocks(rows):
+    blocks = blocks_of(rows)
+    first, second = blocks.split(0.2, seed=5)
+    assert (first.n_blocks, second.n_blocks) == (20, 5)
+    assert first.n_rows + second.n_rows == N
+    assert len(network().fit(blocks, **FIT, validation_fraction=0.2).val_loss) == 3
+    with pytest.raises(ValueError, match="only one block"):
+        Blocks(*rows, rows=N).split(0.5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluate_and_score(rows, weighted):
+    net = network()
+    net.fit(*rows, **FIT)
+    weight = np.random.default_rng(2).random(N) if weighted else None
+    blocks = Blocks(*rows, sample_weight=weight, rows=33)
+    expected = net.evaluate(*rows, sample_weight=weight, metrics=["f1_macro", "log_loss"])
+    measured = net.evaluate(blocks, metrics=["f1_macro", "log_loss"])
+    assert list(measured) == list(expected)
+    np.testing.assert_allclose(list(measured.values()), list(expected.values()), rtol=1e-9)
+    assert net.score(blocks) == pytest.approx(net.score(*rows, sample_weight=weight))
+
+
+def test_predictions_in_a_file_or_an_array(rows, tmp_path):
+    net, path = network(), tmp_path / "p.npy"
+    net.fit(*rows, **FIT)
+    blocks, expected = Blocks(rows[0], rows=33), net.predict_proba(rows[0])
+    written = net.predict_proba(blocks, out=path)
+    assert isinstance(written, np.memmap)
+    assert written.tobytes() == np.load(path).tobytes() == expected.tobytes()
+    out = np.empty((N, C), np.float64)
+    assert net.predict_proba(blocks, out=out) is out
+    assert (out == expected).all()
+    assert net.predict(rows[0], out=tmp_path / "labels.npy").tolist() == net.predict(rows[0]).tolist()
+    with pytest.raises(ValueError, match="shape"):
+        net.predict(blocks, out=out)
+    with pytest.raises(ValueError, match=r"\.npy"):
+        net.predict(blocks, out=tmp_path / "p.txt")
+    with pytest.raises(FileNotFoundError):
+        net.predict(blocks, out=tmp_path / "none" / "p.npy")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_estimators(rows):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scikit-learn, which expects more epochs
+        classifier = MLPClassifier(hidden_layer_sizes=(16,), max_iter=5, random_state=0, learning_rate_init=0.02).fit(blocks_of(rows))
+        regressor = MLPRegressor(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(Blocks(rows[0], rows[0][:, 0], rows=40, mix=5))
+    assert classifier.score(*rows) > 0.9
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    assert len(classifier.loss_curve_) == classifier.n_iter_ == 5
+    assert regressor.score(rows[0], rows[0][:, 0]) > 0.5
+    for settings_, match in (({"solver": "lbfgs"}, "lbfgs"), ({"n_networks": 2}, "n_networks")):
+        with pytest.raises(ValueError, match=match):
+            MLPClassifier(**settings_).fit(blocks_of(rows))
+    with pytest.raises(ValueError, match="early_stopping needs validation data"):
+        MLPClassifier(early_stopping=True).fit(blocks_of(rows))
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_nan_is_found_before_its_block_is_trained_on(rows):
+    X = rows[0].copy()
+    X[700, 3] = np.nan
+    net = network()
+    with pytest.raises(ValueError, match="X has nan in row 700 of X, column 3"):
+        net.fit(Blocks(X, rows[1], rows=40, mix=5), **FIT)
+    assert np.isfinite(np.concatenate([w.ravel() for w in net.weights])).all()
+    net.fit(*rows, **FIT)  # it can still be used
+
+
+def test_labels_are_checked_before_anything_is_trained(rows):
+    y = rows[1].copy()
+    y[900] = 7
+    net = network()
+    before = state(net)
+    with pytest.raises(ValueError, match="y has label 7 in row 900|y has label 7"):
+        net.fit(Blocks(rows[0], y, rows=40), **FIT)
+    assert state(net) == before
+
+
+def test_a_reader_that_raises_leaves_the_network_after_its_last_step(rows):
+    class Broken:
+        calls = 0
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, block):
+            Broken.calls += 1
+            if Broken.calls > 90:
+                raise OSError("the disk is gone")
+            chosen = slice(40 * block, 40 * (block + 1))
+            return rows[0][chosen], rows[1][chosen]
+
+    net = network()
+    with pytest.raises(OSError, match="the disk is gone"):
+        net.fit(Blocks(Broken(), mix=5), **FIT)
+    steps = net.history.steps
+    assert net._training_state.steps == steps > 0
+
+
+def test_a_file_that_changes_is_noticed(rows, files):
+    class Rewrites:
+        def on_epoch_end(self, net, fit):
+            np.save(files[0], rows[0] + 1)
+
+    net = network()
+    with pytest.raises(ValueError, match="changed"):
+        net.fit(Blocks(*files, rows=40, mix=5), **FIT, callbacks=[Rewrites()])
+    assert len(net.history.loss) == 1
+
+
+def test_what_blocks_are_not_for(rows):
+    blocks = blocks_of(rows)
+    for call, match in (
+        (lambda: network().fit(blocks, rows[1]), "do not give y again"),
+        (lambda: network().fit(blocks, sample_weight=np.ones(N)), "do not give sample_weight again"),
+        (lambda: network().fit(rows[0]), "y is missing"),
+        (lambda: network().train_batch(blocks, rows[1]), "only fit"),
+        (lambda: network().fit(Blocks(rows[0], rows=40)), "without y"),
+        (lambda: network().evaluate(Blocks(rows[0], rows=40)), "without y"),
+        (lambda: MLP([FEATURES + 1, C]).fit(blocks), "20 features, but the network has 21"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            call()
+
+
+# --- memory and threads -----------------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_rows():
+    small, large = (np.broadcast_to(np.zeros(100, np.float32), (n, 100)) for n in (2_000_000, 8_000_000))
+    assert Blocks(small).memory() == Blocks(large).memory() < 2**27
+
+
+def test_a_map_larger_than_memory_warns(files, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.maps.free_memory", lambda: 1000)
+    with pytest.warns(UserWarning, match=r"fit\(fastmlp.data.Blocks\(X, y\)\)"):
+        network().fit(np.load(files[0], mmap_mode="r"), np.load(files[1]), **FIT)
+
+
+def test_rows_are_packed_only_where_that_fits(rows, monkeypatch):
+    X = np.where(rows[0] > 1, rows[0], 0)
+    expected = network(first_layer="sparse")
+    expected.fit(X, rows[1], **FIT)
+    monkeypatch.setattr("fastmlp.engine.rows._ALWAYS_FITS", 0)
+    monkeypatch.setattr("fastmlp.engine.rows.free_memory", lambda: 0)
+    net = network(first_layer="sparse")
+    net.fit(X, rows[1], **FIT)
+    assert state(net) == state(expected)
+    assert net._engine.prepare(X, fastmlp.optimizers.SGD(), fastmlp.engine.base.NO_CLIPPING).rows.format == "dense"
+
+
+def test_free_memory_of_groups_and_limits(tmp_path):
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 5000 kB\n")
+    assert free_memory.free_memory(tmp_path) == 5000 * 1024
+    write("proc/self/cgroup", "0::/a\n")
+    write("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    write("sys/fs/cgroup/a/memory.max", "1000000\n")
+    write("sys/fs/cgroup/a/memory.current", "700000\n")
+    write("sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 200000\n")
+    assert free_memory.free_memory(tmp_path) == 500_000
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 5), st.integers(0, 6))
+def test_reading_ahead(n_items, n_taken):
+    def items():
+        yield from range(1, n_items + 1)
+
+    before = threading.active_count()
+    ahead = ReadAhead(items())
+    taken = [ahead.next(lambda: True) for _ in range(n_taken)]
+    ahead.close()
+    assert taken == [*range(1, n_items + 1), *[None] * n_taken][:n_taken]
+    assert threading.active_count() == before
