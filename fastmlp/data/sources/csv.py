@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class Csv(TableReader, Text):
         super().__init__(path)
         self._separator, names, offset = self._header()
         self._index(offset, 1 + self._lines_of_header)
+        self._all_names = names
         self._names = [str(i) for i in range(len(names))]  # columns are read by numbers: names may be there twice
         if features is None and "" in names:
             raise ValueError(
@@ -59,7 +61,8 @@ class Csv(TableReader, Text):
         records: list[bytes] = []
         used, at = [], 0
         while len(records) < 2 and at < len(text):
-            _, size = self._count(text[at : at + _first_record(text[at:])], True, 1)
+            line = 1 + text.count(b"\n", 0, at)
+            _, size = self._count(text[at : at + _first_record(text[at:])], True, line)
             size = size or len(text) - at
             record = text[at : at + size]
             at += size
@@ -73,7 +76,12 @@ class Csv(TableReader, Text):
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.name} is not encoded in UTF-8: {error}") from error
         separator = max(_SEPARATORS, key=lines[0].count)
-        first, *second = ([cell.strip() for cell in next(csv.reader([line], delimiter=separator))] for line in lines)
+        try:
+            first, *second = (
+                [cell.strip() for cell in next(csv.reader([line], delimiter=separator))] for line in lines
+            )
+        except csv.Error as error:
+            raise ValueError(f"{self.name}, in the first lines: {error}; quotes must enclose whole values") from error
         self._has_names = _is_header(first, second[0] if second else [])
         self._lines_of_header = text.count(b"\n", 0, used[0]) if self._has_names else 0
         if self._has_names and not second:
@@ -141,7 +149,12 @@ class Csv(TableReader, Text):
                 ),
             )  # fmt: skip
         except pa.ArrowInvalid as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(self._words(str(error))) from error
+
+    def _words(self, error: str) -> str:
+        """Return an error of pyarrow with the name of the column, and without the row, which counts from a piece."""
+        error = re.sub(r"Row #\d+: ", "", error)
+        return re.sub(r"In CSV column #(\d+): ", lambda found: f"column {self._all_names[int(found[1])]!r}: ", error)
 
     def _batches(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Sequence[Any]]:
         for piece, first, last in self._pieces(start, stop):

@@ -142,6 +142,4 @@ def optional(package: str, what: str) -> None:
     try:
         __import__(package)
     except ImportError as error:
-        raise ImportError(
-            f"{what} can be read only with {package}, which is not installed: pip install 'fastmlp[data]'"
-        ) from error
+        raise ImportError(f"{what} needs {package}, which is not installed: pip install 'fastmlp[data]'") from error

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.sources.arrays import Dask, Frame, Hdf5, InMemory, Zarr
+from fastmlp.data.sources.arrays import Frame, InMemory
 from fastmlp.data.sources.base import Source
+from fastmlp.data.sources.chunked import Dask, Hdf5, Zarr
 from fastmlp.data.sources.files import kind_of_file, optional
 from fastmlp.data.sources.items import Items, is_item
 from fastmlp.data.sources.joined import Joined
@@ -93,7 +94,17 @@ def open_source(
         of_y = _labels(y, "y")
     if sample_weight is not None and weight_column is None:
         of_weights = _labels(sample_weight, "sample_weight")
+    for other in (of_y, of_weights):
+        _check_pairs(data, other)
     return Joined(data, of_y, of_weights, rows)
+
+
+def _check_pairs(X: Reader, other: Reader | None) -> None:
+    """Refuse files that belong together but are not as long. Of another number of files, only the sum counts."""
+    if isinstance(X, Several) and isinstance(other, Several) and len(X.parts) == len(other.parts):
+        for one, two in zip(X.parts, other.parts, strict=True):
+            if one.n_rows != two.n_rows:
+                raise ValueError(f"{one.name} has {one.n_rows} rows, but {two.name} has {two.n_rows}")
 
 
 def _is_path(data: object) -> bool:
@@ -221,9 +232,9 @@ def _of_paths(paths: Sequence[Any], word: str, columns: _Columns) -> Reader:
         if names is not None and columns.features is None and columns.target is not ALL:
             others = set(_names(readers[-1]))
             if others != set(names):
-                different = sorted(others ^ set(names))
+                column = min(others ^ set(names))
                 raise ValueError(
-                    f"{readers[-1].name} has other columns than {readers[0].name}: only one of them has {different[0]!r}"
+                    f"{readers[-1].name} has other columns than {readers[0].name}: only one of them has {column!r}"
                 )
             if _names(readers[-1]) != names:  # the same ones in another order
                 readers[-1] = _of_path(path, kinds[0], word, columns._replace(features=list(names)))
@@ -244,7 +255,7 @@ def _of_path(path: Any, kind: str, word: str, columns: _Columns) -> Reader:
     if kind in _ARRAYS:
         reader = Hdf5 if kind == "hdf5" else Zarr
         return reader.of_path(path, columns.features, "X" if word == "X" and columns.features is None else word)
-    optional("pyarrow", f"{os.fspath(path)}")
+    optional("pyarrow", os.fspath(path))
     from fastmlp.data.sources import arrow, csv
 
     tables: dict[str, Any] = {"parquet": arrow.Parquet, "arrow": arrow.ArrowFile, "csv": csv.Csv}

@@ -136,7 +136,7 @@ class Several(Reader):
     def __init__(self, parts: Sequence[Reader], name: str) -> None:
         for part in parts[1:]:
             _check_alike(parts[0], part)
-        self.name = name
+        self.name, self.parts = name, parts
         self._parts = [part for part in parts if part.n_rows] or list(parts[:1])
         self._ends = list(itertools.accumulate(part.n_rows for part in self._parts))
         self.n_rows = self._ends[-1]

@@ -95,7 +95,12 @@ class Svmlight(Text):
     def _parse(self, text: bytes) -> tuple[Any, npt.NDArray[Any]]:
         from sklearn.datasets import load_svmlight_file
 
-        rows, y = load_svmlight_file(io.BytesIO(text), n_features=self.shape[0], zero_based=self._zero_based)
+        try:
+            rows, y = load_svmlight_file(io.BytesIO(text), n_features=self.shape[0], zero_based=self._zero_based)
+        except ValueError as error:
+            if re.search(r"b'[^']*,", str(error)):
+                raise ValueError(f"{error}; a row can have one label only, not several labels") from error
+            raise
         return rows, y
 
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:

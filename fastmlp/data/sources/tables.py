@@ -247,9 +247,7 @@ def _as_array(column: Any, name: str, place: Place) -> npt.NDArray[Any]:
             lengths = column.value_lengths().to_numpy()
             if wrong := np.flatnonzero(lengths != lengths[:1]).tolist():
                 row = wrong[0]
-                raise ValueError(
-                    f"column {name!r} has a list of {lengths[row]} in {place(row)}, but of {lengths[0]} before"
-                )
+                raise ValueError(f"column {name!r} has {lengths[row]} numbers in {place(row)}, but {lengths[0]} before")
         values = column.flatten()
         width = len(values) // max(1, len(column))
         return _as_array(values, name, lambda i: place(i // width)).reshape(len(column), -1)

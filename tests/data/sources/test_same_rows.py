@@ -10,12 +10,12 @@ from scipy import sparse
 
 from fastmlp.data.sources import open_source
 
-N, I = 97, 5
+N, WIDTH = 97, 5
 RANDOM = np.random.default_rng(0)
-X = RANDOM.integers(0, 200, (N, I)).astype(np.float64) / 8
+X = RANDOM.integers(0, 200, (N, WIDTH)).astype(np.float64) / 8
 Y = RANDOM.integers(0, 3, N)
 W = RANDOM.integers(1, 9, N) / 4
-NAMES = [f"c{i}" for i in range(I)]
+NAMES = [f"c{i}" for i in range(WIDTH)]
 
 
 def numbers(part):
@@ -30,12 +30,14 @@ def whole(source, blocks=None):
     order = range(len(source.lengths)) if blocks is None else blocks
     read = list(source.read(order))
     assert [len(numbers(block.X)) for block in read] == source.lengths[list(order)].tolist()
-    return [None if parts[0] is None else np.concatenate([numbers(p) for p in parts]) for parts in zip(*read, strict=True)]
+    return [
+        None if parts[0] is None else np.concatenate([numbers(p) for p in parts]) for parts in zip(*read, strict=True)
+    ]
 
 
 def assert_same(source, has_weights=False, has_y=True, x=X, dtype=None):
     """Check all that is said of a source whose rows are X and Y."""
-    assert (source.n_rows, source.n_features, source.lengths.sum()) == (N, I, N)
+    assert (source.n_rows, source.n_features, source.lengths.sum()) == (N, WIDTH, N)
     assert source.lengths.min() > 0
     assert (source.has_y, source.has_weights) == (has_y, has_weights)
     assert dtype is None or source.dtype == dtype
@@ -93,8 +95,8 @@ def test_any_cut_of_any_files(tmp_path_factory, data):
         return [npy(folder, f"{name}{i}.npy", part) for i, part in enumerate(parts)]
 
     x, y, w = files("x", X), files("y", Y), files("w", W)
-    if len(x) == len(y):
-        y = [*y, npy(folder, "none.npy", Y[:0])]  # as many files would have to be as long
+    none = [[npy(folder, f"none{part.dtype}.npy", part[:0])] for part in (Y, W)]
+    y, w = y + none[0] * (len(x) == len(y)), w + none[1] * (len(x) == len(w))  # as many files must be as long in pairs
     rows = data.draw(st.none() | st.integers(1, N + 3))
     source = open_source(x, y, sample_weight=w, rows=rows)
     assert_same(source, has_weights=True)
@@ -108,12 +110,12 @@ def test_images_are_flattened(tmp_path):
     x = RANDOM.random((N, 2, 3))
     for array in (x, np.asfortranarray(x)):
         (block,) = open_source(npy(tmp_path, "x.npy", array)).read([0])
-        assert (block.X == x.reshape(N, 6)).all()
+        assert (x.reshape(N, 6) == block.X).all()
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_memory_maps(tmp_path, mode):
-    path = npy(tmp_path, "x.npy", np.concatenate([np.zeros((3, I)), X]))
+    path = npy(tmp_path, "x.npy", np.concatenate([np.zeros((3, WIDTH)), X]))
     mapped = np.load(path, mmap_mode=mode)[3:]
     for array in (mapped, np.asarray(mapped), mapped.T.T):
         source = open_source(array, Y, rows=9)
@@ -138,7 +140,7 @@ def test_in_memory(form):
 
 
 def test_lists_of_arrays():
-    assert_same(open_source([X[:40], X[40:]], [Y[:90], Y[90:]], rows=8))
+    assert_same(open_source([X[:40], X[40:]], [Y[:90], Y[90:93], Y[93:]], rows=8))
     assert_same(open_source([sparse.csr_array(X[:40]), sparse.csr_array(X[40:])], Y, rows=8))
 
 
