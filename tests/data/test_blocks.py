@@ -288,8 +288,12 @@ def test_predictions_in_a_file_or_an_array(rows, tmp_path):
 def test_estimators(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scikit-learn, which expects more epochs
-        classifier = MLPClassifier(hidden_layer_sizes=(16,), max_iter=5, random_state=0, learning_rate_init=0.02).fit(blocks_of(rows))
-        regressor = MLPRegressor(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(Blocks(rows[0], rows[0][:, 0], rows=40, mix=5))
+        classifier = MLPClassifier(hidden_layer_sizes=(16,), max_iter=5, batch_size=20, random_state=0).fit(
+            blocks_of(rows)
+        )
+        regressor = MLPRegressor(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(
+            Blocks(rows[0], rows[0][:, 0], rows=40, mix=5)
+        )
     assert classifier.score(*rows) > 0.9
     assert classifier.classes_.tolist() == [0, 1, 2]
     assert len(classifier.loss_curve_) == classifier.n_iter_ == 5
