@@ -288,9 +288,9 @@ def test_predictions_in_a_file_or_an_array(rows, tmp_path):
 def test_estimators(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scikit-learn, which expects more epochs
-        classifier = MLPClassifier(hidden_layer_sizes=(16,), max_iter=5, batch_size=20, random_state=0).fit(
-            blocks_of(rows)
-        )
+        classifier = MLPClassifier(
+            hidden_layer_sizes=(16,), max_iter=5, batch_size=20, learning_rate_init=0.01, random_state=0
+        ).fit(blocks_of(rows))
         regressor = MLPRegressor(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(
             Blocks(rows[0], rows[0][:, 0], rows=40, mix=5)
         )
