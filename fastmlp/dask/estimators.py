@@ -41,14 +41,14 @@ class _Trainer(Spread, StochasticTrainer):
         """Divide the penalty by the rows of each batch; with sample weights, by what these weigh in the mean."""
         plan = Trainer._step_plan(self, order, rates)
         if self.estimator.alpha:
-            totals = self._batch_rows[None] * (self._total_weight / self.n_rows)
+            totals = self._batch_rows * (self._total_weight / self.n_rows)
             self._l2 = self.estimator.alpha / self.scale.gradient / totals
-            plan = replace(plan, l2=self._l2.ravel())
+            plan = replace(plan, l2=self._l2)
         return plan
 
-    def _mean_loss(self, totals: EpochTotals, epoch: int) -> np.float64:
+    def _mean_losses(self, totals: EpochTotals, n_epochs: int) -> list[np.float64]:
         scaled = replace(totals, losses=totals.losses * (self.n_rows / self._total_weight))
-        return super()._mean_loss(scaled, epoch)
+        return super()._mean_losses(scaled, n_epochs)
 
 
 class _OnCluster(BaseMLP):

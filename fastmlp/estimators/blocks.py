@@ -30,13 +30,13 @@ class _Trainer(InBlocks, StochasticTrainer):
         plan = Trainer._step_plan(self, order, rates)
         if self.estimator.alpha:
             per_row = self.estimator.alpha / self.scale.gradient * self.n_rows / self._total_weight
-            self._l2 = per_row / self._batch_rows[None]
+            self._l2 = per_row / self._batch_rows
             plan = replace(plan, l2=per_row / self._rows_of_batches(order.shape[1]))
         return plan
 
-    def _mean_loss(self, totals: EpochTotals, epoch: int) -> np.float64:
+    def _mean_losses(self, totals: EpochTotals, n_epochs: int) -> list[np.float64]:
         scaled = replace(totals, losses=totals.losses * (self.n_rows / self._total_weight))
-        return super()._mean_loss(scaled, epoch)
+        return super()._mean_losses(scaled, n_epochs)
 
 
 def few_rows(estimator: Any, blocks: Blocks) -> tuple[Any, Any]:

@@ -124,7 +124,7 @@ class StochasticTrainer(Trainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._batch_rows = self._rows_of_batches(self.n_rows)
-        self._losses: list[float] = []  # of finished epochs that `_record_epochs` has not seen
+        self._losses: list[np.float64] = []  # of finished epochs that `_record_epochs` has not seen
         self._best = [parameter.copy() for parameter in self.engine.parameters] if self.early_stopping else []
         self._converged = False
         self.warnings: list[tuple[str, type[Warning]]] = []  # due after the fit
@@ -183,13 +183,11 @@ class StochasticTrainer(Trainer):
         return bool(self.estimator.solver == "sgd")
 
     def _permutations(self, n_epochs: int) -> npt.NDArray[np.int64]:
-        """Shuffle the last order again for each epoch, as `sklearn.utils.shuffle` does."""
+        """Shuffle the last order again for each epoch, to what `sklearn.utils.shuffle` returns."""
         order = np.empty((n_epochs, self.n_rows), np.int64)
         for permutation in order:
             if self.shuffle:
-                drawn = np.arange(self.n_rows)
-                self.random_state.shuffle(drawn)
-                self._order = self._order[drawn]
+                self.random_state.shuffle(self._order)
             permutation[:] = self._order
         return order
 
@@ -201,24 +199,24 @@ class StochasticTrainer(Trainer):
         """
         plan = super()._step_plan(order, rates)
         batch_rows = self._rows_of_batches(order.shape[1])
-        totals = np.tile(batch_rows.astype(np.float64), (len(order), 1))  # (n_epochs, n_batches)
+        totals = batch_rows.astype(np.float64)  # (n_batches,)
         if self.row_weights is not None:
             (permutation,) = order
             weights = self.row_weights.astype(np.float64)
-            totals = np.add.reduceat(weights[permutation], np.cumsum(batch_rows) - batch_rows)[None]
-            means = np.repeat(totals[0] / batch_rows, batch_rows)
+            totals = np.add.reduceat(weights[permutation], np.cumsum(batch_rows) - batch_rows)
+            means = np.repeat(totals / batch_rows, batch_rows)
             scaled = np.zeros_like(self.row_weights)
             scaled[permutation] = np.divide(weights[permutation], means, out=np.zeros_like(means), where=means > 0)
             plan = replace(plan, row_weights=scaled)
         if self.estimator.alpha:
             l2 = self.estimator.alpha / self.scale.gradient
-            self._l2 = np.divide(l2, totals, out=np.zeros_like(totals), where=totals > 0)
-            plan = replace(plan, l2=self._l2.ravel())
+            self._l2 = np.divide(l2, totals, out=np.zeros_like(totals), where=totals > 0)  # the same in each epoch
+            plan = replace(plan, l2=np.concatenate([self._l2] * len(order)))
         return plan
 
     def _record(self, totals: EpochTotals, last_rates: Doubles) -> None:
         super()._record(totals, last_rates)
-        self._losses = [self._mean_loss(totals, epoch) for epoch in range(self.fit.epoch - self._begun.epoch)]
+        self._losses = self._mean_losses(totals, self.fit.epoch - self._begun.epoch)
 
     def _validate(self, X: Any, y: Targets) -> None:
         super()._validate(X, y)
@@ -226,14 +224,14 @@ class StochasticTrainer(Trainer):
             losses, _ = self.engine.losses(X, y)
             self.history.val_loss[-1] = float(np.average(losses, weights=self.validation_weights))
 
-    def _mean_loss(self, totals: EpochTotals, epoch: int) -> np.float64:
-        """Return the mean over the rows of the loss of their batch, penalty included."""
+    def _mean_losses(self, totals: EpochTotals, n_epochs: int) -> list[np.float64]:
+        """Return for each epoch the mean over the rows of the loss of their batch, penalty included."""
         n_rows = self.n_rows
-        loss = self.scale.loss * totals.losses[epoch] / n_rows
+        losses = self.scale.loss * totals.losses[:n_epochs] / n_rows
         if self.estimator.alpha:  # `penalties` is a sum over steps, not rows; the weights hardly change between them
-            l2 = self._l2[epoch]
-            loss += self.scale.gradient * totals.penalties[epoch] * (self._batch_rows @ l2) / (n_rows * l2.sum())
-        return np.float64(loss)
+            penalties = self.scale.gradient * totals.penalties[:n_epochs] * (self._batch_rows @ self._l2)
+            losses += penalties / (n_rows * self._l2.sum())
+        return list(losses)
 
     def _end_epoch(self) -> None:
         self._record_epochs()
