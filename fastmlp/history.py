@@ -91,8 +91,12 @@ class History:
 
     def last(self) -> str:
         """Return the measurements of the last epoch as text."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in self._last().items())
+
+    def _last(self) -> dict[str, float]:
+        """Return the measurements of the last epoch by name, without the learning rate and the seconds."""
         apart = ("learning_rate", "seconds")
-        return ", ".join(f"{name} {values[-1]:.4f}" for name, values in self._measured().items() if name not in apart)
+        return {name: values[-1] for name, values in self._measured().items() if name not in apart}
 
     def append(self, **measured: float) -> None:
         """Add one epoch: a number for each named list. Other lists get nan."""
