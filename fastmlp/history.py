@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmlp.options import Mode
+from fastmlp.summary import as_html, of_history
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
@@ -71,6 +72,10 @@ class History:
         """Return one line, for a cell of a notebook."""
         last = f": {self.last()}" if self.loss else ""
         return f"<History of {len(self.loss)} epochs{', interrupted' * self.interrupted}{last}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return as_html([of_history(self)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle; older versions had fewer lists."""
