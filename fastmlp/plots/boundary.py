@@ -23,7 +23,7 @@ _MOST_POINTS = 2000  # more would cover the picture
 _MOST_IN_LEGEND = 10  # classes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DecisionBoundaryDisplay(Display):
     """What a model predicts in a plane, and rows of X as points in it.
 

@@ -20,7 +20,7 @@ __all__ = ["CalibrationDisplay", "calibration", "calibration_curve"]
 _HISTOGRAM = 0.2  # of the height
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CalibrationDisplay(Display):
     """A reliability diagram: how often predictions of a probability come true.
 

@@ -22,7 +22,7 @@ __all__ = ["ConfusionMatrixDisplay", "confusion_matrix"]
 _MOST_WITH_NUMBERS = 25  # classes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ConfusionMatrixDisplay(Display):
     """A confusion matrix. The diagonal has its own colours, so that rare mistakes can be seen.
 

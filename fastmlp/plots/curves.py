@@ -21,7 +21,7 @@ _FEW = 30  # epochs, each of which gets a dot
 
 
 @advised_methods
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LearningCurvesDisplay(Display):
     """Curves of training and validation, one panel for each measurement.
 

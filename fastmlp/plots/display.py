@@ -25,6 +25,10 @@ class Display(ABC):
     ax_: Any
     figure_: Any
 
+    def __repr__(self) -> str:
+        """Return one line: a notebook shows it beside the picture."""
+        return f"<{type(self).__name__}>"
+
     def plot(self, ax: Any = None) -> Self:
         """Draw the picture, and return this object.
 

@@ -22,7 +22,7 @@ from fastmlp.validation.settings import check_int
 __all__ = ["WrongGuessesDisplay", "surest_mistakes", "wrong_guesses"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class WrongGuessesDisplay(Display):
     """Images of rows that are predicted wrong, the most confident first.
 

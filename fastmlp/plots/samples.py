@@ -21,7 +21,7 @@ from fastmlp.validation.settings import check_int
 __all__ = ["SamplesDisplay", "samples"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SamplesDisplay(Display):
     """Images of some rows.
 

@@ -22,7 +22,7 @@ __all__ = ["WeightsDisplay", "weights"]
 _MOST_UNITS = 400  # more would be a few pixels each
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class WeightsDisplay(Display):
     """The weights of a layer, as an image for each unit, or as a matrix.
 
