@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PALETTE", "Colors", "class_colors"]
+__all__ = ["CURVES", "PALETTE", "Colors", "class_colors"]
 
 PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 """Ten colours for classes and curves (Petroff 2021, arXiv:2107.02270)."""
+
+CURVES = (PALETTE[0], PALETTE[6])
+"""Training and validation."""
 
 _ON_LIGHT = {
     "right": "#08519c",

@@ -27,7 +27,10 @@ def label_set(labels: Iterable[int], names: Sequence[str]) -> str:
 
 
 def size_in_points(ax: Any) -> tuple[float, float]:
-    """Return width and height of Axes, before constrained layout has changed them."""
+    """Return width and height of Axes."""
+    figure = ax.figure.canvas.figure  # of subfigures, the whole
+    if figure.get_layout_engine() is not None:
+        figure.get_layout_engine().execute(figure)
     box, scale = ax.get_window_extent(), 72 / ax.figure.dpi
     return box.width * scale, box.height * scale
 
