@@ -335,7 +335,16 @@ def _add_train_options(train: _Parser) -> None:
         training, "number of threads; does not change the result (default: one per core, or one if steps are small)"
     )
     result = train.add_argument_group("result")
-    result.add_argument("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
+    add = result.add_argument
+    add("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
+    add("--plot", metavar="FOLDER", help="write pictures of what the network has learned into this folder")
+    add(
+        "--plot-format",
+        choices=("png", "svg"),
+        default="png",
+        metavar="png|svg",
+        help="their form (default: %(default)s)",
+    )
 
 
 def _add_bench_options(bench: _Parser) -> None:

@@ -13,7 +13,7 @@ from fastmlp.plots.colors import Colors, class_colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.plane import Plane
 from fastmlp.plots.subject import Predictions, Subject, Task
-from fastmlp.plots.text import PLAIN, label_set, legend, shown, size_in_points
+from fastmlp.plots.text import INSIDE, PLAIN, label_set, legend, shown, size_in_points
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int, check_number
 
@@ -66,7 +66,11 @@ class DecisionBoundaryDisplay(Display):
         colors = Colors.of(ax)
         edges = [float(edge) for xx in (self.xx0, self.xx1) for edge in (xx.min(), xx.max())]
         settings = {"extent": edges, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-        edge = {"edgecolors": [colors.background], "linewidths": 0.6, "s": 22 if len(self.points) <= 300 else 12}
+        edge = {
+            "edgecolors": [colors.background],
+            "linewidths": 0.6,
+            "s": float(np.clip(1000 / len(self.points) ** 0.7, 12, 90)),
+        }
         if len(self.display_labels) > _MOST_IN_LEGEND:
             edge |= {"s": 5, "linewidths": 0.2}
         if self.display_labels:
@@ -110,7 +114,9 @@ class DecisionBoundaryDisplay(Display):
             )  # fmt: skip
         box = {"facecolor": colors.background, "alpha": 0.75, "linewidth": 0, "pad": 1.0}
         style = {"ha": "center", "va": "center", "fontsize": _FONT, "bbox": box, "clip_on": True, "zorder": 4}
-        return [ax.text(*place, name, **style, **PLAIN) for place, name in self._on_regions(size_in_points(ax))]
+        return [
+            ax.text(*place, name, **style, **PLAIN, **INSIDE) for place, name in self._on_regions(size_in_points(ax))
+        ]
 
     def _on_regions(self, size: tuple[float, float]) -> Iterator[tuple[tuple[float, float], str]]:
         """Yield place and name of the classes of the largest regions, as many as do not cover each other."""

@@ -35,6 +35,9 @@ _ON_DARK = {
 }
 
 
+_BLANK = 0.3  # of the pixels of something written
+
+
 class Colors(NamedTuple):
     """The colours of some Axes.
 
@@ -75,7 +78,7 @@ class Colors(NamedTuple):
 
     def ink(self, images: npt.NDArray[Any]) -> Any:
         """Return a colormap for grey images: written ones look as if they were on this page, photographs grey."""
-        written = np.median(images) == images.min()
+        written = np.quantile(images, _BLANK) == images.min()
         colormap = _colormap([self.background, self.text] if written else [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
         colormap.set_bad((0, 0, 0, 0))
         return colormap

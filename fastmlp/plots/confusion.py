@@ -13,7 +13,7 @@ from fastmlp.mistakes import Confusion, confusions
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.subject import Subject
-from fastmlp.plots.text import PLAIN, shown, ticks
+from fastmlp.plots.text import INSIDE, PLAIN, shown, ticks
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_choice, check_int
 
@@ -92,7 +92,7 @@ class ConfusionMatrixDisplay(Display):
             layer, value = self.diagonal_ if i == j else self.im_, self.confusion_matrix[i, j]
             text = f"{value:,}" if self.normalize is None else f"{value:.1%}"
             color = colors.on(layer.cmap(layer.norm(value)))
-            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color)
+            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color, **INSIDE)
 
     @property
     def _counted(self) -> str:

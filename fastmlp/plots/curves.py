@@ -59,8 +59,8 @@ class LearningCurvesDisplay(Display):
         Parameters
         ----------
         ax : Axes of matplotlib, None or False
-            Where to draw the first panel, the loss, and nothing else. None makes a figure with Axes for each panel; with
-            False, nothing is drawn.
+            Where to draw the first panel, the loss, and nothing else. None makes a figure with Axes for each panel.
+            With False, nothing is drawn.
         """
         check_axes(ax)
         if ax is False:

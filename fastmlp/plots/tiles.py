@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.images import tiled
-from fastmlp.plots.text import PLAIN, shown, size_in_points
+from fastmlp.plots.text import INSIDE, PLAIN, shown, size_in_points
 
 __all__ = ["draw_tiles", "n_columns", "page_size"]
 
@@ -70,7 +70,7 @@ def draw_tiles(
             for line, (caption, color) in enumerate(reversed(of_image)):
                 y = bottom - 0.5 - (line + 0.12) * above / n_lines
                 place = {"ha": "center", "va": "bottom", "fontsize": font, "color": color}
-                texts.append(ax.text(x, y, shown(caption, letters), **place, **PLAIN))
+                texts.append(ax.text(x, y, shown(caption, letters), **place, **PLAIN, **INSIDE))
     return image, texts
 
 
