@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastmlp.plots.colors import Colors, class_colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.plane import Plane
 from fastmlp.plots.subject import Predictions, Subject, Task
-from fastmlp.plots.text import PLAIN, label_set, legend, shown
+from fastmlp.plots.text import INSIDE, PLAIN, label_set, legend, shown, size_in_points
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int, check_number
 
@@ -21,6 +21,7 @@ __all__ = ["DecisionBoundaryDisplay", "decision_boundary"]
 
 _MOST_POINTS = 2000  # more would cover the picture
 _MOST_IN_LEGEND = 10  # classes
+_FONT = 7  # points, of names on regions
 
 
 @dataclass(eq=False, repr=False)
@@ -65,7 +66,13 @@ class DecisionBoundaryDisplay(Display):
         colors = Colors.of(ax)
         edges = [float(edge) for xx in (self.xx0, self.xx1) for edge in (xx.min(), xx.max())]
         settings = {"extent": edges, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-        edge = {"edgecolors": [colors.background], "linewidths": 0.6, "s": 22 if len(self.points) <= 300 else 12}
+        edge = {
+            "edgecolors": [colors.background],
+            "linewidths": 0.6,
+            "s": float(np.clip(1000 / len(self.points) ** 0.7, 12, 90)),
+        }
+        if len(self.display_labels) > _MOST_IN_LEGEND:
+            edge |= {"s": 5, "linewidths": 0.2}
         if self.display_labels:
             palette = class_colors(len(self.display_labels))
             self.surface_ = ax.imshow(self._shaded(palette, colors), **settings)
@@ -87,7 +94,8 @@ class DecisionBoundaryDisplay(Display):
         if self.probability is not None:
             least = 1 / max(len(self.display_labels), 2)
             sure = 0.15 + 0.45 * np.clip((self.probability - least) / (1 - least), 0, 1)
-        return np.asarray(colors.background * (1 - sure[..., None]) + palette[self.response] * sure[..., None])
+        shaded = np.asarray(colors.background) * (1 - sure[..., None]) + palette[self.response] * sure[..., None]
+        return np.asarray(np.clip(shaded, 0, 1))
 
     def _draw_lines(self, ax: Any, colors: Colors) -> None:
         """Draw a line around each class."""
@@ -104,16 +112,29 @@ class DecisionBoundaryDisplay(Display):
             return legend(
                 ax, places, self.display_labels, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False,
             )  # fmt: skip
-        texts = []
+        box = {"facecolor": colors.background, "alpha": 0.75, "linewidth": 0, "pad": 1.0}
+        style = {"ha": "center", "va": "center", "fontsize": _FONT, "bbox": box, "clip_on": True, "zorder": 4}
+        return [
+            ax.text(*place, name, **style, **PLAIN, **INSIDE) for place, name in self._on_regions(size_in_points(ax))
+        ]
+
+    def _on_regions(self, size: tuple[float, float]) -> Iterator[tuple[tuple[float, float], str]]:
+        """Yield place and name of the classes of the largest regions, as many as do not cover each other."""
         codes, counts = np.unique(self.response, return_counts=True)
-        for code in codes[counts > 0.002 * self.response.size].tolist():
+        k = len(self.response)
+        boxes: list[tuple[float, float, float]] = []
+        for code in codes[np.argsort(-counts, kind="stable")].tolist():
             rows, columns = np.nonzero(self.response == code)
             inner = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-            place = self.xx0[rows[inner], columns[inner]], self.xx1[rows[inner], columns[inner]]
-            box = {"facecolor": colors.background, "alpha": 0.75, "linewidth": 0, "pad": 1.2}
-            style = {"ha": "center", "va": "center", "fontsize": 7, "bbox": box, "clip_on": True, "zorder": 4}
-            texts.append(ax.text(*place, shown(self.display_labels[code], 12), **style, **PLAIN))
-        return texts
+            row, column = rows[inner], columns[inner]
+            name = shown(self.display_labels[code], 16)
+            x, y = column / k * size[0], row / k * size[1]
+            half = 0.3 * _FONT * len(name) + 2
+            if not half < x < size[0] - half:
+                continue
+            if all(abs(x - a) > half + b or abs(y - c) > 1.6 * _FONT for a, b, c in boxes):
+                boxes.append((x, half, y))
+                yield (self.xx0[row, column], self.xx1[row, column]), name
 
 
 @advised
@@ -150,8 +171,8 @@ def decision_boundary(
         How far the plane extends beyond the rows of X; None is 8 % of their range.
     display_labels : sequence of C names or None
         In place of the classes in y.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------

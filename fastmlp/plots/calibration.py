@@ -61,7 +61,7 @@ class CalibrationDisplay(Display):
         bins = np.searchsorted(self.edges[1:-1], self.prob_pred)
         left, width = self.edges[bins], np.diff(self.edges)[bins]
         self.bars_ = ax.bar(
-            left, share, width, align="edge", color=PALETTE[0], alpha=0.25, linewidth=0, label="share of predictions"
+            left, share, width, align="edge", color=PALETTE[0], alpha=0.35, linewidth=0, label="share of predictions"
         )
         ax.plot([0, 1], [0, 1], "--", color=Colors.of(ax).text, alpha=0.6, linewidth=1, label="perfectly calibrated")
         (self.line_,) = ax.plot(self.prob_pred, self.prob_true, "o-", color=PALETTE[0], markersize=5, label="model")
@@ -99,8 +99,8 @@ def calibration(
     n_bins : int
     strategy : {"uniform", "quantile"}
         Whether the bins have the same width, or as many predictions each.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PALETTE", "Colors", "class_colors"]
+__all__ = ["CURVES", "PALETTE", "Colors", "class_colors"]
 
 PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 """Ten colours for classes and curves (Petroff 2021, arXiv:2107.02270)."""
+
+CURVES = (PALETTE[0], PALETTE[6])
+"""Training and validation."""
 
 _ON_LIGHT = {
     "right": "#08519c",
@@ -30,6 +33,9 @@ _ON_DARK = {
     "good": "#8ec5ff",
     "bad": "#ffb366",
 }
+
+
+_BLANK = 0.3  # of the pixels of something written
 
 
 class Colors(NamedTuple):
@@ -72,7 +78,7 @@ class Colors(NamedTuple):
 
     def ink(self, images: npt.NDArray[Any]) -> Any:
         """Return a colormap for grey images: written ones look as if they were on this page, photographs grey."""
-        written = np.median(images) == images.min()
+        written = np.quantile(images, _BLANK) == images.min()
         colormap = _colormap([self.background, self.text] if written else [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
         colormap.set_bad((0, 0, 0, 0))
         return colormap

@@ -13,7 +13,7 @@ from fastmlp.mistakes import Confusion, confusions
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.subject import Subject
-from fastmlp.plots.text import PLAIN, shown, ticks
+from fastmlp.plots.text import INSIDE, PLAIN, shown, ticks
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_choice, check_int
 
@@ -56,9 +56,9 @@ class ConfusionMatrixDisplay(Display):
 
     @property
     def _size(self) -> tuple[float, float]:
-        side = min(max(1.8 + 0.42 * len(self.display_labels), 3.6), 11.5)
+        side = min(max(1.8 + 0.42 * len(self.display_labels), 3.2), 13.0)
         longest = max((len(line) for line in self.words), default=0)
-        return side + 0.4 + 0.075 * longest, side + 0.2
+        return side + 0.4 + 0.07 * longest, side + 0.2
 
     def _draw(self, ax: Any) -> None:
         colors, cells = Colors.of(ax), self.confusion_matrix
@@ -74,6 +74,7 @@ class ConfusionMatrixDisplay(Display):
             self._number(ax, colors)
         else:
             ax.figure.colorbar(self.im_, ax=ax, location="bottom", shrink=0.5, aspect=30, pad=0.02, label=self._counted)
+        ax.set_anchor("W")
         ticks(ax, self.display_labels)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium")
@@ -85,12 +86,13 @@ class ConfusionMatrixDisplay(Display):
 
     def _number(self, ax: Any, colors: Colors) -> None:
         """Write the number into each cell that is not 0."""
-        size = 9 if len(self.display_labels) <= 12 else 6.5
+        n = len(self.display_labels)
+        size = min(9 if self.normalize is None else 7.5, 9 * 14 / n)
         for i, j in np.argwhere(self.confusion_matrix):
             layer, value = self.diagonal_ if i == j else self.im_, self.confusion_matrix[i, j]
-            text = f"{value:,}" if self.normalize is None else f"{value:.2f}"
+            text = f"{value:,}" if self.normalize is None else f"{value:.1%}"
             color = colors.on(layer.cmap(layer.norm(value)))
-            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color)
+            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color, **INSIDE)
 
     @property
     def _counted(self) -> str:
@@ -122,8 +124,8 @@ def confusion_matrix(
         How many confusions to list at most.
     display_labels : sequence of C names or None
         In place of the classes in y.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------

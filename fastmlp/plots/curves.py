@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fastmlp.history import History
-from fastmlp.plots.colors import PALETTE
+from fastmlp.plots.colors import CURVES, PALETTE, Colors
 from fastmlp.plots.display import Display, check_axes, new_axes
 from fastmlp.plots.subject import Subject
 from fastmlp.plots.text import legend
@@ -58,10 +58,13 @@ class LearningCurvesDisplay(Display):
 
         Parameters
         ----------
-        ax : Axes of matplotlib or None
+        ax : Axes of matplotlib, None or False
             Where to draw the first panel, the loss, and nothing else. None makes a figure with Axes for each panel.
+            With False, nothing is drawn.
         """
         check_axes(ax)
+        if ax is False:
+            return self
         return self._draw_into(new_axes(len(self.panels), self._size) if ax is None else [ax])
 
     def _draw_all(self, figure: Any) -> None:
@@ -78,11 +81,12 @@ class LearningCurvesDisplay(Display):
         self._draw_into([ax])
 
     def _draw_panel(self, panel: str, ax: Any) -> None:
-        shown: dict[str, Any] = {}
+        names: dict[str, Any] = {}
+        kinds: dict[str, Any] = {}
         several = len(self.histories) > 1
         by_color = several and len(self.histories) <= len(PALETTE)
         for i, (history, own) in enumerate(zip(self.histories, self.names, strict=True)):
-            for name, rows, color in ((panel, "training", PALETTE[0]), (f"val_{panel}", "validation", PALETTE[6])):
+            for name, rows, color in ((panel, "training", CURVES[0]), (f"val_{panel}", "validation", CURVES[1])):
                 values = history.to_dict().get(name)
                 if not values:
                     continue
@@ -93,15 +97,20 @@ class LearningCurvesDisplay(Display):
                     style |= {"alpha": 0.35, "linewidth": 1, "marker": ""}
                 (line,) = ax.plot(range(1, len(values) + 1), values, label=rows, **style)
                 self.lines_[name, own] = line
-                shown.setdefault(f"{own}, {rows}" if by_color else rows, line)
+                if by_color:
+                    names[own] = line  # the last, which is solid if there is validation
+                kinds.setdefault(rows, line)
         ax.set(xlabel="epoch", ylabel=panel.replace("_", " "))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-        if shown:
-            small = {"fontsize": "small"} if len(shown) > 6 else {}
-            box = legend(ax, list(shown.values()), list(shown), frameon=False, **small)
-            for line in box.get_lines():
-                line.set_alpha(1)
+        small = {"fontsize": "small"} if names else {}
+        said = names | (kinds if len(kinds) > 1 or not names else {})
+        if said:
+            box = legend(ax, list(said.values()), list(said), frameon=False, **small)
+            for line, name in zip(box.get_lines(), said, strict=True):
+                line.set(alpha=1, **({} if name in names else {"color": Colors.of(ax).text} if names else {}))
+                if name in names:
+                    line.set_linestyle("-")
 
 
 @advised
@@ -113,8 +122,9 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
     histories : History, list of History, or mapping of names to History
         What `fit`, `fit_many` and `Ensemble.fit` return. Networks, ensembles, estimators and pipelines stand for their
         last fit.
-    ax : Axes of matplotlib or None
-        Where to draw the loss, and nothing else. None makes a figure with Axes for each measurement.
+    ax : Axes of matplotlib, None or False
+        Where to draw the loss, and nothing else. None makes a figure of pyplot with Axes for each measurement; with
+        False, nothing is drawn yet.
 
     Returns
     -------

@@ -34,8 +34,8 @@ class Display(ABC):
 
         Parameters
         ----------
-        ax : Axes of matplotlib or None
-            Where to draw; pyplot is not touched then. None makes a new figure of pyplot.
+        ax : Axes of matplotlib, None or False
+            Where to draw; pyplot is not touched then. None makes a new figure of pyplot; with False, nothing is drawn.
 
         Raises
         ------
@@ -45,6 +45,8 @@ class Display(ABC):
             If matplotlib is not installed.
         """
         check_axes(ax)
+        if ax is False:
+            return self
         ax = new_axes(1, self._size)[0] if ax is None else ax
         self._draw(ax)
         self.ax_, self.figure_ = ax, ax.figure
@@ -117,6 +119,6 @@ def new_axes(n: int, size: tuple[float, float] | None = None) -> Any:
 
 def check_axes(ax: object) -> None:
     """Refuse what is no Axes."""
-    if ax is not None and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
+    if ax is not None and ax is not False and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
         hint = "; choose one of them: axes[0]" if hasattr(ax, "__len__") else ""
         raise TypeError(f"ax must be an Axes of matplotlib, not {type(ax).__name__}{hint}")

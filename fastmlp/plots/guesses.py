@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import image_shape, rows_as_images
 from fastmlp.plots.subject import Predictions, Subject
-from fastmlp.plots.text import label_set, shown
+from fastmlp.plots.text import label_set
 from fastmlp.plots.tiles import draw_tiles, n_columns, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int
 
 __all__ = ["WrongGuessesDisplay", "surest_mistakes", "wrong_guesses"]
+
+_MOST_BESIDE = 4  # letters of a guess that are in one line with its probability
 
 
 @dataclass(eq=False, repr=False)
@@ -57,7 +59,12 @@ class WrongGuessesDisplay(Display):
     @property
     def _size(self) -> tuple[float, float]:
         n = len(self.mistakes)
-        return page_size(n, n_columns(n), self.images.shape[1:3] if n else (1, 3), 2)
+        return page_size(n, n_columns(n), self.images.shape[1:3] if n else (1, 3), 3 if self._long else 2)
+
+    @property
+    def _long(self) -> bool:
+        """Whether a guess and its probability need a line each."""
+        return max(map(len, self.guesses), default=0) > _MOST_BESIDE
 
     def _draw(self, ax: Any) -> None:
         colors = Colors.of(ax)
@@ -69,12 +76,16 @@ class WrongGuessesDisplay(Display):
             ax.text(0.5, 0.5, f"no wrong guess in {self.n_rows:,} rows", ha="center", transform=ax.transAxes)
             return
         captions = [
-            [(_name(label), colors.named("good")), (_guess(guess, p), colors.named("bad"))]
+            [(label, colors.named("good")), *[(line, colors.named("bad")) for line in self._lines(guess, p)]]
             for label, guess, p in zip(self.labels, self.guesses, self.probabilities.tolist(), strict=True)
         ]
         self.im_, self.text_ = draw_tiles(ax, self.images, n_columns(n), captions)
         of = f"the surest {n}" if n < self.n_wrong else f"all {n}"
         ax.set_title(f"{of} of {self.n_wrong:,} wrong guesses in {self.n_rows:,} rows", fontsize="medium")
+
+    def _lines(self, guess: str, p: float) -> list[str]:
+        percent = f"{p:.1%}" if p < 0.9995 else "100%"
+        return [f"→ {guess}", percent] if self._long else [f"→ {guess} {percent}"]
 
 
 @advised
@@ -103,8 +114,8 @@ def wrong_guesses(
         None is a square without colours.
     display_labels : sequence of C names or None
         In place of the classes in y.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------
@@ -163,12 +174,3 @@ def _decoded(mistake: Mistake, p: Predictions) -> Mistake:
 def _said(code: Any, names: list[str]) -> str:
     """Return the name of a class, or those of all labels that are 1."""
     return names[code] if np.ndim(code) == 0 else label_set(code, names)
-
-
-def _name(label: str) -> Callable[[int], str]:
-    return lambda letters: shown(label, letters)
-
-
-def _guess(label: str, p: float) -> Callable[[int], str]:
-    percent = f"{p:.1%}" if p < 0.9995 else "100%"
-    return lambda letters: f"→ {shown(label, max(letters - len(percent) - 3, 1))} {percent}"

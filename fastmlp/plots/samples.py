@@ -12,7 +12,6 @@ import numpy.typing as npt
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import rows_as_images
-from fastmlp.plots.text import shown
 from fastmlp.plots.tiles import draw_tiles, n_columns, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.frames import is_frame
@@ -66,8 +65,8 @@ def samples(
         Number of images.
     shape : (height, width), (height, width, channels), (channels, height, width) or None
         None is a square without colours.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------
@@ -91,6 +90,7 @@ def samples(
 
 def _labels(y: Any, n_rows: int) -> npt.NDArray[Any]:
     """Return the class or the number of each row, (n,)."""
+    labels: npt.NDArray[Any]
     if is_frame(y) and len(y.columns) > 1:
         labels = np.array(list(y.columns))[np.asarray(y).argmax(axis=1)]
     else:
@@ -105,7 +105,7 @@ def _labels(y: Any, n_rows: int) -> npt.NDArray[Any]:
 def _in_turns(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
     """Return the first row of each class, then the second of each, and so on, `n` rows in all."""
     if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
-        return np.asarray(np.arange(min(n, len(labels))))
+        return np.arange(min(n, len(labels)))
     if labels.dtype == object:
         labels = labels.astype(str)
     codes, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
@@ -115,6 +115,5 @@ def _in_turns(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
     return np.asarray(np.lexsort((codes, turn))[:n])
 
 
-def _caption(label: Any) -> Any:
-    text = f"{label:.4g}" if isinstance(label, float) else str(label)
-    return lambda letters: shown(text, letters)
+def _caption(label: Any) -> str:
+    return f"{label:.4g}" if isinstance(label, float) else str(label)

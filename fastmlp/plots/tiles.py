@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,9 @@ import numpy.typing as npt
 
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.images import tiled
-from fastmlp.plots.text import PLAIN, size_in_points
+from fastmlp.plots.text import INSIDE, PLAIN, shown, size_in_points
 
-__all__ = ["Caption", "draw_tiles", "n_columns", "page_size"]
-
-Caption = Callable[[int], str]
-"""A line above an image, of as many letters as there is room for."""
+__all__ = ["draw_tiles", "n_columns", "page_size"]
 
 _TILE, _WIDEST = 1.1, 12.0  # inches
 _FONT, _LEAST_FONT = 8.5, 4.0  # points
@@ -27,7 +24,9 @@ def page_size(n: int, columns: int, shape: Sequence[int], n_lines: int) -> tuple
     """Return the size in inches of a figure with `n` images and so many lines above each."""
     height, width = shape[:2]
     n_rows, tile = -(-max(n, 1) // columns), min(_TILE, _WIDEST / columns)
-    return max(columns * tile, 3.2), max(n_rows * (tile * height / width + n_lines * 1.3 * _FONT / 72) + 0.4, 1.6)
+    font = _font(tile * 72)
+    lines = n_lines * 1.3 * font / 72 if font >= _LEAST_FONT else 0.1 * tile
+    return max(columns * tile, 3.2), max(n_rows * (tile * height / width + lines) + 0.4, 1.6)
 
 
 def n_columns(n: int) -> int:
@@ -38,7 +37,7 @@ def n_columns(n: int) -> int:
 
 
 def draw_tiles(
-    ax: Any, images: npt.NDArray[Any], columns: int, captions: Sequence[Sequence[tuple[Caption, Any]]]
+    ax: Any, images: npt.NDArray[Any], columns: int, captions: Sequence[Sequence[tuple[str, Any]]]
 ) -> tuple[Any, list[Any]]:
     """Draw images in rows of `columns`, and return the AxesImage and the texts.
 
@@ -47,22 +46,22 @@ def draw_tiles(
     ax : Axes
     images : (k, height, width) or (k, height, width, channels) array, k > 0
     columns : int
-    captions : for each image, its lines from top to bottom
-        Each with its colour.
+    captions : list of (str, color) for each image
+        Its lines from top to bottom; they are shortened to the room there is, and left out if they would be too small.
     """
     k, height, width = images.shape[:3]
     n_rows, n_lines = -(-k // columns), max(map(len, captions), default=0)
+    ax.set_axis_off()
     font, lines = _FONT, 0.0
     for _ in range(3):  # the size of the images depends on that of the captions
         lines = n_lines * 1.3 * font
         scale = _points_per_pixel(ax, (n_rows, height), (columns, width), lines)
-        font = min(_FONT, 0.16 * width * scale)
+        font = _font(width * scale)
     readable = font >= _LEAST_FONT
     side = max(1, round(0.08 * width))
     above = max(side, math.ceil(lines / max(scale, 1e-9))) if readable and n_lines else side
     page = tiled(images, columns, (above, side))
     image = ax.imshow(_colored(page, images), cmap=Colors.of(ax).ink(images), interpolation="nearest")
-    ax.set_axis_off()
     texts = []
     if readable:
         letters = int((width + side) * scale / (_WIDTH * font))
@@ -71,8 +70,13 @@ def draw_tiles(
             for line, (caption, color) in enumerate(reversed(of_image)):
                 y = bottom - 0.5 - (line + 0.12) * above / n_lines
                 place = {"ha": "center", "va": "bottom", "fontsize": font, "color": color}
-                texts.append(ax.text(x, y, caption(letters), **place, **PLAIN))
+                texts.append(ax.text(x, y, shown(caption, letters), **place, **PLAIN, **INSIDE))
     return image, texts
+
+
+def _font(width: float) -> float:
+    """Return the size of the font above an image of this width, in points."""
+    return min(_FONT, 0.16 * width)
 
 
 def _points_per_pixel(ax: Any, rows: tuple[int, int], columns: tuple[int, int], lines: float) -> float:
@@ -88,6 +92,6 @@ def _colored(page: npt.NDArray[np.float32], images: npt.NDArray[Any]) -> npt.NDA
     low, high = float(images.min()), float(images.max())
     if low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0
-    scaled = (page - low) / (high - low or 1.0)
+    scaled = np.clip((page - low) / (high - low or 1.0), 0, 1)
     alpha = np.where(np.isnan(scaled[..., :1]), 0, scaled[..., 3:] if scaled.shape[2] == 4 else 1)
     return np.concatenate([np.nan_to_num(scaled[..., :3]), alpha], axis=2).astype(np.float32)

@@ -102,8 +102,8 @@ def weights(
         None is a square in the first layer, and "matrix" in the others.
     member : int
         Which network of an ensemble, or of an estimator with `n_networks`.
-    ax : Axes of matplotlib or None
-        None makes a new figure.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
 
     Returns
     -------
