@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp import checkpoint, storage
+from fastmlp import checkpoint, storage, summary
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
 from fastmlp.checkpoint import DEFAULTS, MAIN
 from fastmlp.engine.base import Engine, Settings
@@ -188,6 +188,32 @@ class Model(ABC):
         changed = {name: settings[name] for name, value in DEFAULTS.items() if settings[name] != value}
         shown = {name: settings[name] for name in MAIN[1:]} | changed
         return f"MLP({list(self.layers)}, {', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return summary.as_html(summary.of_network(self))
+
+    def summary(self, write: Callable[[str], object] | None = None) -> None:
+        """Print a table of the layers with their numbers of parameters, and what the last fit has measured.
+
+        Parameters
+        ----------
+        write : callable or None
+            Receives each line; None is `print`.
+
+        Examples
+        --------
+        >>> from fastmlp import MLP
+        >>> MLP([784, 128, 10]).summary()
+        MLP 784-128-10
+        layer     units  activation  parameters
+        inputs      784
+        hidden 1    128  relu           100,480
+        output       10  softmax          1,290
+        101,770 parameters, 397.5 KB in float32
+        init he, seed 0
+        """
+        summary.write_text(summary.of_network(self), write)
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*MAIN, *DEFAULTS)}

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from fastmlp.bars import Bar, new_bar
 from fastmlp.hooks import FitState
 from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int
 
-__all__ = ["ProgressBar", "Table", "shows_bars"]
-
-_BARS = (
-    "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",  # tqdm's own
-    "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
-    "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
-    "{desc}{percentage:.0f}%{postfix}",
-)
-"""Layouts of the progress bar, from the widest on. A bar that is asked for its width has 10 columns, of which it needs
-one: the others are left for numbers that grow."""
+__all__ = ["ProgressBar", "Table"]
 
 _BETWEEN = 0.05  # seconds; a fit may have thousands of epochs in each, and to lay out a line takes some 0.1 ms
 
@@ -30,37 +20,26 @@ _NUMBER = 8  # least width of a column of a table
 _LINES = 20  # about this many lines report a long fit if there is no terminal
 
 
-def shows_bars() -> bool:
-    """Return whether stderr is a terminal or a notebook, where a bar can move."""
-    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-
-
 @advised_constructor
 class ProgressBar:
-    """A bar (tqdm, on stderr) in a terminal or notebook; elsewhere plain lines, one per epoch, but at most about 20."""
+    """A bar in a terminal (on stderr) or notebook; elsewhere plain lines, one per epoch, but at most about 20.
+
+    In a notebook it is one output, which is updated in place. A stored notebook keeps its last state.
+    """
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._reported, self._layout, self._moved = 0, _BARS[0], 0.0
+        self._bar: Bar | None = None
+        self._reported, self._moved = 0, 0.0
 
     def on_fit_begin(self, net: object, fit: FitState) -> None:
         """Show the empty bar."""
-        self._reported, self._layout = fit.epoch, _BARS[0]
-        if shows_bars():
-            from tqdm import tqdm
-
-            total = fit.epochs * fit.n_batches
-            settings = {"unit": "step", "dynamic_ncols": True, "delay": 1e-9}  # shown once a layout is chosen
-            self._bar = tqdm(total=total, **settings)
-            if (self._bar.ncols or 0) < 0 or (self._bar.nrows or 0) < 0:  # the terminal does not know its size
-                self._bar.dynamic_ncols = self._bar.ncols = self._bar.nrows = None
-            self._move(fit)
-            self._bar.refresh()
+        self._reported = fit.epoch
+        self._bar = new_bar(fit.epochs * fit.n_batches)
+        self._move(fit, now=True)
 
     def on_step(self, net: object, fit: FitState) -> None:
         """Move the bar."""
-        if self._bar is not None:
-            self._move(fit)
+        self._move(fit)
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
         """Show what the epoch has measured."""
@@ -68,30 +47,21 @@ class ProgressBar:
             every = max(1, fit.epochs // _LINES)
             if fit.epoch % every == 0 or fit.epoch == fit.epochs:
                 self._report(fit)
-            return
-        if time.perf_counter() - self._moved > _BETWEEN:
+        elif time.perf_counter() - self._moved > _BETWEEN:
             self._move(fit)
 
-    def _move(self, fit: FitState) -> None:
-        """Move the bar to the current step, with as many measurements as fit into the line."""
-        bar, history, self._moved = self._bar, fit.history, time.perf_counter()
+    def _move(self, fit: FitState, now: bool = False) -> None:
+        """Move the bar, if there is one, to the current step."""
+        if self._bar is None:
+            return
+        self._moved, measured = time.perf_counter(), fit.history._last()
         epoch = fit.epoch if fit.stop else min(fit.epoch + 1, fit.epochs)  # after a stop there is no next epoch
-        bar.set_description(f"epoch {epoch}/{fit.epochs}", refresh=False)
-        names = ("val_accuracy", "accuracy", "val_loss")  # only one of them fits into 80 columns
-        shown = ["loss", *[name for name in names if getattr(history, name)][:1]] if history.loss else []
-        words = [f"{name} {history[name][-1]:.4f}" for name in shown]
-        n = fit.epoch * fit.n_batches + fit.step
-        now = bar.format_dict | {"n": n, "ncols": None}
-        width = bar.ncols or math.inf
-        first = _BARS.index(self._layout)  # once narrow, the layout stays so
-        choices = [(layout, len(words)) for layout in _BARS[first:]] + [(_BARS[-1], k) for k in (1, 0)]
-        for self._layout, k in choices:
-            postfix = ", ".join(words[:k])
-            if len(bar.format_meter(**now | {"bar_format": self._layout, "postfix": postfix})) <= width:
-                break
-        bar.bar_format = self._layout
-        bar.set_postfix_str(postfix, refresh=False)
-        bar.update(n - bar.n)
+        first = [name for name in ("val_accuracy", "accuracy", "val_loss") if name in measured][:1]
+        names = dict.fromkeys(["loss", *first, *measured]) if measured else {}
+        words = [f"{name} {measured[name]:.4f}" for name in names]
+        if fit.history.interrupted:
+            words.append("interrupted")
+        self._bar.show(fit.epoch * fit.n_batches + fit.step, f"epoch {epoch}/{fit.epochs}", words, now=now)
 
     def on_fit_end(self, net: object, fit: FitState) -> None:
         """Close the bar, or report the last epoch unless that was done."""

@@ -27,6 +27,7 @@ class Rule(NamedTuple):
 HEAVY = {"sklearn", "scipy", "tqdm", "matplotlib", "pandas"}
 RULES = {  # the longest name that fits a module counts
     "fastmlp": Rule({"numpy", "fastmlp"}, HEAVY),
+    "fastmlp.bars": Rule({"numpy", "fastmlp"}, {"IPython", "tqdm"}),
     "fastmlp.bench": Rule({"numpy", "fastmlp"}, HEAVY | {"jax", "threadpoolctl", "torch"}),
     "fastmlp.interchange": Rule(
         {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "skops", "torch"}

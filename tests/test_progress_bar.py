@@ -175,14 +175,48 @@ def test_bar_never_cuts_a_name(net, every_step, monkeypatch, columns):
     assert [word in shown[-1] for word in words] == [columns > 20, columns > 40]
 
 
-def test_bar_of_large_numbers_stays_in_its_line():
-    from tqdm import tqdm
-
+def test_bar_of_large_numbers_stays_in_its_line(monkeypatch):
+    terminal_for(monkeypatch)
     bar, fit = ProgressBar(), FitState(1000, 10**6, epoch=999)
     fit.history.append(loss=123456.789, val_accuracy=1.0)
-    bar._bar = tqdm(total=10**9, desc="epoch 1000/1000", unit="step", file=io.StringIO(), ncols=79, initial=1)
+    bar.on_fit_begin(None, fit)
+    tqdm = bar._bar._bar
+    tqdm.dynamic_ncols, tqdm.ncols = None, 79
     bar.on_step(None, fit)
-    line = str(bar._bar)
-    bar._bar.close()
+    line = str(tqdm)
+    tqdm.close()
     assert line.endswith(("val_accuracy 1.0000]", "val_accuracy 1.0000"))
     assert len(line) <= 79
+
+
+# --- a notebook -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Pretend to be the kernel of a notebook, and give the messages to it."""
+    display, messages = pytest.importorskip("IPython.display"), []
+    monkeypatch.setattr("fastmlp.bars.in_notebook", lambda: True)
+    monkeypatch.setattr(display, "display", lambda data, **how: messages.append((data, how)))
+    return messages
+
+
+def test_messages_to_a_notebook_change_one_output_now_and_then(net, every_step, shown, capsys):
+    net.fit(X, Y, epochs=500, batch_size=4, progress=True)
+    assert [how["update"] for _, how in shown] == [False] + [True] * (len(shown) - 1)
+    assert len({how["display_id"] for _, how in shown}) == 1
+    assert len(shown) < 100  # of 1,500 steps; each needs 0.2 s
+    assert shown[-1][0]["text/plain"].startswith("epoch 500/500: 100%")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_names_in_a_notebook_are_shown_and_not_run(net, shown):
+    def metric(y, p):
+        return 0.5
+
+    metric.__name__ = '<script>"&'
+    net.fit(X, Y, epochs=1, progress=True, validation_data=(X, Y), metrics=[metric])
+    (first, *_, last) = (data for data, _ in shown)
+    assert 'val_<script>"& 0.5' in last["text/plain"]
+    assert "val_&lt;script&gt;&quot;&amp; 0.5" in last["text/html"]
+    assert "<script" not in first["text/html"] + last["text/html"]

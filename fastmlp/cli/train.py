@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import fastmlp
 from fastmlp.cli.data import DATA_SETS, count_classes, load
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
+from fastmlp.cli.plots import check_plots, write_plots
 
 if TYPE_CHECKING:  # slow to import
     from fastmlp.callbacks import EarlyStopping
@@ -29,6 +30,8 @@ def train(arguments: argparse.Namespace) -> int:
     preset, class_weight = _chosen(arguments), _joined(arguments.class_weight)
     if arguments.save is not None:
         _check_save(arguments.save, arguments.data)
+    if arguments.plot is not None:
+        check_plots(arguments.plot)
     x_train, y_train, x_test, y_test = load(arguments.data)
     n_classes = count_classes(y_train)
     _check_class_weight(class_weight, y_train, n_classes)
@@ -61,6 +64,8 @@ def train(arguments: argparse.Namespace) -> int:
             tell(f"saved {arguments.save}")
     finally:
         _report(net, x_test, y_test, stopping, len(history.loss))
+    if arguments.plot is not None:
+        write_plots(arguments.plot, arguments.plot_format, net, x_test, y_test)
     return INTERRUPTED if history.interrupted else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
+from fastmlp.bars import new_bar, shows_bars
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.data.blocks import Blocks, check_alone
 from fastmlp.estimators.blocks import few_rows, in_blocks
@@ -306,8 +306,12 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
         scale = scale_of(net.output, net.layers[-1])
 
+        bar = new_bar(self.max_iter, "iteration") if self.verbose == 1 else None
+
         def report(iteration: int, loss: float) -> bool:
-            if self.verbose:
+            if bar is not None:
+                bar.show(iteration, "lbfgs", [f"loss {loss:.4f}"])
+            elif self.verbose:
                 self._print(f"Iteration {iteration}, loss = {loss:.8f}")
             stop = tasks is not None and tasks.end_subtask()
             if tasks is not None and not stop:
@@ -317,17 +321,20 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         if tasks is not None:
             tasks.follow(net._engine.parameters)
             tasks.begin_subtask("lbfgs-iter")
-        result = net._alone(
-            lambda: minimize(
-                net._engine,
-                X,
-                y,
-                row_weights(weights, None, y, net._loss, net.dtype),
-                scale=scale.gradient,
-                l2=l2,
-                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-                report=report if self.verbose or tasks is not None else None,
-            )
+        result = finish(
+            lambda: net._alone(
+                lambda: minimize(
+                    net._engine,
+                    X,
+                    y,
+                    row_weights(weights, None, y, net._loss, net.dtype),
+                    scale=scale.gradient,
+                    l2=l2,
+                    options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+                    report=report if self.verbose or tasks is not None else None,
+                )
+            ),
+            lambda: None if bar is None else bar.close(),
         )
         if tasks is not None:
             tasks.drop_subtask()
@@ -347,7 +354,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         history: History,
         once: Sharing,
     ) -> StochasticTrainer:
-        has_bar = self.verbose == 1 and sys.stderr is not None and sys.stderr.isatty()
+        has_bar = self.verbose == 1 and shows_bars() and not incremental
         callbacks, schedule = gather_callbacks(self.callbacks or (), has_bar), self._schedule()
         scale = scale_of(net.output, net.layers[-1])
         optimizer = self._optimizer().rescaled(scale.gradient)

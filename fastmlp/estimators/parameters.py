@@ -83,7 +83,7 @@ _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), defau
         Training stops after `n_iter_no_change` epochs without an improvement of loss or score by `tol`. 'lbfgs' stops
         when the largest gradient is below it.
     verbose : bool, default=False
-        Whether to report epochs on stdout. On a terminal ``verbose=1`` shows a bar and 2 prints lines.
+        Whether to report epochs on stdout. In a terminal or notebook ``verbose=1`` shows a bar and 2 prints lines.
     warm_start : bool, default=False
         Whether `fit` continues from the last solution, with the state of the optimizer.
     momentum : float in [0, 1), default=0.9

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from fastmlp.bars import shows_bars
 from fastmlp.estimators.tasks import Tasks
 from fastmlp.history import History
 from fastmlp.hooks import check_callbacks
+from fastmlp.interrupts import finish
 from fastmlp.losses import LOSSES
 from fastmlp.many.fit import check_n_jobs, own_callback, run_many
+from fastmlp.many.progress import BarOfMany, Progress
 from fastmlp.once import Once
-from fastmlp.progress import shows_bars
 
 __all__ = ["fit_several"]
 
@@ -45,7 +47,7 @@ def fit_several(
     """
     n = estimator.n_networks
     continues = (estimator.warm_start or incremental) and "estimators_" in vars(estimator)
-    has_bar = estimator.verbose == 1 and shows_bars()
+    has_bar = estimator.verbose == 1 and shows_bars() and not incremental
     tasks = Tasks.of(estimator, n, sequential=False)
     histories = [History() for _ in range(n)]
     touched = [estimator, *(estimator.estimators_ if continues else [])]
@@ -69,7 +71,7 @@ def fit_several(
             if tasks is not None:
                 for task in (tasks, *follow):
                     task.begin(X, y, sample_weight)
-            _train(estimator, fits, once, has_bar)
+            _train(estimator, fits, once, Progress() if has_bar else None)
             _keep_begun(estimator, histories, continues)
             for member in estimator.estimators_:
                 member._check_learned()
@@ -95,11 +97,10 @@ def _keep_begun(estimator: Any, histories: Sequence[History], continues: bool) -
     estimator.n_iter_ = max(member.n_iter_ for member in members)
 
 
-def _train(estimator: Any, fits: Sequence[Any], once: Once, progress: bool) -> None:
+def _train(estimator: Any, fits: Sequence[Any], once: Once, progress: Progress | None) -> None:
     """Train all networks at the same time, or by 'lbfgs' one after another; raise the first error."""
     if not estimator._stochastic:
-        for fit in fits:
-            fit()
+        _train_in_turn(fits, None if progress is None else progress.bar(len(fits), len(fits)))
         return
     for fit in fits:
         fit.trainer.prepare(once)
@@ -107,6 +108,24 @@ def _train(estimator: Any, fits: Sequence[Any], once: Once, progress: bool) -> N
     for result in run_many(fits, n_cores, progress=progress, return_exceptions=True, place="estimators_"):
         if isinstance(result, BaseException):
             raise result
+
+
+def _train_in_turn(fits: Sequence[Any], bar: BarOfMany | None) -> None:
+    n_ended = 0
+
+    def train() -> None:
+        nonlocal n_ended
+        for fit in fits:
+            fit()
+            n_ended += 1
+            if bar is not None:
+                bar.show(n_ended, n_ended)
+
+    def close() -> None:
+        if bar is not None:
+            bar.close(n_ended, n_ended)
+
+    finish(train, close)
 
 
 def _members(estimator: Any, continues: bool, prints: bool) -> list[Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp import checkpoint
+from fastmlp import checkpoint, summary
 from fastmlp.activations import Floats
 from fastmlp.fitting import check_arrays
 from fastmlp.history import History
@@ -130,6 +130,14 @@ class Ensemble:
 
     def __repr__(self) -> str:
         return f"Ensemble({self[0]!r}, n={len(self)}, bootstrap={self.bootstrap}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return summary.as_html(summary.of_ensemble(self))
+
+    def summary(self, write: Callable[[str], object] | None = None) -> None:
+        """Print the layers of each member, and what the last fit has measured; `write` is that of `MLP.summary`."""
+        summary.write_text(summary.of_ensemble(self), write)
 
     def __copy__(self) -> Self:
         """Return an ensemble of copies of the members, which share nothing with them."""

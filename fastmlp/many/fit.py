@@ -20,7 +20,7 @@ from fastmlp.history import History
 from fastmlp.hooks import check_callbacks
 from fastmlp.interrupts import CtrlC, finish
 from fastmlp.many.outcome import Outcome
-from fastmlp.many.progress import BarOfMany
+from fastmlp.many.progress import Progress
 from fastmlp.network import Network
 from fastmlp.once import Once, Sharing
 from fastmlp.schedules import Schedule
@@ -31,7 +31,7 @@ from fastmlp.validation.settings import check_bool, check_int, is_iterable
 
 __all__ = [
     "Fits", "check_arguments", "check_fits", "check_n_jobs", "check_nets", "check_outside", "checked", "fit_many",
-    "naming", "own_callback", "prepared", "run_many",
+    "naming", "own_callback", "prepared", "run_many", "train_many",
 ]  # fmt: skip
 
 _FIT = {
@@ -109,8 +109,23 @@ def fit_many(
     >>> rates = [{"learning_rate": rate} for rate in (0.01, 0.03, 0.1, 0.3)]
     >>> histories = fit_many(nets[:4], X_train, y_train, fits=rates)
     """
+    shown = Progress() if check_bool("progress", progress) else None
+    return train_many(nets, X, y, n_jobs=n_jobs, progress=shown, fits=fits, return_exceptions=return_exceptions, **fit)
+
+
+def train_many(
+    nets: Iterable[Network],
+    X: Any,
+    y: Any,
+    *,
+    n_jobs: int | None,
+    progress: Progress | None,
+    fits: Iterable[Mapping[str, Any]] | None,
+    return_exceptions: bool,
+    **fit: Any,
+) -> list[History]:
+    """Do what `fit_many` does; `progress` may show other fits, too."""
     check_outside()
-    progress = check_bool("progress", progress)
     return_exceptions = check_bool("return_exceptions", return_exceptions)
     n_cores, chosen = check_n_jobs(n_jobs), check_nets(nets)
     arguments, once = check_arguments(fit, fits, len(chosen)), Once()
@@ -265,7 +280,7 @@ def run_many(
     fittings: Iterable[Fitting],
     n_cores: int,
     *,
-    progress: bool = False,
+    progress: Progress | None = None,
     return_exceptions: bool = False,
     place: str = "nets",
 ) -> list[Any]:
@@ -279,7 +294,7 @@ def run_many(
         If fits have failed, and `return_exceptions` is False.
     """
     fits = Fits(dict(enumerate(fittings)), place)
-    bar = BarOfMany(fits.n_fits, fits.n_steps) if progress else None
+    bar = None if progress is None else progress.bar(fits.n_fits, fits.n_steps)
 
     def look() -> None:
         if bar is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastmlp.fitting import Fitting
 from fastmlp.history import direction
 from fastmlp.many.halving import rungs
+from fastmlp.many.progress import Progress
 from fastmlp.many.results import SearchResult, Trial
 from fastmlp.many.space import FIT, Settings, as_parts, check_names, draw, for_network
 from fastmlp.many.splits import as_arrays, check_given, splits
@@ -148,7 +149,8 @@ def search(
     trials = [Trial(i, chosen) for i, chosen in enumerate(drawn)]
     candidates = _each(drawn, lambda i: Candidate(trials[i], *(whole[i][0], fits[i]), nets[i], given))
     nets.clear()  # or those of dropped trials would stay in memory
-    return Search(candidates, *arrays, given, plan, name, direction(name, mode), n_jobs, progress).run(anew)
+    shown = Progress() if progress else None
+    return Search(candidates, *arrays, given, plan, name, direction(name, mode), n_jobs, shown).run(anew)
 
 
 def _as_list(value: Any) -> Any:

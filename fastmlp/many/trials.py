@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ import numpy.typing as npt
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.interrupts import finish
-from fastmlp.many.fit import fit_many
+from fastmlp.many.fit import train_many
 from fastmlp.many.halving import Continued, Pause, Rung
+from fastmlp.many.progress import Progress
 from fastmlp.many.results import SearchResult, Trial
 from fastmlp.many.space import Settings, own_copies
 from fastmlp.many.splits import Split
@@ -141,7 +141,7 @@ class Search:
     sign : int
         1 if it should be large, -1 if it should be small.
     n_jobs : int or None
-    progress : bool
+    progress : Progress or None
     """
 
     candidates: list[Candidate]
@@ -152,7 +152,7 @@ class Search:
     metric: str
     sign: int
     n_jobs: int | None
-    progress: bool
+    progress: Progress | None
     _first_error: BaseException | None = field(default=None, init=False)
 
     def run(self, anew: bool) -> SearchResult:
@@ -205,9 +205,9 @@ class Search:
                 error.add_note(f"all {len(self.candidates)} trials of the search failed; this is the first error")
                 raise error
             n_next = self.rungs[i + 1].n_trials if i + 1 < len(self.rungs) else len(staying)
-            if self.progress and sys.stderr is not None:
+            if self.progress is not None:
                 what = f"{len(staying)} trials until epoch {rung.epochs}, best {self.metric} {best.score:.4f}"
-                print(f"rung {i + 1}/{len(self.rungs)}: {what} (trial {best.number})", file=sys.stderr)
+                self.progress.line(f"rung {i + 1}/{len(self.rungs)}: {what} (trial {best.number})")
             for place, candidate in enumerate(self._ranked()):
                 if place >= n_next or candidate.trial.error:
                     candidate.drop(self.metric)
@@ -231,7 +231,7 @@ class Search:
             After Ctrl-C. Networks and histories are whole.
         """
         nets, fits = [run.net for run in runs], [run.until(until) for run in runs]
-        how = partial(fit_many, n_jobs=self.n_jobs, progress=self.progress, fits=fits, return_exceptions=True)
+        how = partial(train_many, n_jobs=self.n_jobs, progress=self.progress, fits=fits, return_exceptions=True)
         results: list[Any] = _quietly(lambda: how(nets, self.X, self.y))  # histories, or errors in their place
         for run, result in zip(runs, results, strict=True):
             if isinstance(result, BaseException):

@@ -1,0 +1,174 @@
+"""`confusion_matrix`: which classes a model takes for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.mistakes import Confusion, confusions
+from fastmlp.plots.colors import Colors
+from fastmlp.plots.display import Display, check_axes
+from fastmlp.plots.subject import Subject
+from fastmlp.plots.text import INSIDE, PLAIN, shown, ticks
+from fastmlp.validation.calls import advised
+from fastmlp.validation.settings import check_choice, check_int
+
+__all__ = ["ConfusionMatrixDisplay", "confusion_matrix"]
+
+_MOST_WITH_NUMBERS = 25  # classes
+
+
+@dataclass(eq=False, repr=False)
+class ConfusionMatrixDisplay(Display):
+    """A confusion matrix. The diagonal has its own colours, so that rare mistakes can be seen.
+
+    Attributes
+    ----------
+    confusion_matrix : (C, C) array
+        Number of rows of class i that are predicted as class j; normalized if that was asked for.
+    display_labels : list of str
+        Names of the classes.
+    normalize : {"true", "pred", "all"} or None
+    top : list of Confusion(true, predicted, n_rows)
+        The most common confusions, as of `MLP.most_confused`.
+    words : list of str
+        The same in words.
+    n_rows : int
+    accuracy : float
+    im_, diagonal_ : AxesImage
+        Everything but the diagonal, and the diagonal.
+    text_ : (C, C) array of Text or None
+        The numbers in the cells, if there are at most 25 classes; None in cells that are 0.
+    ax_, figure_ : Axes, Figure
+    """
+
+    confusion_matrix: npt.NDArray[Any]
+    display_labels: list[str]
+    normalize: str | None
+    top: list[Confusion]
+    words: list[str]
+    n_rows: int
+    accuracy: float
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        side = min(max(1.8 + 0.42 * len(self.display_labels), 3.2), 13.0)
+        longest = max((len(line) for line in self.words), default=0)
+        return side + 0.4 + 0.07 * longest, side + 0.2
+
+    def _draw(self, ax: Any) -> None:
+        colors, cells = Colors.of(ax), self.confusion_matrix
+        diagonal = np.eye(len(cells), dtype=bool)
+        layers = []
+        for name, hidden in (("wrong", diagonal), ("right", ~diagonal)):
+            visible = np.ma.masked_array(cells, hidden)
+            most = float(visible.max()) if visible.count() else 0.0
+            layers.append(ax.imshow(visible, cmap=colors.sequential(name), vmin=0, vmax=most or 1.0))
+        self.im_, self.diagonal_ = layers
+        self.text_ = np.full(cells.shape, None, object)
+        if len(cells) <= _MOST_WITH_NUMBERS:
+            self._number(ax, colors)
+        else:
+            ax.figure.colorbar(self.im_, ax=ax, location="bottom", shrink=0.5, aspect=30, pad=0.02, label=self._counted)
+        ax.set_anchor("W")
+        ticks(ax, self.display_labels)
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium")
+        if self.words:
+            ax.text(
+                1.03, 1, "\n".join(["Most common confusions", *self.words]), transform=ax.transAxes, va="top",
+                fontsize="small", linespacing=1.6, **PLAIN,
+            )  # fmt: skip
+
+    def _number(self, ax: Any, colors: Colors) -> None:
+        """Write the number into each cell that is not 0."""
+        n = len(self.display_labels)
+        size = min(9 if self.normalize is None else 7.5, 9 * 14 / n)
+        for i, j in np.argwhere(self.confusion_matrix):
+            layer, value = self.diagonal_ if i == j else self.im_, self.confusion_matrix[i, j]
+            text = f"{value:,}" if self.normalize is None else f"{value:.1%}"
+            color = colors.on(layer.cmap(layer.norm(value)))
+            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color, **INSIDE)
+
+    @property
+    def _counted(self) -> str:
+        parts = {None: "rows", "true": "share of the true class", "pred": "share of the predicted class"}
+        return f"confusions: {parts.get(self.normalize, 'share of all rows')}"
+
+
+@advised
+def confusion_matrix(
+    net: Any,
+    X: Any,
+    y: npt.ArrayLike,
+    normalize: Literal["true", "pred", "all"] | None = None,
+    top: int = 5,
+    *,
+    display_labels: Sequence[Any] | None = None,
+    ax: Any = None,
+) -> ConfusionMatrixDisplay:
+    """Plot how many rows of each class are predicted as each class, and the most common confusions in words.
+
+    Parameters
+    ----------
+    net : MLP, Ensemble, estimator, or pipeline that ends in one
+    X, y
+        As for `MLP.score`; one class for each row.
+    normalize : {"true", "pred", "all"} or None
+        Divide the numbers by the sums of rows, by the sums of columns, or by their total, as scikit-learn does.
+    top : int
+        How many confusions to list at most.
+    display_labels : sequence of C names or None
+        In place of the classes in y.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
+
+    Returns
+    -------
+    ConfusionMatrixDisplay
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, or rows have several labels, or numbers.
+    """
+    if normalize is not None:
+        normalize = check_choice("normalize", normalize, ("true", "pred", "all"))  # type: ignore[assignment]
+    top = check_int("top", top, 0)
+    check_axes(ax)
+    subject = Subject.of(net)
+    if subject.task != "classes":
+        raise TypeError(f"confusion_matrix needs rows of one class each; this model predicts {subject.task}")
+    p = subject.predictions(X, y, display_labels)
+    counts = count_pairs(p.true, p.predicted, len(p.classes))
+    pairs = confusions(p.true, p.predicted, top) if top else []
+    named = [Confusion(p.classes[i].item(), p.classes[j].item(), n) for i, j, n in pairs]
+    words = [in_words(p.names[i], p.names[j], n, int(counts[i].sum())) for i, j, n in pairs]
+    display = ConfusionMatrixDisplay(
+        normalized(counts, normalize), p.names, normalize, named, words, len(p.true), float(p.right.mean())
+    )
+    return display.plot(ax)
+
+
+def count_pairs(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n_classes: int) -> npt.NDArray[np.int64]:
+    """Return the confusion matrix (C, C) of the classes (n,), rows for what is true."""
+    counts = np.bincount(true * np.int64(n_classes) + predicted, minlength=n_classes**2)
+    return counts.astype(np.int64).reshape(n_classes, n_classes)
+
+
+def normalized(counts: npt.NDArray[np.int64], normalize: str | None) -> npt.NDArray[Any]:
+    """Return the confusion matrix divided by sums; 0 / 0 is 0."""
+    if normalize is None:
+        return counts
+    axis = {"true": 1, "pred": 0, "all": None}[normalize]
+    total = counts.sum(axis=axis, keepdims=True)
+    return np.asarray(counts / np.maximum(total, 1))
+
+
+def in_words(true: str, predicted: str, n_rows: int, n_true: int) -> str:
+    """Return a sentence about rows of one class that are predicted as another."""
+    return f"{shown(true)} taken for {shown(predicted)}: {n_rows:,} of {n_true:,} ({n_rows / n_true:.1%})"
