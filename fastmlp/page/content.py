@@ -73,7 +73,7 @@ def _subtitle(subject: Subject, predictions: Predictions, n_rows: int, n_feature
     height, width = (0, 0) if image is None else image.size
     data = f"{n_features:,} feature{'s' * (n_features != 1)}" if image is None else f"images of {height} × {width}"
     name = type(subject.inner).__name__
-    return f"{name}: {what} from {data}, tested on {n_rows:,} row{'s' * (n_rows != 1)} that it has not learned."
+    return f"{name}: {what} from {data}, tested on {n_rows:,} row{'s' * (n_rows != 1)}."
 
 
 def _what_to_do(image: Image | None, n_features: int) -> str:
@@ -169,10 +169,9 @@ def _scores(content: dict[str, Any], predictions: Predictions) -> list[dict[str,
     wrong, n = content["n_wrong"], content["n_rows"]
     name = "accuracy" if predictions.task == "classes" else "rows with all labels right"
     share = (n - wrong) / n
-    digits = "0" if share in (0, 1) else ".2f"
     return [
-        {"name": name, "value": f"{100 * share:{digits if digits != '0' else '.0f'}} %"},
-        {"name": "wrong guesses", "value": f"{wrong:,} of {n:,}"},
+        {"name": name, "value": f"{100 * share:{'.0f' if share in (0, 1) else '.2f'}} %"},
+        {"name": f"wrong guesses of {n:,}", "value": f"{wrong:,}"},
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -23,6 +24,7 @@ __all__ = ["curves_of", "title_of", "trained"]
 _MOST_EPOCHS = 1000  # in a chart; of longer fits, evenly spaced ones
 _MOST_MEMBERS = 20  # with a line of their own
 _PACKAGES = ("numpy", "numba", "scikit-learn")
+_USUAL = (("input scale", 1.0), ("first layer", "auto"))  # settings that say nothing
 _NOT_IN_CHARTS = ("seconds",)
 
 
@@ -80,12 +82,23 @@ def _program(subject: Subject, histories: Sequence[History]) -> str:
         arguments.append(f"epochs={n_epochs}")
     if state is not None:
         imports.append("optimizers")
-        arguments.append(f"optimizer=optimizers.{state.optimizer!r}")
+        arguments.append(f"optimizer=optimizers.{_shown(state.optimizer)}")
         if state.schedule != "Constant":
             imports.append("schedules")
             arguments.append(f"schedule=schedules.{state.schedule}(...)")
     fit = ", ".join(["X_train", "y_train", *arguments])
     return f"from fastmlp import {', '.join(imports)}\n\nnet = {model!r}\nnet.fit({fit})"
+
+
+def _shown(optimizer: Any) -> str:
+    """Return an optimizer as code, without settings that have their defaults."""
+    fields = dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ()
+    given = [
+        f"{field.name}={getattr(optimizer, field.name)!r}"
+        for field in fields
+        if field.name == "learning_rate" or getattr(optimizer, field.name) != field.default
+    ]
+    return f"{type(optimizer).__name__}({', '.join(given)})" if fields else repr(optimizer)
 
 
 def _note(subject: Subject) -> str | None:
@@ -102,14 +115,14 @@ def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str,
     settings = net._settings() if subject.inner is net or isinstance(subject.inner, Ensemble) else {}
     left_out = ("layers", "activation", "output", "seed")
     facts = [(name.replace("_", " "), value) for name, value in settings.items() if name not in left_out]
-    facts = [(name, value) for name, value in facts if value and not (name == "input scale" and value == 1)]
+    facts = [(name, value) for name, value in facts if value and (name, value) not in _USUAL]
     if isinstance(subject.inner, (Network, Ensemble)):
         facts.insert(0, ("seed", subject.inner.seed))
     elif hasattr(subject.inner, "random_state"):
         facts += [("random state", subject.inner.random_state), ("solver", subject.inner.solver)]
         facts += [("dtype", net.dtype)]
     if net._training_state is not None and settings:
-        facts += [("optimizer", repr(net._training_state.optimizer)), ("schedule", net._training_state.schedule)]
+        facts += [("optimizer", _shown(net._training_state.optimizer)), ("schedule", net._training_state.schedule)]
     epochs = sorted({len(history.loss) for history in histories} - {0})
     if epochs:
         facts.append(("epochs", "–".join(dict.fromkeys(f"{n:,}" for n in (epochs[0], epochs[-1])))))

@@ -1,8 +1,8 @@
 // Learning curves, predictions against the truth, and bars of precision and recall.
 
-const FRAME = { width: 520, height: 250, left: 52, right: 14, top: 14, bottom: 34 };
+const FRAME = { width: 520, height: 250, left: 58, right: 14, top: 14, bottom: 50 };
 
-// Return a scale from numbers to positions. Its ends are round if `ticks` are wanted.
+// Return a function from numbers to positions.
 function scale(low, high, from, to) {
     const span = high - low || 1;
     return (value) => from + ((value - low) / span) * (to - from);
@@ -20,11 +20,13 @@ function ticks(low, high, n = 5) {
 function axes(xs, ys, xName, label, attributes = {}) {
     const { width, height, left, right, top, bottom } = FRAME;
     const x = scale(...xs, left, width - right), y = scale(...ys, height - bottom, top);
-    const lines = ticks(...ys).map((value) => element("g", {},
+    const marked = ticks(...ys), digits = Math.max(0, -Math.floor(Math.log10(marked[1] - marked[0] || 1) + 1e-9));
+    const text = (value) => (digits > 5 || Math.abs(value) >= 1e6 ? short(value) : value.toFixed(digits));
+    const lines = marked.map((value) => element("g", {},
         element("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-        element("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, short(value))));
-    const marks = ticks(...xs, 6).filter(Number.isInteger).map((value) =>
-        element("text", { x: x(value), y: height - bottom + 18, "text-anchor": "middle" }, short(value)));
+        element("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, text(value))));
+    const marks = ticks(...xs).filter((value) => xName !== "epoch" || Number.isInteger(value)).map((value) =>
+        element("text", { x: x(value), y: height - bottom + 20, "text-anchor": "middle" }, short(value)));
     const chart = element("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": label,
         ...attributes }, lines, marks,
     element("text", { x: width - right, y: height - 2, "text-anchor": "end" }, xName));

@@ -32,7 +32,7 @@ function matrixTable({ classes: names, matrix }, open) {
     const cells = counts.map((row, t) => row.map((count, g) => element("td", {
         "data-t": t, "data-g": g, tabindex: t + g === 0 ? 0 : -1, "aria-selected": "false", role: "gridcell",
         "aria-label": `${names[classes[t]]} as ${names[classes[g]]}: ${count}` },
-    n <= WITH_NUMBERS && count ? whole(count) : null)));
+    n <= WITH_NUMBERS && count ? `${count}` : null)));
     const table = element("table", { class: n <= WITH_NUMBERS ? "matrix" : "matrix dense", role: "grid", "aria-label": "Confusion matrix" },
         element("thead", {},
             element("tr", {}, element("td"), element("th", { colspan: n, class: "side" }, "guess")),
