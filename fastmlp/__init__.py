@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastmlp.many.fit import fit_many
     from fastmlp.many.search import search
     from fastmlp.mlp import MLP, warm_up
+    from fastmlp.page.report import report
 
 __all__ = [
     "MLP",
@@ -29,6 +30,7 @@ __all__ = [
     "plots",
     "presets",
     "reference",
+    "report",
     "schedules",
     "search",
     "warm_up",
@@ -46,6 +48,7 @@ _MEMBERS = {
     "MLPClassifier": "fastmlp.estimators",
     "MLPRegressor": "fastmlp.estimators",
     "check_gradients": "fastmlp.gradients",
+    "report": "fastmlp.page.report",
 }
 
 

@@ -1,11 +1,14 @@
 """A headless Chromium that tests drive over its debugging pipe."""
 
+import base64
 import itertools
 import json
 import os
 import shutil
 import subprocess
 import threading
+import time
+from pathlib import Path
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -44,7 +47,7 @@ class Browser:
         self._session = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
-        for domain in ("Network", "Runtime"):
+        for domain in ("Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def __enter__(self):
@@ -64,6 +67,73 @@ class Browser:
         """Return what an expression of JavaScript comes to in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
+    def awaited(self, expression):
+        """Return what the promise that an expression of JavaScript is comes to."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get(
+            "value"
+        )
+
+    def wait_for(self, expression):
+        """Return what an expression comes to, once that is true."""
+        deadline = time.monotonic() + SECONDS / 2
+        while not (value := self.value(expression)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert value, f"{expression} has not become true"
+        return value
+
+    # --- what a person does
+
+    def look(self, width=1200, height=900, dark=False, mobile=False):
+        """Set the size of the window, and whether the person prefers dark pages."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def place(self, selector, x=0.5, y=0.5):
+        """Scroll an element into view and return a place in it, from (0, 0) to (1, 1), in pixels of the window."""
+        script = """(() => {
+            const found = document.querySelector(%s);
+            found.scrollIntoView({ block: "center", behavior: "instant" });
+            const { left, top, width, height } = found.getBoundingClientRect();
+            return [left, top, width, height];
+        })()"""
+        left, top, width, height = self.value(script % json.dumps(selector))
+        return left + x * width, top + y * height
+
+    def drag(self, points, touch=False):
+        """Press the mouse, or put a finger down, at the first point of the window and release it at the last."""
+        if touch:
+            self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[_point(points[0])])
+            for point in points[1:]:
+                self.call("Input.dispatchTouchEvent", type="touchMove", touchPoints=[_point(point)])
+            self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            return
+        held = {"button": "left", "buttons": 1, "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", **_point(points[0]), **held)
+        for point in points[1:]:
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", **_point(point), **held)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", **_point(points[-1]), button="left", clickCount=1)
+
+    def click(self, selector, x=0.5, y=0.5):
+        self.drag([self.place(selector, x, y)])
+
+    def press(self, key, text=""):
+        """Press and release a key, named as KeyboardEvent.key does."""
+        code = {"Enter": 13, " ": 32, "Tab": 9, "Delete": 46}.get(key, 0)
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=text * (kind == "keyDown"), windowsVirtualKeyCode=code)
+
+    def screenshot(self, path):
+        """Write the whole page to a .png file."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        Path(path).write_bytes(base64.b64decode(shot["data"]))
+
+    # --- the protocol
+
     def call(self, method, **params):
         """Call a method of the protocol and return its result, noting what the page does meanwhile."""
         number = next(self._numbers)
@@ -71,6 +141,7 @@ class Browser:
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while (message := self._message()).get("id") != number:
             self._note(message.get("method"), message.get("params"))
+        assert "result" in message, f"{method}: {message}"
         return message["result"]
 
     def _message(self):
@@ -91,3 +162,9 @@ class Browser:
             self.failed.append(f"{params['response']['status']} {params['response']['url']}")
         elif event == "Runtime.exceptionThrown":
             self.failed.append(str(params["exceptionDetails"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] == "error":  # such as what a policy forbids
+            self.failed.append(params["entry"]["text"])
+
+
+def _point(point):
+    return {"x": point[0], "y": point[1]}

@@ -1,0 +1,145 @@
+"""`report`: one HTML page about what a network has learned."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import os
+from collections.abc import Sequence
+from string import Template
+from typing import Any
+
+import numpy.typing as npt
+
+import fastmlp
+from fastmlp.history import History
+from fastmlp.page.content import gather
+from fastmlp.page.network import network_in_page
+from fastmlp.page.rows import rows_in_page
+from fastmlp.plots.subject import Subject
+from fastmlp.storage import check_writable, written_whole
+from fastmlp.validation.calls import advised
+from fastmlp.validation.settings import check_path, is_iterable
+
+__all__ = ["report"]
+
+_SCRIPTS = ("dom", "network", "ink", "answer", "pad", "plane", "form", "charts", "mistakes", "main")
+_MOST_BYTES = 2_000_000
+_FOR_ROWS = 150_000  # bytes that the network leaves to test rows
+_POLICY = (
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+
+
+@advised
+def report(
+    net: Any,
+    X_test: Any,
+    y_test: npt.ArrayLike,
+    path: str | os.PathLike[str],
+    history: History | Sequence[History] | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    display_labels: Sequence[Any] | None = None,
+    command: str | None = None,
+) -> None:
+    """Write one HTML page about what a network has learned. It opens without a server or a network connection.
+
+    The page shows what was trained and how to repeat it, learning curves, the confusion matrix with the images or rows
+    of each cell, the most confident wrong guesses, precision and recall of each class, and first-layer weights. The
+    network runs inside the page, in JavaScript. It answers live: drawings, if X has images without colours; points of
+    the plane, if X has two features; otherwise a form with one field per feature. The page is smaller than 2 MB. A
+    network that does not fit in it, and a pipeline whose steps are not scalers of scikit-learn, are left out of the
+    page, which says so.
+
+    Parameters
+    ----------
+    net : MLP, Ensemble, estimator, or pipeline that ends in one
+        Trained.
+    X_test, y_test
+        Rows (n, I) that it was not trained on, and what is true of them, as for its `score`.
+    path : str or path
+        The file to write. An older one is replaced as a whole or not at all.
+    history : History, sequence of History or None
+        Learning curves; several are those of an ensemble. None is what `net` remembers.
+    shape : sequence of int or None
+        (height, width) of images, or with channels. None is a square if X looks like images: no column names, and many
+        numbers that are the same, or none below 0.
+    display_labels : sequence of C names or None
+        Names of the classes, to be shown in place of those in y.
+    command : str or None
+        The command or program that repeats the training, to be shown. None writes one from the settings of `net`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong. No file is written.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> X_train, y_train, X_test, y_test = fastmlp.datasets.load_mnist()
+    >>> net = fastmlp.MLP([784, 128, 10])
+    >>> history = net.fit(X_train, y_train)
+    >>> fastmlp.report(net, X_test, y_test, "report.html")
+    """
+    check_writable(check_path(path))
+    if command is not None and not isinstance(command, str):
+        raise TypeError(f"command must be a string, the command that repeats the training, not {command!r}")
+    subject = Subject.of(net)
+    predictions = subject.predictions(X_test, y_test, display_labels)
+    histories = subject.histories if history is None else _histories(history)
+    content, image = gather(subject, X_test, predictions, histories, shape, command)
+    content["network"] = {"why": ""}
+    content["network"] = network_in_page(subject, X_test, predictions, image, _room(content) - _FOR_ROWS)
+    content["shown"] |= rows_in_page(content["shown"], X_test, image, _room(content))
+    with written_whole(path) as file:
+        file.write(_assembled(content))
+
+
+def _histories(history: Any) -> list[History]:
+    given = [history] if isinstance(history, History) else list(history) if is_iterable(history) else [history]
+    for each in given:
+        if not isinstance(each, History):
+            raise TypeError(f"history must be a History, which fit returns, or a list of them, not {each!r}")
+    return given
+
+
+def _room(content: dict[str, Any]) -> int:
+    """Return how many bytes the page may grow by."""
+    return _MOST_BYTES - len(_assembled(content))
+
+
+def _assembled(content: dict[str, Any]) -> bytes:
+    """Return the page. Only the content depends on data, and it is not executable."""
+    script = "\n".join(['"use strict";', "(() => {", *(_read(f"{name}.js") for name in _SCRIPTS), "})();"])
+    style = _read("page.css")
+    page = Template(_read("page.html")).substitute(
+        policy=_POLICY.format(script=_hash(script), style=_hash(style)),
+        version=html.escape(fastmlp.__version__),
+        title=html.escape(f"{content['title']} – fastmlp report"),
+        style=style,
+        content=_as_json(content),
+        script=script,
+    )
+    return page.encode()
+
+
+def _read(name: str) -> str:
+    return (importlib.resources.files("fastmlp.page") / "web" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _as_json(content: Any) -> str:
+    """Return JSON without a character that HTML could understand, or that cannot be encoded."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))  # ASCII
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,193 @@
+"""How a network was trained: its layers and settings, learning curves, machine and versions, and how to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import fastmlp
+from fastmlp.history import History
+from fastmlp.many.ensemble import Ensemble
+from fastmlp.network import Network
+from fastmlp.page.packing import plain
+from fastmlp.plots.subject import Subject
+
+__all__ = ["curves_of", "title_of", "trained"]
+
+_MOST_EPOCHS = 1000  # in a chart; of longer fits, evenly spaced ones
+_MOST_MEMBERS = 20  # with a line of their own
+_PACKAGES = ("numpy", "numba", "scikit-learn")
+_USUAL = (("input scale", 1.0), ("first layer", "auto"))  # settings that say nothing
+_NOT_IN_CHARTS = ("seconds",)
+
+
+def title_of(subject: Subject) -> str:
+    """Return the sizes of the layers, and how many networks there are."""
+    nets = subject.networks
+    if not nets:
+        return type(subject.inner).__name__
+    sizes = "–".join(map(str, nets[0].layers))
+    return sizes if len(nets) == 1 else f"{len(nets)} × {sizes}"
+
+
+def trained(subject: Subject, histories: Sequence[History], command: str | None) -> dict[str, Any]:
+    """Return layers, the command that repeats the training, and facts."""
+    note = None if command is not None else _note(subject)
+    return {
+        "layers": _layers(subject),
+        "command": _program(subject, histories) if command is None else command,
+        "command_note": note,
+        "facts": [[name, str(value)] for name, value in (*_settings(subject, histories), *_machine())],
+    }
+
+
+def _layers(subject: Subject) -> list[dict[str, Any]]:
+    if not subject.networks:
+        return []
+    net = subject.networks[0]
+    functions = [*net.activations, net.output]
+    return [
+        {
+            "name": f"hidden {i}" if i < len(functions) else "output",
+            "inputs": net.layers[i - 1],
+            "outputs": net.layers[i],
+            "activation": function,
+            "parameters": (net.layers[i - 1] + 1) * net.layers[i],
+        }
+        for i, function in enumerate(functions, 1)
+    ]
+
+
+# --- to repeat it -----------------------------------------------------------------------------------------------------
+
+
+def _program(subject: Subject, histories: Sequence[History]) -> str:
+    """Return the program that makes such a model, as far as the model remembers it."""
+    model = subject.model
+    if not isinstance(model, (Network, Ensemble)):
+        name, text = type(model).__name__, model.__repr__(N_CHAR_MAX=100_000)
+        module = "fastmlp" if name in fastmlp.__all__ else type(model).__module__.split("._")[0]
+        return f"from {module} import {name}\n\nmodel = {text}\nmodel.fit(X_train, y_train)"
+    state = subject.networks[0]._training_state
+    imports = ["Ensemble", "MLP"] if isinstance(model, Ensemble) else ["MLP"]
+    arguments = []
+    if n_epochs := max((len(history.loss) for history in histories), default=0):
+        arguments.append(f"epochs={n_epochs}")
+    if state is not None:
+        imports.append("optimizers")
+        arguments.append(f"optimizer=optimizers.{_shown(state.optimizer)}")
+        if state.schedule != "Constant":
+            imports.append("schedules")
+            arguments.append(f"schedule=schedules.{state.schedule}(...)")
+    fit = ", ".join(["X_train", "y_train", *arguments])
+    return f"from fastmlp import {', '.join(imports)}\n\nnet = {model!r}\nnet.fit({fit})"
+
+
+def _shown(optimizer: Any) -> str:
+    """Return an optimizer as code, without settings that have their defaults."""
+    fields = dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ()
+    given = [
+        f"{field.name}={getattr(optimizer, field.name)!r}"
+        for field in fields
+        if field.name == "learning_rate" or getattr(optimizer, field.name) != field.default
+    ]
+    return f"{type(optimizer).__name__}({', '.join(given)})" if fields else repr(optimizer)
+
+
+def _note(subject: Subject) -> str | None:
+    if not isinstance(subject.model, (Network, Ensemble)):
+        return None
+    return "A network does not remember its rows and batch size: add them."
+
+
+def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str, Any]]:
+    """Return what is not said by the table of layers."""
+    if not subject.networks:
+        return []
+    net = subject.networks[0]
+    settings = net._settings() if subject.inner is net or isinstance(subject.inner, Ensemble) else {}
+    left_out = ("layers", "activation", "output", "seed")
+    facts = [(name.replace("_", " "), value) for name, value in settings.items() if name not in left_out]
+    facts = [(name, value) for name, value in facts if value and (name, value) not in _USUAL]
+    if isinstance(subject.inner, (Network, Ensemble)):
+        facts.insert(0, ("seed", subject.inner.seed))
+    elif hasattr(subject.inner, "random_state"):
+        facts += [("random state", subject.inner.random_state), ("solver", subject.inner.solver)]
+        facts += [("dtype", net.dtype)]
+    if net._training_state is not None and settings:
+        facts += [("optimizer", _shown(net._training_state.optimizer)), ("schedule", net._training_state.schedule)]
+    epochs = sorted({len(history.loss) for history in histories} - {0})
+    if epochs:
+        facts.append(("epochs", "–".join(dict.fromkeys(f"{n:,}" for n in (epochs[0], epochs[-1])))))
+    steps = sum(history.steps for history in histories)
+    return [*facts, *([("steps", f"{steps:,}")] if steps else [])]
+
+
+def _machine() -> list[tuple[str, Any]]:
+    """Return the machine and the versions with which the page is written."""
+    from fastmlp.bench.machine import facts  # it needs the kernels
+
+    known = facts()
+    now = datetime.datetime.now(datetime.timezone.utc)
+    found = [
+        ("page written", f"{now:%Y-%m-%d %H:%M} UTC"),
+        ("machine", f"{known['processor']}, {os.cpu_count()} cores"),
+        ("system", known["system"]),
+        ("Python", platform.python_version()),
+        ("fastmlp", fastmlp.__version__),
+    ]
+    return found + [(name, importlib.metadata.version(name)) for name in _PACKAGES]
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+
+def curves_of(histories: Sequence[History]) -> dict[str, Any]:
+    """Return a panel for each measurement, with lines of training and validation; of several fits, their mean."""
+    measured = [history.to_dict() for history in histories if history.loss]
+    n = max((len(each["loss"]) for each in measured), default=0)
+    epochs = np.unique(np.linspace(1, n, min(n, _MOST_EPOCHS)).astype(np.int64)) if n else np.zeros(0, np.int64)
+    names = [name for name in dict.fromkeys(name for each in measured for name in each) if name not in _NOT_IN_CHARTS]
+    lists = {name: [_padded(each[name], n)[epochs - 1] for each in measured if name in each] for name in names}
+    means = {name: _mean(values) for name, values in lists.items()}
+    panels = []
+    for base in dict.fromkeys(name.removeprefix("val_") for name in names):
+        if base == "learning_rate" and len({*means[base][np.isfinite(means[base])].tolist()}) < 2:
+            continue
+        lines = []
+        for name, kind in ((base, "training"), (f"val_{base}", "validation")):
+            if name not in means:
+                continue
+            members = lists[name] if 1 < len(lists[name]) <= _MOST_MEMBERS else []
+            lines += [{"name": kind, "kind": f"{kind} member", "quiet": True, "values": plain(v)} for v in members]
+            lines.append({"name": kind, "kind": kind, "values": plain(means[name])})
+        panels.append({"title": base.replace("_", " "), "lines": lines})
+    several = f"The mean of {len(measured)} networks"
+    note = None if len(measured) < 2 else f"{several}; thin lines are the networks." if len(measured) <= _MOST_MEMBERS else f"{several}."
+    return {
+        "epochs": epochs.tolist(),
+        "panels": panels,
+        "table": {name: plain(values) for name, values in means.items()},
+        "note": note,
+    }
+
+
+def _padded(values: list[float], n: int) -> Any:
+    padded = np.full(n, np.nan)
+    padded[: len(values)] = values
+    return padded
+
+
+def _mean(values: list[Any]) -> Any:
+    """Return the mean of those that are there."""
+    stacked = np.array(values)
+    there = np.isfinite(stacked)
+    total = np.where(there, stacked, 0).sum(axis=0)
+    return np.where(there.any(axis=0), total / np.maximum(there.sum(axis=0), 1), np.nan)

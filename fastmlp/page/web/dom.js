@@ -1,0 +1,137 @@
+// Elements, text, numbers and colours. Text from the data only ever becomes text: nothing here parses HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+const SVG_TAGS = new Set(["svg", "path", "line", "text", "g", "circle", "rect", "title"]);
+
+// Return a new element. Attributes that are functions become listeners; null and false leave an attribute out.
+function element(tag, attributes = {}, ...children) {
+    const made = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+        if (typeof value === "function") made.addEventListener(name, value);
+        else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+    }
+    made.append(...children.flat().filter((child) => child !== null && child !== false));
+    return made;
+}
+
+// Return a name from the data, isolated so that right-to-left text leaves its surroundings in order.
+function named(text) {
+    return element("bdi", {}, String(text));
+}
+
+function section(id, title, intro, ...children) {
+    return element("section", { id, class: "card", "aria-labelledby": `${id}-title` },
+        element("h2", { id: `${id}-title` }, title), intro ? element("p", { class: "intro" }, intro) : null, children);
+}
+
+function button(label, click, attributes = {}) {
+    return element("button", { type: "button", click, ...attributes }, label);
+}
+
+// --- numbers ---------------------------------------------------------------------------------------------------------
+
+function whole(n) {
+    return n.toLocaleString("en");
+}
+
+// Return a share as a percentage. Only what is certain reads 0 % or 100 %.
+function percent(share, digits = 1) {
+    if (share === null || Number.isNaN(share)) return "–";
+    const step = 10 ** -digits, rounded = 100 * share;
+    if (share > 0 && rounded < step) return `< ${step} %`;
+    if (share < 1 && rounded > 100 - step / 2) return `> ${(100 - step).toFixed(digits)} %`;
+    return `${rounded.toFixed(digits)} %`;
+}
+
+// Return a number with about four digits.
+function short(x) {
+    if (x === null || x === undefined || Number.isNaN(x)) return "–";
+    const size = Math.abs(x);
+    if (size !== 0 && (size < 1e-3 || size >= 1e6)) return x.toExponential(2);
+    return Number.isInteger(x) ? whole(x) : x.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size || 1))));
+}
+
+function plural(n, thing, things = `${thing}s`) {
+    return `${whole(n)} ${n === 1 ? thing : things}`;
+}
+
+// --- colours ---------------------------------------------------------------------------------------------------------
+
+// Return the red, green and blue of a custom property, such as --ink.
+function colour(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim().split(/\s+/).map(Number);
+}
+
+function mix(from, to, share) {
+    return from.map((value, i) => Math.round(value + (to[i] - value) * share));
+}
+
+function css(rgb) {
+    return `rgb(${rgb.join(" ")})`;
+}
+
+function luminance(rgb) {
+    const [r, g, b] = rgb.map((value) => {
+        const c = value / 255;
+        return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+
+// Return the contrast of two colours as WCAG defines it, from 1 to 21.
+function contrast(one, other) {
+    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+}
+
+// Return whichever of black and white is easier to read on a colour.
+function readableOn(background) {
+    const choices = [[255, 255, 255], [0, 0, 0]];
+    return contrast(background, choices[0]) >= contrast(background, choices[1]) ? choices[0] : choices[1];
+}
+
+const PAINTERS = new Map(); // what has colours of its own, and how to paint it
+
+// Paint something now and, as long as it is on the page, whenever the colours change.
+function painted(target, paint) {
+    PAINTERS.set(target, paint);
+    paint(target);
+    return target;
+}
+
+function repaint() {
+    for (const [target, paint] of PAINTERS) {
+        if (target.isConnected) paint(target);
+        else PAINTERS.delete(target);
+    }
+}
+
+// --- pictures --------------------------------------------------------------------------------------------------------
+
+// Return a small canvas of values (height x width). `shades()` is a function from a value to red, green and blue; without
+// it, values are these three for each pixel.
+function picture(values, height, width, shades, label) {
+    const canvas = element("canvas", { class: "pixels", width, height, role: "img", "aria-label": label });
+    return painted(canvas, () => {
+        const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+        const shade = shades && shades(), n = height * width, channels = values.length / n;
+        for (let i = 0; i < n; i++) {
+            const [r, g, b] = shade ? shade(values[i]) : values.subarray(i * channels, i * channels + 3);
+            image.data.set([r, g, b, 255], 4 * i);
+        }
+        context.putImageData(image, 0, 0);
+    });
+}
+
+// Shades of pixels from 0 to 255: ink on paper.
+function inkShades() {
+    const paper = colour("--paper"), ink = colour("--ink");
+    const all = Array.from({ length: 256 }, (_, level) => mix(paper, ink, level / 255));
+    return (value) => all[Math.round(value)];
+}
+
+// Shades of numbers from -1 to 1: warm, paper, accent.
+function signedShades() {
+    const paper = colour("--paper"), plus = colour("--accent"), minus = colour("--warm");
+    return (value) => mix(paper, value > 0 ? plus : minus, Math.min(1, Math.abs(value)));
+}

@@ -1,0 +1,158 @@
+// The confusion matrix, the rows behind each of its cells, and the wrong guesses.
+
+const WITH_NUMBERS = 25, MOST_SHOWN = 48;
+
+function confusionSection(content) {
+    const { counts, classes } = content.matrix;
+    const detail = element("div", { class: "detail", "aria-live": "polite" });
+    const open = (t, g) => {
+        detail.replaceChildren(...cellRows(content, classes[t], classes[g], counts[t][g]));
+        for (const cell of table.querySelectorAll("td[aria-selected=true]")) cell.setAttribute("aria-selected", "false");
+        table.rows[t + 2].cells[g + 1].setAttribute("aria-selected", "true");
+    };
+    const table = matrixTable(content, open);
+    const common = content.confusions.map(({ true: t, guess: g, n }) => element("li", {},
+        button(element("span", {}, named(content.classes[t]), " taken for ", named(content.classes[g])),
+            () => open(classes.indexOf(t), classes.indexOf(g)), { class: "plain" }),
+        element("span", { class: "number" }, whole(n))));
+    const first = content.confusions.find(({ true: t, guess: g }) => classes.includes(t) && classes.includes(g));
+    if (first) open(classes.indexOf(first.true), classes.indexOf(first.guess));
+    const left = content.classes.length - classes.length;
+    const note = left > 0 ? ` Shown are the ${classes.length} classes with the most errors, of ${content.classes.length}.` : "";
+    return section("confusion", "Confusion matrix", `Rows are true classes, columns guesses. Choose a cell to see its rows.${note}`,
+        element("div", { class: "confusion" },
+            element("div", { class: "scroll" }, table),
+            element("div", {}, common.length ? [element("h3", {}, "Most common confusions"), element("ol", { class: "common" }, common)] : [])),
+        detail);
+}
+
+// Return the matrix as a table. Arrow keys move between cells; Enter, space and clicks call `open`.
+function matrixTable({ classes: names, matrix }, open) {
+    const { counts, classes } = matrix, n = classes.length;
+    const cells = counts.map((row, t) => row.map((count, g) => element("td", {
+        "data-t": t, "data-g": g, tabindex: t + g === 0 ? 0 : -1, "aria-selected": "false", role: "gridcell",
+        "aria-label": `${names[classes[t]]} as ${names[classes[g]]}: ${count}` },
+    n <= WITH_NUMBERS && count ? `${count}` : null)));
+    const table = element("table", { class: n <= WITH_NUMBERS ? "matrix" : "matrix dense", role: "grid", "aria-label": "Confusion matrix" },
+        element("thead", {},
+            element("tr", {}, element("td"), element("th", { colspan: n, class: "side" }, "guess")),
+            element("tr", {}, element("th", { class: "side", scope: "col" }, "true"),
+                classes.map((c) => element("th", { scope: "col", title: names[c] }, named(names[c]))))),
+        element("tbody", {}, cells.map((row, t) => element("tr", {},
+            element("th", { scope: "row", title: names[classes[t]] }, named(names[classes[t]])), row))));
+    const move = (t, g) => {
+        if (!cells[t]?.[g]) return;
+        table.querySelector("td[tabindex='0']").tabIndex = -1;
+        cells[t][g].tabIndex = 0;
+        cells[t][g].focus();
+    };
+    const place = (event) => {
+        const cell = event.target.closest("td[data-t]");
+        return cell && [Number(cell.dataset.t), Number(cell.dataset.g)];
+    };
+    table.addEventListener("click", (event) => {
+        const at = place(event);
+        if (!at) return;
+        move(...at);
+        open(...at);
+    });
+    table.addEventListener("keydown", (event) => {
+        const at = place(event), [dt, dg] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
+        if (!at || event.ctrlKey || event.metaKey || event.altKey) return;
+        if (dt !== undefined) move(at[0] + dt, at[1] + dg);
+        else if (event.key === "Enter" || event.key === " ") open(...at);
+        else return;
+        event.preventDefault();
+    });
+    return painted(table, () => shadeCells(cells, counts));
+}
+
+// Shade each cell by its share of the true class; small shares of wrong guesses still show.
+function shadeCells(cells, counts) {
+    const paper = colour("--card"), good = colour("--accent"), bad = colour("--warm");
+    counts.forEach((row, t) => {
+        const total = row.reduce((a, b) => a + b) || 1;
+        row.forEach((count, g) => {
+            const { style } = cells[t][g];
+            if (!count) {
+                style.backgroundColor = style.color = "";
+                return;
+            }
+            const share = t === g ? 0.12 + 0.88 * (count / total) ** 2 : Math.min(1, 0.14 + 1.2 * Math.sqrt(count / total));
+            const shade = mix(paper, t === g ? good : bad, share);
+            style.backgroundColor = css(shade);
+            style.color = css(readableOn(shade));
+        });
+    });
+}
+
+// Return what to show of the rows of a cell.
+function cellRows(content, t, g, count) {
+    const { shown } = content;
+    const rows = [...shown.row.keys()].filter((i) => shown.true[i] === t && shown.guess[i] === g);
+    const title = t === g
+        ? element("h3", {}, named(content.classes[t]), `, recognized: ${plural(count, "row")}`)
+        : element("h3", {}, named(content.classes[t]), " taken for ", named(content.classes[g]), `: ${plural(count, "row")}`);
+    if (!count) return [title];
+    const kept = rows.slice(0, MOST_SHOWN);
+    const some = kept.length < count ? [element("p", { class: "told" }, `Shown: ${kept.length}, the most confident first.`)] : [];
+    return [title, ...some, ...rowsShown(content, kept)];
+}
+
+function wrongSection(content) {
+    const { shown } = content;
+    const numbers = content.kind === "numbers";
+    const wrong = [...shown.row.keys()].filter((i) => shown.wrong[i]).slice(0, MOST_SHOWN / 2);
+    const title = numbers ? "Largest errors" : "Wrong guesses";
+    const intro = numbers ? "The test rows furthest from the truth."
+        : `${plural(content.n_wrong, "test row")} of ${whole(content.n_rows)} ${content.n_wrong === 1 ? "is" : "are"} guessed wrong. The most confident first.`;
+    return section("wrong", title, intro, ...(wrong.length ? rowsShown(content, wrong) : [element("p", {}, "There are none.")]));
+}
+
+// --- rows ------------------------------------------------------------------------------------------------------------
+
+// Return rows as images with captions, or as lines of a table.
+function rowsShown(content, chosen) {
+    const { shown } = content, outcome = (i) => element("span", {}, named(guessed(content, i)),
+        shown.p ? element("span", { class: "number" }, ` ${percent(shown.p[i])}`) : null);
+    if (shown.pixels) {
+        const { height, width } = content.image;
+        return [element("ul", { class: "images" }, chosen.map((i) => element("li", {},
+            picture(pixelsOf(content, i), height, width, content.image.channels > 1 ? null : inkShades, `Test row ${shown.row[i]}`),
+            element("span", { class: shown.wrong[i] ? "guess bad" : "guess" }, outcome(i)),
+            element("span", { class: "truth" }, shown.wrong[i] ? ["in truth ", named(truth(content, i))] : `row ${whole(shown.row[i])}`))))];
+    }
+    const names = shown.columns ?? [];
+    const table = element("table", { class: "rows" }, element("thead", {}, element("tr", {},
+        ["row", "guess", "truth"].map((head) => element("th", { scope: "col" }, head)),
+        names.map((name) => element("th", { scope: "col" }, named(name))))),
+    element("tbody", {}, chosen.map((i) => element("tr", {}, element("th", { scope: "row" }, whole(shown.row[i])),
+        element("td", {}, outcome(i)), element("td", {}, named(truth(content, i))),
+        names.map((_, k) => element("td", {}, short(valuesOf(content, i)[k])))))));
+    return [element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Rows" }, table)];
+}
+
+function pixelsOf({ shown, image }, i) {
+    const size = image.height * image.width * image.channels;
+    return shown.pixels.subarray(i * size, (i + 1) * size);
+}
+
+function valuesOf({ shown, n_features: n }, i) {
+    return shown.values.subarray(i * n, (i + 1) * n);
+}
+
+function truth(content, i) {
+    return outcomeText(content, content.shown.true[i]);
+}
+
+function guessed(content, i) {
+    return outcomeText(content, content.shown.guess[i]);
+}
+
+// Return a class, labels or numbers as text.
+function outcomeText({ kind, classes }, value) {
+    if (kind === "classes") return classes[value];
+    const all = [value].flat();
+    if (kind === "numbers") return all.map(short).join(", ");
+    return all.length ? all.map((i) => classes[i]).join(", ") : "none";
+}
