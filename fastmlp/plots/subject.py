@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.fitting import check_data
 from fastmlp.history import History
 from fastmlp.many.ensemble import Ensemble
 from fastmlp.names import Names
@@ -177,7 +178,7 @@ class Subject:
             X_, true = named._check_X(X, finite=True), None
         else:
             names = names.learned(X, y, loss)
-            X_, targets, _ = named._check_evaluation(X, y, names=names)
+            X_, targets = check_data(named, X, y, names=names)
             true = loss.decode(targets)
         predicted = engine.predict(X_)
         if not loss.classifies:
