@@ -10,128 +10,94 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.data.sources.files import File
-from fastmlp.data.sources.tables import Columns, TableReader, list_width
+from fastmlp.data.sources.files import File, Latest
+from fastmlp.data.sources.tables import Columns, Piece, TableReader, list_width
 
 __all__ = ["ArrowFile", "Dataset", "Parquet"]
 
-_BATCH_ROWS = 4096
-_BUFFER_BYTES = 1 << 16
+_SET_BYTES = 1 << 23
+"""Of columns that are decoded at once. Parquet would need megabytes for each of its columns."""
 
 
 class _Parts(TableReader):
-    """A table in parts that are decoded from their first row on: row groups, record batches, fragments."""
+    """A table in parts that are decoded whole, some columns at a time: row groups, record batches, fragments."""
 
     own: npt.NDArray[np.int64]
 
-    def _set_parts(self, lengths: Sequence[int]) -> None:
+    def _set_parts(self, lengths: Sequence[int], schema: Any, names: tuple[Any, Any, Any]) -> None:
         self.own = np.array(lengths, np.int64)
         self._ends = np.cumsum(self.own)
         self.n_rows = int(self.own.sum())
-        self._cursor: _Cursor | None = None
+        self._column_bytes, self._schema = 8, schema
+        columns = Columns.chosen(schema.names, *names, self.name)
+        self._describe(schema, columns, self._list_width)
+        self._column_bytes = max(8, self.row_bytes // max(1, len(columns.features)))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cursor": None}
+    def _list_width(self, number: int) -> int:
+        """Return how long the lists in a column are, by the first row."""
+        kind = self._schema.field(number).type
+        if hasattr(kind, "list_size"):
+            return int(kind.list_size)
+        return next((list_width(column) for _, column in self._columns(0, 1, (number,))), 0) if self.n_rows else 0
 
-    def _batches(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Sequence[Any]]:
-        self._check()
+    def _columns(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Piece]:
         part = bisect_right(self._ends, start)
         while start < stop:
             end = int(self._ends[part])
-            begin = end - int(self.own[part])
-            last = min(stop, end)
-            yield from self._of_part(part, start - begin, last - begin, tuple(numbers))
+            begin, last = end - int(self.own[part]), min(stop, end)
+            self._check(part)
+            size = max(1, _SET_BYTES // ((end - begin) * self._column_bytes))
+            for i in range(0, len(numbers), size):
+                some = numbers[i : i + size]
+                for number, column in zip(some, self._decode(part, some), strict=True):
+                    if len(column) != end - begin:
+                        raise ValueError(f"{self.name} has changed: {len(column)} rows are where {end - begin} were")
+                    yield number, column.slice(start - begin, last - start)
+            self._check(part)
             start, part = last, part + 1
-        self._check()
 
-    def _of_part(self, part: int, start: int, stop: int, numbers: tuple[int, ...]) -> Iterator[Sequence[Any]]:
-        """Yield rows of a part. If they follow those of the last call, they need not be searched for."""
-        cursor, self._cursor = self._cursor, None
-        if cursor is None or not cursor.reaches(part, start, numbers):
-            cursor = _Cursor(part, numbers, self._decode(part, numbers))
-        yield from cursor.rows(start, stop)
-        if stop < self.own[part]:
-            self._cursor = cursor
-
-    def _check(self) -> None:
-        """Raise a ValueError if a file has changed."""
+    def _check(self, part: int) -> None:
+        """Raise a ValueError if the file of a part has changed."""
         raise NotImplementedError
 
-    def _decode(self, part: int, numbers: tuple[int, ...]) -> Iterator[Any]:
-        """Yield the record batches of a part, with these columns."""
+    def _decode(self, part: int, numbers: Sequence[int]) -> Sequence[Any]:
+        """Return columns of a part, in this order."""
         raise NotImplementedError
 
-
-class _Cursor:
-    """How far a part has been decoded."""
-
-    def __init__(self, part: int, numbers: tuple[int, ...], batches: Iterator[Any]) -> None:
-        self._of, self._batches = (part, numbers), batches
-        self._position, self._batch = 0, None  # the first row of the batch at hand
-
-    def reaches(self, part: int, start: int, numbers: tuple[int, ...]) -> bool:
-        return self._of == (part, numbers) and self._position <= start
-
-    def rows(self, start: int, stop: int) -> Iterator[Sequence[Any]]:
-        while start < stop:
-            if self._batch is None:
-                self._batch = next(self._batches, None)
-                if self._batch is None:
-                    return
-            end = self._position + self._batch[0]
-            if end > start:
-                last = min(stop, end)
-                yield [column.slice(start - self._position, last - start) for column in self._batch[1]]
-                start = last
-            if end <= start:
-                self._position, self._batch = end, None
+    def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
+        """Return the memory of the columns that are decoded at once, with their packed bytes and dictionaries."""
+        return 3 * max(_SET_BYTES, int(self.own.max(initial=0)) * self._column_bytes)
 
 
 class Parquet(_Parts):
-    """A Parquet file; its parts are the row groups.
-
-    A group is decoded a few thousand rows at a time, so that it need not fit in memory.
-    """
+    """A Parquet file; its parts are the row groups."""
 
     def __init__(self, path: str | os.PathLike[str], features: Any, target: Any, sample_weight: Any) -> None:
         import pyarrow as pa
 
         self._file = File(path)
         self.name = self._file.name
-        self._opened: Any = None
+        self.latest = Latest()
         try:
-            file = self._open()
-            metadata, schema = file.metadata, file.schema_arrow
+            with self._open() as file:
+                metadata, schema = file.metadata, file.schema_arrow
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{self.name} cannot be read: {error}") from error
-        self._set_parts([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
-        self._group_bytes = max((metadata.row_group(i).total_byte_size for i in range(len(self.own))), default=0)
-        columns = Columns.chosen(schema.names, features, target, sample_weight, self.name)
-        self._describe(schema, columns, lambda i: _first_width(self, schema, i))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_opened": None}
+        lengths = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        self._set_parts(lengths, schema, (features, target, sample_weight))
 
     def _open(self) -> Any:
-        if self._opened is None:
-            import pyarrow.parquet as pq
+        import pyarrow.parquet as pq
 
-            self._opened = pq.ParquetFile(self._file.path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        return self._opened
+        return pq.ParquetFile(self._file.path, pre_buffer=False)
 
-    def _check(self) -> None:
+    def _check(self, part: int) -> None:
         self._file.check()
 
-    def _decode(self, part: int, numbers: tuple[int, ...]) -> Iterator[Any]:
+    def _decode(self, part: int, numbers: Sequence[int]) -> Sequence[Any]:
         names = [self._schema.names[i] for i in numbers]
-        n_rows = max(1, min(_BATCH_ROWS, (1 << 20) // self.row_bytes)) if self.shape else 1
-        for batch in self._open().iter_batches(n_rows, row_groups=[part], columns=names, use_threads=False):
-            yield batch.num_rows, [batch.column(name) for name in names]
-
-    def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
-        """Return the memory of the buffers and the dictionaries of a row group."""
-        n_columns = len(self._chosen.features) + len(self._chosen.others)
-        return min(self._group_bytes, n_columns * (_BUFFER_BYTES + (2 << 20))) + (2 << 20)
+        table = self.latest.get(self, self._open).read_row_group(part, columns=names, use_threads=False)
+        return [table.column(name) for name in names]
 
 
 class ArrowFile(_Parts):
@@ -157,9 +123,7 @@ class ArrowFile(_Parts):
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{self.name} cannot be read: {error}") from error
         self._batch_numbers = [i for i, length in enumerate(lengths) if length]
-        self._set_parts([length for length in lengths if length])
-        columns = Columns.chosen(schema.names, features, target, sample_weight, self.name)
-        self._describe(schema, columns, lambda i: _first_width(self, schema, i))
+        self._set_parts([length for length in lengths if length], schema, (features, target, sample_weight))
 
     def _reader(self, numbers: Sequence[int] | None) -> Any:
         import pyarrow as pa
@@ -167,18 +131,14 @@ class ArrowFile(_Parts):
         options = pa.ipc.IpcReadOptions(included_fields=None if numbers is None else sorted(numbers), use_threads=False)
         return pa.ipc.open_file(pa.OSFile(self._file.path), options=options)
 
-    def _check(self) -> None:
+    def _check(self, part: int) -> None:
         self._file.check()
 
-    def _decode(self, part: int, numbers: tuple[int, ...]) -> Iterator[Any]:
+    def _decode(self, part: int, numbers: Sequence[int]) -> Sequence[Any]:
         with self._reader(numbers) as reader:
             batch = reader.get_batch(self._batch_numbers[part])
         place = {number: i for i, number in enumerate(sorted(numbers))}
-        yield batch.num_rows, [batch.column(place[number]) for number in numbers]
-
-    def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
-        """Return the memory of a record batch."""
-        return int(self.own.max(initial=0)) * self.row_bytes
+        return [batch.column(place[number]) for number in numbers]
 
 
 class Dataset(_Parts):
@@ -199,33 +159,16 @@ class Dataset(_Parts):
                 counted.append((fragment, fragment.count_rows()))
         self._fragments = [fragment for fragment, count in counted if count]
         is_local = isinstance(getattr(dataset, "filesystem", None), LocalFileSystem)
-        self._files = [File(path) for path in dataset.files] if is_local else []
-        self._set_parts([count for _, count in counted if count])
-        columns = Columns.chosen(dataset.schema.names, features, target, sample_weight, name)
-        self._describe(dataset.schema, columns, lambda i: _first_width(self, dataset.schema, i))
+        files = {path: File(path) for path in (dataset.files if is_local else [])}
+        self._files = [files.get(getattr(fragment, "path", "")) for fragment in self._fragments]
+        lengths = [count for _, count in counted if count]
+        self._set_parts(lengths, dataset.schema, (features, target, sample_weight))
 
-    def _check(self) -> None:
-        for file in self._files:
+    def _check(self, part: int) -> None:
+        if file := self._files[part]:
             file.check()
 
-    def _decode(self, part: int, numbers: tuple[int, ...]) -> Iterator[Any]:
+    def _decode(self, part: int, numbers: Sequence[int]) -> Sequence[Any]:
         names = [self._schema.names[i] for i in numbers]
-        batches = self._fragments[part].to_batches(
-            schema=self._schema, columns=names, batch_size=_BATCH_ROWS, use_threads=False, batch_readahead=0
-        )
-        for batch in batches:
-            if batch.num_rows:
-                yield batch.num_rows, [batch.column(name) for name in names]
-
-    def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
-        """Return the memory of a part, which pyarrow may decode as a whole."""
-        return int(self.own.max(initial=0)) * self.row_bytes
-
-
-def _first_width(reader: _Parts, schema: Any, number: int) -> int:
-    """Return how long the lists in a column are, by the first row."""
-    reader._schema, reader.shape = schema, ()
-    kind = schema.field(number).type
-    if hasattr(kind, "list_size"):
-        return int(kind.list_size)
-    return next((list_width(columns[0]) for columns in reader._batches(0, 1, (number,))), 0) if reader.n_rows else 0
+        table = self._fragments[part].to_table(schema=self._schema, columns=names, use_threads=False)
+        return [table.column(name) for name in names]

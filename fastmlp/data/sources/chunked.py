@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.sources.base import Block
-from fastmlp.data.sources.files import File, optional
+from fastmlp.data.sources.files import File, Latest, optional
 from fastmlp.data.sources.reader import Reader
 
 __all__ = ["Dask", "Hdf5", "Zarr"]
@@ -52,10 +52,9 @@ class _Stored(_Chunked):
 
     def __init__(self, array: Any, name: str, where: tuple[str, str] | None = None, file: File | None = None) -> None:
         super().__init__(array, name)
-        self._where, self._file = where, file
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | ({} if self._where is None else {"_array": None})
+        self._where, self._file, self.latest = where, file, Latest()
+        if where is not None:
+            self._array = None  # opened again where it is read
 
     def read(self, start: int, stop: int, *, X: bool = True) -> Block:
         """Return rows."""
@@ -67,9 +66,8 @@ class _Stored(_Chunked):
         return block
 
     def _opened(self) -> Any:
-        if self._array is None and self._where is not None:
-            self._array = self._open(*self._where)
-        return self._array
+        where = self._where
+        return self._array if where is None else self.latest.get(self, lambda: self._open(*where))
 
     @staticmethod
     def _open(path: str, dataset: str) -> Any:
@@ -113,7 +111,6 @@ class Hdf5(_Stored):
                 reader = cls(opened[where[1]], f"{file.name}, {where[1]}", where, file)
         except OSError as error:
             raise ValueError(f"{file.name} cannot be read: {error}") from error
-        reader._array = None  # opened again when it is read, in the thread that reads
         return reader
 
     @staticmethod
@@ -123,7 +120,7 @@ class Hdf5(_Stored):
         return h5py.File(path, "r")[dataset]
 
     def _opened(self) -> Any:
-        array = super()._opened()
+        array: Any = super()._opened()
         if not array:
             raise ValueError(f"{self.name} cannot be read any more: its file has been closed")
         return array

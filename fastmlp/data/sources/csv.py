@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.sources.files import read_bytes
-from fastmlp.data.sources.tables import Columns, TableReader
+from fastmlp.data.sources.tables import Columns, Piece, TableReader
 from fastmlp.data.sources.text import Text
 
 __all__ = ["Csv"]
@@ -156,10 +156,11 @@ class Csv(TableReader, Text):
         error = re.sub(r"Row #\d+: ", "", error)
         return re.sub(r"In CSV column #(\d+): ", lambda found: f"column {self._all_names[int(found[1])]!r}: ", error)
 
-    def _batches(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Sequence[Any]]:
+    def _columns(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Piece]:
         for piece, first, last in self._pieces(start, stop):
             table = self._parsed(piece, lambda text: self._table(text, numbers), len)
-            yield [table.column(str(number)).slice(first, last - first) for number in numbers]
+            for number in numbers:
+                yield number, table.column(str(number)).slice(first, last - first)
 
 
 def _first_record(text: bytes) -> int:

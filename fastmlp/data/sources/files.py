@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["File", "kind_of_file", "optional", "read_bytes", "read_into"]
+__all__ = ["File", "Latest", "kind_of_file", "optional", "read_bytes", "read_into"]
+
+T = TypeVar("T")
 
 _KINDS = {
     "npy": ("npy",),
@@ -81,6 +83,26 @@ class File:
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Latest:
+    """What has been opened last, of several files that take turns: only one of them is open."""
+
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._opened: Any = None
+
+    def get(self, owner: object, opener: Callable[[], T]) -> T:
+        """Return what the owner has opened; it is opened now if another was the last."""
+        if self._owner is not owner:
+            self._owner = self._opened = None
+            self._opened = opener()
+            self._owner = owner
+        opened: T = self._opened
+        return opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_owner": None, "_opened": None}
 
 
 def read_into(file: IO[bytes], offset: int, out: npt.NDArray[Any], name: str) -> None:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from fastmlp.data.sources.base import Block, Source
 from fastmlp.data.sources.reader import Range, Reader
+from fastmlp.validation.calls import warn
 
 __all__ = ["Joined", "cut"]
 
 _BLOCK_BYTES = 1 << 19
+_MANY = 4  # times as much is read as is needed
 _KINDS = {"O": "object", "U": "string", "S": "string", "T": "string", "c": "complex", "M": "date", "m": "time"}
 
 
@@ -40,6 +42,7 @@ class Joined(Source):
         self._X, self._y, self._weights = X, y, sample_weight
         is_cut = isinstance(X.own, np.ndarray) and not X.merges
         self.lengths = np.asarray(X.own) if is_cut else cut(X.n_rows, X.own, rows, X.row_bytes)
+        _warn_of_large_parts(X, rows)
         self._ends = np.cumsum(self.lengths)
         self.n_features = int(np.prod(X.shape))
         self.dtype = X.dtype
@@ -52,6 +55,8 @@ class Joined(Source):
 
     def read(self, blocks: Sequence[int]) -> Iterator[Block]:
         """Yield these blocks."""
+        if not self.any_order and np.any(np.diff(blocks) <= 0):
+            raise ValueError(f"the blocks of {self._X.name} come in their own order only")
         return self._read(blocks, X=True)
 
     def targets(self) -> Iterator[Block]:
@@ -95,6 +100,15 @@ class Joined(Source):
             if part is not None and _n_rows(part) != stop - start:
                 raise ValueError(f"{name} has {_n_rows(part)} rows here, but had {stop - start} before")
         return Block(array, y, weights)
+
+
+def _warn_of_large_parts(X: Reader, rows: int | None) -> None:
+    part = 0 if X.own is None else int(np.max(X.own))
+    if rows is not None and part > _MANY * rows and part * X.row_bytes > _MANY * _BLOCK_BYTES:
+        warn(
+            f"{X.name} has parts (row groups, chunks or record batches) of {part} rows, and each block of {rows} rows "
+            "has to read a whole one; leave out rows, or write the file in smaller parts"
+        )
 
 
 def _values(reader: Reader, start: int, stop: int) -> Any:

@@ -238,6 +238,9 @@ def _of_paths(paths: Sequence[Any], word: str, columns: _Columns) -> Reader:
                 )
             if _names(readers[-1]) != names:  # the same ones in another order
                 readers[-1] = _of_path(path, kinds[0], word, columns._replace(features=list(names)))
+    for reader in readers:
+        if hasattr(reader, "latest"):  # thousands of files cannot be open at the same time
+            reader.latest = readers[0].latest  # type: ignore[attr-defined]
     if kinds[0] == "svmlight":
         _same_columns([reader for reader in readers if isinstance(reader, Svmlight)], columns.features)
     return readers[0] if len(readers) == 1 else Several(readers, f"{word} of {len(readers)} files")

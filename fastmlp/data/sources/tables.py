@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastmlp.data.sources.base import Block
 from fastmlp.data.sources.reader import NamedColumns, Reader
 
-__all__ = ["ALL", "Columns", "Table", "TableReader", "list_width"]
+__all__ = ["ALL", "Columns", "Piece", "Table", "TableReader", "list_width"]
 
 ALL = object()
 """As the target of a table: all of its columns."""
@@ -95,11 +95,14 @@ class Columns:
 Place = Callable[[int], str]
 """Returns the words for a row of a block."""
 
+Piece = tuple[int, Any]
+"""The number of a column, and some of its values as an array of Arrow."""
+
 
 class TableReader(Reader):
     """Rows of a table of Arrow, of which X, y and the weights are columns.
 
-    A subclass reads columns by their numbers in `_batches`; this class makes arrays of them.
+    A subclass reads columns by their numbers in `_columns`; this class makes arrays of them.
     """
 
     def _describe(self, schema: Any, columns: Columns, widths: Callable[[int], int]) -> None:
@@ -113,47 +116,45 @@ class TableReader(Reader):
             self.feature_names = tuple(schema.field(i).name for i in columns.features)
         self.has_y, self.has_weights = bool(columns.target), columns.weight is not None
 
-    def _batches(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Sequence[Any]]:
-        """Yield these columns of some rows, a few rows at a time."""
+    def _columns(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Piece]:
+        """Yield the values of columns between two rows, in pieces; those of each column in their order."""
         raise NotImplementedError
 
     def read(self, start: int, stop: int, *, X: bool = True) -> Block:
         """Return rows."""
         chosen, n_rows = self._chosen, stop - start
-        features = chosen.features if X else ()
         matrix = np.empty((n_rows, *self.shape), self.dtype) if X else None
-        others: list[list[npt.NDArray[Any]]] = [[] for _ in chosen.others]
-        done = 0
-        for columns in self._batches(start, stop, (*features, *chosen.others)):
-            end = done + len(columns[0])
-            if end > n_rows:
-                raise ValueError(f"{self.name} has more rows here than before")
-            if matrix is not None:
-                self._fill(matrix[done:end], columns, start + done)
-            for parts, number, column in zip(others, chosen.others, columns[len(features) :], strict=True):
-                parts.append(self._array(number, column, start + done))
-            done = end
-        if done < n_rows:
-            raise ValueError(f"{self.name} has {done} rows here, but had {n_rows} before")
-        arrays = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in others]
+        ends = np.cumsum(self._widths).tolist()
+        places = {i: slice(end - width, end) for i, end, width in zip(chosen.features, ends, self._widths, strict=True)}
+        others: dict[int, list[npt.NDArray[Any]]] = {number: [] for number in chosen.others}
+        read = dict.fromkeys((*places, *others) if X else others, 0)
+        for number, column in self._columns(start, stop, tuple(read)):
+            first = read[number]
+            read[number] = last = first + len(column)
+            if last > n_rows:
+                break
+            array = self._array(number, column, start + first)
+            if number in others:
+                others[number].append(array)
+            elif matrix is not None:
+                self._write(matrix[first:last, places[number]], array, number)
+        if wrong := [count for count in read.values() if count != n_rows]:
+            raise ValueError(f"{self.name} has {wrong[0]} rows here, but had {n_rows} before")
+        arrays = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in others.values()]
         y = arrays[: len(chosen.target)]
-        named = None if matrix is None or not self.feature_names else NamedColumns(matrix, self.feature_names)
         return Block(
-            matrix if named is None else named,
+            NamedColumns(matrix, self.feature_names) if matrix is not None and self.feature_names else matrix,
             (np.stack(y, axis=1) if chosen.several else y[0]) if y else None,
             None if chosen.weight is None else arrays[-1],
         )
 
-    def _fill(self, out: npt.NDArray[Any], columns: Sequence[Any], first_row: int) -> None:
-        """Write the columns of features into the rows of a block."""
-        place = 0
-        for number, width, column in zip(self._chosen.features, self._widths, columns, strict=False):
-            array = self._array(number, column, first_row).reshape(len(out), -1)
-            if array.shape[1] != width:
-                name = self._schema.field(number).name
-                raise ValueError(f"column {name!r} of {self.name} has lists of {array.shape[1]}, but of {width} before")
-            out[:, place : place + width] = array
-            place += width
+    def _write(self, out: npt.NDArray[Any], array: npt.NDArray[Any], number: int) -> None:
+        """Write a column, or lists, to where it belongs."""
+        width = array.shape[1] if array.ndim > 1 else 1
+        if width != out.shape[1]:
+            name = self._schema.field(number).name
+            raise ValueError(f"column {name!r} of {self.name} has lists of {width}, but of {out.shape[1]} before")
+        out[...] = array.reshape(out.shape)
 
     def _array(self, number: int, column: Any, first_row: int) -> npt.NDArray[Any]:
         return _as_array(column, self._schema.field(number).name, lambda row: self.place(first_row + row))
@@ -169,10 +170,11 @@ class Table(TableReader):
         columns = Columns.chosen(table.schema.names, features, target, sample_weight, name)
         self._describe(table.schema, columns, lambda i: list_width(table.column(i)))
 
-    def _batches(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Sequence[Any]]:
+    def _columns(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Piece]:
         if self._table.num_rows != self.n_rows:
             raise ValueError(f"{self.name} has changed: it has {self._table.num_rows} rows now")
-        yield [self._table.column(i).slice(start, stop - start) for i in numbers]
+        for number in numbers:
+            yield number, self._table.column(number).slice(start, stop - start)
 
 
 def _kind(field: Any, where: str) -> tuple[np.dtype[Any], bool]:

@@ -17,7 +17,7 @@ __all__ = ["Text"]
 
 T = TypeVar("T")
 
-PIECE_BYTES = 1 << 17
+PIECE_BYTES = 1 << 19
 _LARGEST_ROW = 1 << 28
 
 
