@@ -43,7 +43,8 @@ class _Trainer(Spread, StochasticTrainer):
         """Divide the penalty by the rows of each batch; with sample weights, by what these weigh in the mean."""
         plan = Trainer._step_plan(self, order)
         if self.estimator.alpha:
-            totals = self._batch_rows[None] * (self._total_weight / self.n_rows)
+            weights = self._batch_rows * (self._total_weight / self.n_rows)
+            totals = np.tile(weights, (len(plan.rates) // len(weights), 1))
             self._l2 = self.estimator.alpha / self.scale.gradient / totals
             plan = replace(plan, l2=self._l2.ravel())
         return plan
