@@ -20,6 +20,8 @@ __all__ = ["Broken", "Ring", "Tracker"]
 _SECONDS = 20
 """What a ring waits for a shard, when it begins and in a step. A worker that dies breaks it at once."""
 
+_RETRIES = 1
+"""Of a connection: each takes seconds, which would be wasted when the first shard has died, to which all say goodbye."""
 
 _SECONDS_TO_LEAVE = 1
 
@@ -85,7 +87,7 @@ class Ring:
 
         self._collective, self._error = collective, core.XGBoostError
         try:
-            collective.init(**settings, dmlc_task_id=f"{index:09d}", dmlc_timeout=_SECONDS)
+            collective.init(**settings, dmlc_task_id=f"{index:09d}", dmlc_timeout=_SECONDS, dmlc_retry=_RETRIES)
         except self._error as error:
             raise Broken from error
         self.settings, self._index, self._n_shards = settings, index, collective.get_world_size()
