@@ -232,7 +232,7 @@ def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
     if monitor is None or monitor in measures:
         return
     direction(monitor)  # which refuses what is no name
-    advice = "; give validation_data or validation_fraction" if monitor.startswith("val_") else ""
+    advice = "; give validation_data" if monitor.startswith("val_") else ""
     close = difflib.get_close_matches(monitor, measures, n=1, cutoff=0.7)
     meant = f"did you mean {close[0]!r}?" if close else ""
     if advice and "val_loss" in measures:

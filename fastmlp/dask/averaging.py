@@ -6,36 +6,35 @@ callbacks and schedules, happens there as in every other fit; only `Engine.train
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.dask.shard import Reply, Rows, all_arrays, fill, flat, some_steps
+from fastmlp.dask.shard import Round, Rows, Trained, some_steps
 from fastmlp.dask.shards import Shards, Stopped
+from fastmlp.dask.vectors import all_arrays, average, fill, flat
 from fastmlp.engine.base import Engine, EpochTotals, StepPlan
 from fastmlp.interrupts import complete
 from fastmlp.losses import Targets
 from fastmlp.once import Sharing, each_time
 from fastmlp.training import Trainer
 
-__all__ = ["LocalSGD", "OnShards", "Spread"]
+__all__ = ["ATTEMPTS", "SECONDS_PER_CALL", "LocalSGD", "OnShards", "Spread"]
 
+SECONDS_PER_CALL = 0.5
+"""About how long the shards work without the client. It costs the client some milliseconds to call them, and it only
+has what they have come to when a call returns."""
 
-def average(replies: Sequence[Reply]) -> npt.NDArray[np.float64]:
-    """Return the mean of their vectors by their weights, in float64 and in their order. Equal vectors are the mean."""
-    first, total = replies[0].vector.astype(np.float64), sum(reply.weight for reply in replies)
-    mean, change = first.copy(), np.empty_like(first)
-    for reply in replies[1:]:
-        if reply.weight:
-            np.subtract(reply.vector, first, out=change)
-            change *= reply.weight / total
-            mean += change
-    return mean
+ATTEMPTS = 3  # of the shards to join a ring, until they have worked in it
+_WORTH_JOINING = 4  # averages; the time for joining is that of about as many that go through the client
+_PLAN_BYTES = 2**24  # of a call of `train`
 
 
 class OnShards(Engine):
@@ -52,26 +51,48 @@ class OnShards(Engine):
         super().__init__(engine.settings, engine.n_threads)
         self.weights, self.biases = engine.weights, engine.biases
         self.shards, self.n_rows, self._engine = shards, [some.n_rows for some in rows], engine
+        self._ring: dict[str, Any] | None = None
+        self._attempts_left = 0
+
+    def join(self, n_steps: int, n_batches: int) -> None:
+        """Let the shards join, if that is worth it, so that they can work without the client.
+
+        Parameters
+        ----------
+        n_steps : int
+            That will be taken.
+        n_batches : int
+            Steps of an epoch.
+        """
+        self._attempts_left = ATTEMPTS
+        self._have_joined()
+
+    def _have_joined(self, go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Return whether the shards are in a ring. They join one, also if a worker has been lost."""
+        n = len(self.shards)
+        if n > 1 and self._ring is None and self._attempts_left:
+            self._attempts_left -= 1
+            settings = self.shards.call("track", [(n,)] * n, go_on)
+            if None in settings:  # a worker has no xgboost
+                self._attempts_left = 0
+            elif all(self.shards.call("join", [(settings[0],)] * n, go_on)):
+                self._ring = settings[0]
+        return self._ring is not None
 
     def _adopt(
-        self,
-        totals: EpochTotals,
-        epoch: int,
-        n_steps: int,
-        replies: Sequence[Reply],
-        penalty: float,
-        plan: StepPlan,
-        vector: npt.NDArray[Any],
+        self, totals: EpochTotals, after: EpochTotals, plan: StepPlan, vector: npt.NDArray[Any], *, order: Any = None
     ) -> None:
-        """Take over parameters, the optimizer's state, and what the shards have measured in some steps."""
-        losses = totals.losses[epoch] + sum(float(reply.totals.losses[0]) for reply in replies)
-        correct = totals.correct[epoch] + sum(int(reply.totals.correct[0]) for reply in replies)
-        penalties, steps = totals.penalties[epoch] + penalty, totals.steps + n_steps
+        """Take over parameters, the optimizer's state, and what the shards have measured so far.
+
+        `order` is a generator and the state that it is to have.
+        """
 
         def adopt() -> None:
             fill(all_arrays(self, plan.state), vector)
-            totals.losses[epoch], totals.correct[epoch], totals.penalties[epoch] = losses, correct, penalties
-            totals.steps = steps
+            totals.losses[:], totals.correct[:], totals.penalties[:] = after.losses, after.correct, after.penalties
+            totals.steps = after.steps
+            if order is not None:
+                order[0].bit_generator.state = order[1]
 
         complete(adopt)
 
@@ -115,6 +136,19 @@ class LocalSGD(OnShards):
     def __init__(self, engine: Engine, shards: Shards, rows: Sequence[Rows], every: int | None, shuffle: bool) -> None:
         super().__init__(engine, shards, rows)
         self.every, self.shuffle = every, shuffle
+        self._is_alone = False  # whether the shards work without the client
+        self._n_rounds = 1  # of the last call
+        self._seconds = np.inf  # that a round takes
+        self._mean: Floats | None = None  # what the shards have
+
+    def join(self, n_steps: int, n_batches: int) -> None:
+        """Let the shards join, if there will be several averages."""
+        if n_steps >= _WORTH_JOINING * (self.every or n_batches):
+            super().join(n_steps, n_batches)
+
+    def epochs_per_call(self, rows: Any, n_rows: int, n_batches: int) -> int:
+        """Return how many epochs one call may take; it looks around in between."""
+        return max(1, _PLAN_BYTES // (160 * n_batches))
 
     def train(
         self,
@@ -126,33 +160,109 @@ class LocalSGD(OnShards):
         plan: StepPlan,
         on_step: Callable[[int], bool] | None = None,
     ) -> None:
-        """Train for one epoch; `order` is the generator from which the shards draw theirs."""
-        n_steps, after = len(plan.rates), None
-        shuffle, n_rows = self.shuffle and n_steps > 1, [-(-batch_size * n // sum(self.n_rows)) for n in self.n_rows]
-        going_on = True
-        while totals.steps < n_steps and going_on:
-            first, end = totals.steps, min(totals.steps + (self.every or n_steps), n_steps)
-            part = replace(some_steps(plan, first, end), state=[], row_weights=None)
-            vector = flat(all_arrays(self, plan.state))
-            args = [(vector, part, n, order, shuffle, (first, end)) for n in n_rows]
-            try:
-                replies: list[Reply] = self.shards.call("train", args, lambda: not on_step or on_step(totals.steps))
-            except Stopped:
-                return
-            for i, reply in enumerate(replies):
-                totals.bad_loss = reply.totals.bad_loss
-                if totals.bad_loss is not None and first + reply.totals.steps:
-                    where = f"step {first + reply.totals.steps + 1} of the epoch, in shard {i}"
-                    raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
-                if totals.bad_loss is not None:
-                    return
-            penalty, taken = (sum(getattr(reply.totals, name) for reply in replies) for name in ("penalties", "steps"))
-            mean_penalty = float(penalty[0]) / max(taken, 1)
-            self._adopt(totals, 0, end - first, replies, mean_penalty * (end - first), plan, average(replies))
-            after = replies[0].generator_state
-            going_on = on_step is None or on_step(totals.steps)
-        if after is not None:
+        """Train epoch after epoch; `order` is the generator from which the shards draw theirs."""
+        n_steps, n_batches = len(plan.rates), len(plan.rates) // len(totals.losses)
+        shuffle = self.shuffle and n_batches > 1
+        after = None  # of the generator, once the order of an epoch has been drawn
+
+        def go_on() -> bool:
+            return on_step is None or on_step(totals.steps)
+
+        try:
+            while totals.steps < n_steps:
+                n_rounds = self._n_rounds_of_call(go_on)
+                rounds = _rounds(totals.steps, n_steps, n_batches, self.every or n_batches, n_rounds)
+                trained = self._call(rounds, totals.steps, order, batch_size, shuffle, plan, go_on)
+                if trained is None:  # a ring is broken
+                    continue
+                after = trained[0].generator_states[1]
+                self._take(totals, rounds, trained, order, plan)
+                if totals.bad_loss is not None or not go_on():
+                    break
+        except Stopped:
+            pass
+        if after is not None and totals.steps % n_batches:
             order.bit_generator.state = after
+
+    def _n_rounds_of_call(self, go_on: Callable[[], bool]) -> int:
+        """Return how many rounds the shards may train in a row.
+
+        There are several if the shards need nobody to average. They must be short: none waits for the others for ever.
+        """
+        self._is_alone = self._seconds < SECONDS_PER_CALL and (len(self.shards) == 1 or self._have_joined(go_on))
+        if not self._is_alone:
+            return 1
+        return max(1, min(2 * self._n_rounds, int(SECONDS_PER_CALL / self._seconds)))
+
+    def _call(
+        self,
+        rounds: Sequence[Round],
+        first: int,
+        order: Any,
+        batch_size: int,
+        shuffle: bool,
+        plan: StepPlan,
+        go_on: Callable[[], bool],
+    ) -> list[Trained] | None:
+        """Let the shards train for some rounds; return None if they have lost what they need for that."""
+        settings, vector = self._ring if self._is_alone else None, flat(all_arrays(self, plan.state))
+        n_steps = sum(one.end - one.first for one in rounds)
+        known = self._mean is not None and np.array_equal(vector.view(np.uint8), self._mean.view(np.uint8))
+        part = replace(some_steps(plan, first, first + n_steps), state=[], row_weights=None)
+        args = [
+            (settings, None if known else vector, part, -(-batch_size * n // sum(self.n_rows)), order, shuffle, rounds)
+            for n in self.n_rows
+        ]
+        self._mean, start = None, time.perf_counter()
+        trained: list[Trained | None] = self.shards.call("train", args, go_on)
+        if None in trained:
+            self._ring = None
+            return None
+        self._seconds, self._n_rounds = (time.perf_counter() - start) / len(rounds), len(rounds)
+        if settings is not None:
+            self._attempts_left = ATTEMPTS
+        return cast(list[Trained], trained)
+
+    def _take(
+        self, totals: EpochTotals, rounds: Sequence[Round], trained: Sequence[Trained], order: Any, plan: StepPlan
+    ) -> None:
+        """Take over what the shards have come to after the last round in which no loss was bad."""
+        done, bad, n_batches = copy.deepcopy(totals), None, len(plan.rates) // len(totals.losses)
+        for one, *parts in zip(rounds, *(shard.totals for shard in trained), strict=False):
+            bad = next((i for i, part in enumerate(parts) if part.bad_loss is not None), None)
+            if bad is not None:
+                break
+            penalty, taken = (sum(getattr(part, name) for part in parts) for name in ("penalties", "steps"))
+            done.losses[one.epoch] += sum(float(part.losses[0]) for part in parts)
+            done.correct[one.epoch] += sum(int(part.correct[0]) for part in parts)
+            done.penalties[one.epoch] += float(penalty[0]) / max(taken, 1) * (one.end - one.first)
+            done.steps += one.end - one.first
+        if done.steps > totals.steps:
+            by_client = not self._is_alone
+            vector = _mean(trained) if by_client else trained[0].vector
+            before, after = trained[0].generator_states
+            state = before if done.steps % n_batches or bad is not None else after
+            self._adopt(totals, done, plan, vector, order=(order, state))
+            self._mean = None if by_client else vector
+        if bad is not None:
+            self._mean, totals.bad_loss = None, parts[bad].bad_loss
+            if one.first + parts[bad].steps:
+                where = f"step {one.first + parts[bad].steps + 1} of the epoch, in shard {bad}"
+                raise FloatingPointError(f"loss is {totals.bad_loss} at {where}; lower learning_rate")
+
+
+def _rounds(first: int, n_steps: int, n_batches: int, every: int, n_rounds: int) -> list[Round]:
+    """Return the next rounds, from the step `first` of `n_steps` on."""
+    rounds: list[Round] = []
+    while first < n_steps and len(rounds) < n_rounds:
+        epoch, step = divmod(first, n_batches)
+        rounds.append(Round(epoch, step, min(step + every, n_batches)))
+        first += rounds[-1].end - step
+    return rounds
+
+
+def _mean(trained: Sequence[Trained]) -> npt.NDArray[np.float64]:
+    return average([one.vector for one in trained], [one.weight for one in trained])
 
 
 @dataclass(kw_only=True)
@@ -174,6 +284,11 @@ class Spread(Trainer):
     @cached_property
     def _total_weight(self) -> float:
         return sum(rows.weight for rows in self.shards)
+
+    def prepare(self, once: Sharing = each_time) -> None:
+        """Do everything that may take long or fail before training begins."""
+        super().prepare(once)
+        cast(OnShards, self.engine).join(self.n_steps, self.fit.n_batches)
 
     def _permutations(self, n_epochs: int) -> Any:
         local = isinstance(self.engine, LocalSGD)  # then each shard draws the order of its rows

@@ -7,7 +7,7 @@ import time
 import uuid
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, suppress
 from queue import Empty, SimpleQueue
@@ -85,6 +85,8 @@ class Driver:
         self._suspects: list[int] = []  # networks of tasks whose workers died again and again
         self._progress: dict[int, Sequence[int]] = {}  # of each task: fits that have ended, steps
         self._given_up, self._is_over, self._answered = False, False, time.monotonic()
+        self._workers: dict[str, int] = {}  # as the scheduler said when it was last asked
+        self._turn = itertools.count()  # of the workers that get X
         self._futures: Sequence[Future[Any]] = ()  # of tasks that somebody waits for
         self._shared: Sequence[Future[Any]] = ()  # what networks share
         self._errors: list[BaseException] = []
@@ -121,7 +123,8 @@ class Driver:
         """Ask the scheduler for workers, again and again; it may never answer."""
         while not self._is_over:
             with suppress(Exception):
-                if self._client.nthreads():
+                self._workers = self._client.nthreads()
+                if self._workers:
                     self._answered = time.monotonic()
             time.sleep(_ASK_SECONDS)
 
@@ -163,8 +166,11 @@ class Driver:
                 "client.wait_for_workers waits for workers that are yet to come"
             )
 
-    def _call(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Return what `work` returns, which talks to the cluster and may wait for ever."""
+    def _call(self, work: Callable[..., Any], *args: Any, needs: Iterable[str] = ()) -> Any:
+        """Return what `work` returns, which talks to the cluster and may wait for ever.
+
+        It is abandoned when a worker is lost that it needs.
+        """
         done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
         def run() -> None:
@@ -179,6 +185,8 @@ class Driver:
                 result, error = done.get(timeout=_POLL_SECONDS)
                 break
             self._watch()
+            if any(address not in self._workers for address in needs):
+                raise _Lost
         if isinstance(error, OSError | CancelledError):
             self._watch()
             raise _Lost from error
@@ -225,7 +233,8 @@ class Driver:
                 n_threads = max(1, sum(workers.values()))
                 tasks = tasks or in_tasks([size.cost for size in self.sizes], n_threads)
                 if len(tasks) <= _ROOTISH * n_threads:
-                    self._call(self._spread, shared, min(len(tasks), len(workers)))
+                    with suppress(_Lost):
+                        self._call(self._spread, shared, min(len(tasks), len(workers)), needs=workers)
                 tasks = self._train(tasks, shared)
                 while self._suspects and not tasks:
                     tasks = self._train([[self._suspects.pop()]], shared, alone=True)
@@ -238,7 +247,11 @@ class Driver:
 
     def _send(self) -> Future[Any]:
         """Send what networks share to some worker."""
-        shared: Future[Any] = self._call(on_cluster, self._client, self._values)
+        while not (workers := self._call(self._client.nthreads)):
+            self._watch()
+            time.sleep(_POLL_SECONDS)
+        self._workers, address = workers, list(workers)[next(self._turn) % len(workers)]
+        shared: Future[Any] = self._call(on_cluster, self._client, self._values, address, needs=[address])
         self._shared = (shared,)
         for future in self._ended([shared]):
             if future.status == "error":

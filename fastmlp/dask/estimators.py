@@ -42,8 +42,8 @@ class _Trainer(Spread, StochasticTrainer):
         plan = Trainer._step_plan(self, order, rates)
         if self.estimator.alpha:
             totals = self._batch_rows * (self._total_weight / self.n_rows)
-            self._l2 = self.estimator.alpha / self.scale.gradient / totals
-            plan = replace(plan, l2=self._l2)
+            self._l2 = self.estimator.alpha / self.scale.gradient / totals  # the same in each epoch
+            plan = replace(plan, l2=np.tile(self._l2, len(rates) // len(totals)))
         return plan
 
     def _mean_losses(self, totals: EpochTotals, n_epochs: int) -> list[np.float64]:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -19,18 +20,18 @@ from numpy.random import Generator
 from fastmlp.activations import Floats
 from fastmlp.dask.partitions import stacked
 from fastmlp.dask.ring import Broken, Ring, Tracker
-from fastmlp.engine.base import Clipping, Engine, EpochTotals, StepPlan, total_weight
+from fastmlp.dask.vectors import all_arrays, descend, fill, flat
+from fastmlp.engine.base import Clipping, EpochTotals, StepPlan, total_weight
 from fastmlp.engine.compiled import CompiledEngine
 from fastmlp.fitting import check_data
 from fastmlp.losses import Targets
 from fastmlp.mlp import MLP
 from fastmlp.names import Names
-from fastmlp.optimizers import Optimizer, at_step
+from fastmlp.optimizers import Optimizer
 from fastmlp.random import permutations
-from fastmlp.reference import clip
 from fastmlp.validation.rows import check_sample_weight
 
-__all__ = ["Reply", "Rows", "Shard", "Twin", "all_arrays", "descend", "fill", "flat", "some_steps"]
+__all__ = ["Reply", "Round", "Rows", "Shard", "Trained", "Twin", "some_steps"]
 
 
 class Twin(NamedTuple):
@@ -61,39 +62,57 @@ class Rows(NamedTuple):
 
 @dataclass
 class Reply:
-    """What some steps have come to.
+    """What some steps that all shards take together have come to.
 
     Attributes
     ----------
     vector : (k,) array
-        What is to be averaged, see `flat`: parameters and the optimizer's state, or the gradient.
+        The gradient, or the parameters and the optimizer's state after all steps, see `vectors`.
     totals : EpochTotals
-    weight : float
-        Sum of the weights of the rows in these steps.
-    generator_state : Any
-        That of the generator, after the order of the rows has been drawn.
     """
 
     vector: Floats
     totals: EpochTotals
-    weight: float
-    generator_state: Any = None
 
 
-def flat(arrays: Sequence[Floats]) -> Floats:
-    """Return all numbers of some arrays in one, which travels in one piece; padding stays behind."""
-    return np.concatenate([array.ravel() for array in arrays])
+class Round(NamedTuple):
+    """The steps from one average to the next, all of one epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from that of the plan.
+    first, end : int
+        Steps of this epoch.
+    """
+
+    epoch: int
+    first: int
+    end: int
 
 
-def fill(arrays: Sequence[Floats], vector: npt.NDArray[Any]) -> None:
-    """Write what `flat` has returned, or a mean of such vectors, into the arrays."""
-    for array, numbers in zip(arrays, np.split(vector, np.cumsum([array.size for array in arrays])[:-1]), strict=True):
-        array[...] = numbers.reshape(array.shape)
+@dataclass
+class Trained:
+    """What some rounds have come to, for a shard.
 
+    Attributes
+    ----------
+    totals : list of EpochTotals
+        Of each round. The last one may have ended early, since a loss was not finite.
+    vector : (k,) array
+        Parameters and the optimizer's state: the last mean if the shards average among themselves and this is the
+        first one, or those of this shard, which the client is to average.
+    weight : float
+        Sum of the weights of the rows of the last round.
+    generator_states : tuple of two states
+        Of the generator, before and after the order of the rows has been drawn for the epoch of the last round. The
+        first shard draws as the client would.
+    """
 
-def all_arrays(engine: Engine, state: Sequence[Sequence[Floats]]) -> list[Floats]:
-    """Return the parameters, and the optimizer's state slot by slot."""
-    return engine.parameters + [array for slot in zip(*state, strict=True) for array in slot]
+    totals: list[EpochTotals]
+    vector: Floats
+    weight: float = 0.0
+    generator_states: tuple[Any, Any] = (None, None)
 
 
 def some_steps(plan: StepPlan, first: int, end: int) -> StepPlan:
@@ -101,35 +120,6 @@ def some_steps(plan: StepPlan, first: int, end: int) -> StepPlan:
     coefficients = {name: numbers[first:end] for name, numbers in plan.coefficients.items()}
     l2 = None if plan.l2 is None else plan.l2[first:end]
     return replace(plan, rates=plan.rates[first:end], coefficients=coefficients, l2=l2)
-
-
-def descend(vector: Floats, summed: Floats, n_weights: int, plan: StepPlan, step: int) -> float | None:
-    """Take a step in place, and return the penalty before it; None without a step if a loss is not finite.
-
-    Parameters
-    ----------
-    vector : (k,) array
-        Parameters, of which the first `n_weights` are weights, and the optimizer's state slot by slot.
-    summed : (n_parameters + 2,) array
-        Sum of what `Shard.gradient` has returned.
-    n_weights : int
-    plan : StepPlan
-    step : int
-        Of this plan.
-    """
-    parameters, *slots = np.split(vector, 1 + plan.optimizer.slots)
-    weights, weight, l2 = parameters[:n_weights], summed[-2], 0.0 if plan.l2 is None else float(plan.l2[step])
-    penalty = l2 / 2 * float(np.square(weights, dtype=np.float64).sum()) if l2 else 0.0
-    if not np.isfinite(weight + penalty):
-        return None
-    if not weight:
-        return 0.0
-    gradient = summed[:-2] / weight
-    if l2:
-        gradient[:n_weights] += l2 * weights
-    clip([gradient], plan.clipping)
-    plan.optimizer.update(parameters, gradient, slots, at_step(plan.coefficients, step))
-    return penalty
 
 
 class Shard:
@@ -168,7 +158,8 @@ class Shard:
         self._tracker: Tracker | None = None
         self._host = urlsplit(get_worker().address).hostname or "127.0.0.1"
         self._thread = ThreadPoolExecutor(1)  # its own: a ring belongs to a thread
-        self._drawn: tuple[Any, Any, Any] = (None, None, None)
+        self._drawn: tuple[Any, tuple[Any, Any]] = (None, (None, None))
+        self._is_known = False  # whether the client knows what the network has: what the last call has returned
 
     async def do(self, method: str, *args: Any) -> Any:
         """Return what a method below returns, while others may run in other shards of the same worker."""
@@ -228,43 +219,112 @@ class Shard:
 
     def train(
         self,
-        vector: Floats,
+        settings: dict[str, Any] | None,
+        vector: Floats | None,
         plan: StepPlan,
         batch_size: int,
         generator: Generator,
         shuffle: bool,
-        steps: tuple[int, int],
-    ) -> Reply:
-        """Take some steps of an epoch from the parameters and the optimizer's state in `vector`.
+        rounds: Sequence[Round],
+    ) -> Trained | None:
+        """Train for some rounds, after each of which the shards average what they have; the client does so after one.
 
-        `plan` is that of these steps. `generator` is the client's at the beginning of the epoch.
+        Parameters
+        ----------
+        settings : dict or None
+            Of the ring in which the shards average; None if the client does, or if this is the only shard.
+        vector : (k,) array or None
+            Parameters and the optimizer's state to begin with; None if the shard has them, from its last mean.
+        plan : StepPlan
+            Of the steps of these rounds.
+        batch_size : int
+            Rows of a step in this shard.
+        generator : Generator
+            The client's at the beginning of the first of these epochs.
+        shuffle : bool
+        rounds : list of Round
+
+        Returns
+        -------
+        Trained or None
+            None if the ring is broken, or if the shard does not have what it is to begin with.
         """
-        order, after = self._order(generator, shuffle)
-        order = order[:, slice(*(step * batch_size for step in steps))]
-        own, totals = all_arrays(self._engine, self._state), EpochTotals.zeros(1)
-        fill(own, vector)
-        n_steps = -(-order.size // batch_size)
+        ring = None if settings is None else self._ring
+        if not (settings is None or self._is_in(settings)) or not (self._is_known or vector is not None):
+            return None
+        if vector is not None:
+            fill(all_arrays(self._engine, self._state), vector)
+        self._is_known = False
+        try:
+            trained = self._train(ring, plan, batch_size, copy.deepcopy(generator), shuffle, rounds)
+        except Broken:
+            self._leave()
+            return None
+        self._is_known = len(trained.totals) == len(rounds)
+        if ring is not None and self._index:
+            trained.vector = trained.vector[:0]
+        return trained
+
+    def _train(
+        self,
+        ring: Ring | None,
+        plan: StepPlan,
+        batch_size: int,
+        generator: Generator,
+        shuffle: bool,
+        rounds: Sequence[Round],
+    ) -> Trained:
+        own, drawn_for, n_before = all_arrays(self._engine, self._state), None, 0
+        trained = Trained([], flat(own)[:0])
+        for one in rounds:
+            if one.epoch != drawn_for:
+                if drawn_for is not None:
+                    after = trained.generator_states[1]
+                    generator.bit_generator.state = after if ring is None else ring.broadcast(after)
+                order, trained.generator_states = self._order(generator, shuffle)
+                drawn_for = one.epoch
+            n_steps = one.end - one.first
+            part = replace(some_steps(plan, n_before, n_before + n_steps), epoch=plan.epoch + one.epoch)
+            n_before += n_steps
+            totals, weight = self._steps(part, batch_size, order[:, one.first * batch_size : one.end * batch_size])
+            vector = flat(own)
+            goes_on = totals.bad_loss is None and not self._stopped
+            if ring is not None:
+                mean = ring.mean(vector, weight, goes_on)
+                goes_on = mean is not None
+                if mean is not None:
+                    fill(own, vector := mean)
+            trained.totals.append(totals)
+            trained.weight = weight
+            if not goes_on:
+                break
+            trained.vector = vector
+        return trained
+
+    def _steps(self, plan: StepPlan, batch_size: int, order: npt.NDArray[np.int64]) -> tuple[EpochTotals, float]:
+        """Take these steps, or fewer if there are no more rows; return what they come to, and the rows' weight."""
+        totals, n_steps = EpochTotals.zeros(1), -(-order.size // batch_size)
         if n_steps:
             plan = replace(some_steps(self._own(plan), 0, n_steps), state=self._state)
             self._engine.train(totals, self._rows, self._y, order, batch_size, plan, lambda _: not self._stopped)
-        return Reply(flat(own), totals, self._weight_of(order[0]), after)
+        return totals, self._weight_of(order[0])
 
     def _own(self, plan: StepPlan) -> StepPlan:
         """Return a plan for the rows of this shard, which are not to be dropped like those of others."""
         return replace(plan, row_weights=self._row_weights, seed=(plan.seed + self._index) % 2**32)
 
-    def _order(self, generator: Generator, shuffle: bool) -> tuple[npt.NDArray[np.int64], Any]:
-        """Return the order (1, n) of the rows in the epoch that begins with this generator, and its state after that.
+    def _order(self, generator: Generator, shuffle: bool) -> tuple[npt.NDArray[np.int64], tuple[Any, Any]]:
+        """Return the order (1, n) of the rows in the epoch that begins with this generator, and its states around that.
 
         The first shard draws what the client would draw, the others far away in the same sequence of numbers.
         """
         given = generator.bit_generator.state
-        if self._drawn[0] != given:
-            bits = copy.deepcopy(generator.bit_generator)  # shards in the client's process get the same object
+        if self._drawn[1][0] != given:
+            bits = copy.deepcopy(generator.bit_generator)
             generator = Generator(bits.jumped(self._index) if self._index else bits)  # type: ignore[attr-defined]
             order = permutations(generator, 1, len(self._y), shuffle)
-            self._drawn = given, order, generator.bit_generator.state
-        return self._drawn[1:]
+            self._drawn = order, (given, generator.bit_generator.state)
+        return self._drawn
 
     def gradient(self, vector: Floats, batch: npt.NDArray[np.int64], plan: StepPlan) -> Reply:
         """Return the gradient of the mean loss of some rows, times their weight, this weight, and 1 to stop, else 0.
@@ -281,7 +341,7 @@ class Shard:
         scaled[n:] = weight, self._stopped
         if not totals.losses[0] <= float(np.finfo(vector.dtype).max) * (weight or 1.0):
             scaled[n], totals.bad_loss = np.nan, float(totals.losses[0])
-        return Reply(scaled, totals, weight)
+        return Reply(scaled, totals)
 
     # --- steps of all shards together, without the client -------------------------------------------------------------
 
@@ -289,6 +349,7 @@ class Shard:
         """Let the first shard begin a ring; return what the others need to join it, or None without xgboost."""
         if find_spec("xgboost") is None:
             return None
+        import_module("xgboost")  # which may take seconds, so all do it at the same time
         if self._index:
             return {}
         if self._tracker is not None:
@@ -300,12 +361,17 @@ class Shard:
         """Join the other shards; return whether all have come."""
         self._leave()
         try:
-            self._ring, self._ring_settings = Ring(settings, self._index), settings
+            self._ring = Ring(settings, self._index)
         except (Broken, ImportError):
             return False
         return True
 
+    def _is_in(self, settings: dict[str, Any] | None) -> bool:
+        """Return whether the shard is in this ring; None is no ring."""
+        return settings == (None if self._ring is None else self._ring.settings)
+
     def _leave(self) -> None:
+        self._is_known = False
         if self._ring is not None:
             self._ring.close()
             self._ring = None
@@ -317,7 +383,7 @@ class Shard:
 
         All shards come to the same parameters; the first one returns them. None is returned if the ring is broken.
         """
-        if self._ring is None or self._ring_settings != settings:
+        if self._ring is None or not self._is_in(settings):
             return None
         totals, vector = EpochTotals.zeros(1), vector.copy()
         try:
@@ -337,4 +403,4 @@ class Shard:
         except Broken:
             self._leave()
             return None
-        return Reply(vector if self._index == 0 else vector[:0], totals, 0.0)
+        return Reply(vector if self._index == 0 else vector[:0], totals)

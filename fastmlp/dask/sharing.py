@@ -57,13 +57,15 @@ def _each(arguments: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[st
     return changed
 
 
-def on_cluster(client: Client, values: Sequence[Any]) -> Future[Any]:
-    """Return the future of a `Shared` of these values, which some worker has then.
+def on_cluster(client: Client, values: Sequence[Any], address: str) -> Future[Any]:
+    """Return the future of a `Shared` of these values. Those of this process go to the worker with this address.
 
     Raises
     ------
     RuntimeError
         If one of them is a future that is lost.
+    OSError
+        If the worker is lost. Before that, `Client.scatter` may wait for it for minutes.
     """
     scheduler: Any = client.scheduler
     here = get_address_host(scheduler.address) in ("127.0.0.1", "::1")  # so are all workers, which can be reached then
@@ -75,6 +77,12 @@ def on_cluster(client: Client, values: Sequence[Any]) -> Future[Any]:
             return value
         if is_dask_collection(value):
             return client.compute(value)
-        return client.scatter([value], hash=False, direct=here or None)[0]
+        try:
+            (future,) = client.scatter([value], workers=[address], hash=False, direct=here or None)
+        except KeyError as error:  # as the scheduler finds out
+            raise OSError(f"the worker {address} is lost") from error
+        if not any(client.who_has([future]).values()):
+            raise OSError(f"the worker {address} is lost with what it was sent")
+        return future
 
     return client.submit(Shared, *map(sent, values), pure=False)

@@ -11,28 +11,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.dask.averaging import OnShards
-from fastmlp.dask.shard import Reply, all_arrays, descend, flat, some_steps
+from fastmlp.dask.averaging import ATTEMPTS, SECONDS_PER_CALL, OnShards
+from fastmlp.dask.shard import Reply, some_steps
 from fastmlp.dask.shards import Stopped
+from fastmlp.dask.vectors import all_arrays, descend, flat
 from fastmlp.engine.base import EpochTotals, StepPlan
 from fastmlp.losses import Targets
 
 __all__ = ["SynchronousSGD"]
-
-_SECONDS_PER_CALL = 0.25
-_ATTEMPTS = 3
 
 
 class SynchronousSGD(OnShards):
     """Each step follows the gradient of one batch, to which each shard contributes that of its rows.
 
     So it computes what one process would, up to the rounding of sums. If all workers have xgboost, they add up the
-    gradients and take steps among themselves, and the client only sees where they are every quarter of a second.
+    gradients and take steps among themselves, and the client only sees where they are every half a second.
     Otherwise parameters and gradients go through the client in each step.
     """
 
-    _ring: dict[str, Any] | None = None
-    _attempts_left = _ATTEMPTS
     _n_steps = 1  # of the next call
 
     def train(
@@ -55,8 +51,10 @@ class SynchronousSGD(OnShards):
 
         try:
             while totals.steps < n_steps and totals.bad_loss is None and go_on():
-                take, first = self._way(go_on), totals.steps
-                end = min(first + self._n_steps, n_steps) if take == self._by_shards else first + 1
+                joined, first = self._have_joined(go_on), totals.steps
+                take, end = (
+                    (self._by_shards, min(first + self._n_steps, n_steps)) if joined else (self._by_client, first + 1)
+                )
                 batches = [permutation[i * batch_size : (i + 1) * batch_size] for i in range(first, end)]
                 take(totals, self._of_shards(batches), plan, some_steps(plan, first, end), go_on)
         except Stopped:
@@ -71,18 +69,6 @@ class SynchronousSGD(OnShards):
             for i, n in enumerate(self.n_rows)
         ]
 
-    def _way(self, go_on: Callable[[], bool]) -> Callable[..., None]:
-        """Return how to take the next steps. Before the first of them, or if a worker is lost, the shards join anew."""
-        n = len(self.shards)
-        if n > 1 and self._ring is None and self._attempts_left:
-            self._attempts_left -= 1
-            settings = self.shards.call("track", [(n,)] * n, go_on)
-            if None in settings:  # a worker has no xgboost
-                self._attempts_left = 0
-            elif all(self.shards.call("join", [(settings[0],)] * n, go_on)):
-                self._ring = settings[0]
-        return self._by_client if self._ring is None else self._by_shards
-
     def _by_client(
         self, totals: EpochTotals, of_shards: Any, plan: StepPlan, part: StepPlan, go_on: Callable[[], bool]
     ) -> None:
@@ -96,7 +82,7 @@ class SynchronousSGD(OnShards):
         if penalty is None:
             totals.bad_loss = _bad_loss(replies)
         else:
-            self._adopt(totals, 0, 1, replies, penalty, plan, vector)
+            self._adopt(totals, _added(totals, 1, replies, penalty), plan, vector)
 
     def _by_shards(
         self, totals: EpochTotals, of_shards: Any, plan: StepPlan, part: StepPlan, go_on: Callable[[], bool]
@@ -108,12 +94,20 @@ class SynchronousSGD(OnShards):
         if any(reply is None for reply in replies):
             self._ring = None
             return
-        self._attempts_left, n_steps = _ATTEMPTS, replies[0].totals.steps
-        self._n_steps = max(1, min(2 * self._n_steps, int(n_steps * _SECONDS_PER_CALL / (time.perf_counter() - start))))
+        self._attempts_left, n_steps = ATTEMPTS, replies[0].totals.steps
+        self._n_steps = max(1, min(2 * self._n_steps, int(n_steps * SECONDS_PER_CALL / (time.perf_counter() - start))))
         if n_steps:
-            self._adopt(totals, 0, n_steps, replies, float(replies[0].totals.penalties[0]), plan, replies[0].vector)
+            after = _added(totals, n_steps, replies, float(replies[0].totals.penalties[0]))
+            self._adopt(totals, after, plan, replies[0].vector)
         if n_steps < len(part.rates):
             totals.bad_loss = _bad_loss(replies)
+
+
+def _added(totals: EpochTotals, n_steps: int, replies: Sequence[Reply], penalty: float) -> EpochTotals:
+    """Return the totals of an epoch after some more steps."""
+    losses = totals.losses + sum(float(reply.totals.losses[0]) for reply in replies)
+    correct = totals.correct + sum(int(reply.totals.correct[0]) for reply in replies)
+    return EpochTotals(losses, correct, totals.penalties + penalty, totals.steps + n_steps)
 
 
 def _bad_loss(replies: Sequence[Reply]) -> float:

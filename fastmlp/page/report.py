@@ -9,12 +9,12 @@ import importlib.resources
 import json
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from string import Template
 from typing import Any
 
 import numpy.typing as npt
 
-import fastmlp
 from fastmlp.history import History
 from fastmlp.page.content import gather
 from fastmlp.page.network import network_in_page
@@ -122,7 +122,7 @@ def _assembled(content: dict[str, Any]) -> bytes:
     style = _read("page.css")
     page = Template(_read("page.html")).substitute(
         policy=_POLICY.format(script=_hash(script), style=_hash(style)),
-        version=html.escape(fastmlp.__version__),
+        version=html.escape(import_module("fastmlp").__version__),
         title=html.escape(f"{content['title']} – fastmlp report"),
         style=style,
         content=_as_json(content),

@@ -14,7 +14,6 @@ import dask.dataframe as dd
 import pandas as pd
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from support.clusters import local_cluster
 
 import fastmlp
 import fastmlp.dask
@@ -29,12 +28,6 @@ SETTINGS = {
     "random_state": 0,
 }
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
-
-
-@pytest.fixture(scope="module")
-def client():
-    with local_cluster() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

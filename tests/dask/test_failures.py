@@ -6,34 +6,19 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 pytest.importorskip("distributed")
 
 import dask.array as da
 from distributed import Client
-from numpy.testing import assert_array_equal
-from support.clusters import local_cluster
+from support.nets import assert_same
+from support.remote import wait_for
 
 import fastmlp.dask
 from fastmlp import MLP
 
-LAYERS = [20, 64, 3]
-N = 30_000  # so that an epoch takes longer than the client waits before it looks around
-
-
-@pytest.fixture(scope="module")
-def client():
-    with local_cluster() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def data():
-    generator = np.random.default_rng(0)
-    X = generator.standard_normal((N, LAYERS[0])).astype(np.float32)
-    return X, (X @ generator.standard_normal((LAYERS[0], 3))).argmax(axis=1)
+N, LAYERS = 30_000, [20, 64, 3]  # so that an epoch takes longer than the client waits before it looks around
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +31,6 @@ def trained(client, X, y, **fit):
     net = MLP(LAYERS)
     fastmlp.dask.fit(client, net, X, y, **{"epochs": 4, "batch_size": 16, "n_shards": 2, **fit})
     return net
-
-
-def assert_same(a, b):
-    for x, y in zip([*a.weights, *a.biases], [*b.weights, *b.biases], strict=True):
-        assert_array_equal(x, y)
 
 
 class InEpoch:
@@ -73,6 +53,7 @@ def wait_for_two(client):
         client.cluster.scale(0)
         client.cluster.scale(2)
         client.wait_for_workers(2, timeout=120)
+    wait_for(lambda: len(client.nthreads()) == 2)  # one may still be about to leave
 
 
 def pids(client):
@@ -89,6 +70,20 @@ def test_killed_workers_change_no_bit(client, data, undisturbed, n_killed, form)
     X_ = X if form == "array" else da.from_array(X, chunks=(N // 2, -1))
     assert_same(trained(client, X_, y, callbacks=[kill]), undisturbed)
     assert kill.done
+
+
+def test_a_worker_is_killed_while_the_workers_average_among_themselves(client, data):
+    """The first one has brought them together."""
+    fit, nets = {"average_every": 25}, []
+    wait_for_two(client)
+    for killed in (None, 0, 1):
+        wait_for_two(client)
+        victims = [] if killed is None else [pids(client)[killed]]
+        kill = InEpoch(lambda victims=victims: [os.kill(pid, signal.SIGKILL) for pid in victims])
+        nets.append(trained(client, *data, callbacks=[kill], **fit))
+        assert kill.done
+    assert_same(nets[0], nets[1])
+    assert_same(nets[0], nets[2])
 
 
 def test_a_worker_that_dies_while_it_gets_rows(client, data, undisturbed, monkeypatch):

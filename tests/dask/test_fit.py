@@ -18,39 +18,19 @@ import dask.array as da
 import dask.dataframe as dd
 import pandas as pd
 from distributed import Client, LocalCluster
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
-from support.clusters import local_cluster
+from support.nets import Recorder, assert_same, parameters
+from support.remote import wait_for
 
 import fastmlp.dask
 from fastmlp import MLP
 from fastmlp.callbacks import EarlyStopping
+from fastmlp.dask.shards import Shards
 from fastmlp.diagnosis import ConvergenceWarning
 from fastmlp.optimizers import Adam
 
 N, LAYERS = 230, [20, 16, 3]
-
-
-@pytest.fixture(scope="module")
-def client():
-    with local_cluster() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def data():
-    generator = np.random.default_rng(0)
-    X = generator.standard_normal((N, LAYERS[0])).astype(np.float32)
-    return X, (X @ generator.standard_normal((LAYERS[0], 3))).argmax(axis=1)
-
-
-def parameters(net):
-    return [*net.weights, *net.biases]
-
-
-def assert_same(a, b):
-    for x, y in zip(parameters(a), parameters(b), strict=True):
-        assert_array_equal(x, y)
 
 
 # --- what is computed -------------------------------------------------------------------------------------------------
@@ -127,19 +107,77 @@ def without_xgboost(client, missing):
     client.run(patch)
 
 
-def test_two_shards_give_the_same_bits_with_and_without_xgboost(client, data):
+@pytest.fixture
+def rounds(monkeypatch):
+    """How many averages each call of the shards takes: those of local SGD."""
+    counts, call = [], Shards.call
+
+    def counting(self, method, args, *others):
+        if method == "train":
+            counts.append(len(args[0][-1]))
+        return call(self, method, args, *others)
+
+    monkeypatch.setattr(Shards, "call", counting)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("average_every", "n_shards", "fit"),
+    [
+        ("step", 2, {"optimizer": "adam", "clip_norm": 0.5}),
+        ("epoch", 3, {"optimizer": "adam", "sample_weight": np.arange(N) % 7}),
+        (2, 2, {"optimizer": "adam", "schedule": "cosine"}),
+        (2, 2, {"optimizer": "adam", "validation_data": "data"}),
+    ],
+)
+def test_same_bits_with_and_without_xgboost(client, data, rounds, monkeypatch, average_every, n_shards, fit):
+    """With it, shards average among themselves."""
     pytest.importorskip("xgboost")
-    fit = {"average_every": "step", "n_shards": 2, "epochs": 2, "optimizer": "adam", "clip_norm": 0.5}
-    nets = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)]
+    monkeypatch.setattr("fastmlp.dask.ring._GATHERED_BYTES", 2**10)
+    fit = fit | ({"validation_data": data} if "validation_data" in fit else {})
+    nets, n_rounds = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)], []
     try:
         for net, missing in zip(nets, (False, True), strict=True):
             without_xgboost(client, missing)
-            fastmlp.dask.fit(client, net, *data, **fit)
+            fastmlp.dask.fit(client, net, *data, average_every=average_every, n_shards=n_shards, epochs=5, **fit)
+            n_rounds.append(rounds.copy())
+            rounds.clear()
     finally:
         without_xgboost(client, False)
-    assert_same(*nets)
+    for a, b in zip(*map(parameters, nets), strict=True):
+        assert a.tobytes() == b.tobytes()
     assert nets[0].history.accuracy == nets[1].history.accuracy
-    assert_allclose(nets[0].history.loss, nets[1].history.loss, rtol=1e-12)
+    assert nets[0]._random.generator.bit_generator.state == nets[1]._random.generator.bit_generator.state
+    if average_every == "step":
+        assert_allclose(nets[0].history.loss, nets[1].history.loss, rtol=1e-12)
+    else:
+        assert nets[0].history.loss == nets[1].history.loss
+        assert max(n_rounds[0]) > 1
+        assert n_rounds[1] == [1] * sum(n_rounds[0])
+
+
+@pytest.mark.parametrize("average_every", ["epoch", 2])
+def test_a_loss_turns_bad_while_the_shards_are_alone(client, data, rounds, average_every):
+    """The network has the last average before that, as it has if the client averages."""
+    nets, n_batches = [MLP(LAYERS) for _ in range(2)], -(-N // 32)
+    for net, callbacks in zip(nets, ([], [Recorder()]), strict=True):  # with callbacks, a call ends with the epoch
+        with pytest.raises(FloatingPointError, match="lower learning_rate") as info:
+            fastmlp.dask.fit(
+                client, net, *data, n_shards=2, epochs=9, batch_size=32, average_every=average_every,
+                schedule=lambda step: 1.0 if step < 5 * n_batches + 4 else 1e36, callbacks=callbacks,
+            )  # fmt: skip
+        assert "step 6 of the epoch, in shard" in str(info.value)
+        assert len(net.history.loss) == 5
+    assert_same(*nets)
+    assert max(rounds) > 1
+    assert nets[0].history.loss == nets[1].history.loss
+    assert nets[0].history.steps == nets[1].history.steps
+
+
+def test_one_shard_needs_nobody_to_average(client, data, rounds):
+    fastmlp.dask.fit(client, MLP(LAYERS), *data, n_shards=1, epochs=100)
+    assert sum(rounds) == 100
+    assert len(rounds) < 50
 
 
 @pytest.mark.parametrize("average_every", ["epoch", "step"])
@@ -315,6 +353,25 @@ def test_ctrl_c_ends_the_fit_after_the_current_step(client, data, average_every)
     assert shards_left(client) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     fastmlp.dask.fit(client, net, *data, epochs=4, resume=True, average_every=average_every)
+
+
+@pytest.mark.parametrize("n_shards", [1, 2])
+def test_ctrl_c_without_callbacks(client, data, rounds, n_shards):
+    """Then there are many epochs in a call."""
+    net, main = MLP(LAYERS), threading.main_thread().ident
+
+    def press():
+        wait_for(lambda: len(rounds) > 5)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.warns(UserWarning, match="Ctrl-C stopped training"):
+        history = fastmlp.dask.fit(client, net, *data, epochs=10**6, n_shards=n_shards)
+    thread.join()
+    assert history.interrupted
+    assert 5 <= len(history.loss) == history.steps // 4
+    assert shards_left(client) == []
 
 
 def test_a_loss_that_is_not_finite(client, data):

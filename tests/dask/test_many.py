@@ -40,12 +40,6 @@ FIT = {"epochs": 3, "batch_size": 50}
 pytestmark = pytest.mark.filterwarnings("ignore:.*learned nothing:fastmlp.diagnosis.ConvergenceWarning")
 
 
-@pytest.fixture(scope="module")
-def client():
-    with local_cluster() as client:
-        yield client
-
-
 def plain(n=3, **settings):
     """Networks that need no compiler."""
     return [reference.MLP([4, 8, 3], seed=seed, **settings) for seed in range(n)]
@@ -343,6 +337,31 @@ def test_all_workers_are_killed_and_x_with_them(client, tmp_path):
         os.kill(pid, signal.SIGKILL)
     (tmp_path / "go on").touch()
     result()
+    for net, other in zip(nets, same, strict=True):
+        assert_same(net, other)
+
+
+def test_a_worker_that_dies_while_it_gets_x(client, monkeypatch):
+    """`Client.scatter` may wait for it much longer than the scheduler needs to see that it is lost."""
+    nets, same, killed, ended, over = plain(4), trained_here(), [], [], threading.Event()
+    pids, scatter = client.run(os.getpid), client.scatter
+
+    def deadly(values, workers, **options):
+        if killed:
+            return scatter(values, workers=workers, **options)
+        killed.extend(workers)
+        os.kill(pids[workers[0]], signal.SIGKILL)
+        over.wait(SECONDS)
+        ended.append(True)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(client, "scatter", deadly)
+    try:
+        fastmlp.dask.fit_many(client, nets, X, Y, **FIT)
+        assert killed
+        assert not ended
+    finally:
+        over.set()
     for net, other in zip(nets, same, strict=True):
         assert_same(net, other)
 

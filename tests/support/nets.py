@@ -42,6 +42,10 @@ def assert_bits(net, expected):
         np.testing.assert_array_equal(p, q)
 
 
+def assert_same(net, other):
+    assert_bits(net, parameters(other))
+
+
 def assert_close(got, expected, dtype, factor=1):
     tolerance = factor * TOLERANCE[dtype]
     for g, e in zip(got, expected, strict=True):

@@ -1,0 +1,20 @@
+"""The cluster and the rows of the tests of `fastmlp.dask`."""
+
+import numpy as np
+import pytest
+from support.clusters import local_cluster
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of two worker processes."""
+    with local_cluster() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def data(request):
+    """As many rows and classes as the module says with N and LAYERS."""
+    n, (n_features, *_, n_classes), generator = request.module.N, request.module.LAYERS, np.random.default_rng(0)
+    X = generator.standard_normal((n, n_features)).astype(np.float32)
+    return X, (X @ generator.standard_normal((n_features, n_classes))).argmax(axis=1)
