@@ -35,6 +35,7 @@ RULES = {  # the longest name that fits a module counts
     "fastmlp.data": Rule({"numpy", "fastmlp"}, HEAVY | {"dask", "h5py", "pyarrow", "zarr"}),
     "fastmlp.dask": Rule({"numpy", "fastmlp", "dask", "distributed"}, HEAVY | {"xgboost"}),
     "fastmlp.dask.estimators": Rule({"numpy", "fastmlp", "dask", "distributed", "sklearn"}, HEAVY),
+    "fastmlp.plots": Rule({"numpy", "fastmlp"}, {"matplotlib", "sklearn"}),
     "fastmlp.trackers": Rule({"numpy", "fastmlp"}, {"mlflow", "optuna"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),

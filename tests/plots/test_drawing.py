@@ -179,11 +179,11 @@ def test_a_new_figure_of_pyplot():
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_numbers_give_the_same_bytes(form, tmp_path):
-    net, X, y = look("MLP")
+    net = look("MLP")[0]
     for name in "ab":
-        plots.confusion_matrix(net, X, y, ax=False).save(tmp_path / f"{name}.{form}")
+        plots.weights(net, ax=False).save(tmp_path / f"{name}.{form}")
     assert (tmp_path / f"a.{form}").read_bytes() == (tmp_path / f"b.{form}").read_bytes()
 
 
