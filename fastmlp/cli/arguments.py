@@ -54,6 +54,7 @@ Train multilayer perceptrons, exactly and fast, on the CPU.
 commands:
   train       train a network and report its accuracy on test rows
   predict     predict the rows of a file with a saved network
+  report      write a page about a saved network, which runs in it
   export      write a saved network for ONNX, PyTorch, Keras, C or safetensors
   compile     compile kernels ahead of time
   bench       time an epoch of fastmlp and of other libraries on this machine
@@ -64,6 +65,7 @@ examples:
   fastmlp train                                 MNIST, 784-128-10, 10 epochs
   fastmlp train --data digits --layers 64 32    small images, two hidden layers
   fastmlp predict net.npz --data rows.csv       labels and probabilities
+  fastmlp report net.npz -o report.html         a page to see what it has learned
   fastmlp export net.npz -o net.onnx            for ONNX Runtime
   fastmlp compile --optimizer adam              before the first fit
   fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
@@ -114,6 +116,9 @@ best parameters.
 else to a .npz file. `fastmlp predict` and `fastmlp export` use it, or Python:
   net = fastmlp.MLP.load("net.npz")
   net.predict(X)
+
+--report FILE.html writes one page about the network, which runs in it: open it
+in a browser and draw a digit.
 
 Ctrl-C stops training early; the network so far is evaluated, and saved with
 --save.
@@ -195,7 +200,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     """Return the parser of ``fastmlp`` and those of the commands."""
     parser = _Parser(
         prog="fastmlp",
-        usage="fastmlp [--help] [--version] train|predict|export|compile|bench ...",
+        usage="fastmlp [--help] [--version] train|predict|report|export|compile|bench ...",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
@@ -204,6 +209,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     texts = {
         "train": ("[OPTION ...]", _TRAIN_DESCRIPTION, _TRAIN_DETAILS),
         "predict": network_arguments.PREDICT,
+        "report": network_arguments.REPORT,
         "export": network_arguments.EXPORT,
         "compile": compile_arguments.COMPILE,
         "bench": ("[OPTION ...]", _BENCH_DESCRIPTION, _BENCH_DETAILS),
@@ -217,6 +223,8 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _add_train_options(of_commands["train"])
     network_arguments.add_predict(of_commands["predict"])
     _add_threads(of_commands["predict"], "number of threads; does not change the result (default: one per core)")
+    network_arguments.add_report(of_commands["report"])
+    _add_data_options(of_commands["report"])
     network_arguments.add_export(of_commands["export"])
     compile_arguments.add_compile(of_commands["compile"], ACTIVATIONS, _whole_number(1, _MOST_THREADS))
     _add_bench_options(of_commands["bench"])
@@ -330,6 +338,7 @@ def _add_train_options(train: _Parser) -> None:
     )
     result = train.add_argument_group("result")
     result.add_argument("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
+    result.add_argument("--report", metavar="FILE", help="write a page about the trained network to this .html file")
 
 
 def _add_bench_options(bench: _Parser) -> None:

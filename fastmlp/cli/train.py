@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import fastmlp
 from fastmlp.cli.data import DATA_SETS, count_classes, load
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
+from fastmlp.cli.report import check_page, write_page
 
 if TYPE_CHECKING:  # slow to import
     from fastmlp.callbacks import EarlyStopping
@@ -29,6 +30,8 @@ def train(arguments: argparse.Namespace) -> int:
     preset, class_weight = _chosen(arguments), _joined(arguments.class_weight)
     if arguments.save is not None:
         _check_save(arguments.save, arguments.data)
+    if arguments.report is not None:
+        check_page(arguments.report, "--report", arguments.data, arguments.save)
     x_train, y_train, x_test, y_test = load(arguments.data)
     n_classes = count_classes(y_train)
     _check_class_weight(class_weight, y_train, n_classes)
@@ -59,6 +62,8 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.save is not None:  # before the report, which may fail in a broken pipe
             net.save(arguments.save)
             tell(f"saved {arguments.save}")
+        if arguments.report is not None:
+            write_page(net, x_test, y_test, arguments.report, arguments.command_line)
     finally:
         _report(net, x_test, y_test, stopping, len(history.loss))
     return INTERRUPTED if history.interrupted else 0
