@@ -54,6 +54,7 @@ Train multilayer perceptrons, exactly and fast, on the CPU.
 commands:
   train       train a network and report its accuracy on test rows
   predict     predict the rows of a file with a saved network
+  report      write a page about a saved network, which runs in it
   export      write a saved network for ONNX, PyTorch, Keras, C or safetensors
   compile     compile kernels ahead of time
   bench       time an epoch of fastmlp and of other libraries on this machine
@@ -64,6 +65,7 @@ examples:
   fastmlp train                                 MNIST, 784-128-10, 10 epochs
   fastmlp train --data digits --layers 64 32    small images, two hidden layers
   fastmlp predict net.npz --data rows.csv       labels and probabilities
+  fastmlp report net.npz -o report.html         a page to see what it has learned
   fastmlp export net.npz -o net.onnx            for ONNX Runtime
   fastmlp compile --optimizer adam              before the first fit
   fastmlp bench --chart bench.svg               MNIST beside NumPy, PyTorch, JAX, ...
@@ -120,6 +122,9 @@ else to a .npz file. `fastmlp predict` and `fastmlp export` use it, or Python:
 curves, the confusion matrix, the calibration and the weights; of images also
 samples and wrong guesses; of two inputs the decision boundary. All but the
 learning curves are about the test rows. It needs matplotlib.
+
+--report FILE.html writes one page about the network, which runs in it: open it
+in a browser and draw a digit.
 
 Ctrl-C stops training early; the network so far is evaluated, and saved with
 --save.
@@ -201,7 +206,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     """Return the parser of ``fastmlp`` and those of the commands."""
     parser = _Parser(
         prog="fastmlp",
-        usage="fastmlp [--help] [--version] train|predict|export|compile|bench ...",
+        usage="fastmlp [--help] [--version] train|predict|report|export|compile|bench ...",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
@@ -210,6 +215,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     texts = {
         "train": ("[OPTION ...]", _TRAIN_DESCRIPTION, _TRAIN_DETAILS),
         "predict": network_arguments.PREDICT,
+        "report": network_arguments.REPORT,
         "export": network_arguments.EXPORT,
         "compile": compile_arguments.COMPILE,
         "bench": ("[OPTION ...]", _BENCH_DESCRIPTION, _BENCH_DETAILS),
@@ -223,6 +229,8 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _add_train_options(of_commands["train"])
     network_arguments.add_predict(of_commands["predict"])
     _add_threads(of_commands["predict"], "number of threads; does not change the result (default: one per core)")
+    network_arguments.add_report(of_commands["report"])
+    _add_data_options(of_commands["report"])
     network_arguments.add_export(of_commands["export"])
     compile_arguments.add_compile(of_commands["compile"], ACTIVATIONS, _whole_number(1, _MOST_THREADS))
     _add_bench_options(of_commands["bench"])
@@ -345,6 +353,7 @@ def _add_train_options(train: _Parser) -> None:
         metavar="png|svg",
         help="their form (default: %(default)s)",
     )
+    add("--report", metavar="FILE", help="write a page about the trained network to this .html file")
 
 
 def _add_bench_options(bench: _Parser) -> None:

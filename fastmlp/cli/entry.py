@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -13,11 +14,19 @@ from fastmlp.cli.compile import compile_kernels
 from fastmlp.cli.export import export
 from fastmlp.cli.output import FAILED, INTERRUPTED, in_options, tell
 from fastmlp.cli.predict import predict
+from fastmlp.cli.report import report
 from fastmlp.cli.train import train
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "predict": predict, "export": export, "compile": compile_kernels, "bench": bench}
+_COMMANDS = {
+    "train": train,
+    "predict": predict,
+    "report": report,
+    "export": export,
+    "compile": compile_kernels,
+    "bench": bench,
+}
 _BROKEN_PIPE = 141  # as shells count signals
 
 
@@ -60,6 +69,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if arguments.command is None:
             parser.error(f"say what to do: fastmlp {', '.join(commands)}, or fastmlp --help")
         command = commands[arguments.command]
+        arguments.command_line = shlex.join(["fastmlp", *(sys.argv[1:] if argv is None else argv)])
         if unknown:
             command.unrecognized(unknown)
         try:

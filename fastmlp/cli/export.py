@@ -29,10 +29,11 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load_network(path: str) -> Any:
-    """Return the network of a file."""
+def load_network(path: str, kind: Any = None) -> Any:
+    """Return the network of a file, or an Ensemble if that is the kind."""
+    kind = fastmlp.MLP if kind is None else kind
     try:
-        return fastmlp.MLP.load(path)
+        return kind.load(path)
     except OSError as error:
         raise ValueError(f"cannot read the network {path!r}: {error.strerror or error}") from error
 

@@ -1,10 +1,10 @@
-"""The arguments of the commands that use a saved network, ``fastmlp export`` and ``fastmlp predict``."""
+"""The arguments of the commands that use a saved network: ``fastmlp predict``, ``report`` and ``export``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["EXPORT", "FORMS", "PREDICT", "add_export", "add_predict"]
+__all__ = ["EXPORT", "FORMS", "PREDICT", "REPORT", "add_export", "add_predict", "add_report"]
 
 FORMS = {  # name on the command line -> suffixes of its files
     "onnx": (".onnx",),
@@ -76,8 +76,30 @@ and probability, or prediction.
 exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
 """
 
+_REPORT_TEXT = """\
+Write one HTML page about a saved network: mistakes, weights, and the network
+itself, which runs in the page.
+"""
+
+_REPORT_DETAILS = """\
+examples:
+  fastmlp report net.npz --data mnist -o report.html
+  fastmlp report net.npz --data mine.npz -o report.html
+
+NETWORK is a .npz or .safetensors file that `fastmlp train --save`, `net.save`
+or `ensemble.save` has written. Learning curves need net.save(...,
+training=True), or `fastmlp train --report`.
+
+--data is as for `fastmlp train`; the test rows are used.
+
+The page is smaller than 2 MB, opens from disk and loads nothing else.
+
+exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
+"""
+
 EXPORT = ("NETWORK [--to FORM] -o FILE", _EXPORT_TEXT, _EXPORT_DETAILS)
 PREDICT = ("NETWORK --data FILE [OPTION ...]", _PREDICT_TEXT, _PREDICT_DETAILS)
+REPORT = ("NETWORK [--data DATA] -o FILE.html", _REPORT_TEXT, _REPORT_DETAILS)
 """Usage, description and details of each command."""
 
 
@@ -93,6 +115,12 @@ def add_predict(parser: Any) -> None:
     _add_network(parser)
     parser.add_argument("--data", required=True, metavar="FILE", help="the rows to predict")
     parser.add_argument("-o", "--output", metavar="FILE", help="write to this .csv or .npz file (default: print)")
+
+
+def add_report(parser: Any) -> None:
+    """Add the options of ``fastmlp report``, but for the data."""
+    _add_network(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the .html file to write")
 
 
 def _add_network(parser: Any) -> None:

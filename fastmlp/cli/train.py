@@ -13,6 +13,7 @@ import fastmlp
 from fastmlp.cli.data import DATA_SETS, count_classes, load
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 from fastmlp.cli.plots import check_plots, write_plots
+from fastmlp.cli.report import check_page, write_page
 
 if TYPE_CHECKING:  # slow to import
     from fastmlp.callbacks import EarlyStopping
@@ -32,6 +33,8 @@ def train(arguments: argparse.Namespace) -> int:
         _check_save(arguments.save, arguments.data)
     if arguments.plot is not None:
         check_plots(arguments.plot)
+    if arguments.report is not None:
+        check_page(arguments.report, "--report", arguments.data, arguments.save)
     x_train, y_train, x_test, y_test = load(arguments.data)
     n_classes = count_classes(y_train)
     _check_class_weight(class_weight, y_train, n_classes)
@@ -62,6 +65,8 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.save is not None:  # before the report, which may fail in a broken pipe
             net.save(arguments.save)
             tell(f"saved {arguments.save}")
+        if arguments.report is not None:
+            write_page(net, x_test, y_test, arguments.report, arguments.command_line)
     finally:
         _report(net, x_test, y_test, stopping, len(history.loss))
     if arguments.plot is not None:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.history import History
 from fastmlp.mistakes import confusions
-from fastmlp.page.images import Image, find_images, sample_of
+from fastmlp.page.images import Image, find_images
 from fastmlp.page.packing import packed, plain
-from fastmlp.page.rows import choose_rows
+from fastmlp.page.rows import choose_rows, evenly, numbers_in
 from fastmlp.page.training import curves_of, title_of, trained
-from fastmlp.plots.images import as_images
+from fastmlp.plots.images import as_images, take_rows
 from fastmlp.plots.subject import Predictions, Subject
 from fastmlp.validation.frames import column_names
 
@@ -26,7 +26,6 @@ _CONFUSIONS = 8
 _MOST_UNITS, _MOST_INPUTS = 64, 40  # of pictures of weights
 _MOST_FIELDS = 120
 _MOST_POINTS = 1000  # of a plane or a scatter plot
-_STATISTICS_ROWS = 10_000
 _MOST_OUTPUTS = 6
 
 
@@ -40,9 +39,10 @@ def gather(
 ) -> tuple[dict[str, Any], Image | None]:
     """Return the content of the page but for the network and the values of rows, and what images X has."""
     n_rows = len(predictions.predicted)
-    n_features = subject.n_features or sample_of(X, n_rows, 1).shape[1]
+    numbers = numbers_in(X, n_rows)
+    n_features = subject.n_features or take_rows(X, np.zeros(1, np.int64)).reshape(1, -1).shape[1]
     known = subject.feature_names or column_names(X)
-    image = find_images(X, n_rows, n_features, shape, known)
+    image = find_images(numbers, n_features, shape, known)
     features = list(known) if known else [f"feature {i}" for i in range(n_features)]
     content: dict[str, Any] = {
         "kind": predictions.task,
@@ -59,8 +59,8 @@ def gather(
         "trained": trained(subject, histories, command),
         "weights": _weights(subject, image, features),
     }
-    if image is None:
-        content |= _fields(subject, X, predictions, features)
+    if image is None and numbers is not None:
+        content |= _fields(subject, numbers, predictions, features)
     content |= _outcomes(predictions)
     content["scores"] = [*_scores(content, predictions), *_facts_in_short(subject, histories)]
     return content, image
@@ -86,7 +86,8 @@ def _facts_in_short(subject: Subject, histories: Sequence[History]) -> list[dict
     n_parameters = sum(net.n_parameters for net in subject.networks)
     seconds = sum(sum(history.seconds) for history in histories)
     facts = [("parameters", f"{n_parameters:,}" if n_parameters else "")]
-    facts.append(("training", "" if not seconds else f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"))
+    took = f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"
+    facts.append(("training", took if seconds else ""))
     return [{"name": name, "value": value} for name, value in facts if value]
 
 
@@ -139,7 +140,7 @@ def _numbers(true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> dict[str, A
     """Return the truth and the predictions of some rows, and the errors of all, for each output."""
     actual, guess = (np.asarray(each, np.float64).reshape(len(true), -1) for each in (true, predicted))
     n_rows, n_outputs = actual.shape
-    some = np.unique(np.linspace(0, n_rows - 1, _MOST_POINTS).astype(np.int64))
+    some = evenly(n_rows, _MOST_POINTS)
     outputs = []
     for k in range(min(n_outputs, _MOST_OUTPUTS)):
         off = guess[:, k] - actual[:, k]
@@ -178,10 +179,8 @@ def _scores(content: dict[str, Any], predictions: Predictions) -> list[dict[str,
 # --- inputs and weights -----------------------------------------------------------------------------------------------
 
 
-def _fields(subject: Subject, X: Any, predictions: Predictions, features: list[str]) -> dict[str, Any]:
+def _fields(subject: Subject, rows: Floats, predictions: Predictions, features: list[str]) -> dict[str, Any]:
     """Return the plane of two features, or the fields of a form."""
-    n_rows = len(predictions.predicted)
-    rows = np.asarray(sample_of(X, n_rows, _STATISTICS_ROWS), np.float64)
     if len(features) == 2:
         return {"plane": _plane(rows, predictions, features)}
     medians, lows, highs = np.median(rows, axis=0), rows.min(axis=0), rows.max(axis=0)
@@ -208,16 +207,15 @@ def _plane(rows: Floats, predictions: Predictions, features: list[str]) -> dict[
     """Return the frame of two features, and some test rows in it."""
     lows, highs = rows.min(axis=0), rows.max(axis=0)
     room = np.where(highs > lows, 0.12 * (highs - lows), 1.0)
-    n_rows = len(predictions.predicted)
-    taken = np.unique(np.linspace(0, n_rows - 1, _STATISTICS_ROWS).astype(np.int64))
-    some = np.unique(np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(np.int64))
+    taken, some = evenly(len(predictions.predicted)), evenly(len(rows), _MOST_POINTS)
     points: dict[str, Any] = {"x": plain(rows[some, 0]), "y": plain(rows[some, 1]), "true": None, "wrong": None}
     if predictions.task != "numbers":
         points["wrong"] = (~predictions.right)[taken[some]].tolist()
     if predictions.task == "classes":
         points["true"] = predictions.true[taken[some]].tolist()
-    ends = [{"low": low, "high": high} for low, high in zip((lows - room).tolist(), (highs + room).tolist(), strict=True)]
-    return {"x": ends[0], "y": ends[1], "names": features, "points": points}
+    x, y = np.column_stack([lows - room, highs + room]).tolist()
+    ends = {"x": {"low": x[0], "high": x[1]}, "y": {"low": y[0], "high": y[1]}}
+    return {**ends, "names": features, "points": points}
 
 
 def _weights(subject: Subject, image: Image | None, features: list[str]) -> dict[str, Any] | None:

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.plots.images import as_images, image_shape, take_rows
+from fastmlp.plots.images import as_images, image_shape
 
-__all__ = ["Image", "find_images", "sample_of"]
+__all__ = ["Image", "find_images"]
 
-_SAMPLE = 2000
 _INK = 0.25  # what is part of a drawing, between paper at 0 and ink at 1; web/ink.js has the same
 _LEAST = 0.1  # of the numbers of X that are paper, if it is to be images
 
@@ -66,15 +65,10 @@ class Image:
         return known | {"fit": self.fit, "centre": [x, y]}
 
 
-def sample_of(X: Any, n_rows: int, most: int = _SAMPLE) -> npt.NDArray[Any]:
-    """Return evenly spaced rows."""
-    return take_rows(X, np.unique(np.linspace(0, n_rows - 1, most).astype(np.int64)))
-
-
 def find_images(
-    X: Any, n_rows: int, n_features: int, shape: Sequence[int] | None, names: Sequence[str] | None
+    rows: Floats | None, n_features: int, shape: Sequence[int] | None, names: Sequence[str] | None
 ) -> Image | None:
-    """Return what the images of X are like, or None if its rows are no images.
+    """Return what some rows (n, I) of X are like as images, or None if X holds no images.
 
     Raises
     ------
@@ -87,7 +81,8 @@ def find_images(
         if shape is not None:
             raise
         return None
-    rows = np.asarray(sample_of(X, n_rows), np.float64)
+    if rows is None or not np.isfinite(rows).all():
+        return None
     values, counts = np.unique(rows, return_counts=True)
     low, high = float(values[0]), float(values[-1])
     if shape is None and low < 0 and counts.max() < _LEAST * rows.size:
@@ -109,12 +104,12 @@ def _placed(pixels: Floats, image: Image) -> Image:
     ink = ink[(ink >= _INK).any(axis=(1, 2))]
     if not len(ink):
         return image
-    sides = np.maximum(*(_extent((ink >= _INK).any(axis=axis)) for axis in (1, 2)))
+    sides = np.maximum(*(_extent(np.any(ink >= _INK, axis=axis)) for axis in (1, 2)))
     mass = ink.sum(axis=(1, 2))
     x, y = ((ink.sum(axis=axis) @ (np.arange(n) + 0.5) / mass) for axis, n in ((1, ink.shape[2]), (2, ink.shape[1])))
     return Image(image.shape, image.low, image.high, float(np.median(sides)), (float(x.mean()), float(y.mean())))
 
 
-def _extent(taken: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _extent(taken: Any) -> npt.NDArray[np.int64]:
     """Return the distance from the first to the last True of each row, both included."""
     return np.asarray(taken.shape[1] - taken.argmax(axis=1) - taken[:, ::-1].argmax(axis=1))

@@ -6,12 +6,12 @@ import sys
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import LOSSES
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed_floats, rounded
+from fastmlp.page.rows import evenly
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions, Subject
 
@@ -51,7 +51,7 @@ def network_in_page(
             raise _LeftOut("its images have colours, and drawings have none")
         if image is None and nets[0].layers[0] > _MOST_FEATURES:
             raise _LeftOut(f"its {nets[0].layers[0]:,} features are too many for a form")
-        rows = np.unique(np.linspace(0, len(predictions.predicted) - 1, _CHECKED_ROWS).astype(np.int64))
+        rows = evenly(len(predictions.predicted), _CHECKED_ROWS)
         expected = predictions.predicted if predictions.task == "numbers" else predictions.probabilities
         return _fitted(nets, steps, take_rows(X, rows), np.asarray(expected)[rows], most_bytes)
     except _LeftOut as why:
@@ -61,7 +61,8 @@ def network_in_page(
 def _fitted(nets: Any, steps: list[_Step], X: Any, expected: Floats, most_bytes: int) -> dict[str, Any]:
     """Return the network with all its digits, or with as many as fit."""
     with np.errstate(over="ignore"):
-        exact = [np.asarray(p, np.float32) for net in nets for pair in zip(net.weights, net.biases) for p in pair]
+        pairs = [pair for net in nets for pair in zip(net.weights, net.biases, strict=True)]
+        exact = [np.asarray(parameter, np.float32) for pair in pairs for parameter in pair]
     if not all(np.isfinite(p).all() for p in exact):
         raise _LeftOut("its parameters are not finite in float32")
     net, size = nets[0], 0
@@ -120,8 +121,8 @@ def _steps_before(model: Any, n_features: int | None) -> list[_Step]:
     if not (hasattr(model, "steps") and hasattr(model, "named_steps")):
         return []
     *before, (_, last) = model.steps
-    steps = [_step(transformer, n_features or 0) for _, transformer in before if transformer not in (None, "passthrough")]
-    return [*steps, *_steps_before(last, n_features)]
+    used = [transformer for _, transformer in before if transformer not in (None, "passthrough")]
+    return [*(_step(transformer, n_features or 0) for transformer in used), *_steps_before(last, n_features)]
 
 
 def _step(transformer: Any, n: int) -> _Step:
@@ -141,5 +142,6 @@ def _step(transformer: Any, n: int) -> _Step:
         raise _LeftOut(f"the page cannot compute the step {kind.__name__} before it")
     scale, center = transformer.scale_, getattr(transformer, centers[kind], None)
     factor = np.ones(n) if scale is None else 1 / np.asarray(scale, np.float64)
-    used = getattr(transformer, "with_mean", True) and center is not None  # StandardScaler has a mean that it may not use
-    return _Step(factor, -center * factor if used else np.zeros(n))
+    if center is None or not getattr(transformer, "with_mean", True):  # a mean may be there, and not be used
+        return _Step(factor, np.zeros(n))
+    return _Step(factor, -np.asarray(center) * factor)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.activations import Floats
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed, packed_floats, plain
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions
 
-__all__ = ["choose_rows", "rows_in_page"]
+__all__ = ["choose_rows", "evenly", "numbers_in", "rows_in_page"]
 
 _WRONG = 24  # wrong guesses, the most confident first
 _OF_A_CELL, _MOST = 48, 2000  # further rows: of each pair of classes, and of all
 _FEWEST = 24
-_COLUMNS = 12  # of a table of rows
+_COLUMNS, _CHARACTERS = 12, 200  # of a table of rows, and of each of its cells
+_SAMPLE = 2000  # rows of which statistics are made
 
 
 def choose_rows(predictions: Predictions) -> dict[str, Any]:
@@ -27,10 +30,10 @@ def choose_rows(predictions: Predictions) -> dict[str, Any]:
     if predictions.task == "numbers":
         away = np.square(np.subtract(predicted, true, dtype=np.float64).reshape(n, -1)).sum(axis=1)
         worst = np.argsort(-away, kind="stable")[:_WRONG]
-        others = np.setdiff1d(np.linspace(0, n - 1, _FEWEST).astype(np.int64), worst)
+        others = np.setdiff1d(evenly(n, _FEWEST), worst)
         rows = np.concatenate([worst, others])
         outcomes = {"true": plain(true[rows]), "guess": plain(predicted[rows])}
-        return {"row": rows.tolist(), **outcomes, "wrong": [i < len(worst) for i in range(len(rows))], "p": None}
+        return {"row": rows.tolist(), **outcomes, "wrong": np.isin(rows, worst).tolist(), "p": None}
     p, wrong = predictions.probabilities, ~predictions.right
     if p is None:
         confidence = np.zeros(n)
@@ -67,16 +70,39 @@ def _rank_within(cells: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> 
 
 
 def rows_in_page(shown: dict[str, Any], X: Any, image: Image | None, most_bytes: int) -> dict[str, Any]:
-    """Return as many of the rows as fit: ``shown``, shorter, with their pixels or values as text."""
-    n = len(shown["row"])
+    """Return as many of the rows as fit: ``shown``, shorter, with their pixels, values or text."""
+    columns, n = shown["columns"][:_COLUMNS], len(shown["row"])
     while n:
-        kept = {name: value[:n] if isinstance(value, list) and name != "columns" else value for name, value in shown.items()}
+        kept = {name: value[:n] if isinstance(value, list) else value for name, value in shown.items()}
         rows = take_rows(X, np.array(kept["row"]))
-        if image is not None:
-            content = {"pixels": packed(image.levels(rows))}
+        numbers = _as_numbers(rows)
+        content: Any
+        if numbers is None:
+            texts = rows.reshape(n, -1)[:, : len(columns)].tolist()
+            name, content = "cells", [[str(value)[:_CHARACTERS] for value in row] for row in texts]
+        elif image is None:
+            name, content = "values", packed_floats(numbers.astype(np.float32))
         else:
-            content = {"values": packed_floats(np.asarray(rows, np.float32)), "columns": shown["columns"][:_COLUMNS]}
-        if len(next(iter(content.values()))) <= most_bytes:
-            return kept | content
+            name, content = "pixels", packed(image.levels(numbers))
+        if len(json.dumps(content)) <= most_bytes:
+            return kept | {name: content, "columns": columns}
         n = n // 2 if n > _FEWEST else 0
     return {"columns": []}
+
+
+def evenly(n_rows: int, most: int = _SAMPLE) -> npt.NDArray[np.int64]:
+    """Return the positions of evenly spaced rows, all if there are few."""
+    return np.unique(np.linspace(0, n_rows - 1, most).astype(np.int64))
+
+
+def numbers_in(X: Any, n_rows: int) -> Floats | None:
+    """Return evenly spaced rows (k, I) of X, or None if it does not hold numbers."""
+    return _as_numbers(take_rows(X, evenly(n_rows)))
+
+
+def _as_numbers(rows: npt.NDArray[Any]) -> Floats | None:
+    try:
+        numbers = np.asarray(rows, np.float64)
+    except (TypeError, ValueError):  # words, or what is missing in a table
+        return None
+    return numbers if numbers.ndim == 2 else None

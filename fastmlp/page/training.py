@@ -135,7 +135,7 @@ def _machine() -> list[tuple[str, Any]]:
     from fastmlp.bench.machine import facts  # it needs the kernels
 
     known = facts()
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     found = [
         ("page written", f"{now:%Y-%m-%d %H:%M} UTC"),
         ("machine", f"{known['processor']}, {os.cpu_count()} cores"),
@@ -169,8 +169,8 @@ def curves_of(histories: Sequence[History]) -> dict[str, Any]:
             lines += [{"name": kind, "kind": f"{kind} member", "quiet": True, "values": plain(v)} for v in members]
             lines.append({"name": kind, "kind": kind, "values": plain(means[name])})
         panels.append({"title": base.replace("_", " "), "lines": lines})
-    several = f"The mean of {len(measured)} networks"
-    note = None if len(measured) < 2 else f"{several}; thin lines are the networks." if len(measured) <= _MOST_MEMBERS else f"{several}."
+    lines_too = "; thin lines are the networks" if len(measured) <= _MOST_MEMBERS else ""
+    note = f"The mean of {len(measured)} networks{lines_too}." if len(measured) > 1 else None
     return {
         "epochs": epochs.tolist(),
         "panels": panels,

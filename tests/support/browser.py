@@ -69,9 +69,8 @@ class Browser:
 
     def awaited(self, expression):
         """Return what the promise that an expression of JavaScript is comes to."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get(
-            "value"
-        )
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        return done["result"].get("value")
 
     def wait_for(self, expression):
         """Return what an expression comes to, once that is true."""
@@ -123,7 +122,8 @@ class Browser:
         """Press and release a key, named as KeyboardEvent.key does."""
         code = {"Enter": 13, " ": 32, "Tab": 9, "Delete": 46}.get(key, 0)
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=text * (kind == "keyDown"), windowsVirtualKeyCode=code)
+            typed = {"key": key, "text": text * (kind == "keyDown"), "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type=kind, **typed)
 
     def screenshot(self, path):
         """Write the whole page to a .png file."""

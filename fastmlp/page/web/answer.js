@@ -5,7 +5,8 @@ const MOST_BARS = 12, N_ACTIVE = 8;
 // Return a panel with the answer of the network; `show(answer)` fills it, `show(null)` empties it.
 function answerPanel(content) {
     const said = element("p", { class: "said", "aria-live": "polite" });
-    const bars = element("ol", { class: "bars", "aria-label": content.kind === "numbers" ? "Outputs" : "Probabilities" });
+    const single = content.kind === "numbers" && content.outputs.length === 1; // which is said in words
+    const bars = element("ol", { hidden: single, class: "bars", "aria-label": content.kind === "numbers" ? "Outputs" : "Probabilities" });
     const panel = element("div", { class: "answer" }, said, bars);
     const show = (answer) => {
         if (answer === null) {
@@ -70,7 +71,7 @@ function unitsPanel(content, network) {
             const active = [...values.keys()].filter((i) => values[i] !== 0)
                 .sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]) || a - b).slice(0, N_ACTIVE);
             const units = active.map((i) => element("li", {}, l === 0 && content.image ? thumbnail(i) : null,
-                element("span", {}, `${i}`), element("span", { class: "number" }, short(values[i]))));
+                element("span", {}, l === 0 && content.image ? `${i}` : `unit ${i}`), element("span", { class: "number" }, short(values[i]))));
             const title = layers.length > 1 ? `Most active units of hidden layer ${l + 1}` : "Most active hidden units";
             return element("div", {}, element("h3", {}, title),
                 units.length ? element("ul", { class: "active" }, units) : element("p", {}, "All units are 0."));

@@ -29,7 +29,7 @@ function axes(xs, ys, xName, label, attributes = {}) {
         element("text", { x: x(value), y: height - bottom + 20, "text-anchor": "middle" }, short(value)));
     const chart = element("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": label,
         ...attributes }, lines, marks,
-    element("text", { x: width - right, y: height - 2, "text-anchor": "end" }, xName));
+    element("text", { x: width - right, y: height - 7, "text-anchor": "end" }, xName));
     return { chart, x, y };
 }
 

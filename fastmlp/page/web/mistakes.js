@@ -20,7 +20,7 @@ function confusionSection(content) {
     const left = content.classes.length - classes.length;
     const note = left > 0 ? ` Shown are the ${classes.length} classes with the most errors, of ${content.classes.length}.` : "";
     return section("confusion", "Confusion matrix", `Rows are true classes, columns guesses. Choose a cell to see its rows.${note}`,
-        element("div", { class: "confusion" },
+        element("div", { class: classes.length > WITH_NUMBERS ? "confusion dense-columns" : "confusion" },
             element("div", { class: "scroll" }, table),
             element("div", {}, common.length ? [element("h3", {}, "Most common confusions"), element("ol", { class: "common" }, common)] : [])),
         detail);
@@ -40,6 +40,7 @@ function matrixTable({ classes: names, matrix }, open) {
                 classes.map((c) => element("th", { scope: "col", title: names[c] }, named(names[c]))))),
         element("tbody", {}, cells.map((row, t) => element("tr", {},
             element("th", { scope: "row", title: names[classes[t]] }, named(names[classes[t]])), row))));
+    table.style.setProperty("--n", n);
     const move = (t, g) => {
         if (!cells[t]?.[g]) return;
         table.querySelector("td[tabindex='0']").tabIndex = -1;
@@ -128,7 +129,7 @@ function rowsShown(content, chosen) {
         names.map((name) => element("th", { scope: "col" }, named(name))))),
     element("tbody", {}, chosen.map((i) => element("tr", {}, element("th", { scope: "row" }, whole(shown.row[i])),
         element("td", {}, outcome(i)), element("td", {}, named(truth(content, i))),
-        names.map((_, k) => element("td", {}, short(valuesOf(content, i)[k])))))));
+        names.map((_, k) => element("td", {}, shown.cells ? named(shown.cells[i][k]) : short(valuesOf(content, i)[k])))))));
     return [element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Rows" }, table)];
 }
 

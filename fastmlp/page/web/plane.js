@@ -21,7 +21,9 @@ function planeSection(content, network) {
             return element("li", {}, dot, named(name));
         }))
         : element("p", { class: "told" }, content.kind === "numbers" ? "Stronger colour: larger output." : "");
-    return section("try", "Where it decides what", "Click anywhere, drag, or use the arrow keys. Dots are test rows; a ring marks a wrong guess.",
+    const numbers = content.kind === "numbers", wrong = numbers ? "" : "; a ring marks a wrong guess";
+    return section("try", numbers ? "What it predicts where" : "Where it decides what",
+        `Click anywhere, drag, or use the arrow keys. Dots are test rows${wrong}.`,
         element("div", { class: "columns" },
             element("div", { class: "drawing" },
                 element("div", { class: "axes" },
