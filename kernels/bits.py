@@ -40,18 +40,28 @@ def _mask_of(bits, count):
     return Vector(builder, builder.bitcast(low, ir.VectorType(ir.IntType(1), count)))
 
 
+@traced(returns=UINT64)
+def nonzero_pairs(x, at):
+    """Return two bits for each pair of the 64 bytes at ``x[at:]``, set where they are not both zero."""
+    builder, pairs = x.builder, ir.VectorType(ir.IntType(16), WORD // 2)
+    both = builder.load(builder.bitcast(x.address(at, WORD), pairs.as_pointer()), align=1)
+    nonzero = builder.sext(builder.icmp_unsigned("!=", both, ir.Constant(pairs, None)), pairs)
+    each = builder.bitcast(nonzero, ir.VectorType(ir.IntType(8), WORD))
+    return builder.bitcast(builder.icmp_unsigned("!=", each, ir.Constant(each.type, None)), I64)
+
+
 @traced
-def compress(out, out_at, x, at, bits):
-    """Move the lanes of ``x[at:]`` whose bits are set to the front, and store the whole vector at ``out[out_at:]``."""
-    builder, numbers, lanes = x.builder, x.vector(at), f"v{x.count}f{x.dtype.bitwidth}"
+def compress(out, at, numbers, bits):
+    """Move the lanes of a vector whose bits are set to the front, and store the whole vector at ``out[at:]``."""
+    builder, lanes = out.builder, f"v{numbers.count}f{numbers.bits}"
     if AVX512:  # the general instruction stores lane by lane on some processors
-        mask, name = _mask_of(bits, x.count), f"llvm.x86.avx512.mask.compress.{lanes}"
-        kept = call_llvm(builder, name, x.vector_type, numbers.value, numbers.of(0.0).value, mask.value)
-        out.put(out_at, Vector(builder, kept))
+        mask, name = _mask_of(bits, numbers.count), f"llvm.x86.avx512.mask.compress.{lanes}"
+        kept = call_llvm(builder, name, numbers.vector_type, numbers.value, numbers.of(0.0).value, mask.value)
+        out.put(at, Vector(builder, kept))
     elif AVX2:
-        out.put(out_at, Vector(builder, _compressed(builder, numbers.value, bits.value)))
+        out.put(at, Vector(builder, _compressed(builder, numbers.value, bits.value)))
     else:
-        mask, address = _mask_of(bits, x.count), out.address(out_at, x.count)
+        mask, address = _mask_of(bits, numbers.count), out.address(at, numbers.count)
         name = f"llvm.masked.compressstore.{lanes}"
         call_llvm(builder, name, ir.VoidType(), numbers.value, address, mask.value)
 

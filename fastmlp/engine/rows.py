@@ -91,12 +91,16 @@ class Rows:
             stride = max(1, -(-len(self.indices) // _MOST_COUNTED))  # there may be no nonzeros
             counts = np.bincount(self.indices[::stride], minlength=self.n_features)
             return np.asarray(counts * (stride / self.n_rows), np.float64)
-        if not self.is_packed:
+        if self.format == "packed bytes":  # each batch is packed as it is loaded
+            nonzero = sampled(self.x.reshape(self.shape)) != 0
+            pairs = np.logical_or.reduceat(nonzero, range(0, self.n_features, PAIR), axis=1)
+        elif self.is_packed:
+            n_words = -(-self.n_features // (PAIR * 8 * WORD_BYTES))
+            starts = sampled(self.indptr[: self.n_rows])
+            masks = self.indices[starts[:, None] + np.arange(n_words)]
+            pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
+        else:
             return None
-        n_words = -(-self.n_features // (PAIR * 8 * WORD_BYTES))
-        starts = sampled(self.indptr[: self.n_rows])
-        masks = self.indices[starts[:, None] + np.arange(n_words)]
-        pairs = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         return np.repeat(pairs.mean(axis=0), PAIR)[: self.n_features]
 
 

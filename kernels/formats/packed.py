@@ -34,6 +34,7 @@ from ..structs import Matrix, Packed
 from ..tile import multiply_add
 from ..trace import either, if_then, loop, loop_while, switch, traced
 from ..vector_ops import lane_count, prefetch, prefetch_to_write
+from ..vector_ops import load as load_vector
 from .base import BLOCK_ROWS, BLOCK_VECTORS, WIDTHS, Buffers, Format, Products, Rows, row_width, tiles_of
 
 PAIR = 2
@@ -83,7 +84,7 @@ def pack_row(out, at, masks, mask_at, x, x_at, n_in):
             while k + lanes <= end:
                 pairs = nonzero_lanes(x, x_at + k)
                 pairs = (pairs | pairs >> ONE) & FIRSTS
-                compress(out, at, x, x_at + k, pairs | pairs << ONE)
+                compress(out, at, load_vector(x, x_at + k), pairs | pairs << ONE)
                 at += PAIR * count_bits(pairs)
                 firsts |= pairs << bit
                 bit += np.uint64(lanes)

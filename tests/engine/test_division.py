@@ -63,10 +63,11 @@ def test_small_batches_divide_columns_and_large_ones_rows():
     assert grid(8, 8, 4096, lambda vectors: 1.0 + vectors)[1] > 1
 
 
-@pytest.mark.parametrize("row_format", ["packed", "csr"])
+@pytest.mark.parametrize("row_format", ["packed", "csr", "packed bytes"])
 def test_features_are_divided_by_their_nonzeros(row_format):
     X = zeros_left_of(128)
-    rows = rows_to_train(scipy.sparse.csr_matrix(X) if row_format == "csr" else X, "sparse", 1, 1)
+    forms = {"csr": scipy.sparse.csr_matrix, "packed bytes": lambda X: X.astype(np.uint8)}
+    rows = rows_to_train(forms.get(row_format, np.asarray)(X), "sparse", 1, 1)
     assert rows.format == row_format
     np.testing.assert_allclose(rows.density, X[0], atol=0.01)
     layout = Layout([256, 10], "float32")

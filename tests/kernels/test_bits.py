@@ -5,6 +5,7 @@ import pytest
 
 from fastmlp.kernels import bits
 from fastmlp.kernels.jit import kernel
+from fastmlp.kernels.vector_ops import load
 
 
 @kernel
@@ -13,8 +14,13 @@ def masks_of(x, at):
 
 
 @kernel
+def nonzero_pairs(x, at):
+    return bits.nonzero_pairs(x, at)
+
+
+@kernel
 def compress(out, out_at, x, at, mask):
-    bits.compress(out, out_at, x, at, mask)
+    bits.compress(out, out_at, load(x, at), mask)
 
 
 @kernel
@@ -53,6 +59,14 @@ def test_masks_of_lanes(dtype, lanes):
         np.testing.assert_array_equal(bit_list(nonzero, lanes), x[at : at + lanes] != 0)
         np.testing.assert_array_equal(bit_list(nonfinite, lanes), ~np.isfinite(x[at : at + lanes]))
         assert max(int(nonzero), int(nonfinite)) < 2**lanes
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.9, 1.0])
+def test_a_pair_of_bytes_is_not_zero_if_one_of_them_is_not(rng, density):
+    x = rng.integers(1, 256, 67).astype(np.uint8) * (rng.random(67) < density).astype(np.uint8)
+    for at in (0, 3):
+        expected = np.repeat(x[at : at + 64].reshape(32, 2).any(axis=1), 2)
+        assert bit_list(nonzero_pairs(x, at)) == expected.tolist()
 
 
 def test_lanes_are_moved_by_a_mask(rng, dtype, lanes):
