@@ -8,11 +8,11 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-import fastmlp
 from fastmlp.history import History
 from fastmlp.many.ensemble import Ensemble
 from fastmlp.network import Network
@@ -73,7 +73,7 @@ def _program(subject: Subject, histories: Sequence[History]) -> str:
     model = subject.model
     if not isinstance(model, (Network, Ensemble)):
         name, text = type(model).__name__, model.__repr__(N_CHAR_MAX=100_000)
-        module = "fastmlp" if name in fastmlp.__all__ else type(model).__module__.split("._")[0]
+        module = "fastmlp" if name in import_module("fastmlp").__all__ else type(model).__module__.split("._")[0]
         return f"from {module} import {name}\n\nmodel = {text}\nmodel.fit(X_train, y_train)"
     state = subject.networks[0]._training_state
     imports = ["Ensemble", "MLP"] if isinstance(model, Ensemble) else ["MLP"]
@@ -141,7 +141,7 @@ def _machine() -> list[tuple[str, Any]]:
         ("machine", f"{known['processor']}, {os.cpu_count()} cores"),
         ("system", known["system"]),
         ("Python", platform.python_version()),
-        ("fastmlp", fastmlp.__version__),
+        ("fastmlp", import_module("fastmlp").__version__),
     ]
     return found + [(name, importlib.metadata.version(name)) for name in _PACKAGES]
 
