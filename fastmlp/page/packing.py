@@ -16,7 +16,7 @@ _LOW_BYTE = np.uint32(0xFF)
 
 def packed(array: npt.NDArray[Any]) -> str:
     """Return the bytes of an array as text."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes())).decode()
 
 
 def rounded(numbers: npt.NDArray[np.float32], n_bytes: int) -> npt.NDArray[np.float32]:
