@@ -35,6 +35,7 @@ _ON_DARK = {
 }
 
 
+_BETWEEN = (0.5, 0.5, 0.5, 0.35)  # images of weights
 _BLANK = 0.3  # of the pixels of something written
 
 
@@ -72,16 +73,13 @@ class Colors(NamedTuple):
 
     def diverging(self) -> Any:
         """Return a colormap from blue over the background to red; nan is grey."""
-        colormap = _colormap([self.named("low"), self.background, self.named("high")])
-        colormap.set_bad((0.5, 0.5, 0.5, 0.35))
-        return colormap
+        return _colormap([self.named("low"), self.background, self.named("high")]).with_extremes(bad=_BETWEEN)
 
     def ink(self, images: npt.NDArray[Any]) -> Any:
         """Return a colormap for grey images: written ones look as if they were on this page, photographs grey."""
         written = np.quantile(images, _BLANK) == images.min()
         colormap = _colormap([self.background, self.text] if written else [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
-        colormap.set_bad((0, 0, 0, 0))
-        return colormap
+        return colormap.with_extremes(bad=(0, 0, 0, 0))
 
     def on(self, color: Any) -> str:
         """Return black or white, whichever is easier to read on a colour."""

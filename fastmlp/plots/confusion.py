@@ -13,13 +13,14 @@ from fastmlp.mistakes import Confusion, confusions
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.subject import Subject
-from fastmlp.plots.text import INSIDE, PLAIN, shown, ticks
+from fastmlp.plots.text import INSIDE, PLAIN, shown, size_in_points, ticks
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_choice, check_int
 
 __all__ = ["ConfusionMatrixDisplay", "confusion_matrix"]
 
 _MOST_WITH_NUMBERS = 25  # classes
+_FONT = 8.3  # points, of the words
 
 
 @dataclass(eq=False, repr=False)
@@ -36,7 +37,7 @@ class ConfusionMatrixDisplay(Display):
     top : list of Confusion(true, predicted, n_rows)
         The most common confusions, as of `MLP.most_confused`.
     words : list of str
-        The same in words.
+        The same in words. They are drawn if there is room beside the matrix.
     n_rows : int
     accuracy : float
     im_, diagonal_ : AxesImage
@@ -61,7 +62,7 @@ class ConfusionMatrixDisplay(Display):
         return side + 0.4 + 0.07 * longest, side + 0.2
 
     def _draw(self, ax: Any) -> None:
-        colors, cells = Colors.of(ax), self.confusion_matrix
+        colors, cells, size = Colors.of(ax), self.confusion_matrix, size_in_points(ax)
         diagonal = np.eye(len(cells), dtype=bool)
         layers = []
         for name, hidden in (("wrong", diagonal), ("right", ~diagonal)):
@@ -75,14 +76,20 @@ class ConfusionMatrixDisplay(Display):
         else:
             ax.figure.colorbar(self.im_, ax=ax, location="bottom", shrink=0.5, aspect=30, pad=0.02, label=self._counted)
         ax.set_anchor("W")
-        ticks(ax, self.display_labels)
+        ticks(ax, self.display_labels, min(size))
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium")
-        if self.words:
-            ax.text(
-                1.03, 1, "\n".join(["Most common confusions", *self.words]), transform=ax.transAxes, va="top",
-                fontsize="small", linespacing=1.6, **PLAIN,
-            )  # fmt: skip
+        if self.words and self._have_room(ax, size):
+            words = "\n".join(["Most common confusions", *self.words])
+            style = {"transform": ax.transAxes, "va": "top", "fontsize": _FONT, "linespacing": 1.6}
+            ax.text(1.03, 1, words, **style, **PLAIN)
+
+    def _have_room(self, ax: Any, size: tuple[float, float]) -> bool:
+        """Return whether there is room for the words beside the matrix, in Axes of this size."""
+        width = 0.58 * _FONT * max(map(len, self.words))
+        if ax.figure.get_layout_engine() is not None:  # makes the matrix smaller
+            return width < 0.6 * size[0]
+        return width < size[0] - size[1]
 
     def _number(self, ax: Any, colors: Colors) -> None:
         """Write the number into each cell that is not 0."""

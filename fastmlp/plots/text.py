@@ -38,10 +38,9 @@ def size_in_points(ax: Any) -> tuple[float, float]:
     return box.width * scale, box.height * scale
 
 
-def ticks(ax: Any, names: Sequence[str]) -> None:
-    """Label the ticks 0, 1, 2, ... of both axes with names, as many of them as can be read."""
-    width, height = size_in_points(ax)
-    room = min(width, height) / len(names)  # for each, as the cells are square
+def ticks(ax: Any, names: Sequence[str], side: float) -> None:
+    """Label the ticks 0, 1, 2, ... of both axes with names, as many of them as can be read on `side` points."""
+    room = side / len(names)
     fontsize = min(10.0, max(6.0, 0.8 * room))
     step = _step(math.ceil(1.2 * fontsize / room))
     places = range(0, len(names), step)

@@ -1,5 +1,6 @@
 """How plots are drawn: names of classes, many classes, styles, files; and pyplot stays as it is."""
 
+import io
 import itertools
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from fastmlp import History, plots, reference
 from fastmlp.plots.text import shown
 
 matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib.figure")
+pytest.importorskip("matplotlib.style")
 HOSTILE = ["$a", "$x^2$", "\\frac{1}", "_hidden", "a_b^c", "two\nlines", "<script>", "\ud800", "&amp;", "x" * 300]
 
 
@@ -36,24 +39,16 @@ def small(n_classes):
     return net, 3 * X, y
 
 
-def texts(ax):
-    axes = [ax.xaxis, ax.yaxis]
-    return [text for axis in axes for text in axis.get_ticklabels()]
+def render(figure):
+    figure.savefig(io.BytesIO(), format="png")
 
 
-@pytest.mark.parametrize("style", ["default", "dark_background", "ggplot"])
-@pytest.mark.parametrize("form", ["png", "svg"])
+@pytest.mark.parametrize(("style", "form"), [("default", "svg"), ("dark_background", "png")])
 def test_everything_is_drawn_in_every_style(style, form, tmp_path):
     with matplotlib.style.context(style):
-        for i, display in enumerate(
-            every_display(*look("MLP"), **({"display_labels": HOSTILE} if i_named(form) else {}))
-        ):
+        for i, display in enumerate(every_display(*look("MLP"), display_labels=HOSTILE if form == "png" else NAMES)):
             display.save(tmp_path / f"{i}.{form}", dpi=60)
             assert (tmp_path / f"{i}.{form}").stat().st_size > 1000
-
-
-def i_named(form):
-    return form == "png"
 
 
 def test_names_are_shown_as_they_are():
@@ -69,19 +64,19 @@ def test_names_are_shown_as_they_are():
         assert [text.get_text() for text in axes[2].get_legend().get_texts()] == [shown(name) for name in HOSTILE]
         display = plots.wrong_guesses(net, X, y, display_labels=HOSTILE, n=3, ax=axes[3])
         assert all(not text.get_parse_math() for text in [*display.text_, *axes[0].get_xticklabels()])
-        figure.canvas.draw()
+        render(figure)
     assert shown("a\nb\ud800") == "a b "
     assert shown("x" * 30, 5) == "xxxx…"
 
 
-@pytest.mark.parametrize("n_classes", [2, 10, 30, 100, 1000])
+@pytest.mark.parametrize("n_classes", [2, 10, 30, 100])
 @pytest.mark.parametrize("size", [None, (3, 3)], ids=["own", "tiny"])
 def test_labels_of_many_classes_do_not_overlap(n_classes, size):
     net, X, y = small(n_classes)
     display = plots.confusion_matrix(net, X, y, display_labels=[f"class {i}" for i in range(n_classes)], ax=False)
     figure = matplotlib.figure.Figure(layout="constrained", figsize=size or display._size)
     display.plot(figure.subplots())
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for axis in (display.ax_.xaxis, display.ax_.yaxis):
         boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
         assert len(boxes) >= (2 if size else min(n_classes, 50))
@@ -93,10 +88,10 @@ def test_labels_of_many_classes_do_not_overlap(n_classes, size):
 def test_names_in_a_plane_do_not_overlap(n_classes, ax):
     net, X, y = small(n_classes)
     display = plots.decision_boundary(net, X, y, grid_resolution=60, ax=ax)
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     names = display.labels_ if n_classes > 10 else display.labels_.get_texts()
     assert len(names) >= 2
-    boxes = [text.get_window_extent() for text in names]
+    boxes = [text.get_window_extent().padded(-1) for text in names]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
@@ -106,7 +101,7 @@ def test_captions_do_not_overlap(ax):
         display = plots.wrong_guesses(net, X, y, n=n, display_labels=names, ax=False)
         figure = matplotlib.figure.Figure(layout="constrained", figsize=display._size)
         display.plot(figure.subplots())
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         boxes = [text.get_window_extent().padded(-1) for text in display.text_]
         assert len(boxes) >= 2 * len(display.mistakes)
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
@@ -129,16 +124,16 @@ def test_nothing_is_wrong(ax):
     assert [text.get_text() for text in ax.texts] == ["no wrong guess in 200 rows"]
     display = plots.confusion_matrix(net, X, net.predict(X), ax=ax)
     assert (display.words, display.accuracy) == ([], 1)
-    ax.figure.canvas.draw()
+    render(ax.figure)
 
 
 def test_all_rows_are_of_one_kind():
     net, X, y = look("MLP")
     for display in every_display(net, X[:1], y[:1]):
-        display.plot(matplotlib.figure.Figure(layout="constrained").subplots()).figure_.canvas.draw()
+        render(display.plot(matplotlib.figure.Figure(layout="constrained").subplots()).figure_)
 
 
-def test_plot_into_given_axes_leaves_pyplot_alone():
+def test_plot_into_given_axes_leaves_pyplot_alone(tmp_path):
     program = (
         "import sys, numpy as np\n"
         "from matplotlib.figure import Figure\n"
@@ -154,8 +149,18 @@ def test_plot_into_given_axes_leaves_pyplot_alone():
         "plots.weights(net, ax=False).save(sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", program, "/dev/null.png"][:4] + ["weights.svg"], check=True,
-                   cwd=ROOT, timeout=120)  # fmt: skip
+    command = [sys.executable, "-W", "error", "-c", program, tmp_path / "weights.svg"]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+
+
+def test_words_are_drawn_where_there_is_room(ax):
+    net, X, y = look("MLP")
+    display = plots.confusion_matrix(net, X, y, ax=ax)
+    assert ax.texts[-1].get_text().splitlines() == ["Most common confusions", *display.words]
+    for settings in ({"layout": "constrained", "figsize": (3, 3)}, {"figsize": (4, 4)}):
+        ax = matplotlib.figure.Figure(**settings).subplots()
+        display.plot(ax)
+        assert not any("Most common" in text.get_text() for text in ax.texts)
 
 
 def test_a_new_figure_of_pyplot():
@@ -174,11 +179,11 @@ def test_a_new_figure_of_pyplot():
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_numbers_give_the_same_bytes(form, tmp_path):
-    net, X, y = look("MLP")
+    net = look("MLP")[0]
     for name in "ab":
-        plots.confusion_matrix(net, X, y, ax=False).save(tmp_path / f"{name}.{form}")
+        plots.weights(net, ax=False).save(tmp_path / f"{name}.{form}")
     assert (tmp_path / f"a.{form}").read_bytes() == (tmp_path / f"b.{form}").read_bytes()
 
 
@@ -189,7 +194,7 @@ def test_subfigures_and_figures_without_layout():
         display = plots.samples(X, y, ax=figure.subplots())
         assert len(display.text_) == 10
         plots.confusion_matrix(*look("MLP"), ax=figure.subplots())
-    whole.canvas.draw()
+    render(whole)
 
 
 def test_save_refuses_what_is_no_picture(tmp_path):

@@ -57,10 +57,10 @@ def test_wrong_rows(kind):
     net, _, y = look(kind)
     bad = X.copy()
     bad[3, 5] = np.nan
-    for rows, labels, error in ((X[:9], y[:8], ValueError), (X[:, :9], y, ValueError), (bad, y, ValueError),
-                                (X, y[:, None, None], ValueError)):  # fmt: skip
+    for rows, labels in ((X[:9], y[:8]), (X[:, :9], y), (bad, y),
+                                (X, y[:, None, None])):  # fmt: skip
         for plot in (plots.confusion_matrix, plots.wrong_guesses, plots.calibration):
-            with pytest.raises(error):
+            with pytest.raises((TypeError, ValueError)):
                 plot(net, rows, labels, ax=False)
     unknown = np.array(y, "U9" if y.dtype.kind == "U" else int)
     unknown[7] = "1234"
@@ -70,9 +70,14 @@ def test_wrong_rows(kind):
 
 NET, PLANE = reference.MLP([64, 6, 10]), reference.MLP([2, 3, 2])
 POINTS, SIDES = np.eye(2).repeat(5, axis=0), np.arange(2).repeat(5)
-PIPELINE = make_pipeline(PCA(25), MLPClassifier((4,), max_iter=2, random_state=0))
+brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def pipeline():
+    return make_pipeline(PCA(25), MLPClassifier((4,), max_iter=2, random_state=0)).fit(X, Y)
+
+
+@brief
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -102,7 +107,7 @@ PIPELINE = make_pipeline(PCA(25), MLPClassifier((4,), max_iter=2, random_state=0
         (lambda: plots.weights(NET, member=1), ValueError, "member is 1, but there are 1 networks"),
         (lambda: plots.weights(PLANE), ValueError, 'give shape=(height, width), or shape="matrix"'),
         (lambda: plots.weights(NET, shape="image"), TypeError, "shape must be (height, width)"),
-        (lambda: plots.weights(PIPELINE.fit(X, Y)), ValueError, "the pipeline makes 25 inputs of 64 features"),
+        (lambda: plots.weights(pipeline()), ValueError, "the pipeline makes 25 inputs of 64 features"),
         (lambda: plots.weights(LogisticRegression().fit(POINTS, SIDES)), TypeError, "not LogisticRegression"),
         (lambda: plots.decision_boundary(NET, X, Y), ValueError, "X has 64 features; choose two of them"),
         (lambda: plots.decision_boundary(NET, X, Y, (1,)), TypeError, "features must be two integers"),
@@ -140,6 +145,7 @@ def test_a_table_is_no_image():
     assert plots.weights(net, shape=(5, 5), ax=False).images.shape == (2, 5, 5)
 
 
+@brief
 def test_several_numbers_have_no_boundary():
     regressor = MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, random_state=0)
     regressor.fit(POINTS, np.stack([SIDES, SIDES], axis=1))

@@ -1,6 +1,7 @@
 """What the tests of plots and reports share: small models of every kind, with their rows."""
 
 import functools
+import warnings
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV
@@ -43,8 +44,9 @@ def _trained(kind):
     if kind == "search":
         clf = GridSearchCV(make_pipeline(StandardScaler(), clf), {"mlpclassifier__alpha": [1e-4]}, cv=2)
     if kind == "regressor":
-        return MLPRegressor(hidden_layer_sizes=(16,), random_state=0, max_iter=8).fit(X, y.astype(float))
-    return clf.fit(X, NAMES[y])
+        clf, y = MLPRegressor(hidden_layer_sizes=(16,), random_state=0, max_iter=8), y.astype(float)
+    with warnings.catch_warnings(action="ignore"):
+        return clf.fit(X, NAMES[y] if y.dtype.kind == "i" else y)
 
 
 def labels_of(y):
