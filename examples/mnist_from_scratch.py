@@ -55,8 +55,8 @@ plots.wrong_guesses(net, X_test, y_test)
 
 # %% [markdown]
 # ## What it has learned
-# The weights from the pixels to each of the 128 hidden units. Ink where it is red switches the unit on, where it is blue
-# off. Most units look for strokes and their ends. The corners are noise: there is no ink, so nothing is learned.
+# The weights from the pixels to each of the 128 hidden units. Ink where it is red switches the unit on, where it is
+# blue off. Most units look for strokes and their ends. The corners are noise: no ink, so nothing to learn.
 
 # %%
 plots.weights(net)

@@ -43,6 +43,7 @@ def test_digits_and_its_pytorch_twin(run):
         assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-3
 
 
+@pytest.mark.slow
 def test_mnist_from_scratch(run):
     seen = run("mnist_from_scratch")
     assert seen["test_accuracy"] >= 0.975
