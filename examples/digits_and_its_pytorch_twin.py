@@ -56,6 +56,7 @@ if torch is not None:
     images, labels = torch.from_numpy(X_train), torch.from_numpy(y_train)
     optimizer, histories["PyTorch"] = torch.optim.SGD(twin.parameters(), lr=RATE), History()
     twin.train()
+    torch.set_num_threads(1)  # so little work is slower in several threads
     start = time.perf_counter()
     for _ in range(EPOCHS):
         outputs = twin(images)
@@ -100,7 +101,7 @@ plots.calibration(net, X_test, y_test)
 
 # %% [markdown]
 # ## What the hidden units look for
-# The weights of one hidden unit form an image, too: ink in the one colour speaks for the unit, in the other against it.
+# The weights of one hidden unit form an image, too. Ink where it is red switches the unit on, where it is blue off.
 
 # %%
 plots.weights(net)

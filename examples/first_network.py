@@ -75,6 +75,6 @@ guesses, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
 for row in rows:
     mark = "" if guesses[row] == y_test[row] else f"   wrong, it is a {y_test[row]}"
     print(f"image {row:2}: {guesses[row]}, {confidence[row]:7.2%} sure{mark}")
-captions = [f"{guess}: {p:.0%}" for guess, p in zip(guesses, confidence, strict=True)]
-plots.samples(X_test[rows], captions, n=len(rows))
+said = [f"{guesses[row]}" if guesses[row] == y_test[row] else f"{guesses[row]} not {y_test[row]}" for row in rows]
+plots.samples(X_test[rows], [f"{said[row]}: {confidence[row]:.0%}" for row in rows], n=len(rows))
 plt.show()

@@ -4,6 +4,8 @@
 # is 1. No straight line separates the four points.
 
 # %%
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -17,16 +19,25 @@ for (a, b), answer in zip(X, y, strict=True):
 # ## The boundary as it forms
 # Four hidden units with the logistic function, full batch, learning rate 0.5. `resume=True` continues the fit.
 
+
 # %%
-net = MLP([2, 4, 2], activation="logistic", init="he", seed=0)
-_, axes = plt.subplots(2, 3, figsize=(9.5, 6.4), layout="constrained", sharex=True, sharey=True)
-for ax, epochs in zip(axes.flat, (1, 300, 600, 900, 1_500, 5_000), strict=True):
-    history = net.fit(X, y, epochs=epochs, batch_size=4, learning_rate=0.5, resume=epochs > 1)
+def draw(net, ax):
+    """Draw what a network answers on the plane; dark colours are sure answers."""
     plots.decision_boundary(net, X, y, eps=0.5, ax=ax)
+    ax.get_legend().remove()
+    ax.set_aspect("equal")
+
+
+net = MLP([2, 4, 2], activation="logistic", init="he", seed=0)
+_, axes = plt.subplots(2, 3, figsize=(9.5, 6.8), layout="constrained", sharex=True, sharey=True)
+for ax, epochs in zip(axes.flat, (1, 100, 200, 300, 600, 5_000), strict=True):
+    history = net.fit(X, y, epochs=epochs, batch_size=4, learning_rate=0.5, resume=epochs > 1)
+    draw(net, ax)
     ax.set_title(f"after {epochs:,} epoch{'s' * (epochs > 1)}: loss {history.loss[-1]:.3f}", fontsize="medium")
 
 # %% [markdown]
-# For long the loss hardly changes: the network answers one half everywhere. Then it finds a line, and soon a second.
+# At first the loss falls to log 2 = 0.69 and seems to stay there: the network says "one half" everywhere. Then it bends
+# one line between the points, and a second.
 
 # %%
 plots.learning_curves(history)
@@ -52,7 +63,9 @@ fit_many(logistic, X, y, epochs=5_000, batch_size=4, learning_rate=0.5)
 print(f"logistic 2-4-2: {len(learned(logistic))} of {len(logistic)} seeds get all four points right")
 
 small = [MLP([2, 4, 2], activation="logistic", init="normal", seed=seed) for seed in SEEDS]
-fit_many(small, X, y, epochs=5_000, batch_size=4, learning_rate=0.5)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # fastmlp says that nothing has been learned
+    fit_many(small, X, y, epochs=5_000, batch_size=4, learning_rate=0.5)
 print(f"first weights too small: {len(learned(small))} of {len(small)}")
 
 # %% [markdown]
@@ -69,8 +82,8 @@ stuck = [net for net in relu if net not in lucky]
 print(f"ReLU 2-8-4-2: {len(lucky)} of {len(relu)} seeds get all four points right")
 
 # %%
-_, axes = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
+_, axes = plt.subplots(1, 3, figsize=(9.5, 3.6), layout="constrained")
 for ax, net in zip(axes, (*lucky[:1], *stuck[:2]), strict=False):
-    plots.decision_boundary(net, X, y, eps=0.5, ax=ax)
+    draw(net, ax)
     ax.set_title(f"seed {net.seed}: loss {net.history.loss[-1]:.3f}", fontsize="medium")
 plt.show()
