@@ -8,21 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.sources.base import Block
+from fastmlp.data.sources.files import File
 from fastmlp.data.sources.reader import Reader
+from fastmlp.data.sources.tables import Columns
 from fastmlp.validation.frames import column_names, frame_as_array
 
 __all__ = ["Frame", "InMemory"]
 
 
 class InMemory(Reader):
-    """An array or a CSR matrix in memory; blocks are views of it."""
+    """An array or a CSR matrix in memory; blocks are views of it.
 
-    def __init__(self, array: Any, name: str) -> None:
+    If it maps a file, this must not change: to read behind its new end would kill the process.
+    """
+
+    def __init__(self, array: Any, name: str, file: File | None = None) -> None:
         if hasattr(array, "tocsr"):
             array = array.tocsr()
             self.is_sparse = True
         self.name = name
-        self._array = array
+        self._array, self._file = array, file
         self.n_rows, self.shape, self.dtype = int(array.shape[0]), tuple(array.shape[1:]), np.dtype(array.dtype)
         self._entry_bytes = array.dtype.itemsize + array.indices.itemsize if self.is_sparse else 0
 
@@ -37,6 +42,8 @@ class InMemory(Reader):
         """Return rows."""
         if self._array.shape != (self.n_rows, *self.shape):
             raise ValueError(f"{self.name} has changed: its shape is {self._array.shape} now")
+        if self._file is not None:
+            self._file.check()
         return Block(self._array[start:stop])
 
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
@@ -55,23 +62,16 @@ class Frame(Reader):
     ) -> None:
         self.name = name
         self.n_rows = len(frame)
-        chosen = [] if target is None else [target] if isinstance(target, str) else list(target)
-        chosen += [] if sample_weight is None else [sample_weight]
         self._X, self._y, self._weights = frame, None, None
         if hasattr(frame, "columns"):
-            names = list(frame.columns)
-            wanted = names if features is None else [features] if isinstance(features, str) else list(features)
-            for column in [*chosen, *wanted]:
-                if column not in names:
-                    raise ValueError(f"{name} has no column {column!r}")
-            if features is None:
-                wanted = [column for column in names if column not in chosen]
-            elif both := [column for column in wanted if column in chosen]:
-                raise ValueError(f"column {both[0]!r} is a feature, and the target or weight too")
-            self._X = frame if wanted == names else frame[wanted]
-            self._y = None if target is None else frame[target if isinstance(target, str) else list(target)]
-            self._weights = None if sample_weight is None else frame[sample_weight]
-            self.shape, self.feature_names = (len(wanted),), column_names(self._X)
+            chosen = Columns.chosen([str(column) for column in frame.columns], features, target, sample_weight, name)
+            if len(chosen.features) < len(frame.columns):
+                self._X = _columns(frame, list(chosen.features))
+            if chosen.target:
+                self._y = _columns(frame, list(chosen.target) if chosen.several else chosen.target[0])
+            if chosen.weight is not None:
+                self._weights = _columns(frame, chosen.weight)
+            self.shape, self.feature_names = (len(chosen.features),), column_names(self._X)
             self.dtype = frame_as_array(_slice(self._X, 0, 0), name).dtype
         else:
             self.shape, self.dtype = (), np.asarray(_slice(frame, 0, 0)).dtype
@@ -84,6 +84,10 @@ class Frame(Reader):
         return Block(
             *(None if part is None else _slice(part, start, stop) for part in (self._X, self._y, self._weights))
         )
+
+
+def _columns(frame: Any, numbers: int | list[int]) -> Any:
+    return frame.iloc[:, numbers] if hasattr(frame, "iloc") else frame[:, numbers]
 
 
 def _slice(frame: Any, start: int, stop: int) -> Any:

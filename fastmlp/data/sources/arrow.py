@@ -15,7 +15,7 @@ from fastmlp.data.sources.tables import Columns, Piece, TableReader, list_width
 
 __all__ = ["ArrowFile", "Dataset", "Parquet"]
 
-_SET_BYTES = 1 << 23
+_SET_BYTES = 1 << 22
 """Of columns that are decoded at once. Parquet would need megabytes for each of its columns."""
 
 
@@ -66,7 +66,8 @@ class _Parts(TableReader):
 
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of the columns that are decoded at once, with their packed bytes and dictionaries."""
-        return 3 * max(_SET_BYTES, int(self.own.max(initial=0)) * self._column_bytes)
+        longest = int(self.own.max(initial=0))
+        return 6 * max(min(_SET_BYTES, longest * self.row_bytes), longest * self._column_bytes)
 
 
 class Parquet(_Parts):

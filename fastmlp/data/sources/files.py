@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["File", "Latest", "kind_of_file", "optional", "read_bytes", "read_into"]
+__all__ = ["File", "Latest", "has_known_ending", "kind_of_file", "optional", "read_bytes", "read_into"]
 
 T = TypeVar("T")
 
@@ -124,6 +124,15 @@ def read_bytes(file: IO[bytes], offset: int, size: int, name: str) -> bytes:
     return out.tobytes()
 
 
+def has_known_ending(path: str) -> bool:
+    """Return whether a name ends as those of the files that can be read."""
+    return _ending(path) in _KIND_OF_ENDING
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path.rstrip("/\\"))[1].lower().removeprefix(".")
+
+
 def kind_of_file(path: str | os.PathLike[str]) -> str:
     """Return the format of a file by its ending, or by its first bytes if the ending is unknown.
 
@@ -135,7 +144,7 @@ def kind_of_file(path: str | os.PathLike[str]) -> str:
         If the format is unknown.
     """
     name = os.fspath(path)
-    ending = os.path.splitext(name.rstrip("/\\"))[1].lower().removeprefix(".")
+    ending = _ending(name)
     if ending in _KIND_OF_ENDING:
         os.stat(name)
         return _KIND_OF_ENDING[ending]

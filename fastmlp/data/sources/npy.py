@@ -14,7 +14,7 @@ from fastmlp.data.sources.base import Block
 from fastmlp.data.sources.files import File, read_into
 from fastmlp.data.sources.reader import Reader
 
-__all__ = ["Npy"]
+__all__ = ["Npy", "mapped"]
 
 _LEAST_PIECE = 4096
 """Bytes of a column that are read at once of a file in Fortran order: a page."""
@@ -68,19 +68,16 @@ class Npy(Reader):
         return cls(opened, offset, shape, dtype, fortran and len(shape) > 1)
 
     @classmethod
-    def of_memmap(cls, array: npt.NDArray[Any], name: str) -> Npy | None:
+    def of_memmap(cls, array: npt.NDArray[Any]) -> Npy | None:
         """Return the reader of the file that is mapped, or None if the array is not simply a piece of one."""
-        whole: Any = array
-        while isinstance(whole, np.ndarray) and not isinstance(whole, np.memmap):
-            whole = whole.base
+        whole = mapped(array)
         contiguous = array.flags.c_contiguous or array.flags.f_contiguous
-        if not isinstance(whole, np.memmap) or not contiguous or not array.size or type(array) is np.ma.MaskedArray:
+        if whole is None or not contiguous or not array.size or isinstance(array, np.ma.MaskedArray):
             return None
-        if whole.filename is None or whole.mode == "c":  # those have changes that are not in the file
+        if whole.mode == "c":  # those have changes that are not in the file
             return None
-        mapped: Any = whole._mmap  # type: ignore[attr-defined]
         offset = whole.offset - whole.offset % mmap.ALLOCATIONGRANULARITY
-        offset += array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        offset += array.ctypes.data - np.frombuffer(whole._mmap, np.uint8).ctypes.data
         return cls(File(whole.filename), offset, array.shape, array.dtype, not array.flags.c_contiguous)
 
     @property
@@ -106,6 +103,14 @@ class Npy(Reader):
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of the largest block."""
         return int(np.diff(ends, prepend=0).max()) * self._row_bytes
+
+
+def mapped(array: npt.NDArray[Any]) -> Any:
+    """Return the memory map of a file of which an array is a view, or None."""
+    whole: Any = array
+    while isinstance(whole, np.ndarray) and not isinstance(whole, np.memmap):
+        whole = whole.base
+    return whole if isinstance(whole, np.memmap) and whole.filename is not None else None
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

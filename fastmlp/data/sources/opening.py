@@ -11,10 +11,10 @@ import numpy as np
 from fastmlp.data.sources.arrays import Frame, InMemory
 from fastmlp.data.sources.base import Source
 from fastmlp.data.sources.chunked import Dask, Hdf5, Zarr
-from fastmlp.data.sources.files import kind_of_file, optional
+from fastmlp.data.sources.files import File, has_known_ending, kind_of_file, optional
 from fastmlp.data.sources.items import Items, is_item
 from fastmlp.data.sources.joined import Joined
-from fastmlp.data.sources.npy import Npy
+from fastmlp.data.sources.npy import Npy, mapped
 from fastmlp.data.sources.reader import Reader, Several
 from fastmlp.data.sources.svmlight import Svmlight
 from fastmlp.data.sources.tables import ALL, Table
@@ -75,6 +75,8 @@ def open_source(
     rows = None if rows is None else check_int("rows", rows, 1, "a number of rows or None")
     if y is not None and target is not None:
         raise ValueError("give y or target, not both: target is a column of X")
+    for word, data in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+        _refuse_lazy(data, word)
     kind = _kind(X)
     weight_column = sample_weight if isinstance(sample_weight, str) and not os.path.exists(sample_weight) else None
     columns = _Columns(features, target, weight_column)
@@ -84,8 +86,8 @@ def open_source(
             if column is not None:
                 missing = f"there is no file {column!r}, and " if word == "sample_weight" else ""
                 raise ValueError(f"{word}={column!r}: {missing}X has no columns with names")
-    data, of_y, of_weights = _reader(X, "X", columns), None, None
-    if rows is not None and isinstance(data, Items):
+    of_X, of_y, of_weights = _reader(X, "X", columns), None, None
+    if rows is not None and isinstance(of_X, Items):
         raise ValueError("rows is for files and arrays, but X yields blocks, which stay as they are")
     if kind in _ARRAYS:
         of_y = None if target is None else _reader(X, "target", _Columns(target))
@@ -95,8 +97,8 @@ def open_source(
     if sample_weight is not None and weight_column is None:
         of_weights = _labels(sample_weight, "sample_weight")
     for other in (of_y, of_weights):
-        _check_pairs(data, other)
-    return Joined(data, of_y, of_weights, rows)
+        _check_pairs(of_X, other)
+    return Joined(of_X, of_y, of_weights, rows)
 
 
 def _check_pairs(X: Reader, other: Reader | None) -> None:
@@ -105,6 +107,15 @@ def _check_pairs(X: Reader, other: Reader | None) -> None:
         for one, two in zip(X.parts, other.parts, strict=True):
             if one.n_rows != two.n_rows:
                 raise ValueError(f"{one.name} has {one.n_rows} rows, but {two.name} has {two.n_rows}")
+
+
+def _refuse_lazy(data: object, word: str) -> None:
+    """Refuse tables that are not computed yet: to ask them for rows or names would compute them."""
+    kind = type(data).__name__
+    is_dask = (_comes_from(data, "dask") or _comes_from(data, "dask_expr")) and kind in ("DataFrame", "Series")
+    if is_dask or (_comes_from(data, "polars") and kind == "LazyFrame"):
+        way = ".to_dask_array(lengths=True)" if is_dask else ".collect()"
+        raise TypeError(f"{word} is a {kind} that is not computed yet; use {word}{way}")
 
 
 def _is_path(data: object) -> bool:
@@ -148,6 +159,8 @@ def _reader(data: Any, word: str, columns: _Columns) -> Reader:
     if is_frame(data):
         return Frame(data, word, *columns)
     if _is_list_of(data, lambda one: _is_array(one) and not is_frame(one)):
+        if word == "X" and any(getattr(one, "ndim", 2) < 2 for one in data):
+            raise ValueError("X is a list with arrays of one dimension; X and y are two arguments: Blocks(X, y)")
         return Several([_of_array(one, f"{word}[{i}]") for i, one in enumerate(data)], word)
     if _is_array(data):
         return _of_array(data, word)
@@ -171,21 +184,23 @@ def _labels(data: Any, word: str) -> Reader:
     if _is_path(data) or _is_list_of(data, _looks_like_path) or _is_list_of(data, _is_arrow) or _is_arrow(data):
         is_table = (not _is_path(data) and _is_arrow(data)) or _kind(data) in (*_TABLES, "table")
         return _reader(data, word, columns if is_table else _Columns())
-    if is_series(data) or is_frame(data):
+    if is_frame(data):
+        return _reader(data, word, _Columns())
+    if is_series(data):
         return Frame(data, word)
     if _is_list_of(data, lambda one: _is_array(one) and one.ndim > 0) or _is_array(data):
         return _reader(data, word, _Columns())
     if isinstance(data, Iterator) or callable(data):
         raise TypeError(f"{word} must be files or an array; to read it in blocks, let X yield pairs (X, y)")
     array = np.asarray(data)
-    if array.dtype.kind == "O" and array.ndim == 0:
+    if not array.ndim:
         raise TypeError(f"{word} must be files or an array, not {type(data).__name__}")
     return InMemory(array, word)
 
 
 def _looks_like_path(data: Any) -> bool:
     """Return whether a string of a list is a path, and not the name of a class."""
-    return isinstance(data, os.PathLike) or (isinstance(data, str) and ("." in data or os.path.exists(data)))
+    return isinstance(data, os.PathLike) or (isinstance(data, str) and (has_known_ending(data) or os.path.exists(data)))
 
 
 def _of_array(array: Any, word: str) -> Reader:
@@ -196,7 +211,10 @@ def _of_array(array: Any, word: str) -> Reader:
         array = np.asarray(array)
     if not array.ndim:
         raise ValueError(f"{word} is a single number, not rows")
-    return (Npy.of_memmap(array, word) if isinstance(array, np.ndarray) else None) or InMemory(array, word)
+    whole = mapped(array) if isinstance(array, np.ndarray) else None
+    if whole is None:
+        return InMemory(array, word)
+    return Npy.of_memmap(array) or InMemory(array, word, File(whole.filename))
 
 
 def _of_arrow(data: Any, word: str, columns: _Columns) -> Reader:

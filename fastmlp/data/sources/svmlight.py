@@ -97,10 +97,10 @@ class Svmlight(Text):
 
         try:
             rows, y = load_svmlight_file(io.BytesIO(text), n_features=self.shape[0], zero_based=self._zero_based)
-        except ValueError as error:
-            if re.search(r"b'[^']*,", str(error)):
-                raise ValueError(f"{error}; a row can have one label only, not several labels") from error
-            raise
+        except (ValueError, OverflowError) as error:
+            several = re.search(r"b'[^']*,", str(error))
+            advice = "; a row can have one label only, not several labels" if several else ""
+            raise ValueError(f"{error}{advice}") from error
         return rows, y
 
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:

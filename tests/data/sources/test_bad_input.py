@@ -361,3 +361,43 @@ def test_a_closed_stream_closes_the_users_generator():
 @pytest.mark.parametrize("rows", [0, -1, 1.5, True, "many"])
 def test_rows(rows):
     refused((TypeError, ValueError), "rows must be", X, rows=rows)
+
+
+def test_two_arguments_in_one():
+    for data in ((X, Y), [X, Y]):
+        refused(ValueError, r"X and y are two arguments: Blocks\(X, y\)", data)
+
+
+def test_tables_that_are_not_computed_yet():
+    polars = pytest.importorskip("polars")
+    refused(TypeError, r"X is a LazyFrame that is not computed yet; use X.collect\(\)", polars.LazyFrame(X))
+    dask = pytest.importorskip("dask.dataframe")
+    frame = dask.from_pandas(pytest.importorskip("pandas").DataFrame(X), npartitions=2)
+    refused(TypeError, "X is a DataFrame that is not computed yet; use X.to_dask_array", frame)
+    refused(TypeError, "y is a Series that is not computed yet", X, frame[0])
+
+
+def test_a_map_that_is_not_read_through_its_file_is_checked_too(tmp_path):
+    path = npy(tmp_path, np.zeros((4096, 100)))
+    for part in (np.load(path, mmap_mode="r")[::2], np.load(path, mmap_mode="c")):
+        source = open_source(part)
+        with open(path, "r+b") as file:
+            file.truncate(8192)
+        read_fails(ValueError, "x.npy has changed since it was opened", source)
+        npy(tmp_path, np.zeros((4096, 100)))
+
+
+def test_blocks_that_are_much_smaller_than_row_groups_warn(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"a": np.zeros(300_000)}), tmp_path / "t.parquet")
+    with pytest.warns(UserWarning, match="t.parquet has parts .* of 300000 rows, and each block of 10 rows") as caught:
+        source = open_source(tmp_path / "t.parquet", rows=10)
+    assert caught[0].filename == __file__
+    assert source.lengths.max() == 10
+
+
+def test_blocks_in_their_own_order():
+    with pytest.raises(ValueError, match="in their own order only"):
+        open_source(blocks).read([1, 0])
