@@ -63,6 +63,7 @@ def fit(
 
     The partitions of X, neighbours together, make `n_shards` shards. Each is held by one worker, and trained on by its
     threads. The client keeps the parameters. It validates, calls callbacks and decides when to stop, as `MLP.fit` does.
+    With xgboost on the workers, they work up to half a second without it where it has nothing to decide.
 
     Parameters
     ----------
@@ -123,7 +124,9 @@ resume
     its shards are made again on the others, and all go on from the last average to the same bits. Data that only the
     lost worker had, such as scattered futures, cannot be made again.
 
-    After Ctrl-C the network has the last averaged parameters.
+    After Ctrl-C the network has the last averaged parameters that the client has got.
+
+    Without callbacks and validation data, `history.seconds` are means over many epochs.
     """
     if not isinstance(net, Network) or not isinstance(net._engine, CompiledEngine):
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")

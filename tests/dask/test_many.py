@@ -444,12 +444,12 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kill_signal", ["SIGKILL", "SIGSTOP"])
 def test_the_scheduler_is_lost(tmp_path, monkeypatch, kill_signal):
-    monkeypatch.setattr(driver, "_PATIENCE", 2.0)
     (tmp_path / "scheduler.py").write_text(SCHEDULER)
     with process_of(tmp_path / "scheduler.py") as process, Client(process.stdout.readline().strip()) as client:
         nets = plain(2)
         result = in_background(client, nets, callbacks=[Hold(tmp_path)])
         wait_for(lambda: list(tmp_path.glob("held.*")))
+        monkeypatch.setattr(driver, "_PATIENCE", 2.0)
         process.send_signal(getattr(signal, kill_signal))
         with pytest.raises(OSError, match="the scheduler") as info:
             result()
