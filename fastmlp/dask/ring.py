@@ -21,11 +21,7 @@ _SECONDS = 20
 """What a ring waits for a shard, when it begins and in a step. A worker that dies breaks it at once."""
 
 _RETRIES = 1
-<<<<<<< HEAD
-"""Of a connection: each takes seconds, wasted if the first shard has died, to which all say goodbye."""
-=======
 """Of a connection. Each takes seconds, in vain where the first shard has died, to which all say goodbye."""
->>>>>>> dask
 
 _SECONDS_TO_LEAVE = 1
 
