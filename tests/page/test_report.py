@@ -367,7 +367,7 @@ def test_a_page_is_smaller_than_2_megabytes(units, what, tmp_path):
     if isinstance(what, int):
         assert content["network"]["bytes"] == what
     else:
-        assert "its 556,310 parameters take 2." in content["network"]["why"]
+        assert "its 556,510 parameters take 2." in content["network"]["why"]
     assert len(content["shown"]["row"]) >= 100
 
 
