@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-import fastmlp
 from fastmlp.history import History
 from fastmlp.page.content import gather
 from fastmlp.page.network import network_in_page
@@ -118,11 +117,13 @@ def _room(content: dict[str, Any]) -> int:
 
 def _assembled(content: dict[str, Any]) -> bytes:
     """Return the page. Only the content depends on data, and it is not executable."""
+    from fastmlp import __version__  # which imports this module
+
     script = "\n".join(['"use strict";', "(() => {", *(_read(f"{name}.js") for name in _SCRIPTS), "})();"])
     style = _read("page.css")
     page = Template(_read("page.html")).substitute(
         policy=_POLICY.format(script=_hash(script), style=_hash(style)),
-        version=html.escape(fastmlp.__version__),
+        version=html.escape(__version__),
         title=html.escape(f"{content['title']} – fastmlp report"),
         style=style,
         content=_as_json(content),
