@@ -84,6 +84,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         "fastmlp/data/mnist.npz",
         "fastmlp/data/README.md",
         "fastmlp/kernels/README.md",
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "fastmlp" / "page" / "web").iterdir()),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "fastmlp").glob("[!k]*/**/*.py")),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "fastmlp").glob("*.py")),
         *(f"fastmlp/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")),

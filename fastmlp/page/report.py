@@ -9,7 +9,6 @@ import importlib.resources
 import json
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from string import Template
 from typing import Any
 
@@ -118,11 +117,13 @@ def _room(content: dict[str, Any]) -> int:
 
 def _assembled(content: dict[str, Any]) -> bytes:
     """Return the page. Only the content depends on data, and it is not executable."""
+    from fastmlp import __version__  # which imports this module
+
     script = "\n".join(['"use strict";', "(() => {", *(_read(f"{name}.js") for name in _SCRIPTS), "})();"])
     style = _read("page.css")
     page = Template(_read("page.html")).substitute(
         policy=_POLICY.format(script=_hash(script), style=_hash(style)),
-        version=html.escape(import_module("fastmlp").__version__),
+        version=html.escape(__version__),
         title=html.escape(f"{content['title']} – fastmlp report"),
         style=style,
         content=_as_json(content),

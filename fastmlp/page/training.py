@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -72,9 +71,8 @@ def _program(subject: Subject, histories: Sequence[History]) -> str:
     """Return the program that makes such a model, as far as the model remembers it."""
     model = subject.model
     if not isinstance(model, (Network, Ensemble)):
-        name, text = type(model).__name__, model.__repr__(N_CHAR_MAX=100_000)
-        module = "fastmlp" if name in import_module("fastmlp").__all__ else type(model).__module__.split("._")[0]
-        return f"from {module} import {name}\n\nmodel = {text}\nmodel.fit(X_train, y_train)"
+        text = model.__repr__(N_CHAR_MAX=100_000)
+        return f"{_imports(model, text)}\n\nmodel = {text}\nmodel.fit(X_train, y_train)"
     state = subject.networks[0]._training_state
     imports = ["Ensemble", "MLP"] if isinstance(model, Ensemble) else ["MLP"]
     arguments = []
@@ -88,6 +86,14 @@ def _program(subject: Subject, histories: Sequence[History]) -> str:
             arguments.append(f"schedule=schedules.{state.schedule}(...)")
     fit = ", ".join(["X_train", "y_train", *arguments])
     return f"from fastmlp import {', '.join(imports)}\n\nnet = {model!r}\nnet.fit({fit})"
+
+
+def _imports(model: Any, text: str) -> str:
+    """Return the lines that import an estimator and those inside of it."""
+    kinds = {type(each) for each in (model, *model.get_params().values())}
+    named = {(kind.__module__, kind.__name__) for kind in kinds if f"{kind.__name__}(" in text}
+    places = {("fastmlp" if module.startswith("fastmlp.") else module.split("._")[0], name) for module, name in named}
+    return "\n".join(f"from {module} import {name}" for module, name in sorted(places))
 
 
 def _shown(optimizer: Any) -> str:
@@ -132,7 +138,8 @@ def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str,
 
 def _machine() -> list[tuple[str, Any]]:
     """Return the machine and the versions with which the page is written."""
-    from fastmlp.bench.machine import facts  # it needs the kernels
+    from fastmlp import __version__  # which imports this package
+    from fastmlp.bench.machine import facts  # which needs the kernels
 
     known = facts()
     now = datetime.datetime.now(datetime.UTC)
@@ -141,7 +148,7 @@ def _machine() -> list[tuple[str, Any]]:
         ("machine", f"{known['processor']}, {os.cpu_count()} cores"),
         ("system", known["system"]),
         ("Python", platform.python_version()),
-        ("fastmlp", import_module("fastmlp").__version__),
+        ("fastmlp", __version__),
     ]
     return found + [(name, importlib.metadata.version(name)) for name in _PACKAGES]
 

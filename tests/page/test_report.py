@@ -182,6 +182,13 @@ def test_the_program_makes_such_a_network_again(tmp_path):
     assert page(tmp_path, net, rows, y, command="make net")["trained"]["command"] == "make net"
 
 
+def test_the_program_of_a_pipeline_imports_what_it_needs(tmp_path):
+    model = make_pipeline(StandardScaler(), "passthrough", classifier(random_state=3)).fit(X, Y)
+    names = {}
+    exec(page(tmp_path, model, X, Y)["trained"]["command"], {"X_train": X, "y_train": Y}, names)
+    np.testing.assert_array_equal(names["model"].predict_proba(X), model.predict_proba(X))
+
+
 def reference_loss(rows, y):
     net = reference.MLP([4, 9, 3], activation="tanh", seed=7)
     return net.fit(rows, y, epochs=1, optimizer="adam", learning_rate=0.02).loss[0]
@@ -367,7 +374,7 @@ def test_a_page_is_smaller_than_2_megabytes(units, what, tmp_path):
     if isinstance(what, int):
         assert content["network"]["bytes"] == what
     else:
-        assert "its 556,310 parameters take 2." in content["network"]["why"]
+        assert "its 556,510 parameters take 2." in content["network"]["why"]
     assert len(content["shown"]["row"]) >= 100
 
 

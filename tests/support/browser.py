@@ -104,15 +104,15 @@ class Browser:
     def drag(self, points, touch=False):
         """Press the mouse, or put a finger down, at the first point of the window and release it at the last."""
         if touch:
-            self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[_point(points[0])])
+            self._send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[_point(points[0])])
             for point in points[1:]:
-                self.call("Input.dispatchTouchEvent", type="touchMove", touchPoints=[_point(point)])
+                self._send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[_point(point)])
             self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
             return
         held = {"button": "left", "buttons": 1, "clickCount": 1}
-        self.call("Input.dispatchMouseEvent", type="mousePressed", **_point(points[0]), **held)
+        self._send("Input.dispatchMouseEvent", type="mousePressed", **_point(points[0]), **held)
         for point in points[1:]:
-            self.call("Input.dispatchMouseEvent", type="mouseMoved", **_point(point), **held)
+            self._send("Input.dispatchMouseEvent", type="mouseMoved", **_point(point), **held)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", **_point(points[-1]), button="left", clickCount=1)
 
     def click(self, selector, x=0.5, y=0.5):
@@ -136,13 +136,18 @@ class Browser:
 
     def call(self, method, **params):
         """Call a method of the protocol and return its result, noting what the page does meanwhile."""
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params} | self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        number = self._send(method, **params)
         while (message := self._message()).get("id") != number:
             self._note(message.get("method"), message.get("params"))
         assert "result" in message, f"{method}: {message}"
         return message["result"]
+
+    def _send(self, method, **params):
+        """Call a method of the protocol without waiting for its result; return the number of the call."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params} | self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        return number
 
     def _message(self):
         while b"\0" not in self._buffer:
