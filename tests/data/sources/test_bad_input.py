@@ -35,6 +35,8 @@ def read_fails(error, match, source, block=-1):
 
 
 def test_missing_and_empty_files(tmp_path):
+    for package in ("pyarrow", "h5py", "zarr"):
+        pytest.importorskip(package)
     for name in ("x.npy", "x.csv", "x.parquet", "x.arrow", "x.svm", "x.h5", "x.zarr", "x"):
         refused(FileNotFoundError, name, tmp_path / name)
         if name not in ("x.zarr", "x"):
