@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.cli.output import tell
+from fastmlp.storage import check_writable
 
 if TYPE_CHECKING:
     from fastmlp.plots import Display
@@ -23,8 +24,7 @@ def check_plots(folder: str) -> None:
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f"--plot {folder!r} is a file; give a folder")
     os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"--plot {folder!r}: nothing can be written to this folder")
+    check_writable(os.path.join(folder, "learning_curves.png"))
 
 
 def write_plots(folder: str, form: str, net: Any, x_test: Any, y_test: Any) -> None:

@@ -20,7 +20,7 @@ from fastmlp.validation.settings import check_choice, check_int
 __all__ = ["ConfusionMatrixDisplay", "confusion_matrix"]
 
 _MOST_WITH_NUMBERS = 25  # classes
-_FONT = 8.3  # points, of the words
+_FONT, _LEAST_FONT = 8.3, 4.0  # points, of the words and of the smallest numbers
 
 
 @dataclass(eq=False, repr=False)
@@ -43,7 +43,7 @@ class ConfusionMatrixDisplay(Display):
     im_, diagonal_ : AxesImage
         Everything but the diagonal, and the diagonal.
     text_ : (C, C) array of Text or None
-        The numbers in the cells, if there are at most 25 classes; None in cells that are 0.
+        The numbers in the cells, if there are at most 25 classes and they can be read; None in cells that are 0.
     ax_, figure_ : Axes, Figure
     """
 
@@ -57,9 +57,10 @@ class ConfusionMatrixDisplay(Display):
 
     @property
     def _size(self) -> tuple[float, float]:
-        side = min(max(1.8 + 0.42 * len(self.display_labels), 3.2), 13.0)
+        n = len(self.display_labels)
+        side = min(max(1.8 + 0.42 * min(n, 12) + 0.28 * max(n - 12, 0), 3.2), 13.0)
         longest = max((len(line) for line in self.words), default=0)
-        return side + 0.4 + 0.07 * longest, side + 0.2
+        return side + 0.6 + 0.08 * longest, side + 0.2
 
     def _draw(self, ax: Any) -> None:
         colors, cells, size = Colors.of(ax), self.confusion_matrix, size_in_points(ax)
@@ -72,34 +73,44 @@ class ConfusionMatrixDisplay(Display):
         self.im_, self.diagonal_ = layers
         self.text_ = np.full(cells.shape, None, object)
         if len(cells) <= _MOST_WITH_NUMBERS:
-            self._number(ax, colors)
+            self._number(ax, colors, min(size) / len(cells))
         else:
-            ax.figure.colorbar(self.im_, ax=ax, location="bottom", shrink=0.5, aspect=30, pad=0.02, label=self._counted)
+            place = {"location": "bottom" if self._have_room(ax, size) else "right", "shrink": 0.5, "aspect": 30}
+            ax.figure.colorbar(self.im_, ax=ax, pad=0.02, label=self._counted, **place)
         ax.set_anchor("W")
         ticks(ax, self.display_labels, min(size))
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium")
-        if self.words and self._have_room(ax, size):
+        if self._have_room(ax, size):
             words = "\n".join(["Most common confusions", *self.words])
             style = {"transform": ax.transAxes, "va": "top", "fontsize": _FONT, "linespacing": 1.6}
             ax.text(1.03, 1, words, **style, **PLAIN)
 
     def _have_room(self, ax: Any, size: tuple[float, float]) -> bool:
-        """Return whether there is room for the words beside the matrix, in Axes of this size."""
+        """Return whether there are words, and room for them beside the matrix, in Axes of this size."""
+        if not self.words:
+            return False
         width = 0.58 * _FONT * max(map(len, self.words))
         if ax.figure.get_layout_engine() is not None:  # makes the matrix smaller
             return width < 0.6 * size[0]
         return width < size[0] - size[1]
 
-    def _number(self, ax: Any, colors: Colors) -> None:
-        """Write the number into each cell that is not 0."""
-        n = len(self.display_labels)
-        size = min(9 if self.normalize is None else 7.5, 9 * 14 / n)
+    def _number(self, ax: Any, colors: Colors, room: float) -> None:
+        """Write the number into each cell that is not 0, if it can be read in a cell of so many points."""
+        form = "{:,}" if self.normalize is None else "{:.1%}"
+        longest = max(len(form.format(value)) for value in self.confusion_matrix.ravel().tolist())
+        font = min(9.0, room / (0.7 * longest))
+        if font < _LEAST_FONT:
+            return
         for i, j in np.argwhere(self.confusion_matrix):
             layer, value = self.diagonal_ if i == j else self.im_, self.confusion_matrix[i, j]
-            text = f"{value:,}" if self.normalize is None else f"{value:.1%}"
-            color = colors.on(layer.cmap(layer.norm(value)))
-            self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", fontsize=size, color=color, **INSIDE)
+            style = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": font,
+                "color": colors.on(layer.cmap(layer.norm(value))),
+            }
+            self.text_[i, j] = ax.text(j, i, form.format(value), **style, **INSIDE)
 
     @property
     def _counted(self) -> str:

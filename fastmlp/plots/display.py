@@ -6,10 +6,13 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
+from fastmlp.storage import written_whole
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_number, check_path
 
-__all__ = ["Display", "new_axes"]
+__all__ = ["Display", "check_axes", "new_axes"]
+
+_DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate"}
 
 
 @advised_methods
@@ -55,7 +58,7 @@ class Display(ABC):
     def save(self, path: str | os.PathLike[str], *, dpi: float = 150) -> None:
         """Draw the picture into a file, without pyplot; the suffix says the form, such as .png, .svg and .pdf.
 
-        The same numbers give the same bytes.
+        The same numbers give the same bytes. An older file is replaced as a whole or not at all.
 
         Parameters
         ----------
@@ -76,11 +79,16 @@ class Display(ABC):
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError(_MISSING) from error
+        form = os.path.splitext(path)[1][1:].lower()
         figure = Figure(figsize=self._size, layout="constrained")
+        if form not in figure.canvas.get_supported_filetypes():
+            raise ValueError(
+                f"path {path!r} must end in the name of a form that matplotlib writes, such as .png or .svg"
+            )
         self._draw_all(figure)
-        undated = {"svg": "Date", "pdf": "CreationDate"}.get(path.rpartition(".")[2].lower())
-        with rc_context({"svg.hashsalt": "fastmlp"}):
-            figure.savefig(path, dpi=dpi, metadata={undated: None} if undated else None)
+        metadata = {_DATES[form]: None} if form in _DATES else None
+        with rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
+            figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
 
     @property
     @abstractmethod

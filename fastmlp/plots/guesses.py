@@ -15,7 +15,7 @@ from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import image_shape, rows_as_images
 from fastmlp.plots.subject import Predictions, Subject
 from fastmlp.plots.text import label_set
-from fastmlp.plots.tiles import draw_tiles, n_columns, page_size
+from fastmlp.plots.tiles import draw_tiles, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int
 
@@ -59,7 +59,7 @@ class WrongGuessesDisplay(Display):
     @property
     def _size(self) -> tuple[float, float]:
         n = len(self.mistakes)
-        return page_size(n, n_columns(n), self.images.shape[1:3] if n else (1, 3), 3 if self._long else 2)
+        return page_size(n, self.images.shape[1:3] if n else (1, 3), 3 if self._long else 2)
 
     @property
     def _long(self) -> bool:
@@ -79,7 +79,7 @@ class WrongGuessesDisplay(Display):
             [(label, colors.named("good")), *[(line, colors.named("bad")) for line in self._lines(guess, p)]]
             for label, guess, p in zip(self.labels, self.guesses, self.probabilities.tolist(), strict=True)
         ]
-        self.im_, self.text_ = draw_tiles(ax, self.images, n_columns(n), captions)
+        self.im_, self.text_ = draw_tiles(ax, self.images, captions)
         of = f"the surest {n}" if n < self.n_wrong else f"all {n}"
         ax.set_title(f"{of} of {self.n_wrong:,} wrong guesses in {self.n_rows:,} rows", fontsize="medium")
 

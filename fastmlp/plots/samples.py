@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import rows_as_images
-from fastmlp.plots.tiles import draw_tiles, n_columns, page_size
+from fastmlp.plots.tiles import draw_tiles, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.frames import is_frame
 from fastmlp.validation.settings import check_int
@@ -42,12 +42,12 @@ class SamplesDisplay(Display):
 
     @property
     def _size(self) -> tuple[float, float]:
-        return page_size(len(self.rows), n_columns(len(self.rows)), self.images.shape[1:3], bool(self.labels))
+        return page_size(len(self.rows), self.images.shape[1:3], bool(self.labels))
 
     def _draw(self, ax: Any) -> None:
         color = Colors.of(ax).text
         captions = [[(_caption(label), color)] for label in self.labels]
-        self.im_, self.text_ = draw_tiles(ax, self.images, n_columns(len(self.rows)), captions)
+        self.im_, self.text_ = draw_tiles(ax, self.images, captions)
 
 
 @advised

@@ -13,49 +13,70 @@ from fastmlp.plots.colors import Colors
 from fastmlp.plots.images import tiled
 from fastmlp.plots.text import INSIDE, PLAIN, shown, size_in_points
 
-__all__ = ["draw_tiles", "n_columns", "page_size"]
+__all__ = ["draw_tiles", "fitting_columns", "page_size"]
 
 _TILE, _WIDEST = 1.1, 12.0  # inches
 _FONT, _LEAST_FONT = 8.5, 4.0  # points
 _WIDTH = 0.56  # of a letter, relative to the size of the font
 
 
-def page_size(n: int, columns: int, shape: Sequence[int], n_lines: int) -> tuple[float, float]:
+def page_size(n: int, shape: Sequence[int], n_lines: int) -> tuple[float, float]:
     """Return the size in inches of a figure with `n` images and so many lines above each."""
     height, width = shape[:2]
+    columns = _n_columns(n)
     n_rows, tile = -(-max(n, 1) // columns), min(_TILE, _WIDEST / columns)
     font = _font(tile * 72)
     lines = n_lines * 1.3 * font / 72 if font >= _LEAST_FONT else 0.1 * tile
     return max(columns * tile, 3.2), max(n_rows * (tile * height / width + lines) + 0.4, 1.6)
 
 
-def n_columns(n: int) -> int:
+def _n_columns(n: int) -> int:
     """Return in how many columns `n` images look best: on a wide page, and if possible with a full last row."""
     ideal = math.sqrt(2.5 * max(n, 1))
     choices = range(max(1, math.ceil(0.75 * ideal)), max(1, math.floor(1.3 * ideal)) + 1)
     return min(choices, key=lambda columns: (-n % columns, abs(columns - ideal))) if n > 5 else max(n, 1)
 
 
+def fitting_columns(ax: Any, n: int, shape: Sequence[int], lines: float = 0.0) -> tuple[int, float]:
+    """Return the number of columns that makes images largest, and points per pixel then.
+
+    Parameters
+    ----------
+    ax : Axes
+    n : int
+        Number of images.
+    shape : sequence of int
+        Of an image.
+    lines : float
+        Points above each image.
+    """
+    (wide, high), (height, width) = size_in_points(ax), shape[:2]
+    columns = np.arange(1, n + 1)
+    rows = -(-n // columns)
+    scales = np.maximum(np.minimum(wide / (columns * 1.08 * width), (high / rows - lines) / height), 0.0)
+    best = int(scales.argmax())
+    return best + 1, float(scales[best])
+
+
 def draw_tiles(
-    ax: Any, images: npt.NDArray[Any], columns: int, captions: Sequence[Sequence[tuple[str, Any]]]
+    ax: Any, images: npt.NDArray[Any], captions: Sequence[Sequence[tuple[str, Any]]]
 ) -> tuple[Any, list[Any]]:
-    """Draw images in rows of `columns`, and return the AxesImage and the texts.
+    """Draw images as large as they can be, and return the AxesImage and the texts.
 
     Parameters
     ----------
     ax : Axes
     images : (k, height, width) or (k, height, width, channels) array, k > 0
-    columns : int
     captions : list of (str, color) for each image
         Its lines from top to bottom; they are shortened to the room there is, and left out if they would be too small.
     """
     k, height, width = images.shape[:3]
-    n_rows, n_lines = -(-k // columns), max(map(len, captions), default=0)
+    n_lines = max(map(len, captions), default=0)
     ax.set_axis_off()
     font, lines = _FONT, 0.0
     for _ in range(3):  # the size of the images depends on that of the captions
         lines = n_lines * 1.3 * font
-        scale = _points_per_pixel(ax, (n_rows, height), (columns, width), lines)
+        columns, scale = fitting_columns(ax, k, (height, width), lines)
         font = _font(width * scale)
     readable = font >= _LEAST_FONT
     side = max(1, round(0.08 * width))
@@ -77,12 +98,6 @@ def draw_tiles(
 def _font(width: float) -> float:
     """Return the size of the font above an image of this width, in points."""
     return min(_FONT, 0.16 * width)
-
-
-def _points_per_pixel(ax: Any, rows: tuple[int, int], columns: tuple[int, int], lines: float) -> float:
-    """Return the size at which all images fit into the Axes; `lines` is the height of the captions in points."""
-    wide, high = size_in_points(ax)
-    return max(min(wide / (columns[0] * 1.08 * columns[1]), (high / rows[0] - lines) / rows[1]), 0.0)
 
 
 def _colored(page: npt.NDArray[np.float32], images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

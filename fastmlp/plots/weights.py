@@ -13,7 +13,7 @@ from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import as_images, image_shape, tiled
 from fastmlp.plots.subject import Subject
-from fastmlp.plots.tiles import n_columns, page_size
+from fastmlp.plots.tiles import fitting_columns, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int
 
@@ -58,7 +58,7 @@ class WeightsDisplay(Display):
         n_inputs, k = self.weights.shape
         if self.images is None:
             return min(2.5 + 0.06 * n_inputs, 10.0), min(1.6 + 0.1 * k, 8.0)
-        width, height = page_size(k, n_columns(k), self.images.shape[1:3], 0)
+        width, height = page_size(k, self.images.shape[1:3], 0)
         return width + 0.9, height
 
     def _draw(self, ax: Any) -> None:
@@ -71,8 +71,9 @@ class WeightsDisplay(Display):
                 axis.get_major_locator().set_params(integer=True)
         else:
             images = self.images if self.images.ndim == 3 else self.images.mean(axis=3)
+            columns, _ = fitting_columns(ax, k, images.shape[1:])
             gap = max(1, round(0.06 * images.shape[2]))
-            self.im_ = ax.imshow(tiled(images, n_columns(k), (gap, gap))[gap:], **scale)
+            self.im_ = ax.imshow(tiled(images, columns, (gap, gap))[gap:], **scale)
             ax.set_axis_off()
         of = f"all {k}" if k == self.n_units else f"{k} of {self.n_units}"
         ax.set_title(f"weights of {of} units of layer {self.layer}{self.member}", fontsize="medium")

@@ -130,7 +130,7 @@ def test_nothing_is_wrong(ax):
 def test_all_rows_are_of_one_kind():
     net, X, y = look("MLP")
     for display in every_display(net, X[:1], y[:1]):
-        render(display.plot(matplotlib.figure.Figure(layout="constrained").subplots()).figure_)
+        display.plot(matplotlib.figure.Figure(layout="constrained").subplots()).figure_.draw_without_rendering()
 
 
 def test_plot_into_given_axes_leaves_pyplot_alone(tmp_path):
@@ -151,6 +151,22 @@ def test_plot_into_given_axes_leaves_pyplot_alone(tmp_path):
     )
     command = [sys.executable, "-W", "error", "-c", program, tmp_path / "weights.svg"]
     subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 40])
+@pytest.mark.parametrize("name", ["{}", "a long name of class {}"])
+def test_words_are_inside_the_figure(n_classes, name):
+    net, X, y = small(n_classes)
+    names = [name.format(i) for i in range(n_classes)]
+    display = plots.confusion_matrix(net, X, y, display_labels=names, ax=False)
+    figure = matplotlib.figure.Figure(layout="constrained", figsize=display._size)
+    display.plot(figure.subplots())
+    figure.draw_without_rendering()
+    words = display.ax_.texts[-1]
+    assert words.get_text().splitlines() == ["Most common confusions", *display.words]
+    box, whole = words.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
 
 
 def test_words_are_drawn_where_there_is_room(ax):
@@ -199,8 +215,12 @@ def test_subfigures_and_figures_without_layout():
 
 def test_save_refuses_what_is_no_picture(tmp_path):
     display = plots.samples(*digits()[:2], ax=False)
-    with refused(ValueError, "Format 'xyz' is not supported"):
-        display.save(tmp_path / "picture.xyz")
+    for name in ("picture.xyz", "picture", ".png"):
+        with refused(ValueError, "must end in the name of a form that matplotlib writes, such as .png or .svg"):
+            display.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    with refused(FileNotFoundError, "missing"):
+        display.save(tmp_path / "missing" / "picture.png")
     with refused(TypeError, "ax must be an Axes of matplotlib, not ndarray; choose one of them: axes[0]"):
         display.plot(np.array([1, 2]))
     with refused(TypeError, "path"):
