@@ -106,8 +106,8 @@ exercises = {  # what is different in the network, and in its fit
     "dropout 0.2": ({"dropout": 0.2}, {}),
     "momentum 0.9, rate 0.03": ({}, {"optimizer": "momentum", "learning_rate": 0.03}),
     "Adam, rate 0.001": ({}, {"optimizer": "adam", "learning_rate": 0.001}),
-    "cosine schedule from 0.3": ({}, {"schedule": "cosine", "learning_rate": 0.3}),
-    "one-cycle schedule to 0.5": ({}, {"schedule": "one_cycle", "learning_rate": 0.5}),
+    "cosine from 0.3": ({}, {"schedule": "cosine", "learning_rate": 0.3}),
+    "one-cycle to 0.5": ({}, {"schedule": "one_cycle", "learning_rate": 0.5}),
 }
 nets = [MLP(**base | network) for network, _ in exercises.values()]
 fits = [{"learning_rate": 0.1} | fit for _, fit in exercises.values()]
@@ -127,6 +127,6 @@ for name, tried, curve in zip(exercises, nets, histories, strict=True):
 
 # %%
 curves = dict(zip(exercises, histories, strict=True))
-chosen = ("as above", "sigmoid", "dropout 0.2", "Adam, rate 0.001", "one-cycle schedule to 0.5")
+chosen = ("as above", "sigmoid", "dropout 0.2", "Adam, rate 0.001", "one-cycle to 0.5")
 plots.learning_curves({name: curves[name] for name in chosen})
 plt.show()
