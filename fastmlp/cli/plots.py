@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.cli.output import tell
-from fastmlp.storage import check_writable
 
 if TYPE_CHECKING:
     from fastmlp.plots import Display
@@ -17,6 +16,8 @@ __all__ = ["check_plots", "write_plots"]
 
 def check_plots(folder: str) -> None:
     """Make the folder, and refuse what would fail after training: it cannot be made, or matplotlib is missing."""
+    from fastmlp.storage import check_writable
+
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
