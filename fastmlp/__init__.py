@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmlp import callbacks, datasets, metrics, optimizers, presets, reference, schedules
+    from fastmlp import callbacks, datasets, metrics, optimizers, plots, presets, reference, schedules
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
@@ -27,6 +27,7 @@ __all__ = [
     "fit_many",
     "metrics",
     "optimizers",
+    "plots",
     "presets",
     "reference",
     "report",

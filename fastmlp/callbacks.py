@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine
-from fastmlp.history import Best, check_monitor, new_axes
+from fastmlp.history import Best, check_monitor
 from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
 from fastmlp.interchange.safetensors import check_target
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
@@ -358,10 +358,14 @@ class LearningRateFinder:
         """Plot the losses over the learning rates into `ax`, or new Axes of matplotlib, and return it."""
         if not hasattr(self, "suggestion"):
             raise ValueError("nothing has been found yet; call find(net, X, y) first")
+        from fastmlp.plots.colors import CURVES
+        from fastmlp.plots.display import check_axes, new_axes
+
+        check_axes(ax)
         ax = new_axes(1)[0] if ax is None else ax
-        ax.plot(self.rates, self.losses, ".", color="tab:blue", alpha=0.3)
-        ax.plot(self.rates, self.smooth_losses, color="tab:blue")
-        ax.axvline(self.suggestion, color="tab:orange", label=f"suggestion {self.suggestion:.2g}")
+        ax.plot(self.rates, self.losses, ".", color=CURVES[0], alpha=0.3)
+        ax.plot(self.rates, self.smooth_losses, color=CURVES[0])
+        ax.axvline(self.suggestion, color=CURVES[1], label=f"suggestion {self.suggestion:.2g}")
         ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
         ax.grid(alpha=0.3)
         ax.legend(frameon=False)

@@ -12,7 +12,7 @@ from fastmlp.options import Mode
 from fastmlp.validation.calls import advised_methods
 from fastmlp.validation.settings import check_choice
 
-__all__ = ["Best", "History", "check_monitor", "direction", "new_axes"]
+__all__ = ["Best", "History", "check_monitor", "direction"]
 
 _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 _SMALL_IS_GOOD = {
@@ -148,27 +148,17 @@ class History:
         ----------
         ax : Axes of matplotlib or None
             Where to plot the loss, and nothing else. None makes a figure with axes for each measurement.
+            `fastmlp.plots.learning_curves` plots several histories.
 
         Returns
         -------
         Axes, or array of Axes
             `ax`, or the new Axes. ``axes[0].figure`` is the figure.
         """
-        measured = self._measured()
-        names = [name for name in measured if name not in ("learning_rate", "seconds")]
-        panels = list(dict.fromkeys(name.removeprefix("val_") for name in names)) or ["loss"]
-        axes = new_axes(len(panels)) if ax is None else [ax]
-        for panel, axis in zip(panels, axes, strict=False):
-            for name, label, color in ((panel, "training", "tab:blue"), (f"val_{panel}", "validation", "tab:orange")):
-                if values := measured.get(name):
-                    dots = "." if len(values) < 30 else ""
-                    axis.plot(range(1, len(values) + 1), values, color=color, marker=dots, label=label)
-            axis.set(xlabel="epoch", ylabel=panel.replace("_", " "))
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.grid(alpha=0.3)
-            if axis.lines:
-                axis.legend(frameon=False)
-        return axes if ax is None else ax
+        from fastmlp.plots import LearningCurvesDisplay
+
+        display = LearningCurvesDisplay([self], ["network 0"]).plot(ax)
+        return display.axes_ if ax is None else ax
 
     def _measured(self) -> dict[str, list[float]]:
         lists = {name: getattr(self, name) for name in _LISTS[:4]} | self.metrics
@@ -241,13 +231,3 @@ def check_monitor(monitor: str | None, measures: Sequence[str]) -> None:
     elif not advice and meant:
         advice = f"; {meant}"
     raise ValueError(f"monitor is {monitor!r}, but this fit measures {', '.join(measures)}{advice}")
-
-
-def new_axes(n: int) -> Any:
-    """Return an array of `n` matplotlib Axes, side by side in a new figure."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'fastmlp[plot]'") from error
-    _, axes = plt.subplots(1, n, figsize=(4.5 * n, 3.4), squeeze=False, layout="constrained")
-    return axes[0]

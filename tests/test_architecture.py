@@ -33,6 +33,7 @@ RULES = {  # the longest name that fits a module counts
     ),
     "fastmlp.dask": Rule({"numpy", "fastmlp", "dask", "distributed"}, HEAVY | {"xgboost"}),
     "fastmlp.dask.estimators": Rule({"numpy", "fastmlp", "dask", "distributed", "sklearn"}, HEAVY),
+    "fastmlp.plots": Rule({"numpy", "fastmlp"}, {"matplotlib", "sklearn"}),
     "fastmlp.trackers": Rule({"numpy", "fastmlp"}, {"mlflow", "optuna"}),
     "fastmlp.estimators": Rule({"numpy", "fastmlp", "sklearn"}, HEAVY),
     "fastmlp.kernels": Rule({"numpy", "numba", "llvmlite"}, set()),

@@ -91,6 +91,7 @@ examples:
   fastmlp train --data digits --activation logistic --init xavier
   fastmlp train --data xor --layers 8 --epochs 500
   fastmlp train --data mine.npz --class-weight balanced
+  fastmlp train --plot pictures --plot-format svg
 
 --data FILE.npz is a NumPy archive, as numpy.savez("mine.npz",
 X_train=X_train, ...) writes it, of
@@ -119,6 +120,11 @@ else to a .npz file. `fastmlp predict` and `fastmlp export` use it, or Python:
 
 --report FILE.html writes one page about the network, which runs in it: open it
 in a browser and draw a digit.
+
+--plot FOLDER writes pictures, and makes the folder if there is none: learning
+curves, the confusion matrix, the calibration and the weights; of images also
+samples and wrong guesses; of two inputs the decision boundary. All but the
+learning curves are about the test rows. It needs matplotlib.
 
 Ctrl-C stops training early; the network so far is evaluated, and saved with
 --save.
@@ -337,8 +343,17 @@ def _add_train_options(train: _Parser) -> None:
         training, "number of threads; does not change the result (default: one per core, or one if steps are small)"
     )
     result = train.add_argument_group("result")
-    result.add_argument("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
-    result.add_argument("--report", metavar="FILE", help="write a page about the trained network to this .html file")
+    add = result.add_argument
+    add("--save", metavar="FILE", help="write the trained network to this .npz or .safetensors file")
+    add("--plot", metavar="FOLDER", help="write pictures of what the network has learned into this folder")
+    add(
+        "--plot-format",
+        choices=("png", "svg"),
+        default="png",
+        metavar="png|svg",
+        help="their form (default: %(default)s)",
+    )
+    add("--report", metavar="FILE", help="write a page about the trained network to this .html file")
 
 
 def _add_bench_options(bench: _Parser) -> None:

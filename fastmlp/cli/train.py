@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import fastmlp
 from fastmlp.cli.data import DATA_SETS, count_classes, load
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
+from fastmlp.cli.plots import check_plots, write_plots
 from fastmlp.cli.report import check_page, write_page
 
 if TYPE_CHECKING:  # slow to import
@@ -32,6 +33,8 @@ def train(arguments: argparse.Namespace) -> int:
         _check_save(arguments.save, arguments.data)
     if arguments.report is not None:
         check_page(arguments.report, "--report", arguments.data, arguments.save)
+    if arguments.plot is not None:
+        check_plots(arguments.plot)
     x_train, y_train, x_test, y_test = load(arguments.data)
     n_classes = count_classes(y_train)
     _check_class_weight(class_weight, y_train, n_classes)
@@ -66,6 +69,8 @@ def train(arguments: argparse.Namespace) -> int:
             write_page(net, x_test, y_test, arguments.report, arguments.command_line)
     finally:
         _report(net, x_test, y_test, stopping, len(history.loss))
+    if arguments.plot is not None:
+        write_plots(arguments.plot, arguments.plot_format, net, x_test, y_test)
     return INTERRUPTED if history.interrupted else 0
 
 

@@ -86,8 +86,9 @@ def rows_as_images(X: Any, rows: npt.NDArray[np.int64], shape: Sequence[int] | N
         raise ValueError(f"X must have two dimensions (rows, features), but its shape is {np.shape(X)}")
     if taken.ndim > 2 and shape is None:
         shape = taken.shape[1:]
-    sizes = image_shape(math.prod(taken.shape[1:]), shape, column_names(X))
-    return as_images(taken.reshape(len(taken), -1), sizes)
+    n_features = math.prod(taken.shape[1:])
+    sizes = image_shape(n_features, shape, column_names(X))
+    return as_images(taken.reshape(len(taken), n_features), sizes)
 
 
 def as_images(rows: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

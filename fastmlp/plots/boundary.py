@@ -1,0 +1,226 @@
+"""`decision_boundary`: what a model predicts for each point of a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.plots.colors import Colors, class_colors
+from fastmlp.plots.display import Display, check_axes
+from fastmlp.plots.plane import Plane
+from fastmlp.plots.subject import Predictions, Subject, Task
+from fastmlp.plots.text import INSIDE, PLAIN, label_set, legend, shown, size_in_points
+from fastmlp.validation.calls import advised
+from fastmlp.validation.settings import check_int, check_number
+
+__all__ = ["DecisionBoundaryDisplay", "decision_boundary"]
+
+_MOST_POINTS = 2000  # more would cover the picture
+_MOST_IN_LEGEND = 10  # classes
+_FONT = 7  # points, of names on regions
+
+
+@dataclass(eq=False)
+class DecisionBoundaryDisplay(Display):
+    """What a model predicts in a plane, and rows of X as points in it.
+
+    Attributes
+    ----------
+    xx0, xx1 : (k, k) float64 arrays
+        The two features at each point of a grid.
+    response : (k, k) array
+        What is predicted there: the index of a class, or of a set of labels, in `display_labels`; or a number.
+    probability : (k, k) array or None
+        That of the class.
+    display_labels : list of str
+        Names of the classes; of sets of labels that are predicted or true somewhere; empty for numbers.
+    feature_names : (str, str)
+    points : (m, 2) array
+        Features of the rows that are shown, at most 2,000, spread evenly over X.
+    targets : (m,) array
+        What is true for them, in the form of `response`.
+    surface_, points_ : AxesImage, PathCollection
+    labels_ : Legend, list of Text, or Colorbar
+        Names in a legend, or on the regions of more than ten classes; for numbers a scale.
+    ax_, figure_ : Axes, Figure
+    """
+
+    xx0: npt.NDArray[np.float64]
+    xx1: npt.NDArray[np.float64]
+    response: npt.NDArray[Any]
+    probability: Any
+    display_labels: list[str]
+    feature_names: tuple[str, str]
+    points: npt.NDArray[Any]
+    targets: npt.NDArray[Any]
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 5.6, 4.4
+
+    def _draw(self, ax: Any) -> None:
+        colors = Colors.of(ax)
+        edges = [float(edge) for xx in (self.xx0, self.xx1) for edge in (xx.min(), xx.max())]
+        settings = {"extent": edges, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+        edge = {
+            "edgecolors": [colors.background],
+            "linewidths": 0.6,
+            "s": float(np.clip(1000 / len(self.points) ** 0.7, 12, 90)),
+        }
+        if len(self.display_labels) > _MOST_IN_LEGEND:
+            edge |= {"s": 5, "linewidths": 0.2}
+        if self.display_labels:
+            palette = class_colors(len(self.display_labels))
+            self.surface_ = ax.imshow(self._shaded(palette, colors), **settings)
+            self._draw_lines(ax, colors)
+            self.points_ = ax.scatter(*self.points.T, c=palette[self.targets], zorder=3, **edge)
+            self.labels_ = self._name(ax, palette, colors)
+        else:
+            both = np.concatenate([self.response.ravel(), self.targets])
+            scale = {"cmap": "cividis", "vmin": both.min(), "vmax": both.max()}
+            self.surface_ = ax.imshow(self.response, **scale, **settings)
+            self.points_ = ax.scatter(*self.points.T, c=self.targets, zorder=3, **scale, **edge)
+            self.labels_ = ax.figure.colorbar(self.surface_, ax=ax, label="prediction; points: y")
+        ax.set_xlabel(shown(self.feature_names[0]), **PLAIN)
+        ax.set_ylabel(shown(self.feature_names[1]), **PLAIN)
+
+    def _shaded(self, palette: npt.NDArray[Any], colors: Colors) -> npt.NDArray[Any]:
+        """Return RGB (k, k, 3): the color of the class, the paler the less probable it is."""
+        sure = np.full(self.response.shape, 0.5)
+        if self.probability is not None:
+            least = 1 / max(len(self.display_labels), 2)
+            sure = 0.15 + 0.45 * np.clip((self.probability - least) / (1 - least), 0, 1)
+        shaded = np.asarray(colors.background) * (1 - sure[..., None]) + palette[self.response] * sure[..., None]
+        return np.asarray(np.clip(shaded, 0, 1))
+
+    def _draw_lines(self, ax: Any, colors: Colors) -> None:
+        """Draw a line around each class."""
+        style = {"colors": [colors.text], "linewidths": 0.8, "alpha": 0.7}
+        for code in np.unique(self.response)[1 if len(np.unique(self.response)) == 2 else 0 :]:
+            mask = (self.response == code).astype(float)
+            if 0 < mask.mean() < 1:
+                ax.contour(self.xx0, self.xx1, mask, levels=[0.5], **style)
+
+    def _name(self, ax: Any, palette: npt.NDArray[Any], colors: Colors) -> Any:
+        """Write the names of classes into a legend; many classes have theirs on their regions."""
+        if len(self.display_labels) <= _MOST_IN_LEGEND:
+            places = [ax.scatter([], [], color=[color], s=30) for color in palette]
+            return legend(
+                ax, places, self.display_labels, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False,
+            )  # fmt: skip
+        box = {"facecolor": colors.background, "alpha": 0.75, "linewidth": 0, "pad": 1.0}
+        style = {"ha": "center", "va": "center", "fontsize": _FONT, "bbox": box, "clip_on": True, "zorder": 4}
+        return [
+            ax.text(*place, name, **style, **PLAIN, **INSIDE) for place, name in self._on_regions(size_in_points(ax))
+        ]
+
+    def _on_regions(self, size: tuple[float, float]) -> Iterator[tuple[tuple[float, float], str]]:
+        """Yield place and name of the classes of the largest regions, as many as do not cover each other."""
+        codes, counts = np.unique(self.response, return_counts=True)
+        k = len(self.response)
+        boxes: list[tuple[float, float, float]] = []
+        for code in codes[np.argsort(-counts, kind="stable")].tolist():
+            rows, columns = np.nonzero(self.response == code)
+            inner = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+            row, column = rows[inner], columns[inner]
+            name = shown(self.display_labels[code], 16)
+            x, y = column / k * size[0], row / k * size[1]
+            half = 0.3 * _FONT * len(name) + 2
+            if not half < x < size[0] - half:
+                continue
+            if all(abs(x - a) > half + b or abs(y - c) > 1.6 * _FONT for a, b, c in boxes):
+                boxes.append((x, half, y))
+                yield (self.xx0[row, column], self.xx1[row, column]), name
+
+
+@advised
+def decision_boundary(
+    net: Any,
+    X: Any,
+    y: npt.ArrayLike,
+    features: Sequence[int | str] | None = None,
+    *,
+    fixed: Mapping[Any, Any] | None = None,
+    grid_resolution: int = 200,
+    eps: float | None = None,
+    display_labels: Sequence[Any] | None = None,
+    ax: Any = None,
+) -> DecisionBoundaryDisplay:
+    """Plot what a model predicts for each point of the plane of two features, and the rows of X as points in it.
+
+    Classes have colours, paler where they are less probable. For regression, colours are numbers.
+
+    Parameters
+    ----------
+    net : MLP, Ensemble, estimator, or pipeline that ends in one
+    X : (n, I) array_like or table
+    y : array_like
+        As for `MLP.score`.
+    features : two integers or names of columns, or None
+        None needs an X of two features.
+    fixed : mapping of integers or names to values, or None
+        Values of other features; those that are not given have their median, or their most frequent value if they are
+        no numbers.
+    grid_resolution : int
+        Points of the grid in each direction.
+    eps : float or None
+        How far the plane extends beyond the rows of X; None is 8 % of their range.
+    display_labels : sequence of C names or None
+        In place of the classes in y.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
+
+    Returns
+    -------
+    DecisionBoundaryDisplay
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, or the model predicts several numbers.
+    """
+    k = check_int("grid_resolution", grid_resolution, 2)
+    eps = None if eps is None else check_number("eps", eps)
+    check_axes(ax)
+    subject = Subject.of(net)
+    plane = Plane.of(X, features, fixed)
+    rows = np.unique(np.linspace(0, plane.n_rows - 1, min(plane.n_rows, _MOST_POINTS)).astype(np.int64))
+    known = subject.predictions(X, y, display_labels)
+    if known.task == "numbers" and known.predicted.ndim > 1:
+        raise TypeError(f"decision_boundary shows one number; this model predicts {known.predicted.shape[1]}")
+    xx0, xx1 = plane.grid(k, eps)
+    response, probability = _predicted(subject, plane, xx0, xx1)
+    targets, labels = known.true[rows], known.names
+    if known.task == "labels":
+        response, targets, labels = _as_sets(response, targets, labels)
+    points = np.stack([plane.columns[0][rows], plane.columns[1][rows]], axis=1)
+    response = response.reshape(k, k)
+    probability = None if probability is None else probability.reshape(k, k)
+    display = DecisionBoundaryDisplay(xx0, xx1, response, probability, labels, plane.names, points, targets)
+    return display.plot(ax)
+
+
+def _predicted(
+    subject: Subject, plane: Plane, xx0: npt.NDArray[Any], xx1: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], Any]:
+    """Return what is predicted for the points of a grid, and the probability of each class."""
+    parts: list[Predictions] = [subject.predictions(rows) for rows in plane.rows(xx0.ravel(), xx1.ravel())]
+    predicted = np.concatenate([part.predicted for part in parts])
+    task: Task = parts[0].task
+    if task != "classes" or parts[0].probabilities is None:
+        return predicted, None
+    p = np.concatenate([part.probabilities for part in parts])
+    return predicted, np.take_along_axis(p, predicted[:, None], axis=1)[:, 0]
+
+
+def _as_sets(
+    response: npt.NDArray[Any], targets: npt.NDArray[Any], names: list[str]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]:
+    """Return rows of labels as numbers of sets, and the names of the sets."""
+    sets, codes = np.unique(np.concatenate([response, targets]), axis=0, return_inverse=True)
+    codes = codes.ravel()
+    return codes[: len(response)], codes[len(response) :], [label_set(row, names) for row in sets]

@@ -1,0 +1,164 @@
+"""`learning_curves`: what one fit or several have measured, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from fastmlp.history import History
+from fastmlp.plots.colors import CURVES, PALETTE, Colors
+from fastmlp.plots.display import Display, check_axes, new_axes
+from fastmlp.plots.subject import Subject
+from fastmlp.plots.text import legend
+from fastmlp.validation.calls import advised, advised_methods
+from fastmlp.validation.settings import is_iterable
+
+__all__ = ["LearningCurvesDisplay", "learning_curves"]
+
+_NOT_SHOWN = ("learning_rate", "seconds")
+_FEW = 30  # epochs, each of which gets a dot
+
+
+@advised_methods
+@dataclass(eq=False)
+class LearningCurvesDisplay(Display):
+    """Curves of training and validation, one panel for each measurement.
+
+    Attributes
+    ----------
+    histories : list of History
+    names : list of str
+        Of the histories.
+    panels : list of str
+        "loss", "accuracy" and further measurements of the histories, without the prefix "val".
+    axes_ : array of Axes
+        One for each panel that is drawn.
+    lines_ : dict of (str, str) to Line2D
+        By the name of the measurement, such as "val_loss", and the name of the history.
+    ax_, figure_ : Axes, Figure
+        The first Axes.
+    """
+
+    histories: list[History]
+    names: list[str]
+
+    @property
+    def panels(self) -> list[str]:
+        """Names of the measurements."""
+        measured = [name for history in self.histories for name in history.to_dict() if name not in _NOT_SHOWN]
+        return list(dict.fromkeys(name.removeprefix("val_") for name in measured)) or ["loss"]
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 4.5 * len(self.panels), 3.4
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the curves, and return this object.
+
+        Parameters
+        ----------
+        ax : Axes of matplotlib, None or False
+            Where to draw the first panel, the loss, and nothing else. None makes a figure with Axes for each panel.
+            With False, nothing is drawn.
+        """
+        check_axes(ax)
+        if ax is False:
+            return self
+        return self._draw_into(new_axes(len(self.panels), self._size) if ax is None else [ax])
+
+    def _draw_all(self, figure: Any) -> None:
+        self._draw_into(figure.subplots(1, len(self.panels), squeeze=False)[0])
+
+    def _draw_into(self, axes: Any) -> Self:
+        self.lines_: dict[tuple[str, str], Any] = {}
+        self.axes_, self.ax_, self.figure_ = axes, axes[0], axes[0].figure
+        for panel, ax in zip(self.panels, axes, strict=False):
+            self._draw_panel(panel, ax)
+        return self
+
+    def _draw(self, ax: Any) -> None:
+        self._draw_into([ax])
+
+    def _draw_panel(self, panel: str, ax: Any) -> None:
+        names: dict[str, Any] = {}
+        kinds: dict[str, Any] = {}
+        several = len(self.histories) > 1
+        by_color = several and len(self.histories) <= len(PALETTE)
+        for i, (history, own) in enumerate(zip(self.histories, self.names, strict=True)):
+            for name, rows, color in ((panel, "training", CURVES[0]), (f"val_{panel}", "validation", CURVES[1])):
+                values = history.to_dict().get(name)
+                if not values:
+                    continue
+                style: dict[str, Any] = {"marker": "." if len(values) < _FEW else "", "color": color}
+                if by_color:
+                    style |= {"color": PALETTE[i], "linestyle": "--" if rows == "training" else "-"}
+                elif several:
+                    style |= {"alpha": 0.35, "linewidth": 1, "marker": ""}
+                (line,) = ax.plot(range(1, len(values) + 1), values, label=rows, **style)
+                self.lines_[name, own] = line
+                if by_color:
+                    names[own] = line  # the last, which is solid if there is validation
+                kinds.setdefault(rows, line)
+        ax.set(xlabel="epoch", ylabel=panel.replace("_", " "))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+        small = {"fontsize": "small"} if names else {}
+        said = names | (kinds if len(kinds) > 1 or not names else {})
+        if said:
+            box = legend(ax, list(said.values()), list(said), frameon=False, **small)
+            for line, name in zip(box.get_lines(), said, strict=True):
+                line.set(alpha=1, **({} if name in names else {"color": Colors.of(ax).text} if names else {}))
+                if name in names:
+                    line.set_linestyle("-")
+
+
+@advised
+def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
+    """Plot loss, accuracy and further metrics of training and validation over the epochs.
+
+    Parameters
+    ----------
+    histories : History, list of History, or mapping of names to History
+        What `fit`, `fit_many` and `Ensemble.fit` return. Networks, ensembles, estimators and pipelines stand for their
+        last fit.
+    ax : Axes of matplotlib, None or False
+        Where to draw the loss, and nothing else. None makes a figure of pyplot with Axes for each measurement; with
+        False, nothing is drawn yet.
+
+    Returns
+    -------
+    LearningCurvesDisplay
+        More than ten histories have the same colours.
+
+    Raises
+    ------
+    TypeError
+        If something else is given.
+    ValueError
+        If there is no history.
+    """
+    check_axes(ax)
+    named: list[tuple[str, History]] = []
+    if isinstance(histories, Mapping):
+        for name, each in histories.items():
+            found = _histories_of(each)
+            named += [(str(name) if len(found) == 1 else f"{name} {i}", history) for i, history in enumerate(found)]
+    else:
+        is_list = is_iterable(histories) and not hasattr(histories, "fit")
+        found = [history for each in (histories if is_list else [histories]) for history in _histories_of(each)]
+        named = [(f"network {i}", history) for i, history in enumerate(found)]
+    if not named:
+        raise ValueError("there is no history; train first")
+    return LearningCurvesDisplay([history for _, history in named], [name for name, _ in named]).plot(ax)
+
+
+def _histories_of(each: Any) -> list[History]:
+    if isinstance(each, History):
+        return [each]
+    if isinstance(each, type) or not hasattr(each, "fit"):
+        raise TypeError(f"histories must be a History, which fit returns, or a list of them, not {each!r}")
+    found = Subject.of(each).histories
+    if not found:
+        raise TypeError(f"{type(each).__name__} has no learning curve")
+    return found

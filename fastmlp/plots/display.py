@@ -1,0 +1,128 @@
+"""`Display`: the numbers of a picture, which it draws into Axes of matplotlib, as scikit-learn's displays do."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+from fastmlp.storage import written_whole
+from fastmlp.validation.calls import advised_methods
+from fastmlp.validation.settings import check_number, check_path
+
+__all__ = ["Display", "check_axes", "new_axes"]
+
+_DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate"}
+
+
+@advised_methods
+class Display(ABC):
+    """Numbers of a picture.
+
+    Attributes
+    ----------
+    ax_, figure_ : Axes, Figure
+        Where it has been drawn last.
+    """
+
+    ax_: Any
+    figure_: Any
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the picture, and return this object.
+
+        Parameters
+        ----------
+        ax : Axes of matplotlib, None or False
+            Where to draw; pyplot is not touched then. None makes a new figure of pyplot; with False, nothing is drawn.
+
+        Raises
+        ------
+        TypeError
+            If `ax` is no Axes.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_axes(ax)
+        if ax is False:
+            return self
+        ax = new_axes(1, self._size)[0] if ax is None else ax
+        self._draw(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def save(self, path: str | os.PathLike[str], *, dpi: float = 150) -> None:
+        """Draw the picture into a file, without pyplot; the suffix says the form, such as .png, .svg and .pdf.
+
+        The same numbers give the same bytes. An older file is replaced as a whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+        dpi : float
+            Pixels per inch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or matplotlib knows no such form.
+        ImportError
+            If matplotlib is not installed.
+        """
+        path, dpi = check_path(path), check_number("dpi", dpi, zero=False)
+        try:
+            from matplotlib import rc_context
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(_MISSING) from error
+        form = os.path.splitext(path)[1][1:].lower()
+        figure = Figure(figsize=self._size, layout="constrained")
+        if form not in figure.canvas.get_supported_filetypes():
+            raise ValueError(
+                f"path {path!r} must end in the name of a form that matplotlib writes, such as .png or .svg"
+            )
+        self._draw_all(figure)
+        metadata = {_DATES[form]: None} if form in _DATES else None
+        with rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
+            figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
+
+    @property
+    @abstractmethod
+    def _size(self) -> tuple[float, float]:
+        """Width and height of a figure of its own, in inches."""
+
+    @abstractmethod
+    def _draw(self, ax: Any) -> None:
+        """Draw into these Axes, and keep the artists as attributes."""
+
+    def _draw_all(self, figure: Any) -> None:
+        """Draw into a new figure."""
+        self.plot(figure.subplots())
+
+
+_MISSING = "plots need matplotlib: pip install 'fastmlp[plot]'"
+
+
+def new_axes(n: int, size: tuple[float, float] | None = None) -> Any:
+    """Return an array of `n` matplotlib Axes, side by side in a new figure of pyplot.
+
+    `size` is that of the figure in inches, width first.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(_MISSING) from error
+    _, axes = plt.subplots(1, n, figsize=size or (4.5 * n, 3.4), squeeze=False, layout="constrained")
+    return axes[0]
+
+
+def check_axes(ax: object) -> None:
+    """Refuse what is no Axes."""
+    if ax is not None and ax is not False and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
+        hint = "; choose one of them: axes[0]" if hasattr(ax, "__len__") else ""
+        raise TypeError(f"ax must be an Axes of matplotlib, not {type(ax).__name__}{hint}")

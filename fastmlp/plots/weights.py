@@ -1,0 +1,151 @@
+"""`weights`: what the units of a layer look for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.plots.colors import Colors
+from fastmlp.plots.display import Display, check_axes
+from fastmlp.plots.images import as_images, image_shape, tiled
+from fastmlp.plots.subject import Subject
+from fastmlp.plots.tiles import fitting_columns, page_size
+from fastmlp.validation.calls import advised
+from fastmlp.validation.settings import check_int
+
+__all__ = ["WeightsDisplay", "weights"]
+
+_MOST_UNITS = 400  # more would be a few pixels each
+
+
+@dataclass(eq=False)
+class WeightsDisplay(Display):
+    """The weights of a layer, as an image for each unit, or as a matrix.
+
+    Attributes
+    ----------
+    weights : (I, k) array
+        A column for each unit that is shown.
+    images : (k, height, width) or (k, height, width, channels) array, or None
+        The same as images; None if they are shown as a matrix.
+    layer, n_units : int
+        The layer, and how many units it has.
+    limit : float
+        Weights of this size and above have the strongest colour: 99.7 % are below.
+    im_ : AxesImage
+        One picture of all units. Of colour images it shows the mean over the channels.
+    colorbar_ : Colorbar
+    ax_, figure_ : Axes, Figure
+    """
+
+    weights: npt.NDArray[Any]
+    images: Any
+    layer: int
+    n_units: int
+    member: str
+
+    @property
+    def limit(self) -> float:
+        """The weight with the strongest colour."""
+        return float(np.quantile(np.abs(self.weights), 0.997)) or 1.0
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        n_inputs, k = self.weights.shape
+        if self.images is None:
+            return min(2.5 + 0.06 * n_inputs, 10.0), min(1.6 + 0.1 * k, 8.0)
+        width, height = page_size(k, self.images.shape[1:3], 0)
+        return width + 0.9, height
+
+    def _draw(self, ax: Any) -> None:
+        colors, k = Colors.of(ax), self.weights.shape[1]
+        scale = {"cmap": colors.diverging(), "vmin": -self.limit, "vmax": self.limit, "interpolation": "nearest"}
+        if self.images is None:
+            self.im_ = ax.imshow(self.weights.T, aspect="auto", **scale)
+            ax.set(xlabel=f"input of layer {self.layer}", ylabel="unit")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_major_locator().set_params(integer=True)
+        else:
+            images = self.images if self.images.ndim == 3 else self.images.mean(axis=3)
+            columns, _ = fitting_columns(ax, k, images.shape[1:])
+            gap = max(1, round(0.06 * images.shape[2]))
+            self.im_ = ax.imshow(tiled(images, columns, (gap, gap))[gap:], **scale)
+            ax.set_axis_off()
+        of = f"all {k}" if k == self.n_units else f"{k} of {self.n_units}"
+        ax.set_title(f"weights of {of} units of layer {self.layer}{self.member}", fontsize="medium")
+        self.colorbar_ = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, aspect=25, pad=0.02, extend="both")
+
+
+@advised
+def weights(
+    net: Any,
+    layer: int = 0,
+    n: int | None = None,
+    shape: Sequence[int] | str | None = None,
+    *,
+    member: int = 0,
+    ax: Any = None,
+) -> WeightsDisplay:
+    """Plot the weights of each unit of a layer: as an image in the first layer, and as a matrix in the others.
+
+    Parameters
+    ----------
+    net : MLP, Ensemble, estimator, or pipeline that ends in one
+    layer : int
+        The layer of `MLP.weights`; negative ones count from the last.
+    n : int or None
+        How many units, the first ones. None is all, but at most 400.
+    shape : (height, width), (height, width, channels), (channels, height, width), "matrix" or None
+        None is a square in the first layer, and "matrix" in the others.
+    member : int
+        Which network of an ensemble, or of an estimator with `n_networks`.
+    ax : Axes of matplotlib, None or False
+        None makes a new figure of pyplot; with False, nothing is drawn yet.
+
+    Returns
+    -------
+    WeightsDisplay
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, the model is none of fastmlp, or the inputs are no images and `shape` is None.
+    """
+    check_axes(ax)
+    subject = Subject.of(net)
+    networks = subject.networks
+    if not networks:
+        raise TypeError(f"weights needs a model of fastmlp, not {type(subject.inner).__name__}")
+    chosen = networks[_index("member", member, len(networks), "networks")].weights
+    layer = _index("layer", layer, len(chosen), "layers of weights")
+    W = np.array(chosen[layer])
+    n_inputs, n_units = W.shape
+    W = W[:, : min(_MOST_UNITS, n_units) if n is None else check_int("n", n, 1)]
+    if shape is None and layer > 0:
+        shape = "matrix"
+    images = None
+    if not (isinstance(shape, str) and shape == "matrix"):
+        changed = layer == 0 and subject.n_features not in (None, n_inputs)
+        if changed and shape is None:
+            raise ValueError(
+                f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are no images; "
+                'give shape=(height, width), or shape="matrix"'
+            )
+        names = None if changed or layer else subject.feature_names
+        try:
+            images = as_images(W.T, image_shape(n_inputs, shape, names, f"layer {layer}"))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f'{error}, or shape="matrix"' if shape is None else str(error)) from None
+    of = f" (network {member} of {len(networks)})" if len(networks) > 1 else ""
+    return WeightsDisplay(W, images, layer, n_units, of).plot(ax)
+
+
+def _index(name: str, value: object, n: int, what: str) -> int:
+    index = check_int(name, value, -n)
+    if index >= n:
+        raise ValueError(f"{name} is {index}, but there are {n} {what}")
+    return index % n
