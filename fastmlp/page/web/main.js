@@ -95,3 +95,5 @@ function trainedSection(content) {
 
 // `await fastmlp` in the console: the network, and the content of the page.
 window.fastmlp = main();
+window.fastmlp.catch((error) => document.body.append(element("p", { class: "card" },
+    `This browser cannot show the page, which needs one of 2023 or later (${error}).`)));

@@ -26,7 +26,7 @@ function drawingSection(content, network) {
     };
     const pad = new Pad(canvas, pen, (ink) => see(ink && normalised(ink, INK_SIDE, image)));
     const tests = content.shown.pixels ? testImages(content, (values) => { pad.clear(); see(values); }) : null;
-    const hint = "Its strokes are fitted and centred like the images of the test data; then it runs in this page.";
+    const hint = "The network runs in this page. Your drawing is fitted and centred like the test images.";
     return section("try", "Draw, and watch the network answer", hint,
         element("div", { class: "columns" },
             element("div", { class: "drawing" }, canvas,
