@@ -84,7 +84,7 @@ class Fitting:
             If an argument is wrong.
         """
         if y is None and not isinstance(X, Blocks):
-            raise TypeError("y is missing: one target for each row of X")
+            raise TypeError("fit needs y, one target for each row of X")
         names = learned(net, X, y, once)
         return cls(net, _trainer(net, X, y, names, rows, once, **fit), names)
 

@@ -290,16 +290,20 @@ def measure(
     Without y, `X` is an iterable of such (X, y, sample_weight). Then only `metrics` need the predictions of all rows.
     """
     loss = engine.settings.loss
-    sums, weight, kept = [0.0, 0.0], 0.0, _Predictions(loss, metrics)
+    sum_of_losses, n_correct, weight = 0.0, 0.0, 0.0
+    kept = _Predictions(loss, metrics) if metrics else None
     for rows, targets, weights in X if y is None else [(X, y, sample_weight)]:
         losses, correct = engine.losses(rows, targets)
-        sums = [before + _sum(values, weights) for before, values in zip(sums, (losses, correct), strict=True)]
+        sum_of_losses += _sum(losses, weights)
+        if loss.classifies:
+            n_correct += _sum(correct, weights)
         weight += len(targets) if weights is None else float(weights.astype(np.float64).sum())
-        kept.add(engine, rows, targets)
-    measured = {"loss": sums[0] / weight}
+        if kept is not None:
+            kept.add(engine, rows, targets)
+    measured = {"loss": sum_of_losses / weight}
     if loss.classifies:
-        measured["accuracy"] = sums[1] / weight
-    return measured | kept.measured()
+        measured["accuracy"] = n_correct / weight
+    return measured if kept is None else measured | kept.measured()
 
 
 def _sum(values: npt.NDArray[Any], weights: Floats | None) -> float:
@@ -319,15 +323,12 @@ class _Predictions:
 
     def add(self, engine: Engine, X: Any, y: Targets) -> None:
         """Predict some rows."""
-        if self._metrics:
-            labels = engine.predict(X) if self._labels else None
-            p = _probabilities(engine, X) if self._probabilities else None
-            self._rows.append((self._loss.decode(y).copy(), labels, p))  # a metric may write into it
+        labels = engine.predict(X) if self._labels else None
+        p = _probabilities(engine, X) if self._probabilities else None
+        self._rows.append((self._loss.decode(y).copy(), labels, p))  # a metric may write into it
 
     def measured(self) -> dict[str, float]:
         """Return what the metrics say of all rows."""
-        if not self._metrics:
-            return {}
         y_true, labels, p = (parts[0] if len(parts) == 1 else _joined(parts) for parts in zip(*self._rows, strict=True))
         return {
             name: metric(y_true, p if getattr(metric, "on_probabilities", False) else labels)

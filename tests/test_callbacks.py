@@ -143,7 +143,7 @@ def test_fit_end_is_called_in_the_order_of_the_list(net):
         (Recorder(), "callbacks must be a list of callbacks, not Recorder"),
         ([Recorder], "callback Recorder is a class; pass an object of it: Recorder()"),
         ([AtEpochEnd(3)], "must be a method, not 3"),
-        (["bar"], "callback 'bar' has none of the methods on_fit_begin, on_step, on_epoch_end, on_fit_end"),
+        (["bar"], "callback 'bar' has none of the methods on_fit_begin, on_step, on_mix_end, on_epoch_end, on_fit_end"),
     ],
 )
 def test_wrong_callbacks(net, given, message):
@@ -162,7 +162,7 @@ def test_wrong_callbacks(net, given, message):
         ("on_batch_end", "did you mean on_step?"),
         ("on_epoch_ends", "did you mean on_epoch_end?"),
         ("on_fit_beginn", "did you mean on_fit_begin?"),
-        ("on_improvement", "it calls on_fit_begin, on_step, on_epoch_end, on_fit_end"),
+        ("on_improvement", "it calls on_fit_begin, on_step, on_mix_end, on_epoch_end, on_fit_end"),
     ],
 )
 @pytest.mark.parametrize("others", [{}, {"on_fit_end": print}], ids=["alone", "with others"])
@@ -273,9 +273,7 @@ def test_early_stopping_takes_back_the_best_however_the_fit_ends(net):
 def test_what_is_watched_must_be_measured(net, tmp_path):
     before = snapshot(net)
     for callback in (EarlyStopping(), Checkpoint(tmp_path / "net.npz", monitor="val_loss")):
-        with refused(
-            ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy; give validation_data or"
-        ):
+        with refused(ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy; give validation_data"):
             net.fit(X, Y, callbacks=[callback])
     assert_bits(net, before)
 

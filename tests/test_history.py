@@ -127,7 +127,7 @@ def test_best_looks_at_each_epoch_once(history):
 def test_monitor_must_be_measured():
     check_monitor(None, ())
     check_monitor("loss", ("loss", "accuracy"))
-    with refused(ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy; give validation_data or"):
+    with refused(ValueError, "monitor is 'val_loss', but this fit measures loss, accuracy; give validation_data"):
         check_monitor("val_loss", ("loss", "accuracy"))
     with refused(ValueError, "monitor is 'val_r2', but this fit measures loss, val_loss; add 'r2' to metrics"):
         check_monitor("val_r2", ("loss", "val_loss"))

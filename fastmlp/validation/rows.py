@@ -90,7 +90,9 @@ def row_weights(
         return None
     of_classes = check_class_weight(class_weight, loss.decode(y), loss.n_classes)
     product = weigh(weights, of_classes, y, loss, dtype)
-    check_total(float(product.sum(dtype=np.float64)))
+    with np.errstate(over="ignore"):
+        total = float(product.sum(dtype=np.float64))
+    check_total(total)
     return product
 
 

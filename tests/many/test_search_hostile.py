@@ -233,7 +233,7 @@ class Fails:
     ],
 )  # fmt: skip
 def test_wrong_arguments(space, settings, error, message, monkeypatch):
-    monkeypatch.setattr("fastmlp.many.trials.fit_many", raise_broken)  # nothing is trained
+    monkeypatch.setattr("fastmlp.many.trials.train_many", raise_broken)  # nothing is trained
     with refused(error, message):
         found(space, **settings)
 

@@ -39,7 +39,7 @@ WRONG = {
     "fit needs y": lambda: MLP([4, 3]).fit(X),
     "fit takes X and y by position; name the others: fit(X, y, epochs=...)": lambda: MLP([4, 3]).fit(X, Y, 10),
     "fit got X twice, by position and by name": lambda: MLP([4, 3]).fit(X, Y, X=X),
-    "predict() got an unexpected keyword argument 'verbose'": lambda: MLP([4, 3]).predict(X, verbose=0),
+    "unknown argument 'verbose'; predict takes X, out": lambda: MLP([4, 3]).predict(X, verbose=0),
     "unknown argument 'filepath'; did you mean 'path'?": lambda: MLP.load(filepath="net.npz"),
     "unknown argument 'epsilon'; did you mean 'eps'?": lambda: optimizers.Adam(epsilon=1e-8),
     "Adam takes its arguments by name: Adam(learning_rate=...)": lambda: optimizers.Adam(0.1),
