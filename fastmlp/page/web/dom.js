@@ -16,7 +16,7 @@ function element(tag, attributes = {}, ...children) {
 
 // Return a name from the data, isolated so that right-to-left text leaves its surroundings in order.
 function named(text) {
-    return element("bdi", {}, String(text));
+    return element("bdi", {}, String(text).trim() === "" ? "(no name)" : String(text));
 }
 
 function section(id, title, intro, ...children) {
