@@ -14,6 +14,7 @@ import numpy as np
 
 from fastmlp import datasets
 from fastmlp.cli.data import DATA_SETS, load
+from fastmlp.data.sources.csv import is_number
 from fastmlp.storage import load_npz
 
 __all__ = ["read_rows"]
@@ -83,7 +84,7 @@ def _read_table(path: str, known: list[str] | None, separators: str) -> Any:
             first = file.readline()
             separator = max(separators, key=first.count)
             names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-            has_names = not any(map(_is_number, names))
+            has_names = not any(map(is_number, names))
             columns = None
             if known is not None and has_names:
                 lost = [name for name in known if name not in names]
@@ -97,11 +98,3 @@ def _read_table(path: str, known: list[str] | None, separators: str) -> Any:
                 return np.loadtxt(lines, delimiter=separator_, quotechar='"', comments=None, usecols=columns, ndmin=2)
         except (ValueError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -39,7 +39,7 @@ class Blocks:
     features, target : list of str, str or None
         Columns of a table; `features` are all others if they are not given.
     rows : int or None
-        Rows of each block. None is about 256 KB, or the blocks that the source has.
+        Rows of each block. None is about 512 KB, or the blocks that the source has.
     mix : int or None
         How many blocks are shuffled together. More mix better and take more memory. None is about 32 MB.
 

@@ -14,7 +14,7 @@ from fastmlp.data.sources.files import read_bytes
 from fastmlp.data.sources.tables import Columns, Piece, TableReader
 from fastmlp.data.sources.text import Text
 
-__all__ = ["Csv"]
+__all__ = ["Csv", "is_number"]
 
 _SAMPLES = 16
 _SEPARATORS = ",;\t"
@@ -173,13 +173,14 @@ def _first_record(text: bytes) -> int:
 
 def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     """Return whether the first line has names: no numbers, 0, 1, 2, ..., or words where the second has numbers."""
-    numbers = [_is_number(cell) for cell in first]
+    numbers = [is_number(cell) for cell in first]
     if not any(numbers) or (first == [str(i) for i in range(len(first))] and len(first) > 1):
         return True
-    return any(not number and _is_number(cell) for number, cell in zip(numbers, second, strict=False))
+    return any(not number and is_number(cell) for number, cell in zip(numbers, second, strict=False))
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a cell is a number."""
     try:
         float(text)
     except ValueError:
