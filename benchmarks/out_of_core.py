@@ -4,11 +4,11 @@ python -m benchmarks.out_of_core [--only limit|memory|sorted] [--rows bytes|floa
     [--folder FOLDER]
 
 limit: a file of six times the limit. Three processes take turns: one trains on the rows in memory, one on the file, and
-one only reads the file, in blocks in random order, as fast as the disk delivers. The last two run in a control group,
+one only reads the file, in random order too, as fast as the disk delivers. The last two run in a control group,
 whose limit holds for the pages of the file that the system keeps, too. Making one needs root on most systems. Without
 one, the pages are dropped before each epoch.
 
-memory: what a fit takes at its peak beyond what a process has after ``import fastmlp`` and compiling, by rows of the file.
+memory: what a fit takes at its peak beyond what a process has once its kernels are loaded, by rows of the file.
 
 sorted: accuracy after three epochs on rows that are sorted by class in the file, and on the same rows in memory.
 """
@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,6 @@ from fastmlp.data import Blocks
 TIMES = 6  # the limit
 EPOCHS = 3
 LAYERS = [784, 128, 10]
-PIECE = 1 << 19  # bytes
 
 
 def rows_of(kind, X):
@@ -77,7 +77,7 @@ def fit_in_memory(kind, paths, _):
 
 
 def fit_from_file(kind, paths, is_limited):
-    """Return the seconds of each epoch. Pages of the file count for the group that has read them, so none may be left."""
+    """Return the seconds of each epoch. Pages of a file count for the group that reads them first: none may be left."""
     blocks, net, seconds = Blocks(*paths), network(kind), []
     for epoch in range(EPOCHS):
         if epoch == 0 or not is_limited:
@@ -87,17 +87,15 @@ def fit_from_file(kind, paths, is_limited):
 
 
 def only_read(_, paths, is_limited):
-    """Return the seconds that it takes to read the pieces of a file in random order."""
-    seconds, buffer, n_pieces = [], bytearray(PIECE), paths[0].stat().st_size // PIECE
-    with open(paths[0], "rb", buffering=0) as file:
-        for epoch in range(EPOCHS):
-            if epoch == 0 or not is_limited:
-                drop(paths[0])
-            start = time.perf_counter()
-            for piece in np.random.default_rng(epoch).permutation(n_pieces).tolist():
-                file.seek(piece * PIECE)
-                file.readinto(buffer)
-            seconds.append(time.perf_counter() - start)
+    """Return the seconds that it takes to read the blocks in random order."""
+    source, seconds = Blocks(paths[0])._source, []
+    for epoch in range(EPOCHS):
+        if epoch == 0 or not is_limited:
+            drop(paths[0])
+        order = np.random.default_rng(epoch).permutation(len(source.lengths)).tolist()
+        start = time.perf_counter()
+        deque(source.read(order), maxlen=0)
+        seconds.append(time.perf_counter() - start)
     return seconds
 
 

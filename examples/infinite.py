@@ -50,7 +50,7 @@ def cubic_splines():
 
 
 SPLINES = cubic_splines()
-# Numbers drawn evenly from -1 to 1 have a variance of 1/3, and each pixel adds them up, times splines in both directions.
+# Numbers drawn evenly from -1 to 1 have a variance of 1/3. Each pixel adds them up, times splines in both directions.
 DISPLACEMENT = float32(FIELD / (np.sqrt(1 / 3) * np.mean(np.sum(SPLINES.astype(float) ** 2, axis=1))))
 
 # --- distorted digits -------------------------------------------------------------------------------------------------
@@ -221,7 +221,8 @@ def generate(path, images, n_rows, seed=0, n_threads=None):
         done = holds(file, header, images, n_rows, seed)
         missing, free = (n_rows - done) * SIDE**2 + len(header), shutil.disk_usage(path.parent).free
         if missing > free:
-            raise OSError(errno.ENOSPC, f"{missing / 1e9:.1f} GB are needed, but {free / 1e9:.1f} GB are free", str(path))
+            what = f"{missing / 1e9:.1f} GB are needed, but {free / 1e9:.1f} GB are free"
+            raise OSError(errno.ENOSPC, what, str(path))
         try:
             file.seek(0)
             file.write(header)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
 import numpy as np
@@ -68,6 +68,12 @@ class File:
             self._check(os.fstat(file.fileno()))
             yield file
             self._check(os.fstat(file.fileno()))
+
+    def announce(self, offset: int, size: int) -> None:
+        """Let the system read some bytes into its cache, without waiting for them. Only Linux and the like can."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError), open(self.path, "rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def check(self) -> None:
         """Raise a ValueError if the file has changed; for packages that open it themselves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from fastmlp.data.sources.base import Block
 
 __all__ = ["NamedColumns", "Range", "Reader", "Several", "stacked"]
+
+_AHEAD = 8
+"""So many ranges before it is read, a range is announced: a disk that has several requests is faster."""
 
 Range = tuple[int, int]
 """Rows from the first up to, but without, the second."""
@@ -67,8 +71,17 @@ class Reader(ABC):
 
     def stream(self, ranges: Iterable[Range], *, X: bool = True) -> Iterator[Block]:
         """Yield the rows of each range."""
-        for start, stop in ranges:
-            yield self.read(start, stop, X=X)
+        announced: deque[Range] = deque()
+        for each in itertools.chain(ranges, itertools.repeat(None, _AHEAD)):
+            if each is not None:
+                if X:
+                    self.announce(*each)
+                announced.append(each)
+            if announced and (each is None or len(announced) > _AHEAD):
+                yield self.read(*announced.popleft(), X=X)
+
+    def announce(self, start: int, stop: int) -> None:  # noqa: B027
+        """Let the system read rows that are wanted soon, where it can."""
 
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory it takes to read any one of the blocks that end before the rows `ends`."""
@@ -153,14 +166,21 @@ class Several(Reader):
 
     def read(self, start: int, stop: int, *, X: bool = True) -> Block:
         """Return rows, which may be of several parts."""
+        return stacked([part.read(*some, X=X) for part, some in self._of_parts(start, stop)])
+
+    def announce(self, start: int, stop: int) -> None:
+        """Let the system read rows of these parts."""
+        for part, some in self._of_parts(start, stop):
+            part.announce(*some)
+
+    def _of_parts(self, start: int, stop: int) -> Iterator[tuple[Reader, Range]]:
+        """Yield the parts that have some of these rows, and which rows of theirs."""
         first = bisect_right(self._ends, start)
-        blocks = []
         for part, end in zip(self._parts[first:], self._ends[first:], strict=True):
             begin = end - part.n_rows
-            blocks.append(part.read(max(start, begin) - begin, min(stop, end) - begin, X=X))
+            yield part, (max(start, begin) - begin, min(stop, end) - begin)
             if end >= stop:
-                break
-        return stacked(blocks)
+                return
 
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of the largest block; one of several parts is held twice while it is put together."""
