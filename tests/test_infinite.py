@@ -14,6 +14,7 @@ import pytest
 
 from fastmlp import datasets
 
+pytestmark = pytest.mark.slow  # it compiles for some seconds
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "infinite.py"
 SPLITS = [(0, 300), (300, 1), (301, 99), (400, 100)]
 
@@ -46,7 +47,6 @@ def test_any_part_has_the_same_rows(example, images):
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.slow  # it compiles
 def test_another_process_makes_the_same_rows(example, tmp_path):
     code = (
         "import runpy, sys; runpy.run_path(sys.argv[1])['write_files'](__import__('pathlib').Path(sys.argv[2]), 60_050)"
