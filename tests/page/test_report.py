@@ -419,7 +419,7 @@ def test_odd_numbers_of_rows_and_classes(tmp_path):
     assert one["n_rows"] == 1
     right = page(tmp_path, net, rows, net.predict(rows))
     assert (right["n_wrong"], right["confusions"]) == (0, [])
-    assert right["scores"][0]["value"] == "100 %"
+    assert right["scores"][0]["value"] == "100%"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         constant = page(tmp_path, filled([1, 2, 1], output="identity"), np.ones((5, 1)), np.ones(5))

@@ -110,11 +110,11 @@ def test_without_ink_there_is_no_image():
 
 def test_numbers_as_text():
     texts = {
-        "percent(0)": "0.0 %",
-        "percent(1)": "100.0 %",
-        "percent(0.99999)": "> 99.9 %",
-        "percent(0.00001)": "< 0.1 %",
-        "percent(0.257)": "25.7 %",
+        "percent(0)": "0.0%",
+        "percent(1)": "100.0%",
+        "percent(0.99999)": ">99.9%",
+        "percent(0.00001)": "<0.1%",
+        "percent(0.257)": "25.7%",
         "short(1234567)": "1.23e+6",
         "short(0.000123)": "1.23e-4",
         "short(3.14159)": "3.142",
