@@ -15,7 +15,7 @@ function formSection(content, network) {
         units.show(whole ? network.answer(row) : null);
     };
     const put = (values) => {
-        inputs.forEach((input, i) => { input.value = values[fields[i].column]; });
+        inputs.forEach((input, i) => { input.value = Number(values[fields[i].column].toPrecision(7)); }); // of float32
         row.set(values);
         update();
     };

@@ -5,7 +5,7 @@ async function main() {
     const content = JSON.parse(document.getElementById("content").textContent);
     const { shown, weights } = content;
     if (shown.pixels) shown.pixels = await inflate(shown.pixels);
-    if (shown.values) shown.values = floats(await inflate(shown.values), 4);
+    if (shown.values) shown.values = floats(await inflate(shown.values));
     if (weights) weights.tiles = new Int8Array((await inflate(weights.tiles)).buffer);
     const network = content.network.parameters ? await Network.read(content.network) : null;
     const numbers = content.kind === "numbers";
