@@ -19,7 +19,7 @@ __all__ = ["network_in_page"]
 
 _CHECKED_ROWS = 500
 _TOLERANCE = 1e-5  # of probabilities; of numbers, relative to the largest
-_BITS = (32, 28, 24)  # of a parameter; zeros at its end are compressed
+_BITS = (32, 28, 26, 24)  # of a parameter; zeros at its end are compressed
 _MOST_FEATURES = 5000  # of a form and its medians
 _LARGEST = sys.float_info.max  # JSON has no infinity
 

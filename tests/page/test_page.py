@@ -58,8 +58,11 @@ TOO_FAINT = """(() => {
 CUT_OFF = """[...document.querySelectorAll(".chart text")].filter((each) => {
     const text = each.getBoundingClientRect(), chart = each.closest("svg").getBoundingClientRect();
     return text.left < chart.left || text.right > chart.right;
-}).concat([...document.querySelectorAll(".facts dt")].filter((each) => each.getClientRects()[0].height > 30))
-.map((each) => each.textContent)"""
+}).concat([...document.querySelectorAll(".facts dt")].filter((each) => {
+    const range = document.createRange();
+    range.selectNodeContents(each);
+    return range.getClientRects().length > 1;
+})).map((each) => each.textContent)"""
 # What a keyboard or a screen reader needs.
 WITHOUT_NAMES = """[...document.querySelectorAll("button, input, canvas, [tabindex], a")].filter((each) =>
     !each.closest("td, [hidden]") && !each.ariaLabel && !each.labels?.length && !each.textContent.trim()
