@@ -127,6 +127,7 @@ def training_dict(history: History, random: RandomStreams, state: TrainingState 
             "learning_rate_factor": state.learning_rate_factor,
             "steps": state.steps,
             "epochs": state.epochs,
+            "batch_size": state.batch_size,
         }
         if state.unfinished is not None:
             written["unfinished"] = json.dumps(asdict(state.unfinished))
@@ -275,6 +276,7 @@ def _training_state(state: State, saved: Saved) -> TrainingState:
         schedule_state,
         check_number("its learning_rate_factor", _plain(state["learning_rate_factor"])),
         _unfinished(json.loads(_text(state, "unfinished"))) if "unfinished" in state else None,
+        _count(state, "batch_size") if "batch_size" in state else 0,  # older files lack it
     )
 
 

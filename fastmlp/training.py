@@ -355,7 +355,7 @@ class Trainer:
         finished, step = divmod(totals.steps, fit.n_batches)
         fit._advance(step=step)
         self.history.steps = begun.history_steps + totals.steps
-        self.state.steps = begun.steps + totals.steps
+        self.state.steps, self.state.batch_size = begun.steps + totals.steps, self.batch_size
         self.random.epoch = begun.passes + finished + (fit.step > 0)
         if finished:
             losses = totals.mean_losses(self._total_weight, fit.n_batches)

@@ -63,6 +63,8 @@ class TrainingState:
         Set by callbacks.
     unfinished : Unfinished or None
         An epoch over blocks that has begun.
+    batch_size : int
+        Of the last fit, for reports; 0 if it is not known.
     """
 
     optimizer: Optimizer
@@ -73,6 +75,7 @@ class TrainingState:
     schedule_state: Mapping[str, Any] = field(default_factory=dict)
     learning_rate_factor: float = 1.0
     unfinished: Unfinished | None = None
+    batch_size: int = 0
 
     @classmethod
     def new(cls, optimizer: Optimizer, engine: Engine, schedule: str = "Constant") -> Self:

@@ -190,7 +190,7 @@ class _OnCluster(BaseMLP):
         """
         return self._of_blocks("predict", X) if is_dask_collection(X) else super().predict(X)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy, or R² for regression; predictions are computed where the rows are.
 
         Parameters

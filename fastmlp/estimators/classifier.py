@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from fastmlp.activations import Floats
 from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.blocks import for_blocks_too, targets_of
 from fastmlp.estimators.parameters import CONSTRAINTS, documented
 from fastmlp.validation.rows import balanced
 
@@ -125,12 +126,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 self.__dict__ = before
             raise
 
+    @for_blocks_too
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the class of each row, or its labels.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns
@@ -154,12 +156,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         labels: npt.NDArray[Any] = self._label_binarizer.inverse_transform(predicted)
         return labels
 
+    @for_blocks_too
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class, or label, for each row.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns
@@ -168,6 +171,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             Classes are in the order of `classes_`. If `out_activation_` is assigned, the outputs of the last layer.
         """
         return self._probabilities(self._check_X(X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the accuracy; of several labels, that of whole rows.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
+            Test samples.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
+            What is true of them.
+        sample_weight : array_like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(super().score(X, *targets_of(X, y, sample_weight)))
 
     def _probabilities(self, X: Any) -> Floats:
         if "estimators_" in vars(self):
@@ -186,7 +207,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns

@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastmlp.activations import Floats
 from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.blocks import for_blocks_too, targets_of
 from fastmlp.estimators.parameters import CONSTRAINTS, documented
 
 __all__ = ["MLPRegressor"]
@@ -105,12 +106,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """
         return self._partial_fit(X, y, sample_weight)
 
+    @for_blocks_too
     def predict(self, X: Any) -> Floats:
         """Return the prediction for each row.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns
@@ -119,6 +121,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """
         outputs = self._outputs(self._check_X(X))
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination, R².
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
+            Test samples.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
+            What is true of them.
+        sample_weight : array_like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(super().score(X, *targets_of(X, y, sample_weight)))
 
     def _output(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

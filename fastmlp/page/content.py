@@ -171,7 +171,7 @@ def _scores(content: dict[str, Any], predictions: Predictions) -> list[dict[str,
     name = "accuracy" if predictions.task == "classes" else "rows with all labels right"
     share = (n - wrong) / n
     return [
-        {"name": name, "value": f"{100 * share:{'.0f' if share in (0, 1) else '.2f'}} %"},
+        {"name": name, "value": f"{100 * share:{'.0f' if share in (0, 1) else '.2f'}}%"},
         {"name": f"wrong guesses of {n:,}", "value": f"{wrong:,}"},
     ]
 

@@ -19,6 +19,7 @@ __all__ = ["network_in_page"]
 
 _CHECKED_ROWS = 500
 _TOLERANCE = 1e-5  # of probabilities; of numbers, relative to the largest
+_BITS = (32, 28, 26, 24)  # of a parameter; zeros at its end are compressed
 _MOST_FEATURES = 5000  # of a form and its medians
 _LARGEST = sys.float_info.max  # JSON has no infinity
 
@@ -66,9 +67,9 @@ def _fitted(nets: Any, steps: list[_Step], X: Any, expected: Floats, most_bytes:
     if not all(np.isfinite(p).all() for p in exact):
         raise _LeftOut("its parameters are not finite in float32")
     net, size = nets[0], 0
-    for n_bytes in (4, 3):
-        parameters = [rounded(p, n_bytes) for p in exact]
-        text = packed_floats(np.concatenate([p.reshape(-1) for p in parameters]), n_bytes)
+    for n_bits in _BITS:
+        parameters = [rounded(p, n_bits) for p in exact]
+        text = packed_floats(np.concatenate([p.reshape(-1) for p in parameters]))
         size = size or len(text)
         if len(text) > most_bytes:
             continue
@@ -76,7 +77,7 @@ def _fitted(nets: Any, steps: list[_Step], X: Any, expected: Floats, most_bytes:
             away = np.abs(_answers(nets, steps, parameters, X).reshape(expected.shape) - expected)
         limit = _TOLERANCE * (1 if net.output in ("softmax", "logistic") else max(np.abs(expected).max(), 1e-30))
         if not away.max() <= limit:
-            if n_bytes == 3:
+            if n_bits < _BITS[0]:
                 break
             raise _LeftOut(f"what it would compute differs from Python by {away.max():.1e}")
         return {
@@ -88,11 +89,12 @@ def _fitted(nets: Any, steps: list[_Step], X: Any, expected: Floats, most_bytes:
             "steps": [
                 {"factor": s.factor.tolist(), "shift": s.shift.tolist(), "low": s.low, "high": s.high} for s in steps
             ],
-            "bytes": n_bytes,
             "parameters": text,
         }
     n_parameters = sum(p.size for p in exact)
-    raise _LeftOut(f"its {n_parameters:,} parameters take {size / 1e6:.1f} MB, and the page is to stay below 2 MB")
+    raise _LeftOut(
+        f"its {n_parameters:,} parameters take {size / 1e6:.1f} MB, and the whole page is to stay below 2 MB"
+    )
 
 
 def _answers(nets: Any, steps: list[_Step], parameters: list[Floats], X: Any) -> Floats:

@@ -11,26 +11,25 @@ import numpy.typing as npt
 
 __all__ = ["packed", "packed_floats", "plain", "rounded"]
 
-_LOW_BYTE = np.uint32(0xFF)
-
 
 def packed(array: npt.NDArray[Any]) -> str:
     """Return the bytes of an array as text."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes())).decode()
 
 
-def rounded(numbers: npt.NDArray[np.float32], n_bytes: int) -> npt.NDArray[np.float32]:
-    """Return float32 numbers rounded to those with only so many bytes, 3 or 4, from the top."""
-    if n_bytes == 4:
+def rounded(numbers: npt.NDArray[np.float32], n_bits: int) -> npt.NDArray[np.float32]:
+    """Return float32 numbers rounded to those with only so many bits, at most 32, from the top."""
+    if n_bits == 32:
         return numbers
+    low = np.uint32(2 ** (32 - n_bits) - 1)
     bits = np.ascontiguousarray(numbers).view(np.uint32)
-    return ((bits + (_LOW_BYTE // 2 + 1)) & ~_LOW_BYTE).view(np.float32)
+    return ((bits + (low // 2 + 1)) & ~low).view(np.float32)
 
 
-def packed_floats(numbers: npt.NDArray[np.float32], n_bytes: int = 4) -> str:
+def packed_floats(numbers: npt.NDArray[np.float32]) -> str:
     """Return float32 numbers as text, all lowest bytes first, which compress better apart from the others."""
     of_each = np.ascontiguousarray(numbers, "<f4").reshape(-1).view(np.uint8).reshape(-1, 4)
-    return packed(of_each[:, 4 - n_bytes :].T)
+    return packed(of_each.T)
 
 
 def plain(numbers: Any, digits: int = 6) -> Any:

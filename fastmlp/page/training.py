@@ -79,6 +79,8 @@ def _program(subject: Subject, histories: Sequence[History]) -> str:
     if n_epochs := max((len(history.loss) for history in histories), default=0):
         arguments.append(f"epochs={n_epochs}")
     if state is not None:
+        if state.batch_size:
+            arguments.append(f"batch_size={state.batch_size}")
         imports.append("optimizers")
         arguments.append(f"optimizer=optimizers.{_shown(state.optimizer)}")
         if state.schedule != "Constant":
@@ -110,7 +112,7 @@ def _shown(optimizer: Any) -> str:
 def _note(subject: Subject) -> str | None:
     if not isinstance(subject.model, (Network, Ensemble)):
         return None
-    return "A network does not remember its rows and batch size: add them."
+    return "A network does not remember its rows, their weights, clipping and callbacks."
 
 
 def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str, Any]]:
@@ -128,7 +130,9 @@ def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str,
         facts += [("random state", subject.inner.random_state), ("solver", subject.inner.solver)]
         facts += [("dtype", net.dtype)]
     if net._training_state is not None and settings:
-        facts += [("optimizer", _shown(net._training_state.optimizer)), ("schedule", net._training_state.schedule)]
+        state = net._training_state
+        facts += [("optimizer", _shown(state.optimizer)), ("schedule", state.schedule)]
+        facts += [("batch size", state.batch_size)] if state.batch_size else []
     epochs = sorted({len(history.loss) for history in histories} - {0})
     if epochs:
         facts.append(("epochs", "–".join(dict.fromkeys(f"{n:,}" for n in (epochs[0], epochs[-1])))))

@@ -208,7 +208,7 @@ def _predicted(
     subject: Subject, plane: Plane, xx0: npt.NDArray[Any], xx1: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], Any]:
     """Return what is predicted for the points of a grid, and the probability of each class."""
-    parts: list[Predictions] = [subject.predictions(rows) for rows in plane.rows(xx0.ravel(), xx1.ravel())]
+    parts: list[Predictions] = [subject.answers(rows) for rows in plane.rows(xx0.ravel(), xx1.ravel())]
     predicted = np.concatenate([part.predicted for part in parts])
     task: Task = parts[0].task
     if task != "classes" or parts[0].probabilities is None:

@@ -17,8 +17,6 @@ from fastmlp.validation.settings import check_choice, check_int
 
 __all__ = ["CalibrationDisplay", "calibration", "calibration_curve"]
 
-_HISTOGRAM = 0.2  # of the height
-
 
 @dataclass(eq=False, repr=False)
 class CalibrationDisplay(Display):
@@ -57,7 +55,7 @@ class CalibrationDisplay(Display):
         return 4.6, 4.6
 
     def _draw(self, ax: Any) -> None:
-        share = self.counts / self.counts.max() * _HISTOGRAM
+        share = self.counts / self.counts.sum()
         bins = np.searchsorted(self.edges[1:-1], self.prob_pred)
         left, width = self.edges[bins], np.diff(self.edges)[bins]
         self.bars_ = ax.bar(

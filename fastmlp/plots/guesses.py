@@ -80,8 +80,9 @@ class WrongGuessesDisplay(Display):
             for label, guess, p in zip(self.labels, self.guesses, self.probabilities.tolist(), strict=True)
         ]
         self.im_, self.text_ = draw_tiles(ax, self.images, captions)
-        of = f"the surest {n}" if n < self.n_wrong else f"all {n}"
-        ax.set_title(f"{of} of {self.n_wrong:,} wrong guesses in {self.n_rows:,} rows", fontsize="medium")
+        which = f"the surest {n} of {self.n_wrong:,}" if n < self.n_wrong else f"all {n}"
+        guesses = "wrong guesses" if self.n_wrong > 1 else "wrong guess"
+        ax.set_title(f"{which} {guesses} in {self.n_rows:,} rows", fontsize="medium")
 
     def _lines(self, guess: str, p: float) -> list[str]:
         percent = f"{p:.1%}" if p < 0.9995 else "100%"

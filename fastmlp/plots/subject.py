@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.blocks import Blocks
 from fastmlp.fitting import check_data
 from fastmlp.history import History
 from fastmlp.many.ensemble import Ensemble
@@ -141,13 +142,13 @@ class Subject:
         several = getattr(self.inner, "out_activation_", "") == "logistic" and self.inner.n_outputs_ > 1
         return "labels" if several else "classes"
 
-    def predictions(self, X: Any, y: Any = None, display_labels: Sequence[Any] | None = None) -> Predictions:
-        """Predict rows.
+    def predictions(self, X: Any, y: Any, display_labels: Sequence[Any] | None = None) -> Predictions:
+        """Predict rows whose truth is known.
 
         Parameters
         ----------
         X, y
-            As for `predict` and `score` of the model. Without y, `Predictions.true` is None.
+            As for `score` of the model.
         display_labels : sequence of C names or None
             Names of the classes, to be shown in place of those in y.
 
@@ -156,6 +157,17 @@ class Subject:
         TypeError, ValueError
             If X or y is wrong, or as many names as classes are not given.
         """
+        if isinstance(X, Blocks):
+            raise TypeError("X is Blocks; pictures and reports need rows in memory")
+        if y is None:
+            raise TypeError("y is missing: one target for each row of X")
+        return self._predictions(X, y, display_labels)
+
+    def answers(self, X: Any) -> Predictions:
+        """Predict rows of which nothing is known: `Predictions.true` is None."""
+        return self._predictions(X, None, None)
+
+    def _predictions(self, X: Any, y: Any, display_labels: Sequence[Any] | None) -> Predictions:
         of_network = isinstance(self.model, (Network, Ensemble))
         classes, true, predicted, p = (self._of_network if of_network else self._of_estimator)(X, y)
         names = [str(label) for label in classes.tolist()]

@@ -13,6 +13,7 @@ from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import as_images, image_shape, tiled
 from fastmlp.plots.subject import Subject
+from fastmlp.plots.text import PLAIN, shown
 from fastmlp.plots.tiles import fitting_columns, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int
@@ -20,6 +21,7 @@ from fastmlp.validation.settings import check_int
 __all__ = ["WeightsDisplay", "weights"]
 
 _MOST_UNITS = 400  # more would be a few pixels each
+_MOST_NAMES = 60  # below a matrix
 
 
 @dataclass(eq=False, repr=False)
@@ -34,6 +36,8 @@ class WeightsDisplay(Display):
         The same as images; None if they are shown as a matrix.
     layer, n_units : int
         The layer, and how many units it has.
+    feature_names : list of str or None
+        Names of the inputs of the first layer, if X was a table.
     limit : float
         Weights of this size and above have the strongest colour: 99.7 % are below.
     im_ : AxesImage
@@ -47,6 +51,7 @@ class WeightsDisplay(Display):
     layer: int
     n_units: int
     member: str
+    feature_names: list[str] | None = None
 
     @property
     def limit(self) -> float:
@@ -57,9 +62,16 @@ class WeightsDisplay(Display):
     def _size(self) -> tuple[float, float]:
         n_inputs, k = self.weights.shape
         if self.images is None:
-            return min(2.5 + 0.06 * n_inputs, 10.0), min(1.6 + 0.1 * k, 8.0)
+            width, height = min(2.5 + 0.06 * n_inputs, 10.0), min(1.6 + 0.1 * k, 8.0)
+            return (max(width, 2 + 0.2 * n_inputs), height + 1) if self._names else (width, height)
         width, height = page_size(k, self.images.shape[1:3], 0)
         return width + 0.9, height
+
+    @property
+    def _names(self) -> list[str]:
+        """Names below the matrix."""
+        names = self.feature_names or []
+        return [shown(name) for name in names] if len(names) <= _MOST_NAMES else []
 
     def _draw(self, ax: Any) -> None:
         colors, k = Colors.of(ax), self.weights.shape[1]
@@ -69,6 +81,9 @@ class WeightsDisplay(Display):
             ax.set(xlabel=f"input of layer {self.layer}", ylabel="unit")
             for axis in (ax.xaxis, ax.yaxis):
                 axis.get_major_locator().set_params(integer=True)
+            if self._names:
+                ax.set_xticks(range(len(self._names)), self._names, rotation=90, fontsize="small", **PLAIN)
+                ax.set_xlabel("")
         else:
             images = self.images if self.images.ndim == 3 else self.images.mean(axis=3)
             columns, _ = fitting_columns(ax, k, images.shape[1:])
@@ -127,21 +142,21 @@ def weights(
     W = W[:, : min(_MOST_UNITS, n_units) if n is None else check_int("n", n, 1)]
     if shape is None and layer > 0:
         shape = "matrix"
+    changed = layer == 0 and subject.n_features not in (None, n_inputs)
+    names = None if changed or layer else subject.feature_names
     images = None
     if not (isinstance(shape, str) and shape == "matrix"):
-        changed = layer == 0 and subject.n_features not in (None, n_inputs)
         if changed and shape is None:
             raise ValueError(
                 f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are no images; "
                 'give shape=(height, width), or shape="matrix"'
             )
-        names = None if changed or layer else subject.feature_names
         try:
-            images = as_images(W.T, image_shape(n_inputs, shape, names, f"layer {layer}"))  # type: ignore[arg-type]
+            images = as_images(W.T, image_shape(n_inputs, shape, names, f"layer {layer}" if layer else "X"))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f'{error}, or shape="matrix"' if shape is None else str(error)) from None
     of = f" (network {member} of {len(networks)})" if len(networks) > 1 else ""
-    return WeightsDisplay(W, images, layer, n_units, of).plot(ax)
+    return WeightsDisplay(W, images, layer, n_units, of, names).plot(ax)
 
 
 def _index(name: str, value: object, n: int, what: str) -> int:

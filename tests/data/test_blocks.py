@@ -303,6 +303,35 @@ def test_estimators(rows):
             MLPClassifier(**settings_).fit(blocks_of(rows))
     with pytest.raises(ValueError, match="early_stopping needs validation data"):
         MLPClassifier(early_stopping=True).fit(blocks_of(rows))
+    X, y = rows
+    for method in ("predict", "predict_proba"):
+        expected = getattr(classifier, method)(X)
+        np.testing.assert_array_equal(getattr(classifier, method)(blocks_of(rows)), expected)
+    np.testing.assert_array_equal(regressor.predict(Blocks(X, rows=40)), regressor.predict(X))
+    weights = np.linspace(0, 1, N)
+    assert classifier.score(blocks_of(rows)) == classifier.score(X, y)
+    weighted = Blocks(X, y, sample_weight=weights, rows=40)
+    assert classifier.score(weighted) == classifier.score(X, y, sample_weight=weights)
+    assert regressor.score(Blocks(X, X[:, 0], rows=40)) == regressor.score(X, X[:, 0])
+    for refused, match in (((X,), "y is missing"), ((blocks_of(rows), y), "do not give y again")):
+        with pytest.raises(TypeError, match=match):
+            classifier.score(*refused)
+    with pytest.raises(ValueError, match="Blocks without y"):
+        classifier.score(Blocks(X))
+
+
+def test_estimators_know_the_columns_of_a_table(rows, tmp_path):
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    table = pd.DataFrame(rows[0], columns=[f"column {i}" for i in range(FEATURES)])
+    table.assign(kind=np.array(["a", "b", "c"])[rows[1]]).to_csv(tmp_path / "rows.csv", index=False)
+    blocks = Blocks(tmp_path / "rows.csv", target="kind", rows=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = MLPClassifier(hidden_layer_sizes=(16,), max_iter=2, random_state=0).fit(blocks)
+    assert classifier.feature_names_in_.tolist() == table.columns.tolist()
+    np.testing.assert_array_equal(classifier.predict(blocks), classifier.predict(table.astype(np.float64)))
+    with pytest.raises(ValueError, match="feature names should match"):
+        classifier.predict(Blocks(tmp_path / "rows.csv", features=table.columns.tolist()[::-1]))
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -54,6 +54,15 @@ TOO_FAINT = """(() => {
     }
     return [n, faint];
 })()"""
+# Numbers on axes that lie outside of their chart, and names of facts on several lines.
+CUT_OFF = """[...document.querySelectorAll(".chart text")].filter((each) => {
+    const text = each.getBoundingClientRect(), chart = each.closest("svg").getBoundingClientRect();
+    return text.left < chart.left || text.right > chart.right;
+}).concat([...document.querySelectorAll(".facts dt")].filter((each) => {
+    const range = document.createRange();
+    range.selectNodeContents(each);
+    return range.getClientRects().length > 1;
+})).map((each) => each.textContent)"""
 # What a keyboard or a screen reader needs.
 WITHOUT_NAMES = """[...document.querySelectorAll("button, input, canvas, [tabindex], a")].filter((each) =>
     !each.closest("td, [hidden]") && !each.ariaLabel && !each.labels?.length && !each.textContent.trim()
@@ -284,6 +293,9 @@ def test_regression(opened):
     np.testing.assert_allclose(answers(browser, X[:100])[:, 0], model.predict(X[:100]), rtol=1e-5)
     assert "R²" in text(browser, "#numbers")
     assert browser.value("document.querySelectorAll('#curves .curve').length") == 3  # two networks and their mean
+    assert browser.value(CUT_OFF) == []
+    browser.look(width=360, height=700, mobile=True)
+    assert browser.value(CUT_OFF) == []
 
 
 def test_the_policy_forbids_what_the_page_does_not_do(tmp_path):

@@ -116,6 +116,18 @@ def test_cells_hold_the_numbers(ax):
     assert display.im_.get_clim() == (0, errors.max())
 
 
+def test_a_matrix_of_weights_names_the_columns_of_a_table(ax):
+    X, y = digits()[:2]
+    table = pytest.importorskip("pandas").DataFrame(X[:, :6], columns=["$a$", "b_1", "c", "d", "e", "f"])
+    net = reference.MLP([6, 4, 10])
+    net.fit(table, y, epochs=1)
+    plots.weights(net, shape="matrix", ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(table.columns)
+    render(ax.figure)
+    with pytest.raises(ValueError, match="X is a table with the columns"):
+        plots.weights(net, ax=False)
+
+
 def test_nothing_is_wrong(ax):
     net, X, _ = look("MLP")
     display = plots.wrong_guesses(net, X, net.predict(X), ax=ax)

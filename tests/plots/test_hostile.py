@@ -13,6 +13,7 @@ from support.looks import digits, look
 from support.nets import refused
 
 from fastmlp import MLP, MLPClassifier, MLPRegressor, plots, reference
+from fastmlp.data import Blocks
 
 X, Y = digits()[2:]
 
@@ -22,6 +23,17 @@ def test_what_needs_classes_refuses_numbers(plot):
     for kind in ("number", "regressor"):
         with refused(TypeError, "this model predicts numbers"):
             plot(*look(kind), ax=False)
+
+
+def test_rows_must_be_in_memory_and_have_y():
+    net = look("MLP")[0]
+    for plot in (plots.confusion_matrix, plots.wrong_guesses, plots.calibration):
+        with refused(TypeError, "y is missing"):
+            plot(net, X, None, ax=False)
+        with refused(TypeError, "X is Blocks; pictures and reports need rows in memory"):
+            plot(net, Blocks(X, Y), None, ax=False)
+    with refused(TypeError, "y is missing"):
+        plots.decision_boundary(net, X, None, (0, 1), ax=False)
 
 
 def test_a_confusion_matrix_needs_one_class_each():

@@ -81,7 +81,7 @@ def test_one_hot_rows_count_as_classes():
 
 @classifiers
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
-def test_calibration_is_that_of_scikit_learn(kind, strategy):
+def test_calibration_is_that_of_scikit_learn(kind, strategy, ax):
     net, X, y = look(kind)
     display = plots.calibration(net, X, y, strategy=strategy, ax=False)
     p = net.predict_proba(X)
@@ -95,6 +95,8 @@ def test_calibration_is_that_of_scikit_learn(kind, strategy):
     assert display.counts.sum() == len(y)
     error = sum(display.counts * np.abs(display.prob_true - display.prob_pred)) / len(y)
     assert display.expected_calibration_error == pytest.approx(error)
+    bars = display.plot(ax).bars_
+    np.testing.assert_allclose([bar.get_height() for bar in bars], display.counts / len(y))
 
 
 def test_calibration_of_one_class_and_of_labels():

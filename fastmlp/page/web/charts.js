@@ -1,6 +1,7 @@
 // Learning curves, predictions against the truth, and bars of precision and recall.
 
-const FRAME = { width: 520, height: 250, left: 58, right: 14, top: 14, bottom: 50 };
+const FRAME = { width: 520, height: 250, right: 28, top: 14, bottom: 50 };
+const DIGIT = 12.2; // width, in the largest font of page.css
 
 // Return a function from numbers to positions.
 function scale(low, high, from, to) {
@@ -18,10 +19,11 @@ function ticks(low, high, n = 5) {
 
 // Return an empty chart with axes, and the functions that place x and y.
 function axes(xs, ys, xName, label, attributes = {}) {
-    const { width, height, left, right, top, bottom } = FRAME;
-    const x = scale(...xs, left, width - right), y = scale(...ys, height - bottom, top);
+    const { width, height, right, top, bottom } = FRAME;
     const marked = ticks(...ys), digits = Math.max(0, -Math.floor(Math.log10(marked[1] - marked[0] || 1) + 1e-9));
     const text = (value) => (digits > 5 || Math.abs(value) >= 1e6 ? short(value) : value.toFixed(digits));
+    const left = Math.max(58, 12 + DIGIT * Math.max(...marked.map((value) => text(value).length)));
+    const x = scale(...xs, left, width - right), y = scale(...ys, height - bottom, top);
     const lines = marked.map((value) => element("g", {},
         element("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
         element("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, text(value))));

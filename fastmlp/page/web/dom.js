@@ -34,13 +34,13 @@ function whole(n) {
     return n.toLocaleString("en");
 }
 
-// Return a share as a percentage. Only what is certain reads 0 % or 100 %.
+// Return a share as a percentage. Only what is certain reads 0% or 100%.
 function percent(share, digits = 1) {
     if (share === null || Number.isNaN(share)) return "–";
     const step = 10 ** -digits, rounded = 100 * share;
-    if (share > 0 && rounded < step) return `< ${step} %`;
-    if (share < 1 && rounded > 100 - step / 2) return `> ${(100 - step).toFixed(digits)} %`;
-    return `${rounded.toFixed(digits)} %`;
+    if (share > 0 && rounded < step) return `<${step}%`;
+    if (share < 1 && rounded > 100 - step / 2) return `>${(100 - step).toFixed(digits)}%`;
+    return `${rounded.toFixed(digits)}%`;
 }
 
 // Return a number with about four digits.
@@ -49,6 +49,12 @@ function short(x) {
     const size = Math.abs(x);
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) return x.toExponential(2);
     return Number.isInteger(x) ? whole(x) : x.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size || 1))));
+}
+
+// Return a value of a feature: as short, without zeros at its end.
+function datum(x) {
+    const text = short(x);
+    return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
 }
 
 function plural(n, thing, things = `${thing}s`) {
@@ -130,8 +136,8 @@ function inkShades() {
     return (value) => all[Math.round(value)];
 }
 
-// Shades of numbers from -1 to 1: warm, paper, accent.
+// Shades of numbers from -1 to 1: accent, paper, warm, as plots have blue, white and red.
 function signedShades() {
-    const paper = colour("--paper"), plus = colour("--accent"), minus = colour("--warm");
+    const paper = colour("--paper"), plus = colour("--warm"), minus = colour("--accent");
     return (value) => mix(paper, value > 0 ? plus : minus, Math.min(1, Math.abs(value)));
 }

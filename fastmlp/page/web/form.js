@@ -15,7 +15,7 @@ function formSection(content, network) {
         units.show(whole ? network.answer(row) : null);
     };
     const put = (values) => {
-        inputs.forEach((input, i) => { input.value = values[fields[i].column]; });
+        inputs.forEach((input, i) => { input.value = Number(values[fields[i].column].toPrecision(7)); }); // of float32
         row.set(values);
         update();
     };
@@ -29,7 +29,7 @@ function formSection(content, network) {
     };
     const items = fields.map((field, i) => element("div", { class: "field" },
         element("label", { for: `field-${i}` }, named(field.name)), inputs[i],
-        element("span", { class: "range", id: `range-${i}` }, `${short(field.low)} to ${short(field.high)}`)));
+        element("span", { class: "range", id: `range-${i}` }, `${datum(field.low)} to ${datum(field.high)}`)));
     const search = element("input", { type: "search", placeholder: "Find a feature", "aria-label": "Find a feature",
         input: () => {
             const wanted = search.value.toLowerCase();

@@ -5,7 +5,7 @@ async function main() {
     const content = JSON.parse(document.getElementById("content").textContent);
     const { shown, weights } = content;
     if (shown.pixels) shown.pixels = await inflate(shown.pixels);
-    if (shown.values) shown.values = floats(await inflate(shown.values), 4);
+    if (shown.values) shown.values = floats(await inflate(shown.values));
     if (weights) weights.tiles = new Int8Array((await inflate(weights.tiles)).buffer);
     const network = content.network.parameters ? await Network.read(content.network) : null;
     const numbers = content.kind === "numbers";
@@ -54,7 +54,7 @@ function weightsSection(content) {
     const size = tiles.length / units.length;
     const tile = (k) => Array.from(tiles.subarray(k * size, (k + 1) * size), (w) => w / 127);
     const which = units.length < n ? `The ${units.length} units with the largest effect on the next layer, of ${whole(n)}` : `All ${plural(n, "unit")}`;
-    const intro = `${which}${member}. Blue weights are positive, orange ones negative; each unit is relative to its largest.`;
+    const intro = `${which}${member}. Orange weights are positive, blue ones negative; each unit is relative to its largest.`;
     let body;
     if (content.image) {
         const { height, width } = content.image;

@@ -129,7 +129,7 @@ function rowsShown(content, chosen) {
         names.map((name) => element("th", { scope: "col" }, named(name))))),
     element("tbody", {}, chosen.map((i) => element("tr", {}, element("th", { scope: "row" }, whole(shown.row[i])),
         element("td", {}, outcome(i)), element("td", {}, named(truth(content, i))),
-        names.map((_, k) => element("td", {}, shown.cells ? named(shown.cells[i][k]) : short(valuesOf(content, i)[k])))))));
+        names.map((_, k) => element("td", {}, shown.cells ? named(shown.cells[i][k]) : datum(valuesOf(content, i)[k])))))));
     return [element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Rows" }, table)];
 }
 

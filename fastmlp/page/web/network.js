@@ -35,11 +35,11 @@ async function inflate(text) {
     return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Return float32 numbers whose bytes are apart: first the lowest byte of each, and so on. Missing low bytes are 0.
-function floats(bytes, nBytes) {
-    const n = bytes.length / nBytes, whole = new Uint8Array(4 * n);
-    for (let k = 0; k < nBytes; k++) {
-        for (let i = 0; i < n; i++) whole[4 * i + 4 - nBytes + k] = bytes[k * n + i];
+// Return float32 numbers whose bytes are apart: first the lowest byte of each, and so on.
+function floats(bytes) {
+    const n = bytes.length / 4, whole = new Uint8Array(4 * n);
+    for (let k = 0; k < 4; k++) {
+        for (let i = 0; i < n; i++) whole[4 * i + k] = bytes[k * n + i];
     }
     return new Float32Array(whole.buffer);
 }
@@ -59,7 +59,7 @@ class Network {
     }
 
     static async read(held) {
-        return new Network(held, floats(await inflate(held.parameters), held.bytes));
+        return new Network(held, floats(await inflate(held.parameters)));
     }
 
     // Return the inputs of the first layer for a row of X.

@@ -10,7 +10,7 @@ function planeSection(content, network) {
     const answer = answerPanel(content), units = unitsPanel(content, network);
     const where = element("p", { class: "told" });
     const plane = new Plane(canvas, content, network, (point) => {
-        where.replaceChildren(named(names[0]), ` ${short(point[0])}, `, named(names[1]), ` ${short(point[1])}`);
+        where.replaceChildren(named(names[0]), ` ${datum(point[0])}, `, named(names[1]), ` ${datum(point[1])}`);
         const given = network.answer(point);
         answer.show(given);
         units.show(given);
@@ -27,9 +27,9 @@ function planeSection(content, network) {
         element("div", { class: "columns" },
             element("div", { class: "drawing" },
                 element("div", { class: "axes" },
-                    element("span", { class: "y-name" }, named(names[1]), ` ${short(y.low)} to ${short(y.high)}`),
+                    element("span", { class: "y-name" }, named(names[1]), ` ${datum(y.low)} to ${datum(y.high)}`),
                     canvas,
-                    element("span", { class: "x-name" }, named(names[0]), ` ${short(x.low)} to ${short(x.high)}`)),
+                    element("span", { class: "x-name" }, named(names[0]), ` ${datum(x.low)} to ${datum(x.high)}`)),
                 legend),
             element("div", {}, where, answer.panel), element("div", { class: "inside" }, units.panel)));
 }
