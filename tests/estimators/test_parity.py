@@ -7,10 +7,13 @@ import pytest
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.utils import shuffle
 from support.fitted import beside_1_9, one_thread  # noqa: F401
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.estimators.solvers import StochasticTrainer, initial_parameters
 
 pytestmark = beside_1_9
 
@@ -180,3 +183,62 @@ def test_the_same_parameters_predict_the_same(network, data):
         np.testing.assert_array_equal(other.classes_, one.classes_)
         np.testing.assert_allclose(other.predict_proba(data[0]), one.predict_proba(data[0]), atol=1e-12)
         np.testing.assert_allclose(other.predict_log_proba(data[0]), one.predict_log_proba(data[0]), atol=1e-6)
+
+
+def test_the_order_of_the_rows_is_that_of_scikit_learn(monkeypatch):
+    seen, permutations = [], StochasticTrainer._permutations
+
+    def note(self, n_epochs):
+        order = permutations(self, n_epochs)
+        seen.extend(order.copy())
+        return order
+
+    monkeypatch.setattr(StochasticTrainer, "_permutations", note)
+    X, y = load_digits(return_X_y=True)
+    ours = fastmlp.MLPClassifier(8, max_iter=14, tol=0, random_state=np.random.RandomState(5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours.fit(X[:77], y[:77])
+    random, order = np.random.RandomState(5), np.arange(77)
+    initial_parameters([64, 8, 10], ["relu", "relu"], random, np.float64)
+    assert len(seen) == 14
+    for permutation in seen:
+        order = shuffle(order, random_state=random)
+        np.testing.assert_array_equal(permutation, order)
+    assert ours._random_state.randint(2**31) == random.randint(2**31)  # nothing more has been drawn
+
+
+@pytest.mark.parametrize(
+    "y", [[2, 0, 1, 1], [7, 7, 9, 7], ["a", "bc", "a", "d"], [True, False, True, True], [0.0, 1.0, 2.0, 1.0]], ids=repr
+)
+def test_score_is_the_accuracy(y):
+    y = np.array(y * 8)
+    X = np.random.default_rng(0).normal(size=(len(y), 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours = fastmlp.MLPClassifier(8, max_iter=2, random_state=0).fit(X, y)
+    predicted, others = ours.predict(X), np.roll(y, 1)
+    for true in (y, others, others.tolist()):
+        score = ours.score(X, true)
+        assert type(score) is float
+        assert score == accuracy_score(true, predicted)
+    weights = np.arange(1.0, 33.0)
+    assert ours.score(X, others, weights) == accuracy_score(others, predicted, sample_weight=weights)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        ours.score(X, y[1:])
+
+
+@pytest.mark.parametrize("y", [[2, 0, 1, 1], ["a", "bc", "a", "d"]], ids=repr)
+def test_partial_fit_refuses_unknown_classes(y):
+    y = np.array(y)
+    X, unknown = np.ones((4, 3)), y.copy()
+    ours = fastmlp.MLPClassifier(8, random_state=0).partial_fit(X, y, classes=np.unique(y))
+    for place in (0, 3):
+        for label in (-1, 9) if y.dtype.kind == "i" else ("", "zz"):
+            unknown[place] = label
+            with pytest.raises(ValueError, match="has classes not in"):
+                ours.partial_fit(X, unknown)
+            unknown[:] = y
+    before = ours.coefs_[0].copy()
+    ours.partial_fit(X[:2], y[:2])  # some of the classes are enough
+    assert not np.array_equal(before, ours.coefs_[0])
