@@ -346,15 +346,18 @@ class Shard:
     # --- steps of all shards together, without the client -------------------------------------------------------------
 
     def track(self, n_shards: int) -> dict[str, Any] | None:
-        """Let the first shard begin a ring; return what the others need to join it, or None without xgboost."""
+        """Let the first shard begin a ring; return what others need to join it, or None if xgboost does not work."""
         if find_spec("xgboost") is None:
             return None
-        import_module("xgboost")  # which may take seconds, so all do it at the same time
-        if self._index:
-            return {}
-        if self._tracker is not None:
-            self._tracker.close()
-        self._tracker = Tracker(n_shards, self._host)
+        try:
+            import_module("xgboost")  # which may take seconds, so all do it at the same time
+            if self._index:
+                return {}
+            if self._tracker is not None:
+                self._tracker.close()
+            self._tracker = Tracker(n_shards, self._host)
+        except Exception:  # such as a library that it needs, or an address that is not known here
+            return None
         return self._tracker.settings
 
     def join(self, settings: dict[str, Any]) -> bool:
