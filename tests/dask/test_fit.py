@@ -121,12 +121,27 @@ def rounds(monkeypatch):
     counts, call = [], Shards.call
 
     def counting(self, method, args, *others):
+        replies = call(self, method, args, *others)
         if method == "train":
-            counts.append(len(args[0][-1]))
-        return call(self, method, args, *others)
+            counts.append(len(replies[0].totals))
+        return replies
 
     monkeypatch.setattr(Shards, "call", counting)
     return counts
+
+
+@pytest.fixture
+def constants(client):
+    """A function that changes constants of the workers, for the time of a test."""
+
+    def change(**numbers):
+        from fastmlp.dask import ring, shard
+
+        vars(ring).update(_GATHERED_BYTES=numbers.get("at_once", 2**22))
+        vars(shard).update(SECONDS_PER_CALL=numbers.get("seconds", 0.5))
+
+    yield lambda **numbers: client.run(change, **numbers)
+    client.run(change)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +153,10 @@ def rounds(monkeypatch):
         (2, 2, "broken", {"optimizer": "adam", "callbacks": [AtEpochEnd(flip)]}),
     ],
 )
-def test_same_bits_with_and_without_xgboost(client, data, rounds, monkeypatch, average_every, n_shards, without, fit):
+def test_same_bits_with_and_without_xgboost(client, data, rounds, constants, average_every, n_shards, without, fit):
     """With it, shards average among themselves."""
     pytest.importorskip("xgboost")
-    monkeypatch.setattr("fastmlp.dask.ring._GATHERED_BYTES", 2**10)
+    constants(at_once=2**10)
     nets, n_rounds = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)], []
     try:
         for net, be in zip(nets, ("working", without), strict=True):
@@ -161,6 +176,17 @@ def test_same_bits_with_and_without_xgboost(client, data, rounds, monkeypatch, a
         assert nets[0].history.loss == nets[1].history.loss
         assert max(n_rounds[0]) > 1
         assert n_rounds[1] == [1] * sum(n_rounds[0])
+
+
+def test_shards_return_when_the_time_for_a_call_is_over(client, data, rounds, constants):
+    """The bits do not depend on it."""
+    pytest.importorskip("xgboost")
+    nets = [MLP(LAYERS) for _ in range(2)]
+    for net, seconds in zip(nets, (60, 0), strict=True):
+        constants(seconds=seconds)
+        fastmlp.dask.fit(client, net, *data, n_shards=2, epochs=3, average_every=4, optimizer="adam", batch_size=32)
+    assert rounds == [6] + [1] * 6
+    assert_same(*nets)
 
 
 @pytest.mark.parametrize("average_every", ["epoch", 2])
