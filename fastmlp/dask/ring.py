@@ -5,6 +5,7 @@ The package is `xgboost` or `xgboost-cpu`. A group of shards belongs to the thre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
 from typing import Any
@@ -120,32 +121,44 @@ class Ring:
             If another shard is lost.
         """
         words, header = vector.view(np.uint32), np.array([weight, vote]).view(np.uint32)
-        slots = self._slots(len(header), len(words))
-        size = slots.shape[1] - len(header)
+        n = len(header)
+        own, slots = self._memory(n, len(words))
+        size = len(own) - n
         for start in range(0, len(words), size):
             piece = words[start : start + size]
-            slots[self._index, : len(header)] = header
-            slots[self._index, len(header) : len(header) + len(piece)] = piece
-            gathered = self._reduced(slots, self._collective.Op.BITWISE_OR).reshape(slots.shape)
-            weights, votes = gathered[:, : len(header)].copy().view(np.float64).T.tolist()
+            own[:n], own[n : n + len(piece)] = header, piece
+            vectors = self._gathered(own, slots)
+            weights, votes = np.array([one[:n] for one in vectors]).view(np.float64).T.tolist()
             vote = Vote(min(votes))
             if vote == Vote.DROP:
                 break
-            others = gathered[:, len(header) : len(header) + len(piece)].view(vector.dtype)
-            average(list(others), weights, out=piece.view(vector.dtype))
+            numbers = [one[n : n + len(piece)].view(vector.dtype) for one in vectors]
+            average(numbers, weights, out=piece.view(vector.dtype))
         return vote
 
-    def _slots(self, n_header: int, n_words: int) -> npt.NDArray[np.uint32]:
-        """Return words for each shard, of which all but its own are zero, which changes no bit of the others.
+    def _memory(self, n_header: int, n_words: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return arrays for words of this shard, and for what all shards combine.
 
-        They are kept: the memory of a new array would cost more than the all-reduce. All pieces of a vector have the
-        same size, which is even, so that none ends within a number.
+        They are kept: new memory would cost more time than the all-reduce. All pieces of a vector have the same size,
+        which is even, so that none ends within a number.
         """
         n_pieces = -(-4 * self._n_shards * n_words // _GATHERED_BYTES)
         shape = self._n_shards, n_header + -(-n_words // n_pieces // 2) * 2
         if self._kept.shape != shape:
             self._kept = np.zeros(shape, np.uint32)
-        return self._kept
+        return self._kept[0], self._kept[1:]
+
+    def _gathered(self, own: npt.NDArray[np.uint32], slots: npt.NDArray[np.uint32]) -> Sequence[npt.NDArray[np.uint32]]:
+        """Return the words of each shard; `own` changes.
+
+        Each slot is for one of the others than the first shard. It becomes its words XOR those of the first one.
+        """
+        slots[self._index - 1 if self._index else slice(None)] = own
+        total = self._reduced(slots, self._collective.Op.BITWISE_XOR).reshape(slots.shape)
+        if self._index:
+            own ^= total[self._index - 1]
+        total ^= own
+        return [own, *total]
 
     def broadcast(self, value: Any) -> Any:
         """Return the value of the first shard."""

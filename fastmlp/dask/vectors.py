@@ -14,7 +14,7 @@ from fastmlp.reference import clip
 
 __all__ = ["all_arrays", "average", "descend", "fill", "flat"]
 
-_AT_ONCE = 2**12  # numbers: they stay in the cache, and their memory is not asked of the system again each time
+_AT_ONCE = 2**13  # numbers: they stay in the cache, and their memory is not asked of the system again each time
 
 
 def flat(arrays: Sequence[Floats], out: Floats | None = None) -> Floats:
