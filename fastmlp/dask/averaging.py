@@ -26,15 +26,14 @@ from fastmlp.losses import Targets
 from fastmlp.once import Sharing, each_time
 from fastmlp.training import Trainer
 
-__all__ = ["ATTEMPTS", "SECONDS_PER_CALL", "LocalSGD", "OnShards", "Spread"]
-
-SECONDS_PER_CALL = 0.5
-"""About how long the shards work without the client. It costs the client some milliseconds to call them, and it only
-has what they have come to when a call returns."""
+__all__ = ["ATTEMPTS", "LocalSGD", "OnShards", "Spread"]
 
 ATTEMPTS = 3  # of the shards to join a ring, until they have worked in it
 _WORTH_JOINING = 4  # averages; the time for joining is that of about as many that go through the client
 _PLAN_BYTES = 2**24  # of a call of `train`
+_SECONDS_ALONE = 5.0  # a round of shards that average among themselves, which wait for each other 20 seconds
+_N_ROUNDS = 8  # of the first call of the shards, if it takes no longer than others
+_SECONDS_PER_MULTIPLICATION = 5e-10  # in training, at most: some 20 times as long as usual on one core
 
 
 class OnShards(Engine):
@@ -137,14 +136,17 @@ class LocalSGD(OnShards):
         super().__init__(engine, shards, rows)
         self.every, self.shuffle = every, shuffle
         self._is_alone = False  # whether the shards work without the client
-        self._n_rounds = 1  # of the last call
-        self._seconds = np.inf  # that a round takes
+        self._n_rounds = _N_ROUNDS // 2  # of the last call
+        self._seconds = 0.0  # that a round takes
         self._mean: Floats | None = None  # what the shards have
 
     def join(self, n_steps: int, n_batches: int) -> None:
         """Let the shards join, if there will be several averages."""
         if n_steps >= _WORTH_JOINING * (self.every or n_batches):
             super().join(n_steps, n_batches)
+        n_multiplications = sum(self.n_rows) * sum(parameter.size for parameter in self.parameters)
+        part = min(1.0, (self.every or n_batches) / n_batches)  # of an epoch
+        self._seconds = part * n_multiplications * _SECONDS_PER_MULTIPLICATION
 
     def epochs_per_call(self, rows: Any, n_rows: int, n_batches: int) -> int:
         """Return how many epochs one call may take; it looks around in between."""
@@ -188,11 +190,10 @@ class LocalSGD(OnShards):
         """Return how many rounds the shards may train in a row.
 
         There are several if the shards need nobody to average. They must be short: none waits for the others for ever.
+        The shards return before the last one if that takes them long.
         """
-        self._is_alone = self._seconds < SECONDS_PER_CALL and (len(self.shards) == 1 or self._have_joined(go_on))
-        if not self._is_alone:
-            return 1
-        return max(1, min(2 * self._n_rounds, int(SECONDS_PER_CALL / self._seconds)))
+        self._is_alone = self._seconds < _SECONDS_ALONE and (len(self.shards) == 1 or self._have_joined(go_on))
+        return 2 * self._n_rounds if self._is_alone else 1
 
     def _call(
         self,
@@ -218,10 +219,12 @@ class LocalSGD(OnShards):
         if None in trained:
             self._ring = None
             return None
-        self._seconds, self._n_rounds = (time.perf_counter() - start) / len(rounds), len(rounds)
+        done = cast(list[Trained], trained)
+        self._n_rounds = len(done[0].totals)
+        self._seconds = (time.perf_counter() - start) / self._n_rounds
         if settings is not None:
             self._attempts_left = ATTEMPTS
-        return cast(list[Trained], trained)
+        return done
 
     def _take(
         self, totals: EpochTotals, rounds: Sequence[Round], trained: Sequence[Trained], order: Any, plan: StepPlan
@@ -261,8 +264,10 @@ def _rounds(first: int, n_steps: int, n_batches: int, every: int, n_rounds: int)
     return rounds
 
 
-def _mean(trained: Sequence[Trained]) -> npt.NDArray[np.float64]:
-    return average([one.vector for one in trained], [one.weight for one in trained])
+def _mean(trained: Sequence[Trained]) -> Floats:
+    mean = np.empty_like(trained[0].vector)
+    average([one.vector for one in trained], [one.weight for one in trained], out=mean)
+    return mean
 
 
 @dataclass(kw_only=True)

@@ -5,8 +5,9 @@ The package is `xgboost` or `xgboost-cpu`. A group of shards belongs to the thre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.dask.vectors import average
 
-__all__ = ["Broken", "Ring", "Tracker"]
+__all__ = ["Broken", "Ring", "Tracker", "Vote"]
 
 _SECONDS = 20
 """What a ring waits for a shard, when it begins and in a step. A worker that dies breaks it at once."""
@@ -30,6 +31,14 @@ _GATHERED_BYTES = 2**22  # at once, from all shards
 
 class Broken(Exception):
     """The other shards are not there, or no longer."""
+
+
+class Vote(IntEnum):
+    """What a shard wants to do with a mean. The lowest of all votes counts."""
+
+    DROP = 0  # what it has is not to be averaged: a loss is bad, or somebody has stopped it
+    RETURN = 1  # the mean is to be the last one of this call
+    GO_ON = 2
 
 
 class Tracker:
@@ -91,6 +100,7 @@ class Ring:
         except self._error as error:
             raise Broken from error
         self.settings, self._index, self._n_shards = settings, index, collective.get_world_size()
+        self._kept = np.zeros((0, 0), np.uint32)
 
     def sum(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the sum over all shards, the same bits for each.
@@ -102,32 +112,53 @@ class Ring:
         """
         return self._reduced(array, self._collective.Op.SUM)
 
-    def mean(self, vector: Floats, weight: float, goes_on: bool) -> Floats | None:
-        """Return the mean of the vectors of all shards, as `average` does, or None if a shard does not go on.
+    def mean(self, vector: Floats, weight: float, vote: Vote) -> Vote:
+        """Make a vector the mean of those of all shards, see `average`, unless one drops it; return the lowest vote.
 
         Raises
         ------
         Broken
             If another shard is lost.
         """
-        own, means, header = np.array([weight, goes_on]), list[npt.NDArray[np.float64]](), np.zeros((0, 2))
-        for gathered in self._gathered(np.concatenate([own.view(np.uint32), vector.view(np.uint32)])):
-            words = gathered
-            if not means:
-                header, words = words[:, :4].copy().view(np.float64), words[:, 4:]
-                if not header[:, 1].all():
-                    return None
-            means.append(average(list(words.view(vector.dtype)), header[:, 0].tolist()))
-        return np.concatenate(means).astype(vector.dtype)
-
-    def _gathered(self, words: npt.NDArray[np.uint32]) -> Iterator[npt.NDArray[np.uint32]]:
-        """Yield the words of all shards, (n_shards, k), in pieces. Each adds its own to zeros, which changes no bit."""
-        size = max(8, _GATHERED_BYTES // (4 * self._n_shards) // 2 * 2)  # even: no piece ends within a number
+        words, header = vector.view(np.uint32), np.array([weight, vote]).view(np.uint32)
+        n = len(header)
+        own, slots = self._memory(n, len(words))
+        size = len(own) - n
         for start in range(0, len(words), size):
             piece = words[start : start + size]
-            slots = np.zeros((self._n_shards, len(piece)), np.uint32)
-            slots[self._index] = piece
-            yield self._reduced(slots, self._collective.Op.BITWISE_OR).reshape(slots.shape)
+            own[:n], own[n : n + len(piece)] = header, piece
+            vectors = self._gathered(own, slots)
+            weights, votes = np.array([one[:n] for one in vectors]).view(np.float64).T.tolist()
+            vote = Vote(min(votes))
+            if vote == Vote.DROP:
+                break
+            numbers = [one[n : n + len(piece)].view(vector.dtype) for one in vectors]
+            average(numbers, weights, out=piece.view(vector.dtype))
+        return vote
+
+    def _memory(self, n_header: int, n_words: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return arrays for words of this shard, and for what all shards combine.
+
+        They are kept: new memory would cost more time than the all-reduce. All pieces of a vector have the same size,
+        which is even, so that none ends within a number.
+        """
+        n_pieces = -(-4 * self._n_shards * n_words // _GATHERED_BYTES)
+        shape = self._n_shards, n_header + -(-n_words // n_pieces // 2) * 2
+        if self._kept.shape != shape:
+            self._kept = np.zeros(shape, np.uint32)
+        return self._kept[0], self._kept[1:]
+
+    def _gathered(self, own: npt.NDArray[np.uint32], slots: npt.NDArray[np.uint32]) -> Sequence[npt.NDArray[np.uint32]]:
+        """Return the words of each shard; `own` changes.
+
+        Each slot is for one of the others than the first shard. It becomes its words XOR those of the first one.
+        """
+        slots[self._index - 1 if self._index else slice(None)] = own
+        total = self._reduced(slots, self._collective.Op.BITWISE_XOR).reshape(slots.shape)
+        if self._index:
+            own ^= total[self._index - 1]
+        total ^= own
+        return [own, *total]
 
     def broadcast(self, value: Any) -> Any:
         """Return the value of the first shard."""

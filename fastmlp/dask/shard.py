@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from numpy.random import Generator
 
 from fastmlp.activations import Floats
 from fastmlp.dask.partitions import stacked
-from fastmlp.dask.ring import Broken, Ring, Tracker
+from fastmlp.dask.ring import Broken, Ring, Tracker, Vote
 from fastmlp.dask.vectors import all_arrays, descend, fill, flat
 from fastmlp.engine.base import Clipping, EpochTotals, StepPlan, total_weight
 from fastmlp.engine.compiled import CompiledEngine
@@ -31,7 +32,12 @@ from fastmlp.optimizers import Optimizer
 from fastmlp.random import permutations
 from fastmlp.validation.rows import check_sample_weight
 
-__all__ = ["Reply", "Round", "Rows", "Shard", "Trained", "Twin", "some_steps"]
+__all__ = ["SECONDS_PER_CALL", "Reply", "Round", "Rows", "Shard", "Trained", "Twin", "some_steps"]
+
+
+SECONDS_PER_CALL = 0.5
+"""About how long the shards work without the client. It costs the client some milliseconds to call them, and it only
+has what they have come to when a call returns."""
 
 
 class Twin(NamedTuple):
@@ -98,7 +104,8 @@ class Trained:
     Attributes
     ----------
     totals : list of EpochTotals
-        Of each round. The last one may have ended early, since a loss was not finite.
+        Of each round, unless the time for a call was over before. The last one may have ended early, since a loss was
+        not finite.
     vector : (k,) array
         Parameters and the optimizer's state: the last mean if the shards average among themselves and this is the
         first one, or those of this shard, which the client is to average.
@@ -227,12 +234,13 @@ class Shard:
         shuffle: bool,
         rounds: Sequence[Round],
     ) -> Trained | None:
-        """Train for some rounds, after each of which the shards average what they have; the client does so after one.
+        """Train for some rounds, or fewer if they take long. After each the shards average what they have.
 
         Parameters
         ----------
         settings : dict or None
-            Of the ring in which the shards average; None if the client does, or if this is the only shard.
+            Of the ring in which the shards average; None if the client does so after a single round, or if this is
+            the only shard.
         vector : (k,) array or None
             Parameters and the optimizer's state to begin with; None if the shard has them, from its last mean.
         plan : StepPlan
@@ -256,11 +264,10 @@ class Shard:
             fill(all_arrays(self._engine, self._state), vector)
         self._is_known = False
         try:
-            trained = self._train(ring, plan, batch_size, copy.deepcopy(generator), shuffle, rounds)
+            trained, self._is_known = self._train(ring, plan, batch_size, copy.deepcopy(generator), shuffle, rounds)
         except Broken:
             self._leave()
             return None
-        self._is_known = len(trained.totals) == len(rounds)
         if ring is not None and self._index:
             trained.vector = trained.vector[:0]
         return trained
@@ -273,9 +280,12 @@ class Shard:
         generator: Generator,
         shuffle: bool,
         rounds: Sequence[Round],
-    ) -> Trained:
+    ) -> tuple[Trained, bool]:
+        """Return what that has come to, and whether the network has the vector of it."""
+        end, vote = time.perf_counter() + SECONDS_PER_CALL, Vote.GO_ON
         own, drawn_for, n_before = all_arrays(self._engine, self._state), None, 0
-        trained = Trained([], flat(own)[:0])
+        vector, last = flat(own), flat(own)
+        trained = Trained([], vector[:0])
         for one in rounds:
             if one.epoch != drawn_for:
                 if drawn_for is not None:
@@ -287,19 +297,21 @@ class Shard:
             part = replace(some_steps(plan, n_before, n_before + n_steps), epoch=plan.epoch + one.epoch)
             n_before += n_steps
             totals, weight = self._steps(part, batch_size, order[:, one.first * batch_size : one.end * batch_size])
-            vector = flat(own)
-            goes_on = totals.bad_loss is None and not self._stopped
+            vector, last = flat(own, out=last), vector
+            vote = Vote.GO_ON if time.perf_counter() < end else Vote.RETURN
+            if totals.bad_loss is not None or self._stopped:
+                vote = Vote.DROP
             if ring is not None:
-                mean = ring.mean(vector, weight, goes_on)
-                goes_on = mean is not None
-                if mean is not None:
-                    fill(own, vector := mean)
+                vote = ring.mean(vector, weight, vote)
+                if vote != Vote.DROP:
+                    fill(own, vector)
             trained.totals.append(totals)
             trained.weight = weight
-            if not goes_on:
+            if vote != Vote.DROP:
+                trained.vector = vector
+            if vote != Vote.GO_ON:
                 break
-            trained.vector = vector
-        return trained
+        return trained, vote != Vote.DROP
 
     def _steps(self, plan: StepPlan, batch_size: int, order: npt.NDArray[np.int64]) -> tuple[EpochTotals, float]:
         """Take these steps, or fewer if there are no more rows; return what they come to, and the rows' weight."""
@@ -346,15 +358,18 @@ class Shard:
     # --- steps of all shards together, without the client -------------------------------------------------------------
 
     def track(self, n_shards: int) -> dict[str, Any] | None:
-        """Let the first shard begin a ring; return what the others need to join it, or None without xgboost."""
+        """Let the first shard begin a ring; return what others need to join it, or None if xgboost does not work."""
         if find_spec("xgboost") is None:
             return None
-        import_module("xgboost")  # which may take seconds, so all do it at the same time
-        if self._index:
-            return {}
-        if self._tracker is not None:
-            self._tracker.close()
-        self._tracker = Tracker(n_shards, self._host)
+        try:
+            import_module("xgboost")  # which may take seconds, so all do it at the same time
+            if self._index:
+                return {}
+            if self._tracker is not None:
+                self._tracker.close()
+            self._tracker = Tracker(n_shards, self._host)
+        except Exception:  # such as a library that it needs, or an address that is not known here
+            return None
         return self._tracker.settings
 
     def join(self, settings: dict[str, Any]) -> bool:

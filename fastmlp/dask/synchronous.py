@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.dask.averaging import ATTEMPTS, SECONDS_PER_CALL, OnShards
-from fastmlp.dask.shard import Reply, some_steps
+from fastmlp.dask.averaging import ATTEMPTS, OnShards
+from fastmlp.dask.shard import SECONDS_PER_CALL, Reply, some_steps
 from fastmlp.dask.shards import Stopped
 from fastmlp.dask.vectors import all_arrays, descend, flat
 from fastmlp.engine.base import EpochTotals, StepPlan

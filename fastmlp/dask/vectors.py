@@ -14,10 +14,12 @@ from fastmlp.reference import clip
 
 __all__ = ["all_arrays", "average", "descend", "fill", "flat"]
 
+_AT_ONCE = 2**13  # numbers: they stay in the cache, and their memory is not asked of the system again each time
 
-def flat(arrays: Sequence[Floats]) -> Floats:
-    """Return all numbers of some arrays in one; padding stays behind."""
-    return np.concatenate([array.ravel() for array in arrays])
+
+def flat(arrays: Sequence[Floats], out: Floats | None = None) -> Floats:
+    """Return all numbers of some arrays in one, `out` if it is given; padding stays behind."""
+    return np.concatenate([array.ravel() for array in arrays], out=out)
 
 
 def fill(arrays: Sequence[Floats], vector: npt.NDArray[np.floating]) -> None:
@@ -33,19 +35,22 @@ def all_arrays(engine: Engine, state: Sequence[Sequence[Floats]]) -> list[Floats
     return engine.parameters + [array for slot in zip(*state, strict=True) for array in slot]
 
 
-def average(vectors: Sequence[Floats], weights: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return the mean of vectors by their weights, in float64 and in their order. Equal vectors are the mean.
+def average(vectors: Sequence[Floats], weights: Sequence[float], out: Floats) -> None:
+    """Write the mean of vectors by their weights, computed in float64 and in their order. Equal vectors are the mean.
 
     Each number of the mean depends on the same number of the vectors alone, so parts may be averaged one by one.
     """
-    first, total = vectors[0].astype(np.float64), sum(weights)
-    mean, change = first.copy(), np.empty_like(first)
-    for vector, weight in zip(vectors[1:], weights[1:], strict=True):
-        if weight:
-            np.subtract(vector, first, out=change)
-            change *= weight / total
-            mean += change
-    return mean
+    total = sum(weights)
+    for start in range(0, len(out), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        first = vectors[0][part].astype(np.float64)
+        mean, change = first.copy(), np.empty_like(first)
+        for vector, weight in zip(vectors[1:], weights[1:], strict=True):
+            if weight:
+                np.subtract(vector[part], first, out=change)
+                change *= weight / total
+                mean += change
+        out[part] = mean
 
 
 def descend(vector: Floats, summed: Floats, n_weights: int, plan: StepPlan, step: int) -> float | None:

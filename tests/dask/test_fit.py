@@ -94,17 +94,25 @@ def test_averaging_at_each_step_is_fit_up_to_rounding(client, data, settings, fi
         assert history.accuracy == expected.accuracy
 
 
-def without_xgboost(client, missing):
-    """Let the workers believe that they have no xgboost."""
+def let_xgboost(client, be):
+    """Let the workers believe that xgboost is missing, or broken, or let it work."""
 
     def patch():
         from importlib.util import find_spec
 
-        from fastmlp.dask import shard
+        from fastmlp.dask import ring, shard
 
-        shard.find_spec = (lambda name: None) if missing else find_spec
+        def broken(*_):
+            raise OSError("no address")
+
+        shard.find_spec = (lambda name: None) if be == "missing" else find_spec
+        shard.Tracker = broken if be == "broken" else ring.Tracker
 
     client.run(patch)
+
+
+def flip(net, fit):
+    np.negative(net.biases[0], net.biases[0])
 
 
 @pytest.fixture
@@ -113,43 +121,51 @@ def rounds(monkeypatch):
     counts, call = [], Shards.call
 
     def counting(self, method, args, *others):
+        replies = call(self, method, args, *others)
         if method == "train":
-            counts.append(len(args[0][-1]))
-        return call(self, method, args, *others)
+            counts.append(len(replies[0].totals))
+        return replies
 
     monkeypatch.setattr(Shards, "call", counting)
     return counts
 
 
+@pytest.fixture
+def constants(client):
+    """A function that changes constants of the workers, for the time of a test."""
+
+    def change(**numbers):
+        from fastmlp.dask import ring, shard
+
+        vars(ring).update(_GATHERED_BYTES=numbers.get("at_once", 2**22))
+        vars(shard).update(SECONDS_PER_CALL=numbers.get("seconds", 0.5))
+
+    yield lambda **numbers: client.run(change, **numbers)
+    client.run(change)
+
+
 @pytest.mark.parametrize(
-    ("average_every", "n_shards", "fit"),
+    ("average_every", "n_shards", "without", "fit"),
     [
-        ("step", 2, {"optimizer": "adam", "clip_norm": 0.5}),
-        ("epoch", 3, {"optimizer": "adam", "sample_weight": np.arange(N) % 7}),
-        (2, 2, {"optimizer": "adam", "schedule": "cosine"}),
-        (
-            2,
-            2,
-            {
-                "optimizer": "adam",
-                "callbacks": [AtEpochEnd(lambda net, fit: np.negative(net.biases[0], net.biases[0]))],
-            },
-        ),
+        ("step", 2, "missing", {"optimizer": "adam", "clip_norm": 0.5}),
+        ("epoch", 3, "broken", {"optimizer": "adam", "sample_weight": np.arange(N) % 7}),
+        (2, 2, "missing", {"optimizer": "adam", "schedule": "cosine"}),
+        (2, 2, "broken", {"optimizer": "adam", "callbacks": [AtEpochEnd(flip)]}),
     ],
 )
-def test_same_bits_with_and_without_xgboost(client, data, rounds, monkeypatch, average_every, n_shards, fit):
+def test_same_bits_with_and_without_xgboost(client, data, rounds, constants, average_every, n_shards, without, fit):
     """With it, shards average among themselves."""
     pytest.importorskip("xgboost")
-    monkeypatch.setattr("fastmlp.dask.ring._GATHERED_BYTES", 2**10)
+    constants(at_once=2**10)
     nets, n_rounds = [MLP(LAYERS, l2=1e-3, dropout=0.2) for _ in range(2)], []
     try:
-        for net, missing in zip(nets, (False, True), strict=True):
-            without_xgboost(client, missing)
+        for net, be in zip(nets, ("working", without), strict=True):
+            let_xgboost(client, be)
             fastmlp.dask.fit(client, net, *data, average_every=average_every, n_shards=n_shards, epochs=5, **fit)
             n_rounds.append(rounds.copy())
             rounds.clear()
     finally:
-        without_xgboost(client, False)
+        let_xgboost(client, "working")
     for a, b in zip(*map(parameters, nets), strict=True):
         assert a.tobytes() == b.tobytes()
     assert nets[0].history.accuracy == nets[1].history.accuracy
@@ -160,6 +176,17 @@ def test_same_bits_with_and_without_xgboost(client, data, rounds, monkeypatch, a
         assert nets[0].history.loss == nets[1].history.loss
         assert max(n_rounds[0]) > 1
         assert n_rounds[1] == [1] * sum(n_rounds[0])
+
+
+def test_shards_return_when_the_time_for_a_call_is_over(client, data, rounds, constants):
+    """The bits do not depend on it."""
+    pytest.importorskip("xgboost")
+    nets = [MLP(LAYERS) for _ in range(2)]
+    for net, seconds in zip(nets, (60, 0), strict=True):
+        constants(seconds=seconds)
+        fastmlp.dask.fit(client, net, *data, n_shards=2, epochs=3, average_every=4, optimizer="adam", batch_size=32)
+    assert rounds == [6] + [1] * 6
+    assert_same(*nets)
 
 
 @pytest.mark.parametrize("average_every", ["epoch", 2])
