@@ -15,11 +15,11 @@ from fastmlp.page.rows import evenly
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions, Subject
 
-__all__ = ["network_in_page"]
+__all__ = ["MOST_FEATURES", "network_in_page"]
 
 _CHECKED_ROWS = 500
 _TOLERANCE = 1e-5  # of probabilities; of numbers, relative to the largest
-_MOST_FEATURES = 5000  # of a form and its medians
+MOST_FEATURES = 5000  # of a form and its medians
 _LARGEST = sys.float_info.max  # JSON has no infinity
 
 
@@ -49,7 +49,7 @@ def network_in_page(
             raise _LeftOut("it is not a network of fastmlp")
         if image is not None and image.channels > 1:
             raise _LeftOut("its images have colours, and drawings have none")
-        if image is None and nets[0].layers[0] > _MOST_FEATURES:
+        if image is None and nets[0].layers[0] > MOST_FEATURES:
             raise _LeftOut(f"its {nets[0].layers[0]:,} features are too many for a form")
         rows = evenly(len(predictions.predicted), _CHECKED_ROWS)
         expected = predictions.predicted if predictions.task == "numbers" else predictions.probabilities

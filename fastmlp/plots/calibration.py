@@ -67,7 +67,7 @@ class CalibrationDisplay(Display):
         (self.line_,) = ax.plot(self.prob_pred, self.prob_true, "o-", color=PALETTE[0], markersize=5, label="model")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="how often it is true", aspect="equal")
         ax.set_xlabel(self.what, **PLAIN)
-        ax.set_title(f"expected calibration error {self.expected_calibration_error:.2%}", fontsize="medium")
+        ax.set_title(f"expected calibration error {self.expected_calibration_error:.2%}", fontsize="medium", **PLAIN)
         ax.grid(alpha=0.3)
         ax.legend(loc="upper left", frameon=False, fontsize="small")
 

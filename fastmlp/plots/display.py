@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from fastmlp.validation.settings import check_number, check_path
 
 __all__ = ["Display", "check_axes", "new_axes"]
 
+_SETTINGS = threading.Lock()  # of matplotlib, which all threads share: the first to be done must not restore another's
 _DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate"}
 
 
@@ -87,7 +89,7 @@ class Display(ABC):
             )
         self._draw_all(figure)
         metadata = {_DATES[form]: None} if form in _DATES else None
-        with rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
+        with _SETTINGS, rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
             figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
 
     @property

@@ -77,7 +77,8 @@ class Subject:
         Raises
         ------
         TypeError
-            If `net` is no `MLP`, `Ensemble`, estimator of scikit-learn's kind, or pipeline that ends in one.
+            If `net` is no `MLP`, `Ensemble`, estimator of scikit-learn's kind, or pipeline that ends in one; or it has
+            several targets, each with classes of its own.
         NotFittedError
             If it is an estimator that is not fitted.
         """
@@ -91,6 +92,10 @@ class Subject:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(net)
+        if isinstance(getattr(net, "classes_", None), list):
+            raise TypeError(
+                f"net is a {type(net).__name__} of several targets with classes of their own; give one of them"
+            )
         if not hasattr(net, "predict"):
             raise TypeError(f"net is a {type(net).__name__} that does not predict; it must end in an estimator")
         return cls(net, _inner(net))
@@ -139,6 +144,7 @@ class Subject:
         if not hasattr(self.model, "classes_"):
             return "numbers"
         several = getattr(self.inner, "out_activation_", "") == "logistic" and self.inner.n_outputs_ > 1
+        several |= bool(getattr(self.inner, "multilabel_", False))
         return "labels" if several else "classes"
 
     def predictions(self, X: Any, y: Any = None, display_labels: Sequence[Any] | None = None) -> Predictions:

@@ -65,6 +65,16 @@ def test_names_are_shown_as_they_are():
         display = plots.wrong_guesses(net, X, y, display_labels=HOSTILE, n=3, ax=axes[3])
         assert all(not text.get_parse_math() for text in [*display.text_, *axes[0].get_xticklabels()])
         render(figure)
+    with matplotlib.rc_context({"text.usetex": True}):  # where a percent sign begins a comment
+        texts = []
+        for display in every_display(net, X, y):
+            figure = matplotlib.figure.Figure()
+            display.plot(figure.subplots())
+            texts += [text for text in figure.findobj(matplotlib.text.Text) if set("%$_#&") & set(text.get_text())]
+        assert texts
+        assert not [text.get_text() for text in texts if text.get_usetex()]
+    history = History(loss=[1.0], metrics={"val_$\\bad$\n": [1.0]})
+    render(plots.learning_curves(history).figure_)
     assert shown("a\nb\ud800") == "a b "
     assert shown("x" * 30, 5) == "xxxx…"
 

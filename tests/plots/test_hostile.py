@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support.looks import digits, look
@@ -151,6 +153,18 @@ def test_several_numbers_have_no_boundary():
     regressor.fit(POINTS, np.stack([SIDES, SIDES], axis=1))
     with refused(TypeError, "decision_boundary shows one number; this model predicts 2"):
         plots.decision_boundary(regressor, POINTS, np.stack([SIDES, SIDES], axis=1), ax=False)
+
+
+def test_several_labels_of_other_estimators():
+    Y2 = np.stack([SIDES, 1 - SIDES], axis=1)
+    forest = RandomForestClassifier(2, random_state=0).fit(POINTS, Y2)
+    for plot in (plots.confusion_matrix, plots.calibration, plots.decision_boundary):
+        with refused(TypeError, "net is a RandomForestClassifier of several targets with classes of their own"):
+            plot(forest, POINTS, Y2, ax=False)
+    rest = OneVsRestClassifier(LogisticRegression()).fit(POINTS, Y2)
+    assert plots.calibration(rest, POINTS, Y2, ax=False).counts.sum() == Y2.size
+    with refused(TypeError, "this model predicts labels"):
+        plots.confusion_matrix(rest, POINTS, Y2, ax=False)
 
 
 def test_matplotlib_is_missing(monkeypatch, tmp_path):
