@@ -145,7 +145,7 @@ def calibration_curve(
 def _event(p: Predictions, pos_label: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any], str]:
     """Return what may come true, (k,), its probabilities and its name."""
     if pos_label is not None:
-        found = np.flatnonzero([label == pos_label for label in p.classes.tolist()])
+        found = np.flatnonzero([np.ndim(pos_label) == 0 and label == pos_label for label in p.classes.tolist()])
         if len(found) == 0:
             known = ", ".join(map(repr, p.classes.tolist()[:10])) + (", ..." if len(p.classes) > 10 else "")
             raise ValueError(f"pos_label must be one of {known}, not {pos_label!r}")

@@ -14,6 +14,7 @@ from fastmlp.validation.settings import check_number, check_path
 __all__ = ["Display", "check_axes", "new_axes"]
 
 _SETTINGS = threading.Lock()  # of matplotlib, which all threads share: the first to be done must not restore another's
+_MOST_PIXELS = 65_535  # on a side, as matplotlib has them
 _DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate"}
 
 
@@ -81,6 +82,8 @@ class Display(ABC):
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError(_MISSING) from error
+        if dpi * max(self._size) > _MOST_PIXELS:
+            raise ValueError(f"dpi {dpi:g} makes a picture of more than {_MOST_PIXELS:,} pixels on a side")
         form = os.path.splitext(path)[1][1:].lower()
         figure = Figure(figsize=self._size, layout="constrained")
         if form not in figure.canvas.get_supported_filetypes():
@@ -132,3 +135,5 @@ def check_axes(ax: object) -> None:
     if ax is not None and ax is not False and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
         hint = "; choose one of them: axes[0]" if hasattr(ax, "__len__") else ""
         raise TypeError(f"ax must be an Axes of matplotlib, not {type(ax).__name__}{hint}")
+    if getattr(ax, "name", "") in ("3d", "polar"):
+        raise TypeError(f"ax must be an Axes with x and y, not {ax.name}")

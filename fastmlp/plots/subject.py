@@ -5,7 +5,7 @@ Nothing here needs matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -166,7 +166,8 @@ class Subject:
         classes, true, predicted, p = (self._of_network if of_network else self._of_estimator)(X, y)
         names = [str(label) for label in classes.tolist()]
         if display_labels is not None:
-            if isinstance(display_labels, str) or len(display_labels) != len(names):
+            wrong = isinstance(display_labels, (str, bytes, Mapping, Set)) or not hasattr(display_labels, "__len__")
+            if wrong or len(display_labels) != len(names):
                 raise ValueError(f"display_labels must be a list of {len(names)} names, one for each class")
             names = [str(label) for label in display_labels]
         return Predictions(self.task, classes, names, true, predicted, p)

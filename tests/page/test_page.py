@@ -189,6 +189,35 @@ def test_undo_clear_pen_and_keys(mnist, opened):
     assert text(browser, "#try .said") == "Draw something."
 
 
+def test_dots_test_images_and_keys_while_drawing(mnist, opened):
+    net, X, _ = mnist
+    browser = opened(*mnist)
+
+    def said():
+        settled(browser)
+        return text(browser, "#try .said")
+
+    browser.drag([browser.place(".pad")])  # a dot
+    assert "%" in (dot := said())
+    press(browser, "Test image ›")
+    at = browser.awaited("fastmlp.then(({ content }) => content.shown.row[0])")
+    assert said().split()[0] == str(net.predict(X[at : at + 1])[0])
+    assert text(browser, "#try .drawing .told").startswith(f"test row {at:,}, in truth ")
+    press(browser, "Undo")
+    assert said() == dot
+    assert text(browser, "#try .drawing .told") == ""
+    held = {"button": "left", "buttons": 1, "clickCount": 1}
+    for key in ("Delete", "u", " "):
+        for kind, x in (("mousePressed", 0.3), ("mouseMoved", 0.4), (key, 0), ("mouseMoved", 0.6)):
+            if x:
+                place = dict(zip("xy", browser.place(".pad", x, 0.5), strict=True))
+                browser.call("Input.dispatchMouseEvent", type=kind, **place, **held)
+            else:
+                browser.press(key, key if len(key) == 1 else "")
+        browser.call("Input.dispatchMouseEvent", type="mouseReleased", **place, button="left", clickCount=1)
+        assert ("%" in said()) == (key == " ")
+
+
 def test_cells_of_the_matrix_show_their_images(mnist, opened):
     net, X, y = mnist
     browser = opened(net, X, y)
@@ -271,6 +300,9 @@ def test_the_form_answers_and_hostile_names_are_only_text(opened):
     )
     at = browser.awaited("fastmlp.then(({ content }) => content.shown.row[0])")
     assert float(browser.value("document.querySelector('#field-3').value")) == pytest.approx(X.iloc[at, 3], rel=1e-6)
+    assert text(browser, "#try .tools .told").startswith(f"test row {at:,}, in truth ")
+    browser.value("document.querySelector('#field-3').dispatchEvent(new Event('input', { bubbles: true }))")
+    assert text(browser, "#try .tools .told") == ""
     browser.look(width=360, height=700, mobile=True)
     assert fits(browser)
     assert browser.value(TOO_FAINT)[1] == []

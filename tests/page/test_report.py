@@ -380,9 +380,7 @@ def test_a_page_is_smaller_than_2_megabytes(units, what, tmp_path):
 
 
 CURVES = [
-    History(
-        loss=[1 / (i + j + 3) for i in range(1000)], metrics={f"val_{k}": [0.123456] * 1000 for k in range(9)}
-    )
+    History(loss=[1 / (i + j + 3) for i in range(1000)], metrics={f"val_{k}": [0.123456] * 1000 for k in range(9)})
     for j in range(20)
 ]
 LARGE = {  # layers, output, rows, and options

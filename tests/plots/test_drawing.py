@@ -51,6 +51,13 @@ def test_everything_is_drawn_in_every_style(style, form, tmp_path):
             assert (tmp_path / f"{i}.{form}").stat().st_size > 1000
 
 
+def test_axes_of_other_kinds_are_refused():
+    for kind in ("3d", "polar"):
+        axes = matplotlib.figure.Figure().add_subplot(projection=kind)
+        with refused(TypeError, f"ax must be an Axes with x and y, not {kind}"):
+            plots.learning_curves(History(loss=[1.0]), ax=axes)
+
+
 def test_names_are_shown_as_they_are():
     net, X, y = look("MLP")
     with matplotlib.rc_context({"text.usetex": False}):
