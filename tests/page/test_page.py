@@ -246,6 +246,20 @@ def test_cells_of_the_matrix_show_their_images(mnist, opened):
     assert browser.value("document.activeElement !== document.body")
 
 
+def test_confusions_of_classes_that_the_matrix_leaves_out(opened):
+    n = 130
+    net = filled([n, n], activation=[])
+    net.weights[0][...], net.biases[0][...] = 20 * np.eye(n), 0
+    true = [0] * 3 + [t for t in range(2, n) for _ in range(4)]
+    guess = [1] * 3 + [2 + (t - 2 + k) % (n - 2) for t in range(2, n) for k in range(1, 5)]
+    browser = opened(net, np.eye(n)[guess], true)
+    assert "0 taken for 1: 3 rows" in text(browser, ".detail h3")
+    for i, expected in ((1, "2 taken for 3: 1 row"), (0, "0 taken for 1: 3 rows")):
+        browser.value(f"document.querySelectorAll('.common button')[{i}].click()")
+        assert text(browser, ".detail h3") == expected
+    assert browser.value("document.querySelectorAll('.detail tbody tr').length") == 3
+
+
 # --- points and forms -------------------------------------------------------------------------------------------------
 
 
