@@ -12,9 +12,8 @@ from fastmlp.activations import Floats
 from fastmlp.history import History
 from fastmlp.mistakes import confusions
 from fastmlp.page.images import Image, find_images
-from fastmlp.page.network import MOST_FEATURES
 from fastmlp.page.packing import packed, plain
-from fastmlp.page.rows import choose_rows, evenly, numbers_in
+from fastmlp.page.rows import MOST_FEATURES, choose_rows, evenly, numbers_in
 from fastmlp.page.training import curves_of, title_of, trained
 from fastmlp.plots.images import as_images, take_rows
 from fastmlp.plots.subject import Predictions, Subject
@@ -124,7 +123,7 @@ def _per_class(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> l
 
     labels = np.arange(n)
     scores = precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
-    guessed = (predicted[:, None] == labels if predicted.ndim == 1 else predicted == 1).sum(axis=0)
+    guessed = np.bincount(predicted, minlength=n) if predicted.ndim == 1 else (predicted == 1).sum(axis=0)
     names = ("precision", "recall", "f1", "n_true", "n_predicted")
     columns = [column.tolist() for column in (*scores, guessed)]
     listed = [{"class": k} | dict(zip(names, row, strict=True)) for k, row in enumerate(zip(*columns, strict=True))]

@@ -11,15 +11,14 @@ from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import LOSSES
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed_floats, rounded
-from fastmlp.page.rows import evenly
+from fastmlp.page.rows import MOST_FEATURES, evenly
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions, Subject
 
-__all__ = ["MOST_FEATURES", "network_in_page"]
+__all__ = ["network_in_page"]
 
 _CHECKED_ROWS = 500
 _TOLERANCE = 1e-5  # of probabilities; of numbers, relative to the largest
-MOST_FEATURES = 5000  # of a form and its medians
 _LARGEST = sys.float_info.max  # JSON has no infinity
 
 

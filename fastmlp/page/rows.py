@@ -14,8 +14,9 @@ from fastmlp.page.packing import packed, packed_floats, plain
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions
 
-__all__ = ["choose_rows", "evenly", "numbers_in", "rows_in_page"]
+__all__ = ["MOST_FEATURES", "choose_rows", "evenly", "numbers_in", "rows_in_page"]
 
+MOST_FEATURES = 5000  # of a form, its medians and its rows
 _WRONG = 24  # wrong guesses, the most confident first
 _OF_A_CELL, _MOST = 48, 2000  # further rows: of each pair of classes, and of all
 _FEWEST = 24
@@ -88,6 +89,8 @@ def rows_in_page(shown: dict[str, Any], X: Any, image: Image | None, most_bytes:
 def _values(rows: npt.NDArray[Any], image: Image | None, n_columns: int) -> dict[str, Any]:
     """Return what rows hold: pixels, numbers, or the text of the first columns."""
     numbers = _as_numbers(rows)
+    if image is None and numbers is not None and numbers.shape[1] > MOST_FEATURES:
+        numbers, rows = None, numbers[:, :n_columns].round(5)  # there is no form that needs the others
     if numbers is None:
         texts = rows.reshape(len(rows), -1)[:, :n_columns].tolist()
         return {"cells": [[str(value)[:_CHARACTERS] for value in row] for row in texts]}
