@@ -391,8 +391,8 @@ LARGE = {  # layers, output, rows, and options
         {"display_labels": ["é" * 300 + str(i) for i in range(1000)]},
     ),
     "many classes": ([4, 3, 2500], "softmax", 3000, {}),
-    "labels": ([4, 3, 1000], "logistic", 2000, {}),
-    "outputs": ([4, 3, 5000], "identity", 500, {}),
+    "labels": ([4, 3, 1000], "logistic", 800, {}),
+    "outputs": ([4, 3, 2000], "identity", 300, {}),
     "features": ([200_000, 2], "softmax", 20, {}),
     "curves": ([4, 3, 3], "softmax", 200, {"history": CURVES}),
 }
