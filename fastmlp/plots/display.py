@@ -135,5 +135,6 @@ def check_axes(ax: object) -> None:
     if ax is not None and ax is not False and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
         hint = "; choose one of them: axes[0]" if hasattr(ax, "__len__") else ""
         raise TypeError(f"ax must be an Axes of matplotlib, not {type(ax).__name__}{hint}")
-    if getattr(ax, "name", "") in ("3d", "polar"):
-        raise TypeError(f"ax must be an Axes with x and y, not {ax.name}")
+    kind = getattr(ax, "name", "")
+    if kind in ("3d", "polar"):
+        raise TypeError(f"ax must be an Axes with x and y, not {kind}")

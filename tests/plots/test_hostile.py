@@ -190,6 +190,22 @@ def test_several_labels_of_other_estimators():
         plots.confusion_matrix(rest, POINTS, Y2, ax=False)
 
 
+def test_one_number_that_is_lost_takes_no_colours_from_the_others():
+    net = reference.MLP([25, 3, 1], output="identity")
+    net.weights[0][...] = np.linspace(-2, 1, 75).reshape(25, 3)
+    net.weights[0][0, 0] = np.nan
+    assert plots.weights(net, ax=False).limit == pytest.approx(2, rel=0.1)
+    colours = np.random.default_rng(0).random((4, 75))
+    colours[2, 7] = np.nan
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    display = plots.samples(colours, shape=(5, 5, 3), ax=figure.subplots())
+    assert display.im_.get_array().max() > 0.9
+    display = plots.decision_boundary(PLANE, POINTS, SIDES, grid_resolution=5, ax=False)
+    display.response, display.display_labels = np.full((5, 5), 3.0), []
+    display.response[0, 0] = np.nan
+    assert display.plot(figure.subplots()).surface_.get_clim() == (0, 3)
+
+
 def test_matplotlib_is_missing(monkeypatch, tmp_path):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
