@@ -90,7 +90,8 @@ def _values(rows: npt.NDArray[Any], image: Image | None, n_columns: int) -> dict
     """Return what rows hold: pixels, numbers, or the text of the first columns."""
     numbers = _as_numbers(rows)
     if image is None and numbers is not None and numbers.shape[1] > MOST_FEATURES:
-        numbers, rows = None, numbers[:, :n_columns].round(5)  # there is no form that needs the others
+        rows = numbers[:, :n_columns].round(5)  # there is no form that needs the others
+        numbers = None
     if numbers is None:
         texts = rows.reshape(len(rows), -1)[:, :n_columns].tolist()
         return {"cells": [[str(value)[:_CHARACTERS] for value in row] for row in texts]}
