@@ -13,7 +13,7 @@ from fastmlp.history import History
 from fastmlp.mistakes import confusions
 from fastmlp.page.images import Image, find_images
 from fastmlp.page.packing import packed, plain
-from fastmlp.page.rows import choose_rows, evenly, numbers_in
+from fastmlp.page.rows import MOST_FEATURES, choose_rows, evenly, numbers_in
 from fastmlp.page.training import curves_of, title_of, trained
 from fastmlp.plots.images import as_images, take_rows
 from fastmlp.plots.subject import Predictions, Subject
@@ -27,6 +27,8 @@ _MOST_UNITS, _MOST_INPUTS = 64, 40  # of pictures of weights
 _MOST_FIELDS = 120
 _MOST_POINTS = 1000  # of a plane or a scatter plot
 _MOST_OUTPUTS = 6
+_MOST_LISTED = 1000  # classes with their precision and recall; if there are more, those with the most errors
+_LONGEST, _LETTERS = 400, 50_000  # of the name of a class or a feature, and of all names of classes
 
 
 def gather(
@@ -43,13 +45,13 @@ def gather(
     n_features = subject.n_features or take_rows(X, np.zeros(1, np.int64)).reshape(1, -1).shape[1]
     known = subject.feature_names or column_names(X)
     image = find_images(numbers, n_features, shape, known)
-    features = list(known) if known else [f"feature {i}" for i in range(n_features)]
+    features = [_short(name) for name in known] if known else [f"feature {i}" for i in range(n_features)]
     content: dict[str, Any] = {
         "kind": predictions.task,
         "title": title_of(subject),
         "subtitle": _subtitle(subject, predictions, n_rows, n_features, image),
         "asks": _what_to_do(image, n_features),
-        "classes": predictions.names,
+        "classes": [_short(name, _LETTERS // len(predictions.names)) for name in predictions.names],
         "n_rows": n_rows,
         "n_features": n_features,
         "n_wrong": 0 if predictions.task == "numbers" else int((~predictions.right).sum()),
@@ -91,6 +93,12 @@ def _facts_in_short(subject: Subject, histories: Sequence[History]) -> list[dict
     return [{"name": name, "value": value} for name, value in facts if value]
 
 
+def _short(name: str, longest: int = _LONGEST) -> str:
+    """Return a name with at most so many letters, but at least 8."""
+    longest = max(8, min(longest, _LONGEST))
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
 # --- outcomes ---------------------------------------------------------------------------------------------------------
 
 
@@ -115,10 +123,14 @@ def _per_class(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> l
 
     labels = np.arange(n)
     scores = precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
-    guessed = (predicted[:, None] == labels if predicted.ndim == 1 else predicted == 1).sum(axis=0)
+    guessed = np.bincount(predicted, minlength=n) if predicted.ndim == 1 else (predicted == 1).sum(axis=0)
     names = ("precision", "recall", "f1", "n_true", "n_predicted")
     columns = [column.tolist() for column in (*scores, guessed)]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    listed = [{"class": k} | dict(zip(names, row, strict=True)) for k, row in enumerate(zip(*columns, strict=True))]
+    if n > _MOST_LISTED:
+        listed.sort(key=lambda of: of["n_true"] * (1 - of["recall"]) + of["n_predicted"] * (1 - of["precision"]))
+        listed = sorted(listed[-_MOST_LISTED:], key=lambda of: of["class"])
+    return listed
 
 
 def _matrix(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> dict[str, Any]:
@@ -183,6 +195,8 @@ def _fields(subject: Subject, rows: Floats, predictions: Predictions, features: 
     """Return the plane of two features, or the fields of a form."""
     if len(features) == 2:
         return {"plane": _plane(rows, predictions, features)}
+    if len(features) > MOST_FEATURES:
+        return {}
     medians, lows, highs = np.median(rows, axis=0), rows.min(axis=0), rows.max(axis=0)
     columns = np.arange(len(features))
     if len(features) > _MOST_FIELDS:

@@ -11,7 +11,7 @@ from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import LOSSES
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed_floats, rounded
-from fastmlp.page.rows import evenly
+from fastmlp.page.rows import MOST_FEATURES, evenly
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions, Subject
 
@@ -20,7 +20,6 @@ __all__ = ["network_in_page"]
 _CHECKED_ROWS = 500
 _TOLERANCE = 1e-5  # of probabilities; of numbers, relative to the largest
 _BITS = (32, 28, 26, 24)  # of a parameter; zeros at its end are compressed
-_MOST_FEATURES = 5000  # of a form and its medians
 _LARGEST = sys.float_info.max  # JSON has no infinity
 
 
@@ -50,7 +49,7 @@ def network_in_page(
             raise _LeftOut("it is not a network of fastmlp")
         if image is not None and image.channels > 1:
             raise _LeftOut("its images have colours, and drawings have none")
-        if image is None and nets[0].layers[0] > _MOST_FEATURES:
+        if image is None and nets[0].layers[0] > MOST_FEATURES:
             raise _LeftOut(f"its {nets[0].layers[0]:,} features are too many for a form")
         rows = evenly(len(predictions.predicted), _CHECKED_ROWS)
         expected = predictions.predicted if predictions.task == "numbers" else predictions.probabilities

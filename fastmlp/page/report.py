@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastmlp.history import History
@@ -27,7 +28,7 @@ __all__ = ["report"]
 
 _SCRIPTS = ("dom", "network", "ink", "answer", "pad", "plane", "form", "charts", "mistakes", "main")
 _MOST_BYTES = 2_000_000
-_FOR_ROWS = 150_000  # bytes that the network leaves to test rows
+_FOR_ROWS = 200_000  # bytes that the network leaves to test rows
 _POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
@@ -94,10 +95,12 @@ def report(
     subject = Subject.of(net)
     predictions = subject.predictions(X_test, y_test, display_labels)
     histories = subject.histories if history is None else _histories(history)
-    content, image = gather(subject, X_test, predictions, histories, shape, command)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a network that has diverged; such numbers are left out
+        content, image = gather(subject, X_test, predictions, histories, shape, command)
     content["network"] = {"why": ""}
+    shown, content["shown"] = content["shown"], {}
     content["network"] = network_in_page(subject, X_test, predictions, image, _room(content) - _FOR_ROWS)
-    content["shown"] |= rows_in_page(content["shown"], X_test, image, _room(content))
+    content["shown"] = rows_in_page(shown, X_test, image, _room(content))
     with written_whole(path) as file:
         file.write(_assembled(content))
 

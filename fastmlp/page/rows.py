@@ -14,8 +14,9 @@ from fastmlp.page.packing import packed, packed_floats, plain
 from fastmlp.plots.images import take_rows
 from fastmlp.plots.subject import Predictions
 
-__all__ = ["choose_rows", "evenly", "numbers_in", "rows_in_page"]
+__all__ = ["MOST_FEATURES", "choose_rows", "evenly", "numbers_in", "rows_in_page"]
 
+MOST_FEATURES = 5000  # of a form, its medians and its rows
 _WRONG = 24  # wrong guesses, the most confident first
 _OF_A_CELL, _MOST = 48, 2000  # further rows: of each pair of classes, and of all
 _FEWEST = 24
@@ -29,7 +30,7 @@ def choose_rows(predictions: Predictions) -> dict[str, Any]:
     n = len(predicted)
     if predictions.task == "numbers":
         away = np.square(np.subtract(predicted, true, dtype=np.float64).reshape(n, -1)).sum(axis=1)
-        worst = np.argsort(-away, kind="stable")[:_WRONG]
+        worst = np.argsort(-np.nan_to_num(away, nan=np.inf), kind="stable")[:_WRONG]
         others = np.setdiff1d(evenly(n, _FEWEST), worst)
         rows = np.concatenate([worst, others])
         outcomes = {"true": plain(true[rows]), "guess": plain(predicted[rows])}
@@ -70,24 +71,33 @@ def _rank_within(cells: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> 
 
 
 def rows_in_page(shown: dict[str, Any], X: Any, image: Image | None, most_bytes: int) -> dict[str, Any]:
-    """Return as many of the rows as fit: ``shown``, shorter, with their pixels, values or text."""
-    columns, n = shown["columns"][:_COLUMNS], len(shown["row"])
-    while n:
-        kept = {name: value[:n] if isinstance(value, list) else value for name, value in shown.items()}
-        rows = take_rows(X, np.array(kept["row"]))
-        numbers = _as_numbers(rows)
-        content: Any
-        if numbers is None:
-            texts = rows.reshape(n, -1)[:, : len(columns)].tolist()
-            name, content = "cells", [[str(value)[:_CHARACTERS] for value in row] for row in texts]
-        elif image is None:
-            name, content = "values", packed_floats(numbers.astype(np.float32))
-        else:
-            name, content = "pixels", packed(image.levels(numbers))
-        if len(json.dumps(content)) <= most_bytes:
-            return kept | {name: content, "columns": columns}
-        n = n // 2 if n > _FEWEST else 0
-    return {"columns": []}
+    """Return as many of the rows as fit: ``shown``, shorter, with their pixels, values or text; or without these."""
+    columns = shown["columns"][:_COLUMNS]
+    for with_values in (True, False):
+        n = len(shown["row"])
+        while n:
+            kept = {name: value[:n] if isinstance(value, list) else value for name, value in shown.items()}
+            kept["columns"] = columns if with_values else []
+            if with_values:
+                kept |= _values(take_rows(X, np.array(kept["row"])), image, len(columns))
+            if len(json.dumps(kept)) <= most_bytes:
+                return kept
+            n //= 2
+    return {name: [] for name in shown}
+
+
+def _values(rows: npt.NDArray[Any], image: Image | None, n_columns: int) -> dict[str, Any]:
+    """Return what rows hold: pixels, numbers, or the text of the first columns."""
+    numbers = _as_numbers(rows)
+    if image is None and numbers is not None and numbers.shape[1] > MOST_FEATURES:
+        rows = numbers[:, :n_columns].round(5)  # there is no form that needs the others
+        numbers = None
+    if numbers is None:
+        texts = rows.reshape(len(rows), -1)[:, :n_columns].tolist()
+        return {"cells": [[str(value)[:_CHARACTERS] for value in row] for row in texts]}
+    if image is None:
+        return {"values": packed_floats(numbers.astype(np.float32))}
+    return {"pixels": packed(image.levels(numbers))}
 
 
 def evenly(n_rows: int, most: int = _SAMPLE) -> npt.NDArray[np.int64]:

@@ -20,7 +20,7 @@ from fastmlp.plots.subject import Subject
 
 __all__ = ["curves_of", "title_of", "trained"]
 
-_MOST_EPOCHS = 1000  # in a chart; of longer fits, evenly spaced ones
+_MOST_EPOCHS, _MOST_NUMBERS = 1000, 60_000  # in a chart, and in all; of longer fits, evenly spaced epochs
 _MOST_MEMBERS = 20  # with a line of their own
 _PACKAGES = ("numpy", "numba", "scikit-learn")
 _USUAL = (("input scale", 1.0), ("first layer", "auto"))  # settings that say nothing
@@ -164,8 +164,10 @@ def curves_of(histories: Sequence[History]) -> dict[str, Any]:
     """Return a panel for each measurement, with lines of training and validation; of several fits, their mean."""
     measured = [history.to_dict() for history in histories if history.loss]
     n = max((len(each["loss"]) for each in measured), default=0)
-    epochs = np.unique(np.linspace(1, n, min(n, _MOST_EPOCHS)).astype(np.int64)) if n else np.zeros(0, np.int64)
     names = [name for name in dict.fromkeys(name for each in measured for name in each) if name not in _NOT_IN_CHARTS]
+    most = _MOST_NUMBERS // max(1, len(names) * (2 + len(measured) * (len(measured) <= _MOST_MEMBERS)))
+    n_shown = min(n, _MOST_EPOCHS, max(most, 2))
+    epochs = np.unique(np.linspace(1, n, n_shown).astype(np.int64)) if n else np.zeros(0, np.int64)
     lists = {name: [_padded(each[name], n)[epochs - 1] for each in measured if name in each] for name in names}
     means = {name: _mean(values) for name, values in lists.items()}
     panels = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.plots.colors import Colors, class_colors
+from fastmlp.plots.colors import Colors, class_colors, finite
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.plane import Plane
 from fastmlp.plots.subject import Predictions, Subject, Task
@@ -80,7 +80,7 @@ class DecisionBoundaryDisplay(Display):
             self.points_ = ax.scatter(*self.points.T, c=palette[self.targets], zorder=3, **edge)
             self.labels_ = self._name(ax, palette, colors)
         else:
-            both = np.concatenate([self.response.ravel(), self.targets])
+            both = finite(np.concatenate([self.response.ravel(), self.targets]))
             scale = {"cmap": "cividis", "vmin": both.min(), "vmax": both.max()}
             self.surface_ = ax.imshow(self.response, **scale, **settings)
             self.points_ = ax.scatter(*self.points.T, c=self.targets, zorder=3, **scale, **edge)

@@ -65,7 +65,7 @@ class CalibrationDisplay(Display):
         (self.line_,) = ax.plot(self.prob_pred, self.prob_true, "o-", color=PALETTE[0], markersize=5, label="model")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="how often it is true", aspect="equal")
         ax.set_xlabel(self.what, **PLAIN)
-        ax.set_title(f"expected calibration error {self.expected_calibration_error:.2%}", fontsize="medium")
+        ax.set_title(f"expected calibration error {self.expected_calibration_error:.2%}", fontsize="medium", **PLAIN)
         ax.grid(alpha=0.3)
         ax.legend(loc="upper left", frameon=False, fontsize="small")
 
@@ -143,7 +143,7 @@ def calibration_curve(
 def _event(p: Predictions, pos_label: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any], str]:
     """Return what may come true, (k,), its probabilities and its name."""
     if pos_label is not None:
-        found = np.flatnonzero([label == pos_label for label in p.classes.tolist()])
+        found = np.flatnonzero([np.ndim(pos_label) == 0 and label == pos_label for label in p.classes.tolist()])
         if len(found) == 0:
             known = ", ".join(map(repr, p.classes.tolist()[:10])) + (", ..." if len(p.classes) > 10 else "")
             raise ValueError(f"pos_label must be one of {known}, not {pos_label!r}")

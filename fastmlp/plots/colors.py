@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CURVES", "PALETTE", "Colors", "class_colors"]
+__all__ = ["CURVES", "PALETTE", "Colors", "class_colors", "finite"]
 
 PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -77,7 +77,8 @@ class Colors(NamedTuple):
 
     def ink(self, images: npt.NDArray[Any]) -> Any:
         """Return a colormap for grey images: written ones look as if they were on this page, photographs grey."""
-        written = np.quantile(images, _BLANK) == images.min()
+        pixels = finite(images)
+        written = np.quantile(pixels, _BLANK) == pixels.min()
         colormap = _colormap([self.background, self.text] if written else [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
         return colormap.with_extremes(bad=(0, 0, 0, 0))
 
@@ -96,6 +97,12 @@ def class_colors(n: int) -> npt.NDArray[np.float64]:
     shades = colormaps["turbo"](np.linspace(0.03, 0.97, n))[:, :3]
     step = next(step for step in (7, 3, 2, 1) if np.gcd(step, n) == 1)  # neighbours look different
     return np.asarray(shades[np.arange(n) * step % n])
+
+
+def finite(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the numbers, flat, that a scale of colours is made for: neither nan nor infinite; 0 if there are none."""
+    kept = numbers[np.isfinite(numbers)]
+    return kept if len(kept) else np.zeros(1)
 
 
 def luminance(color: Any) -> float:

@@ -80,7 +80,7 @@ class ConfusionMatrixDisplay(Display):
         ax.set_anchor("W")
         ticks(ax, self.display_labels, min(size))
         ax.set(xlabel="predicted class", ylabel="true class")
-        ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium")
+        ax.set_title(f"{self.accuracy:.2%} of {self.n_rows:,} rows right", fontsize="medium", **PLAIN)
         if self._have_room(ax, size):
             words = "\n".join(["Most common confusions", *self.words])
             style = {"transform": ax.transAxes, "va": "top", "fontsize": _FONT, "linespacing": 1.6}
@@ -110,7 +110,7 @@ class ConfusionMatrixDisplay(Display):
                 "fontsize": font,
                 "color": colors.on(layer.cmap(layer.norm(value))),
             }
-            self.text_[i, j] = ax.text(j, i, form.format(value), **style, **INSIDE)
+            self.text_[i, j] = ax.text(j, i, form.format(value), **style, **PLAIN, **INSIDE)
 
     @property
     def _counted(self) -> str:

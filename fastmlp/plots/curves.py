@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,7 +11,7 @@ from fastmlp.history import History
 from fastmlp.plots.colors import CURVES, PALETTE, Colors
 from fastmlp.plots.display import Display, check_axes, new_axes
 from fastmlp.plots.subject import Subject
-from fastmlp.plots.text import legend
+from fastmlp.plots.text import PLAIN, legend, shown
 from fastmlp.validation.calls import advised, advised_methods
 from fastmlp.validation.settings import is_iterable
 
@@ -100,17 +101,22 @@ class LearningCurvesDisplay(Display):
                 if by_color:
                     names[own] = line  # the last, which is solid if there is validation
                 kinds.setdefault(rows, line)
-        ax.set(xlabel="epoch", ylabel=panel.replace("_", " "))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(shown(panel.replace("_", " ")), **PLAIN)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
         small = {"fontsize": "small"} if names else {}
-        said = names | (kinds if len(kinds) > 1 or not names else {})
-        if said:
-            box = legend(ax, list(said.values()), list(said), frameon=False, **small)
-            for line, name in zip(box.get_lines(), said, strict=True):
-                line.set(alpha=1, **({} if name in names else {"color": Colors.of(ax).text} if names else {}))
-                if name in names:
-                    line.set_linestyle("-")
+        if len(kinds) == 1 and names:
+            kinds = {}
+        if names or kinds:
+            box = legend(ax, [*names.values(), *kinds.values()], [*names, *kinds], frameon=False, **small)
+            lines = box.get_lines()
+            for line in lines:
+                line.set_alpha(1)
+            for line in lines[: len(names)]:
+                line.set_linestyle("-")
+            for line in lines[len(names) :] if names else ():
+                line.set_color(Colors.of(ax).text)
 
 
 @advised
@@ -150,7 +156,16 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
         named = [(f"network {i}", history) for i, history in enumerate(found)]
     if not named:
         raise ValueError("there is no history; train first")
-    return LearningCurvesDisplay([history for _, history in named], [name for name, _ in named]).plot(ax)
+    return LearningCurvesDisplay([history for _, history in named], _different([name for name, _ in named])).plot(ax)
+
+
+def _different(names: list[str]) -> list[str]:
+    """Return the names, those that were there before with a number: 1 and "1" are two curves."""
+    found: dict[str, None] = {}
+    for name in names:
+        numbered = (name if i == 1 else f"{name} ({i})" for i in itertools.count(1))
+        found[next(each for each in numbered if each not in found)] = None
+    return list(found)
 
 
 def _histories_of(each: Any) -> list[History]:

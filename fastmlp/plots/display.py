@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from fastmlp.validation.settings import check_number, check_path
 
 __all__ = ["Display", "check_axes", "new_axes"]
 
+_SETTINGS = threading.Lock()  # of matplotlib, which all threads share: the first to be done must not restore another's
+_MOST_PIXELS = 65_535  # on a side, as matplotlib has them
 _DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate"}
 
 
@@ -79,6 +82,8 @@ class Display(ABC):
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError(_MISSING) from error
+        if dpi * max(self._size) > _MOST_PIXELS:
+            raise ValueError(f"dpi {dpi:g} makes a picture of more than {_MOST_PIXELS:,} pixels on a side")
         form = os.path.splitext(path)[1][1:].lower()
         figure = Figure(figsize=self._size, layout="constrained")
         if form not in figure.canvas.get_supported_filetypes():
@@ -87,7 +92,7 @@ class Display(ABC):
             )
         self._draw_all(figure)
         metadata = {_DATES[form]: None} if form in _DATES else None
-        with rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
+        with _SETTINGS, rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
             figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
 
     @property
@@ -130,3 +135,6 @@ def check_axes(ax: object) -> None:
     if ax is not None and ax is not False and not (hasattr(ax, "imshow") and hasattr(ax, "transAxes")):
         hint = "; choose one of them: axes[0]" if hasattr(ax, "__len__") else ""
         raise TypeError(f"ax must be an Axes of matplotlib, not {type(ax).__name__}{hint}")
+    kind = getattr(ax, "name", "")
+    if kind in ("3d", "polar"):
+        raise TypeError(f"ax must be an Axes with x and y, not {kind}")

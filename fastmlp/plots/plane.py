@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -66,8 +68,11 @@ class Plane:
         both = {first, second} & given.keys()
         if both:
             raise ValueError(f"fixed has feature {min(both)}, which is to vary")
-        base = [given[i] if i in given else _usual(_column(X, i)) for i in range(n_features)]
         names = known or [f"feature {i}" for i in range(n_features)]
+        for i, value in given.items():
+            if _column(X, i).dtype.kind in "fiu" and not _is_finite(value):
+                raise ValueError(f"fixed must give a number to {names[i]!r}, not {value!r}")
+        base = [given[i] if i in given else _usual(_column(X, i)) for i in range(n_features)]
         columns = [_numbers(_column(X, i), names[i]) for i in (first, second)]
         return cls((names[first], names[second]), (columns[0], columns[1]), (first, second), base, X)
 
@@ -115,6 +120,10 @@ def _index(feature: object, n_features: int, known: Sequence[str] | None) -> int
     if index >= n_features:
         raise ValueError(f"there is no feature {index}; X has {n_features}")
     return index % n_features
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _items(fixed: Any) -> Any:

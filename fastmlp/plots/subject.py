@@ -5,7 +5,7 @@ Nothing here needs matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -78,7 +78,8 @@ class Subject:
         Raises
         ------
         TypeError
-            If `net` is no `MLP`, `Ensemble`, estimator of scikit-learn's kind, or pipeline that ends in one.
+            If `net` is no `MLP`, `Ensemble`, estimator of scikit-learn's kind, or pipeline that ends in one; or it has
+            several targets, each with classes of its own.
         NotFittedError
             If it is an estimator that is not fitted.
         """
@@ -92,6 +93,10 @@ class Subject:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(net)
+        if isinstance(getattr(net, "classes_", None), list):
+            raise TypeError(
+                f"net is a {type(net).__name__} of several targets with classes of their own; give one of them"
+            )
         if not hasattr(net, "predict"):
             raise TypeError(f"net is a {type(net).__name__} that does not predict; it must end in an estimator")
         return cls(net, _inner(net))
@@ -140,6 +145,7 @@ class Subject:
         if not hasattr(self.model, "classes_"):
             return "numbers"
         several = getattr(self.inner, "out_activation_", "") == "logistic" and self.inner.n_outputs_ > 1
+        several |= bool(getattr(self.inner, "multilabel_", False))
         return "labels" if several else "classes"
 
     def predictions(self, X: Any, y: Any, display_labels: Sequence[Any] | None = None) -> Predictions:
@@ -172,7 +178,8 @@ class Subject:
         classes, true, predicted, p = (self._of_network if of_network else self._of_estimator)(X, y)
         names = [str(label) for label in classes.tolist()]
         if display_labels is not None:
-            if isinstance(display_labels, str) or len(display_labels) != len(names):
+            wrong = isinstance(display_labels, (str, bytes, Mapping, Set)) or not hasattr(display_labels, "__len__")
+            if wrong or len(display_labels) != len(names):
                 raise ValueError(f"display_labels must be a list of {len(names)} names, one for each class")
             names = [str(label) for label in display_labels]
         return Predictions(self.task, classes, names, true, predicted, p)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.plots.colors import Colors
+from fastmlp.plots.colors import Colors, finite
 from fastmlp.plots.images import tiled
 from fastmlp.plots.text import INSIDE, PLAIN, shown, size_in_points
 
@@ -104,7 +104,8 @@ def _colored(page: npt.NDArray[np.float32], images: npt.NDArray[Any]) -> npt.NDA
     """Return the page as imshow takes it: colours are scaled to 0..1, and transparent between the images."""
     if page.ndim == 2:
         return page
-    low, high = float(images.min()), float(images.max())
+    pixels = finite(images)
+    low, high = float(pixels.min()), float(pixels.max())
     if low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0
     scaled = np.clip((page - low) / (high - low or 1.0), 0, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.plots.colors import Colors
+from fastmlp.plots.colors import Colors, finite
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import as_images, image_shape, tiled
 from fastmlp.plots.subject import Subject
@@ -56,7 +56,7 @@ class WeightsDisplay(Display):
     @property
     def limit(self) -> float:
         """The weight with the strongest colour."""
-        return float(np.quantile(np.abs(self.weights), 0.997)) or 1.0
+        return float(np.quantile(np.abs(finite(self.weights)), 0.997)) or 1.0
 
     @property
     def _size(self) -> tuple[float, float]:

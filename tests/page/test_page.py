@@ -198,6 +198,35 @@ def test_undo_clear_pen_and_keys(mnist, opened):
     assert text(browser, "#try .said") == "Draw something."
 
 
+def test_dots_test_images_and_keys_while_drawing(mnist, opened):
+    net, X, _ = mnist
+    browser = opened(*mnist)
+
+    def said():
+        settled(browser)
+        return text(browser, "#try .said")
+
+    browser.drag([browser.place(".pad")])  # a dot
+    assert "%" in (dot := said())
+    press(browser, "Test image ›")
+    at = browser.awaited("fastmlp.then(({ content }) => content.shown.row[0])")
+    assert said().split()[0] == str(net.predict(X[at : at + 1])[0])
+    assert text(browser, "#try .drawing .told").startswith(f"test row {at:,}, in truth ")
+    press(browser, "Undo")
+    assert said() == dot
+    assert text(browser, "#try .drawing .told") == ""
+    held = {"button": "left", "buttons": 1, "clickCount": 1}
+    for key in ("Delete", "u", " "):
+        for kind, x in (("mousePressed", 0.3), ("mouseMoved", 0.4), (key, 0), ("mouseMoved", 0.6)):
+            if x:
+                place = dict(zip("xy", browser.place(".pad", x, 0.5), strict=True))
+                browser.call("Input.dispatchMouseEvent", type=kind, **place, **held)
+            else:
+                browser.press(key, key if len(key) == 1 else "")
+        browser.call("Input.dispatchMouseEvent", type="mouseReleased", **place, button="left", clickCount=1)
+        assert ("%" in said()) == (key == " ")
+
+
 def test_cells_of_the_matrix_show_their_images(mnist, opened):
     net, X, y = mnist
     browser = opened(net, X, y)
@@ -224,6 +253,20 @@ def test_cells_of_the_matrix_show_their_images(mnist, opened):
     assert browser.value(WITHOUT_NAMES) == []
     browser.press("Tab")
     assert browser.value("document.activeElement !== document.body")
+
+
+def test_confusions_of_classes_that_the_matrix_leaves_out(opened):
+    n = 130
+    net = filled([n, n], activation=[])
+    net.weights[0][...], net.biases[0][...] = 20 * np.eye(n), 0
+    true = [0] * 3 + [t for t in range(2, n) for _ in range(4)]
+    guess = [1] * 3 + [2 + (t - 2 + k) % (n - 2) for t in range(2, n) for k in range(1, 5)]
+    browser = opened(net, np.eye(n)[guess], true)
+    assert "0 taken for 1: 3 rows" in text(browser, ".detail h3")
+    for i, expected in ((1, "2 taken for 3: 1 row"), (0, "0 taken for 1: 3 rows")):
+        browser.value(f"document.querySelectorAll('.common button')[{i}].click()")
+        assert text(browser, ".detail h3") == expected
+    assert browser.value("document.querySelectorAll('.detail tbody tr').length") == 3
 
 
 # --- points and forms -------------------------------------------------------------------------------------------------
@@ -280,6 +323,9 @@ def test_the_form_answers_and_hostile_names_are_only_text(opened):
     )
     at = browser.awaited("fastmlp.then(({ content }) => content.shown.row[0])")
     assert float(browser.value("document.querySelector('#field-3').value")) == pytest.approx(X.iloc[at, 3], rel=1e-6)
+    assert text(browser, "#try .tools .told").startswith(f"test row {at:,}, in truth ")
+    browser.value("document.querySelector('#field-3').dispatchEvent(new Event('input', { bubbles: true }))")
+    assert text(browser, "#try .tools .told") == ""
     browser.look(width=360, height=700, mobile=True)
     assert fits(browser)
     assert browser.value(TOO_FAINT)[1] == []

@@ -28,7 +28,8 @@ from fastmlp import Ensemble, History, MLPClassifier, MLPRegressor, reference
 from fastmlp.page import report
 from fastmlp.page.images import find_images
 from fastmlp.page.network import network_in_page
-from fastmlp.plots.subject import Subject
+from fastmlp.page.rows import choose_rows
+from fastmlp.plots.subject import Predictions, Subject
 
 X, Y = load_iris(return_X_y=True)
 NUMBERS = X[:, :3], X[:, 3]
@@ -384,6 +385,54 @@ def test_a_page_is_smaller_than_2_megabytes(units, what, tmp_path):
     else:
         assert "its 556,510 parameters take 2." in content["network"]["why"]
     assert len(content["shown"]["row"]) >= 100
+
+
+CURVES = [
+    History(loss=[1 / (i + j + 3) for i in range(1000)], metrics={f"val_{k}": [0.123456] * 1000 for k in range(9)})
+    for j in range(20)
+]
+LARGE = {  # layers, output, rows, and options
+    "long names of classes": (
+        [4, 3, 1000],
+        "softmax",
+        3000,
+        {"display_labels": ["é" * 300 + str(i) for i in range(1000)]},
+    ),
+    "many classes": ([4, 3, 2500], "softmax", 3000, {}),
+    "labels": ([4, 3, 1000], "logistic", 800, {}),
+    "outputs": ([4, 3, 2000], "identity", 300, {}),
+    "features": ([200_000, 2], "softmax", 20, {}),
+    "curves": ([4, 3, 3], "softmax", 200, {"history": CURVES}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_whatever_is_large_leaves_the_page_small(kind, tmp_path):
+    layers, output, n, options = LARGE[kind]
+    generator, net = np.random.default_rng(0), filled(layers, output=output)
+    rows = generator.standard_normal((n, layers[0]), dtype=np.float32)
+    y = generator.integers(0, 2, (n, layers[-1])) if output != "softmax" else generator.integers(0, layers[-1], n)
+    content = page(tmp_path, net, rows, y, **options)
+    assert (tmp_path / "page.html").stat().st_size < 2_000_000
+    assert len(content["shown"]["row"]) > 10
+    if kind != "features":
+        assert "parameters" in content["network"]
+    if kind == "many classes":
+        listed = content["per_class"]
+        assert len(listed) == 1000
+        guess = net.predict(rows)
+        _, recall, _, n_true = metrics.precision_recall_fscore_support(
+            y, guess, labels=np.arange(2500), zero_division=0
+        )
+        assert [of["n_true"] for of in listed] == n_true[[of["class"] for of in listed]].tolist()
+        assert [of["recall"] for of in listed] == recall[[of["class"] for of in listed]].tolist()
+
+
+def test_errors_without_end_come_first():
+    predicted = np.arange(100.0)
+    predicted[[7, 50]] = np.nan, np.inf
+    shown = choose_rows(Predictions("numbers", np.zeros(0), [], np.zeros(100), predicted, None))
+    assert shown["row"][:3] == [7, 50, 99]
 
 
 def test_a_network_that_python_does_not_agree_with_is_left_out():

@@ -51,6 +51,13 @@ def test_everything_is_drawn_in_every_style(style, form, tmp_path):
             assert (tmp_path / f"{i}.{form}").stat().st_size > 1000
 
 
+def test_axes_of_other_kinds_are_refused():
+    for kind in ("3d", "polar"):
+        axes = matplotlib.figure.Figure().add_subplot(projection=kind)
+        with refused(TypeError, f"ax must be an Axes with x and y, not {kind}"):
+            plots.learning_curves(History(loss=[1.0]), ax=axes)
+
+
 def test_names_are_shown_as_they_are():
     net, X, y = look("MLP")
     with matplotlib.rc_context({"text.usetex": False}):
@@ -65,6 +72,18 @@ def test_names_are_shown_as_they_are():
         display = plots.wrong_guesses(net, X, y, display_labels=HOSTILE, n=3, ax=axes[3])
         assert all(not text.get_parse_math() for text in [*display.text_, *axes[0].get_xticklabels()])
         render(figure)
+    with matplotlib.rc_context({"text.usetex": True}):  # where a percent sign begins a comment
+        texts = []
+        for display in every_display(net, X, y):
+            figure = matplotlib.figure.Figure()
+            display.plot(figure.subplots())
+            texts += [text for text in figure.findobj(matplotlib.text.Text) if set("%$_#&") & set(text.get_text())]
+        assert texts
+        assert not [text.get_text() for text in texts if text.get_usetex()]
+    history = History(loss=[1.0], metrics={"val_$\\bad$\n": [1.0]})
+    figure = matplotlib.figure.Figure()
+    plots.learning_curves(history, ax=False)._draw_all(figure)
+    render(figure)
     assert shown("a\nb\ud800") == "a b "
     assert shown("x" * 30, 5) == "xxxx…"
 

@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support.looks import digits, look
@@ -101,6 +103,29 @@ def pipeline():
         (lambda: plots.confusion_matrix(NET, X, Y, top=-1), ValueError, "top must be at least 0"),
         (lambda: plots.confusion_matrix(NET, X, Y, display_labels="abc"), ValueError, "a list of 10 names"),
         (lambda: plots.confusion_matrix(NET, X, Y, display_labels=["a"]), ValueError, "a list of 10 names"),
+        (lambda: plots.confusion_matrix(NET, X, Y, display_labels=10), ValueError, "a list of 10 names"),
+        (
+            lambda: plots.confusion_matrix(NET, X, Y, display_labels=iter("abcdefghij")),
+            ValueError,
+            "a list of 10 names",
+        ),
+        (lambda: plots.confusion_matrix(NET, X, Y, display_labels=set("abcdefghij")), ValueError, "a list of 10 names"),
+        (
+            lambda: plots.decision_boundary(NET, X, Y, (0, 1), fixed={2: "a"}),
+            ValueError,
+            "fixed must give a number to 'feature 2', not 'a'",
+        ),
+        (
+            lambda: plots.decision_boundary(NET, X, Y, (0, 1), fixed={2: float("nan")}),
+            ValueError,
+            "fixed must give a number to 'feature 2', not nan",
+        ),
+        (lambda: plots.calibration(NET, X, Y, pos_label=np.ones(10)), ValueError, "pos_label must be one of 0, 1, 2"),
+        (
+            lambda: plots.calibration(NET, X, Y, ax=False).save("a.png", dpi=1e9),
+            ValueError,
+            "dpi 1e+09 makes a picture of more than 65,535 pixels",
+        ),
         (lambda: plots.confusion_matrix(NET, X, Y, ax=3), TypeError, "ax must be an Axes of matplotlib, not int"),
         (lambda: plots.confusion_matrix(NET, X), TypeError, "confusion_matrix needs y"),
         (lambda: plots.confusion_matrix(NET, X, target=Y), TypeError, "did you mean 'y'?"),
@@ -163,6 +188,34 @@ def test_several_numbers_have_no_boundary():
     regressor.fit(POINTS, np.stack([SIDES, SIDES], axis=1))
     with refused(TypeError, "decision_boundary shows one number; this model predicts 2"):
         plots.decision_boundary(regressor, POINTS, np.stack([SIDES, SIDES], axis=1), ax=False)
+
+
+def test_several_labels_of_other_estimators():
+    Y2 = np.stack([SIDES, 1 - SIDES], axis=1)
+    forest = RandomForestClassifier(2, random_state=0).fit(POINTS, Y2)
+    for plot in (plots.confusion_matrix, plots.calibration, plots.decision_boundary):
+        with refused(TypeError, "net is a RandomForestClassifier of several targets with classes of their own"):
+            plot(forest, POINTS, Y2, ax=False)
+    rest = OneVsRestClassifier(LogisticRegression()).fit(POINTS, Y2)
+    assert plots.calibration(rest, POINTS, Y2, ax=False).counts.sum() == Y2.size
+    with refused(TypeError, "this model predicts labels"):
+        plots.confusion_matrix(rest, POINTS, Y2, ax=False)
+
+
+def test_one_number_that_is_lost_takes_no_colours_from_the_others():
+    net = reference.MLP([25, 3, 1], output="identity")
+    net.weights[0][...] = np.linspace(-2, 1, 75).reshape(25, 3)
+    net.weights[0][0, 0] = np.nan
+    assert plots.weights(net, ax=False).limit == pytest.approx(2, rel=0.1)
+    colours = np.random.default_rng(0).random((4, 75))
+    colours[2, 7] = np.nan
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    display = plots.samples(colours, shape=(5, 5, 3), ax=figure.subplots())
+    assert display.im_.get_array().max() > 0.9
+    display = plots.decision_boundary(PLANE, POINTS, SIDES, grid_resolution=5, ax=False)
+    display.response, display.display_labels = np.full((5, 5), 3.0), []
+    display.response[0, 0] = np.nan
+    assert display.plot(figure.subplots()).surface_.get_clim() == (0, 3)
 
 
 def test_matplotlib_is_missing(monkeypatch, tmp_path):

@@ -296,6 +296,17 @@ def test_learning_curves_of_an_estimator_with_validation():
     assert history.val_loss == clf.validation_loss_curve_
 
 
+def test_curves_of_equal_names_are_apart(ax):
+    curves = [History(loss=[float(i)], val_loss=[1.0]) for i in range(5)]
+    given = dict(zip([1, "1", "1 (2)", "training", "validation"], curves, strict=True))
+    display = plots.learning_curves(given, ax=ax)
+    names = ["1", "1 (2)", "1 (2) (2)", "training", "validation"]
+    assert display.names == names
+    assert [display.lines_["loss", name].get_ydata().tolist() for name in names] == [[i] for i in range(5)]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == [*names, "training", "validation"]
+
+
 def test_lines_hold_the_measurements(ax):
     history = History(loss=[3.0, 2.0, 1.0], val_loss=[3.5, 2.5, 2.0])
     display = plots.learning_curves([history, History(loss=[4.0])], ax=ax)

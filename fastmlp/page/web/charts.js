@@ -126,12 +126,13 @@ function numbersSection(content) {
 function classesSection(content) {
     const labels = content.kind === "labels";
     const share = (value) => element("td", { class: "share" }, barOf(value), element("span", {}, value.toFixed(4)));
-    const rows = content.per_class.map(({ precision, recall, f1, n_true, n_predicted }, i) => element("tr", {},
+    const rows = content.per_class.map(({ class: i, precision, recall, f1, n_true, n_predicted }) => element("tr", {},
         element("th", { scope: "row" }, named(content.classes[i])), share(precision), share(recall), share(f1),
         element("td", {}, whole(n_true)), element("td", {}, whole(n_predicted))));
+    const some = rows.length < content.classes.length ? ` Shown: the ${whole(rows.length)} of ${whole(content.classes.length)} with the most errors.` : "";
     const heads = [labels ? "label" : "class", "precision", "recall", "F1", "rows", "predicted"];
     return section("classes", `Precision and recall of each ${labels ? "label" : "class"}`,
-        "Precision: how many of the rows predicted as this are it. Recall: how many of its rows are found.",
+        `Precision: how many of the rows predicted as this are it. Recall: how many of its rows are found.${some}`,
         element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Precision and recall" },
             element("table", { class: "per-class" }, element("thead", {}, element("tr", {},
                 heads.map((head) => element("th", { scope: "col" }, head)))), element("tbody", {}, rows))));

@@ -37,8 +37,11 @@ function formSection(content, network) {
         } });
     const left = content.n_features - fields.length;
     const rest = left > 0 ? ` These are the ${fields.length} features with the largest effect on the first layer; the other ${whole(left)} keep their medians, or the values of the test row.` : "";
-    const form = element("form", { class: "fields", submit: (event) => event.preventDefault(), input: update,
-        novalidate: true }, items);
+    const form = element("form", { class: "fields", submit: (event) => event.preventDefault(), novalidate: true,
+        input: () => {
+            told.replaceChildren(); // it is no longer this row
+            update();
+        } }, items);
     update();
     return section("try", "Ask the network", `Change a value, and the answer follows. At first each field holds the median of the test data.${rest}`,
         element("div", { class: "columns form-columns" },

@@ -5,18 +5,19 @@ const WITH_NUMBERS = 25, MOST_SHOWN = 48;
 function confusionSection(content) {
     const { counts, classes } = content.matrix;
     const detail = element("div", { class: "detail", "aria-live": "polite" });
-    const open = (t, g) => {
-        detail.replaceChildren(...cellRows(content, classes[t], classes[g], counts[t][g]));
+    const open = (t, g, n) => { // of the matrix, or not in it
+        detail.replaceChildren(...cellRows(content, t, g, n));
         for (const cell of table.querySelectorAll("td[aria-selected=true]")) cell.setAttribute("aria-selected", "false");
-        table.rows[t + 2].cells[g + 1].setAttribute("aria-selected", "true");
+        const row = classes.indexOf(t), column = classes.indexOf(g);
+        if (row >= 0 && column >= 0) table.rows[row + 2].cells[column + 1].setAttribute("aria-selected", "true");
     };
-    const table = matrixTable(content, open);
+    const table = matrixTable(content, (row, column) => open(classes[row], classes[column], counts[row][column]));
     const common = content.confusions.map(({ true: t, guess: g, n }) => element("li", {},
         button(element("span", {}, named(content.classes[t]), " taken for ", named(content.classes[g])),
-            () => open(classes.indexOf(t), classes.indexOf(g)), { class: "plain" }),
+            () => open(t, g, n), { class: "plain" }),
         element("span", { class: "number" }, whole(n))));
-    const first = content.confusions.find(({ true: t, guess: g }) => classes.includes(t) && classes.includes(g));
-    if (first) open(classes.indexOf(first.true), classes.indexOf(first.guess));
+    const [first] = content.confusions;
+    if (first) open(first.true, first.guess, first.n);
     const left = content.classes.length - classes.length;
     const note = left > 0 ? ` Shown are the ${classes.length} classes with the most errors, of ${content.classes.length}.` : "";
     return section("confusion", "Confusion matrix", `Rows are true classes, columns guesses. Choose a cell to see its rows.${note}`,

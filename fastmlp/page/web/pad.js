@@ -24,8 +24,12 @@ function drawingSection(content, network) {
         answer.show(given);
         units.show(given);
     };
-    const pad = new Pad(canvas, pen, (ink) => see(ink && normalised(ink, INK_SIDE, image)));
-    const tests = content.shown.pixels ? testImages(content, (values) => { pad.clear(); see(values); }) : null;
+    const told = element("span", { class: "told", "aria-live": "polite" });
+    const pad = new Pad(canvas, pen, (ink) => {
+        told.replaceChildren();
+        see(ink && normalised(ink, INK_SIDE, image));
+    });
+    const tests = content.shown.pixels ? testImages(content, told, (values) => { pad.leaveTo(); see(values); }) : null;
     const hint = "The network runs in this page. Your drawing is fitted and centred like the test images.";
     return section("try", "Draw, and watch the network answer", hint,
         element("div", { class: "columns" },
@@ -40,9 +44,8 @@ function drawingSection(content, network) {
 }
 
 // Return buttons that show test images to the network, one after another.
-function testImages(content, show) {
+function testImages(content, told, show) {
     let at = -1;
-    const told = element("span", { class: "told", "aria-live": "polite" });
     const step = (by) => {
         const n = content.shown.row.length;
         at = at < 0 ? (by > 0 ? 0 : n - 1) : (at + by + n) % n;
@@ -92,7 +95,7 @@ class Pad {
     }
 
     move(event) {
-        if (event.pointerId !== this.pointer) return;
+        if (event.pointerId !== this.pointer || !this.stroke) return; // a key has ended it
         const all = event.getCoalescedEvents?.() ?? [];
         for (const each of all.length ? all : [event]) this.stroke.points.push(this.at(each));
         this.update();
@@ -147,6 +150,12 @@ class Pad {
         this.update();
     }
 
+    // Clear without a call of `changed`: something else is shown.
+    leaveTo() {
+        this.clear();
+        this.hadInk = false;
+    }
+
     // Show and recognize once per frame, however many events there are.
     update() {
         if (this.waiting) return;
@@ -178,11 +187,11 @@ class Pad {
             context.lineWidth = width;
             context.beginPath();
             context.moveTo(...points[0]);
-            if (points.length === 1) context.lineTo(...points[0]);
             for (let i = 1; i < points.length; i++) { // through the middles, so that corners of fast strokes are round
                 const [x, y] = points[i], [nextX, nextY] = points[i + 1] ?? points[i];
                 context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
             }
+            context.lineTo(points.at(-1)[0] + 0.01, points.at(-1)[1]); // a line of no length, such as a dot, is not drawn
             context.stroke();
         }
     }
