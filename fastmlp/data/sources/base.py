@@ -79,9 +79,9 @@ class Source(ABC):
             Whatever a reader of the user's own raises. A note names the block and its rows.
         """
 
-    def targets(self) -> Iterator[Block]:
-        """Yield each block in its own order, without X (None) where that saves reading it."""
-        return self.read(range(len(self.lengths)))
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield all or these blocks, without X (None) where that saves reading it."""
+        return self.read(range(len(self.lengths)) if blocks is None else blocks)
 
     def place(self, row: int) -> str:
         """Return where a row of the whole is found, in a user's words: "row 3 of b.npy", "line 5 of b.csv"."""

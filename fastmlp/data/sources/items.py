@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastmlp.data.sources.base import Block
 from fastmlp.data.sources.reader import Range, Reader
 from fastmlp.validation.frames import column_names, frame_as_array, is_frame
+from fastmlp.validation.sparse import as_csr, is_sparse
 
 __all__ = ["Items", "is_item"]
 
@@ -107,7 +108,7 @@ class Items(Reader):
                 raise ValueError(
                     f"block {number} of {self.name} has {_n_rows(X)} rows in X, but {_n_rows(part)} in {word}"
                 )
-        return Block(X.tocsr() if hasattr(X, "tocsr") else X, *others)
+        return Block(as_csr(X, f"X of block {number} of {self.name}", copy=True) if is_sparse(X) else X, *others)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

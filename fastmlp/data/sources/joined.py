@@ -59,9 +59,9 @@ class Joined(Source):
             raise ValueError(f"the blocks of {self._X.name} come in their own order only")
         return self._read(blocks, X=True)
 
-    def targets(self) -> Iterator[Block]:
-        """Yield each block in its own order, without X where that saves reading it."""
-        return self._read(range(len(self.lengths)), X=False)
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield all or these blocks, without X where that saves reading it."""
+        return self._read(range(len(self.lengths)) if blocks is None else blocks, X=False)
 
     def place(self, row: int) -> str:
         """Return where a row of X is found."""
