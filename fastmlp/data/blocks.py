@@ -185,11 +185,24 @@ class _Some(Source):
         source = self.source
         self.lengths, self.n_features, self.dtype = source.lengths[self.chosen], source.n_features, source.dtype
         self.is_sparse, self.has_y, self.has_weights = source.is_sparse, source.has_y, source.has_weights
-        self.nbytes = source.nbytes
+        self.nbytes, self.feature_names = source.nbytes, source.feature_names
 
     def read(self, blocks: Sequence[int]) -> Iterator[Block]:
         """Yield these blocks."""
-        return self.source.read([int(self.chosen[block]) for block in blocks])
+        return self.source.read(self._numbers(blocks))
+
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield blocks without X where that saves reading it."""
+        return self.source.targets(self._numbers(range(len(self.lengths)) if blocks is None else blocks))
+
+    def place(self, row: int) -> str:
+        """Return where a row is found in the source."""
+        block = int(np.searchsorted(np.cumsum(self.lengths), row, "right"))
+        before = int(self.lengths[:block].sum())
+        return self.source.place(row - before + int(self.source.lengths[: self.chosen[block]].sum()))
+
+    def _numbers(self, blocks: Sequence[int]) -> list[int]:
+        return [int(self.chosen[block]) for block in blocks]
 
 
 def check_alone(**given: object) -> None:

@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 
+_MOST_PATIENCE = 5.0
+"""Seconds that `close` waits for the item that is being made: a reader may hang, and Ctrl-C ends the fit even so."""
+
 
 class _End:
     """Why there are no more items: an error, or None."""
@@ -63,10 +66,10 @@ class ReadAhead(Generic[T]):
             return None
 
     def close(self) -> None:
-        """End the thread after the item that it is making. This may be repeated."""
+        """End the thread after the item that it is making; one that takes long is not waited for. May be repeated."""
         self._closed = True
         self._wanted.release()
-        self._thread.join()
+        self._thread.join(_MOST_PATIENCE)
 
     def _run(self) -> None:
         error: BaseException | None = None

@@ -65,6 +65,11 @@ class InBlocks(Trainer):
                 f"resume=True continues an epoch of {at.n_rows} rows in batches of {at.batch_size}, but there are "
                 f"{self.n_rows} rows in batches of {self.batch_size}"
             )
+        if at is not None and at.order not in (0, self._mixes.checksum):
+            raise ValueError(
+                "resume=True continues an epoch in which rows had another order; give Blocks with the same rows "
+                "and mix, and the same shuffle"
+            )
 
     @property
     def n_rows(self) -> int:
@@ -93,7 +98,8 @@ class InBlocks(Trainer):
         last_rate = self._rates((self.fit.epoch + 1) * n_batches - 1, 1)
         if self.state.unfinished is None:
             key = int(self.random.generator.integers(2**63))
-            self.state.unfinished = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size)
+            order = self._mixes.checksum
+            self.state.unfinished = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size, order=order)
         self._at = at = self.state.unfinished
         self._start = time.perf_counter() - at.seconds
 

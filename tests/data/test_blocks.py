@@ -1,5 +1,6 @@
 """Networks that train on blocks."""
 
+import _thread
 import threading
 import time
 import warnings
@@ -213,6 +214,35 @@ def test_an_unfinished_epoch_is_of_the_same_blocks(rows):
     assert net._training_state.unfinished is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "fit"),
+    [({"rows": 20}, {}), ({"mix": 3}, {}), ({}, {"shuffle": False})],
+    ids=["rows", "mix", "shuffle"],
+)
+def test_an_unfinished_epoch_has_an_order(rows, settings, fit):
+    net = network()
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        net.fit(blocks_of(rows), **FIT, callbacks=[StopsAfter(2)])
+    before = state(net)
+    with pytest.raises(ValueError, match="give Blocks with the same rows and mix, and the same shuffle"):
+        net.fit(blocks_of(rows, **settings), **FIT, **fit, resume=True)
+    assert state(net) == before
+    net.fit(blocks_of(rows), **FIT, resume=True)
+
+
+def test_a_new_learning_rate_begins_with_an_epoch(rows):
+    class Changes:
+        def on_mix_end(self, net, fit):
+            fit.learning_rate_factor = 0.0 if fit.epoch == 0 else 1.0
+
+    net = network()
+    net.fit(blocks_of(rows), **FIT | {"epochs": 1})
+    assert trained(blocks_of(rows), epochs=1, callbacks=[Changes()]) == (state(net), net.history.loss)
+    changed = network()
+    changed.fit(blocks_of(rows), **FIT | {"epochs": 2}, callbacks=[Changes()])
+    assert changed.history.learning_rate == [0.1, 0.0]
+
+
 # --- everything else that a fit has -----------------------------------------------------------------------------------
 
 
@@ -347,6 +377,52 @@ def test_a_reader_that_raises_leaves_the_network_after_its_last_step(rows):
         net.fit(Blocks(Broken(), mix=5), **FIT)
     steps = net.history.steps
     assert net._training_state.steps == steps > 0
+
+
+def test_parts_of_blocks_name_rows_of_the_whole(rows):
+    X, y = rows[0].copy(), rows[1].astype(float)
+    X[700, 3], y[41] = np.nan, 0.5
+    messages = []
+    for blocks in (Blocks(X, rows[1], rows=40, mix=5), Blocks(rows[0], y, rows=40)):
+        for part in blocks.split(0.4):
+            try:
+                network().fit(part, **FIT)
+            except ValueError as error:
+                messages.append(str(error))
+    assert messages == [
+        "X has nan in row 700 of X, column 3",
+        "y has 0.5 in row 41 of X, but class labels are integers from 0 on",
+    ]
+
+
+def test_targets_of_a_part_do_not_read_the_rows(rows, files):
+    part = Blocks(*files, rows=40).split(0.4)[1]
+    assert [block.X for block in part._source.targets()] == [None] * part.n_blocks
+
+
+def test_ctrl_c_ends_a_fit_whose_reader_hangs(rows, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.read_ahead._MOST_PATIENCE", 0.01)
+    go_on, calls = threading.Event(), []
+
+    class Hangs:
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, block):
+            calls.append(block)
+            if len(calls) > 60:
+                _thread.interrupt_main()
+                go_on.wait(120)
+            return rows[0][40 * block : 40 * block + 40], rows[1][40 * block : 40 * block + 40]
+
+    n_threads = threading.active_count()
+    with pytest.warns(UserWarning, match="Ctrl-C stopped training in epoch"):
+        network().fit(Blocks(Hangs(), mix=5), **FIT)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "fastmlp reads ahead":
+            thread.join(120)
+    assert threading.active_count() == n_threads
 
 
 def test_a_file_that_changes_is_noticed(rows, files):
