@@ -234,6 +234,7 @@ class Trainer:
             return not ctrl_c.pressed
 
         begun: list[object] = []
+        drawn = self.random.generator.bit_generator.state
 
         def train() -> None:
             try:
@@ -247,6 +248,7 @@ class Trainer:
                 self.history.interrupted = True
             except Exception as error:
                 if self.history.steps == self._before[1] and not isinstance(error, FloatingPointError):
+                    self.random.generator.bit_generator.state = drawn
                     self.refused()
                 raise
 

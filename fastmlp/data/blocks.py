@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from fastmlp.data.sources import open_source
 from fastmlp.data.sources.base import Block, Source
@@ -106,16 +107,18 @@ class Blocks:
         """Rows and features."""
         return self.n_rows, self.n_features
 
-    def memory(self, batch_size: int = 64) -> int:
-        """Return how many bytes a fit holds at most beside the network, whatever the number of rows.
+    def memory(self, batch_size: int = 64, dtype: npt.DTypeLike = np.float32) -> int:
+        """Return how many bytes a fit of a network of this dtype holds at most beside it, whatever the number of rows.
 
         These are the mix that is trained on, the next one, and a block that is being read. Rows of CSR matrices are
         counted as if all had as many nonzeros as the fullest block.
         """
         source, n_rows = self._source, self._most_rows(check_int("batch_size", batch_size, 1))
-        of_a_row = self._row_bytes() + 32  # y, its weight, and its place
+        numbers = 1 if source.is_sparse or source.dtype == np.uint8 else np.dtype(dtype).itemsize // 4
+        of_a_row = self._row_bytes() * numbers + 32  # y, its weight, and its place
         copies = 2 if source.is_sparse or source.dtype == np.uint8 else 3  # others may be packed, one after the other
-        return int(copies * n_rows * of_a_row + 2 * source.nbytes)
+        of_more_targets = 3 * (source.n_targets - 1) * np.dtype(dtype).itemsize
+        return int(n_rows * (copies * of_a_row + of_more_targets) + 2 * source.nbytes)
 
     def split(self, fraction: float, seed: int | None = 0) -> tuple[Self, Self]:
         """Divide the blocks at random, for example for training and for validation.
@@ -185,7 +188,7 @@ class _Some(Source):
         source = self.source
         self.lengths, self.n_features, self.dtype = source.lengths[self.chosen], source.n_features, source.dtype
         self.is_sparse, self.has_y, self.has_weights = source.is_sparse, source.has_y, source.has_weights
-        self.nbytes, self.feature_names = source.nbytes, source.feature_names
+        self.nbytes, self.feature_names, self.n_targets = source.nbytes, source.feature_names, source.n_targets
 
     def read(self, blocks: Sequence[int]) -> Iterator[Block]:
         """Yield these blocks."""
@@ -195,11 +198,11 @@ class _Some(Source):
         """Yield blocks without X where that saves reading it."""
         return self.source.targets(self._numbers(range(len(self.lengths)) if blocks is None else blocks))
 
-    def place(self, row: int) -> str:
+    def place(self, row: int, part: str = "X") -> str:
         """Return where a row is found in the source."""
         block = int(np.searchsorted(np.cumsum(self.lengths), row, "right"))
         before = int(self.lengths[:block].sum())
-        return self.source.place(row - before + int(self.source.lengths[: self.chosen[block]].sum()))
+        return self.source.place(row - before + int(self.source.lengths[: self.chosen[block]].sum()), part)
 
     def _numbers(self, blocks: Sequence[int]) -> list[int]:
         return [int(self.chosen[block]) for block in blocks]

@@ -348,6 +348,22 @@ def test_nan_is_found_before_its_block_is_trained_on(rows):
     net.fit(*rows, **FIT)  # it can still be used
 
 
+def test_a_fit_that_fails_before_its_first_step_draws_nothing(rows):
+    X = rows[0].copy()
+    X[:, 3] = np.inf
+    net = network()
+    with pytest.raises(ValueError, match="X has inf in row"):
+        net.fit(Blocks(X, rows[1], rows=40, mix=5), **FIT)
+    assert net.history.steps == 0
+    assert trained(blocks_of(rows), net) == trained(blocks_of(rows))
+
+
+@pytest.mark.parametrize("weight", [0, 1e-60, 1e60])
+def test_weights_that_are_nothing_or_infinite_as_float32(rows, weight):
+    with pytest.raises(ValueError, match="the weights of all rows add up to"):
+        network().fit(Blocks(*rows, sample_weight=np.full(N, float(weight)), rows=40), **FIT)
+
+
 def test_labels_are_checked_before_anything_is_trained(rows):
     y = rows[1].copy()
     y[900] = 7
@@ -391,7 +407,7 @@ def test_parts_of_blocks_name_rows_of_the_whole(rows):
                 messages.append(str(error))
     assert messages == [
         "X has nan in row 700 of X, column 3",
-        "y has 0.5 in row 41 of X, but class labels are integers from 0 on",
+        "y has 0.5 in row 41 of y, but class labels are integers from 0 on",
     ]
 
 
@@ -457,6 +473,15 @@ def test_what_blocks_are_not_for(rows):
 def test_memory_does_not_grow_with_the_rows():
     small, large = (np.broadcast_to(np.zeros(100, np.float32), (n, 100)) for n in (2_000_000, 8_000_000))
     assert Blocks(small).memory() == Blocks(large).memory() < 2**27
+
+
+def test_memory_counts_wide_targets_and_numbers():
+    X, y = (np.broadcast_to(np.zeros(100, np.float32), (1_000_000, 100)) for _ in range(2))
+    one, wide = Blocks(X, y[:, 0]).memory(), Blocks(X, y).memory()
+    assert wide > one + 2**25
+    assert Blocks(X, y[:, 0]).memory(dtype=np.float64) > 1.5 * one
+    items = Blocks([(X[:1000], y[:1000])] * 1000)
+    assert items.memory() > Blocks([(X[:1000], y[:1000, 0])] * 1000).memory() + 2**25
 
 
 def test_a_map_larger_than_memory_warns(files, monkeypatch):

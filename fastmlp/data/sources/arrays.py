@@ -73,6 +73,7 @@ class Frame(Reader):
                 self._X = _columns(frame, list(chosen.features))
             if chosen.target:
                 self._y = _columns(frame, list(chosen.target) if chosen.several else chosen.target[0])
+            self.n_targets = max(1, len(chosen.target))
             if chosen.weight is not None:
                 self._weights = _columns(frame, chosen.weight)
             self.shape, self.feature_names = (len(chosen.features),), column_names(self._X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -80,6 +81,7 @@ class Items(Reader):
         self.feature_names = column_names(X)
         self.dtype = frame_as_array(X[:0], self.name).dtype if is_frame(X) else np.dtype(X.dtype)
         self.has_y, self.has_weights = block.y is not None, block.sample_weight is not None
+        self.n_targets = math.prod(getattr(block.y, "shape", ())[1:])
 
     def _check_alike(self, block: Block, number: int) -> None:
         X, where = block.X, f"block {number} of {self.name}"

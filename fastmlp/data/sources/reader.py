@@ -40,7 +40,7 @@ class Reader(ABC):
     any_order : bool
     row_bytes : int
         What a row takes in memory, about.
-    has_y, has_weights, is_sparse, feature_names
+    has_y, has_weights, n_targets, is_sparse, feature_names
         As in `Source`.
     """
 
@@ -53,6 +53,7 @@ class Reader(ABC):
     any_order = True
     has_y = False
     has_weights = False
+    n_targets = 1
     is_sparse = False
     feature_names: tuple[str, ...] | None = None
 
@@ -143,6 +144,7 @@ class Several(Reader):
         first = self._parts[0]
         self.shape, self.dtype, self.is_sparse = first.shape, first.dtype, first.is_sparse
         self.has_y, self.has_weights, self.feature_names = first.has_y, first.has_weights, first.feature_names
+        self.n_targets = first.n_targets
         if any(part.own is not None for part in self._parts):
             self.own = np.concatenate([_lengths_of(part) for part in self._parts])
 
