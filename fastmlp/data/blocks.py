@@ -198,6 +198,10 @@ class _Some(Source):
         """Yield blocks without X where that saves reading it."""
         return self.source.targets(self._numbers(range(len(self.lengths)) if blocks is None else blocks))
 
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is one of those that the source reads."""
+        return self.source.holds(out)
+
     def place(self, row: int, part: str = "X") -> str:
         """Return where a row is found in the source."""
         block = int(np.searchsorted(np.cumsum(self.lengths), row, "right"))

@@ -17,8 +17,18 @@ from fastmlp.storage import StrPath, written_whole
 __all__ = ["collected", "each_block"]
 
 
-def each_block(blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-    """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows."""
+def each_block(
+    blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]], out: StrPath | npt.NDArray[Any] | None
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows.
+
+    Raises
+    ------
+    ValueError
+        If `out`, to which the predictions are written, has the rows.
+    """
+    if blocks._source.holds(out):
+        raise ValueError("out has the rows of X, which predictions would overwrite; give another file or array")
     first_row = 0
     for block in blocks:
         yield located(blocks._source, first_row, partial(predict, block.X))

@@ -315,6 +315,19 @@ def test_predictions_in_a_file_or_an_array(rows, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_predictions_do_not_overwrite_their_rows(rows, files, monkeypatch):
+    net, X = MLP([FEATURES, FEATURES], output="identity", seed=0), rows[0].copy()
+    monkeypatch.chdir(files[0].parent)
+    for blocks, out in (
+        (Blocks(*files), "x.npy"),
+        (Blocks([files[0]] * 2, rows=100).split(0.5)[0], files[0]),
+        (Blocks(X), X[::-1]),
+    ):
+        with pytest.raises(ValueError, match="out has the rows of X"):
+            net.predict(blocks, out=out)
+    assert np.load(files[0]).tobytes() == rows[0].tobytes() == X.tobytes()
+
+
 def test_estimators(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scikit-learn, which expects more epochs

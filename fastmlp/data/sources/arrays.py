@@ -50,6 +50,11 @@ class InMemory(Reader):
             self._file.check()
         return Block(csr_rows(self._array, start, stop, self.name) if self.is_sparse else self._array[start:stop])
 
+    def holds(self, out: object) -> bool:
+        """Return whether an array may share memory with this one."""
+        shares = isinstance(out, np.ndarray) and not self.is_sparse and np.may_share_memory(self._array, out)
+        return shares or super().holds(out)
+
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of a block: nothing, but for the copy that a slice of a sparse matrix is."""
         if not self.is_sparse:

@@ -86,6 +86,10 @@ class Source(ABC):
         """Yield all or these blocks, without X (None) where that saves reading it."""
         return self.read(range(len(self.lengths)) if blocks is None else blocks)
 
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is one of those that are read here, or shares their memory."""
+        return False
+
     def place(self, row: int, part: str = "X") -> str:
         """Return where a row of X, y or sample_weight is found, in a user's words: "row 3 of b.npy"."""
         return f"row {row}"

@@ -70,6 +70,10 @@ class File:
             yield file
             self._check(os.fstat(file.fileno()))
 
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path leads to this file."""
+        return os.path.exists(path) and os.path.exists(self.path) and os.path.samefile(path, self.path)
+
     def check(self) -> None:
         """Raise a ValueError if the file has changed; for packages that open it themselves."""
         self._check(os.stat(self.path))

@@ -65,6 +65,10 @@ class Joined(Source):
         """Yield all or these blocks, without X where that saves reading it."""
         return self._read(range(len(self.lengths)) if blocks is None else blocks, X=False)
 
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is that of X, y or the weights."""
+        return any(one.holds(out) for one in (self._X, self._y, self._weights) if one is not None)
+
     def place(self, row: int, part: str = "X") -> str:
         """Return where a row of X, y or the weights is found."""
         others = {"y": self._y, "sample_weight": self._weights}

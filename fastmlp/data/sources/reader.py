@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.sources.base import Block
+from fastmlp.data.sources.files import File
 
 __all__ = ["NamedColumns", "Range", "Reader", "Several", "stacked"]
 
@@ -78,6 +80,11 @@ class Reader(ABC):
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory that is needed besides."""
         return 0
+
+    def holds(self, out: object) -> bool:
+        """Return whether a path is that of the file that is read here; of arrays, whether they share memory."""
+        file: File | None = getattr(self, "_file", None)
+        return file is not None and isinstance(out, (str, os.PathLike)) and file.is_at(out)
 
     def place(self, row: int) -> str:
         """Return where a row is found, in a user's words."""
@@ -174,6 +181,10 @@ class Several(Reader):
         spans = np.setdiff1d(self._ends, ends)
         longest = int(np.diff(ends, prepend=0)[np.searchsorted(ends, spans)].max()) if len(spans) else 0
         return most + longest * self.row_bytes
+
+    def holds(self, out: object) -> bool:
+        """Return whether one of the parts does."""
+        return any(part.holds(out) for part in self._parts)
 
     def place(self, row: int) -> str:
         """Return the place in a part."""
