@@ -14,7 +14,7 @@ from fastmlp.data.sources.base import Block, Source
 from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number
 
-__all__ = ["Blocks", "check_alone"]
+__all__ = ["Blocks", "check_alone", "refuse_blocks"]
 
 _MIX_BYTES = 1 << 25
 """Numbers of X that are shuffled together, unless the user says how many blocks."""
@@ -157,6 +157,11 @@ class Blocks:
         """Yield the blocks in their own order, as (X, y, sample_weight); what is missing is None."""
         return self._source.read(range(self.n_blocks))
 
+    def __array__(self, *_: object, **__: object) -> npt.NDArray[Any]:
+        """Refuse to be made an array, where something takes rows in memory only."""
+        refuse_blocks(self)
+        raise AssertionError
+
     def _most_rows(self, batch_size: int) -> int:
         """Return how many rows a mix has at most."""
         if self.mix is not None:
@@ -210,6 +215,15 @@ class _Some(Source):
 
     def _numbers(self, blocks: Sequence[int]) -> list[int]:
         return [int(self.chosen[block]) for block in blocks]
+
+
+def refuse_blocks(X: object, what: str = "") -> None:
+    """Refuse Blocks where rows must be in memory; `what` comes before the name of X."""
+    if isinstance(X, Blocks):
+        raise TypeError(
+            f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba of a network take, and "
+            "fit, predict and predict_proba of an estimator"
+        )
 
 
 def check_alone(**given: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.base import is_classifier
 
 from fastmlp.data.blocks import Blocks
 from fastmlp.data.checked import CheckedBlocks, learned
+from fastmlp.data.predictions import collected, each_block
 from fastmlp.data.training import InBlocks
 from fastmlp.engine.base import EpochTotals, StepPlan
 from fastmlp.estimators.solvers import StochasticTrainer
@@ -18,7 +20,7 @@ from fastmlp.names import Names
 from fastmlp.network import Network
 from fastmlp.training import Trainer
 
-__all__ = ["few_rows", "in_blocks"]
+__all__ = ["few_rows", "in_blocks", "predicted"]
 
 
 @dataclass(kw_only=True)
@@ -51,6 +53,11 @@ def few_rows(estimator: Any, blocks: Blocks) -> tuple[Any, Any]:
     y = np.tile(y, 3) if y.ndim == 1 else y  # it suspects a regression if there are not several rows of each class
     places = np.zeros(len(y), np.int64)
     return (first.X.iloc[places] if hasattr(first.X, "iloc") else first.X[places]), y
+
+
+def predicted(blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return what `predict` returns for the rows of all blocks."""
+    return collected(each_block(blocks, predict, None), blocks.n_rows, None)
 
 
 def in_blocks(estimator: Any, trainer: StochasticTrainer, net: Network, blocks: Blocks) -> StochasticTrainer:

@@ -14,7 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastmlp.activations import Floats
+from fastmlp.data.blocks import Blocks
 from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.blocks import predicted as predicted_in_blocks
 from fastmlp.estimators.parameters import CONSTRAINTS, documented
 from fastmlp.validation.rows import balanced
 
@@ -100,7 +102,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
         y : array_like of shape (n_samples,) or (n_samples, n_labels)
             The target values.
@@ -130,13 +132,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
+        if isinstance(X, Blocks):
+            return predicted_in_blocks(X, self.predict)
         X = self._check_X(X)
         predicted: npt.NDArray[Any]
         if "estimators_" in vars(self):
@@ -159,7 +163,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns
@@ -167,6 +171,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y_prob : ndarray of shape (n_samples, n_classes)
             Classes are in the order of `classes_`. If `out_activation_` is assigned, the outputs of the last layer.
         """
+        if isinstance(X, Blocks):
+            return predicted_in_blocks(X, self.predict_proba)
         return self._probabilities(self._check_X(X))
 
     def _probabilities(self, X: Any) -> Floats:
@@ -186,7 +192,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
+        X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The input data.
 
         Returns

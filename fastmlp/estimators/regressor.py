@@ -11,7 +11,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastmlp.activations import Floats
+from fastmlp.data.blocks import Blocks
 from fastmlp.estimators.base import BaseMLP
+from fastmlp.estimators.blocks import predicted as predicted_in_blocks
 from fastmlp.estimators.parameters import CONSTRAINTS, documented
 
 __all__ = ["MLPRegressor"]
@@ -117,6 +119,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
+        if isinstance(X, Blocks):
+            return predicted_in_blocks(X, self.predict)
         outputs = self._outputs(self._check_X(X))
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 

@@ -341,6 +341,8 @@ def test_estimators(rows):
     assert classifier.classes_.tolist() == [0, 1, 2]
     assert len(classifier.loss_curve_) == classifier.n_iter_ == 5
     assert regressor.score(rows[0], rows[0][:, 0]) > 0.3
+    for call in (classifier.predict, classifier.predict_proba, regressor.predict):
+        np.testing.assert_allclose(call(blocks_of(rows)), call(rows[0]), rtol=1e-5)
     for settings_, match in (({"solver": "lbfgs"}, "lbfgs"), ({"n_networks": 2}, "n_networks")):
         with pytest.raises(ValueError, match=match):
             MLPClassifier(**settings_).fit(blocks_of(rows))
@@ -473,6 +475,10 @@ def test_what_blocks_are_not_for(rows):
         (lambda: network().fit(rows[0]), "fit needs y"),
         (lambda: network().train_batch(blocks, rows[1]), "only fit"),
         (lambda: network().fit(Blocks(rows[0], rows=40)), "without y"),
+        (lambda: fastmlp.fit_many([network()], blocks, rows[1]), "X is Blocks, which only fit"),
+        (lambda: fastmlp.Ensemble([network()]).predict(blocks), "X is Blocks, which only fit"),
+        (lambda: network().hidden_activations(blocks), "X is Blocks, which only fit"),
+        (lambda: np.asarray(blocks), "X is Blocks, which only fit"),
         (lambda: network().evaluate(Blocks(rows[0], rows=40)), "without y"),
         (lambda: MLP([FEATURES + 1, C]).fit(blocks), "20 features, but the network has 21"),
     ):
