@@ -83,6 +83,6 @@ def _in_file(parts: Iterable[npt.NDArray[Any]], n_rows: int, path: StrPath) -> n
             if place == 0:
                 header = {"descr": part.dtype.str, "fortran_order": False, "shape": (n_rows, *part.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
-            np.ascontiguousarray(part).tofile(file)
+            file.write(part.tobytes())  # `tofile` says nothing if the last bytes do not fit on the disk
     loaded: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     return loaded

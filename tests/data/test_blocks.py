@@ -1,6 +1,9 @@
 """Networks that train on blocks."""
 
 import _thread
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -225,7 +228,7 @@ def test_an_unfinished_epoch_has_an_order(rows, settings, fit):
         net.fit(blocks_of(rows), **FIT, callbacks=[StopsAfter(2)])
     before = state(net)
     with pytest.raises(ValueError, match="give Blocks with the same rows and mix, and the same shuffle"):
-        net.fit(blocks_of(rows, **settings), **FIT, **fit, resume=True)
+        net.fit(Blocks(*rows, **{"rows": 40, "mix": 5} | settings), **FIT, **fit, resume=True)
     assert state(net) == before
     net.fit(blocks_of(rows), **FIT, resume=True)
 
@@ -313,6 +316,25 @@ def test_predictions_in_a_file_or_an_array(rows, tmp_path):
     with pytest.raises(FileNotFoundError):
         net.predict(blocks, out=tmp_path / "none" / "p.npy")
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit for the size of files")
+def test_a_full_disk_leaves_no_part_of_the_predictions(rows, tmp_path):
+    code = f"""
+import os, resource, signal, sys
+import numpy as np
+from fastmlp.data.predictions import collected
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    collected((np.zeros(10) for _ in range(100)), 1000, {str(tmp_path / "p.npy")!r})
+except OSError as error:
+    print(error.filename)
+"""
+    (tmp_path / "p.npy").write_text("old")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == str(tmp_path / "p.npy"), done.stderr
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("p.npy", "old")]
 
 
 def test_predictions_do_not_overwrite_their_rows(rows, files, monkeypatch):
@@ -441,7 +463,8 @@ def test_ctrl_c_ends_a_fit_whose_reader_hangs(rows, monkeypatch):
 
         def __getitem__(self, block):
             calls.append(block)
-            if len(calls) > 60:
+            reads_ahead = threading.current_thread() is not threading.main_thread()
+            if reads_ahead and len(calls) > 80 and not go_on.is_set():
                 _thread.interrupt_main()
                 go_on.wait(120)
             return rows[0][40 * block : 40 * block + 40], rows[1][40 * block : 40 * block + 40]
@@ -476,7 +499,7 @@ def test_what_blocks_are_not_for(rows):
         (lambda: network().train_batch(blocks, rows[1]), "only fit"),
         (lambda: network().fit(Blocks(rows[0], rows=40)), "without y"),
         (lambda: fastmlp.fit_many([network()], blocks, rows[1]), "X is Blocks, which only fit"),
-        (lambda: fastmlp.Ensemble([network()]).predict(blocks), "X is Blocks, which only fit"),
+        (lambda: fastmlp.Ensemble(network()).predict(blocks), "X is Blocks, which only fit"),
         (lambda: network().hidden_activations(blocks), "X is Blocks, which only fit"),
         (lambda: np.asarray(blocks), "X is Blocks, which only fit"),
         (lambda: network().evaluate(Blocks(rows[0], rows=40)), "without y"),
