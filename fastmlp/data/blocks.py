@@ -20,6 +20,10 @@ _MIX_BYTES = 1 << 25
 """Numbers of X that are shuffled together, unless the user says how many blocks."""
 
 
+_MIX_ROWS = 1 << 20
+"""The same in rows, of a few numbers each: order, targets and weights take more memory than X."""
+
+
 @advised_constructor
 class Blocks:
     """Rows that arrive in blocks, for networks that train on more of them than fit in memory.
@@ -168,7 +172,7 @@ class Blocks:
             mean = self.n_rows / self.n_blocks
             n_rows = round(self.mix * mean)
         else:
-            n_rows = _MIX_BYTES // self._row_bytes()
+            n_rows = min(_MIX_BYTES // self._row_bytes(), _MIX_ROWS)
         return min(max(n_rows // batch_size, 1) * batch_size, self.n_rows)
 
     def _row_bytes(self) -> int:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 FEW_ROWS = 512
 """Rows that tell which kernels to compile, and what may be wrong with a fit."""
 
+_LEAST_ROWS, _FEW_BYTES = 8, 1 << 22  # but they are kept, so there must not be too many wide ones
+
 
 class Piece(NamedTuple):
     """Checked rows, their targets, their weights or None, and how many rows of all blocks are before them."""
@@ -143,10 +145,12 @@ class CheckedBlocks:
     def first_rows(self) -> Piece:
         """Return some of the first rows."""
         pieces: list[Piece] = []
+        left = max(_LEAST_ROWS, min(FEW_ROWS, _FEW_BYTES // self.blocks._row_bytes()))
         with closing(self.read()) as blocks:
             for piece in blocks:
-                pieces.append(piece)
-                if sum(len(piece.y) for piece in pieces) >= FEW_ROWS:
+                pieces.append(part_of(piece, 0, min(left, len(piece.y))))
+                left -= len(pieces[-1].y)
+                if not left:
                     break
         return Piece(stacked([piece.X for piece in pieces]), *targets_of(pieces))
 

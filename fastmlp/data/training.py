@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +19,7 @@ from fastmlp.data.mixing import Mix, Mixes
 from fastmlp.data.read_ahead import ReadAhead
 from fastmlp.engine.base import EpochTotals
 from fastmlp.hooks import call_hooks
-from fastmlp.interrupts import finish
+from fastmlp.interrupts import complete, finish
 from fastmlp.losses import Targets
 from fastmlp.random import mix_seed
 from fastmlp.training import Counts, Trainer, Unfinished
@@ -96,11 +97,17 @@ class InBlocks(Trainer):
         """Draw the order of the blocks; return the last learning rate, and what trains the epoch."""
         n_batches = self.fit.n_batches
         last_rate = self._rates((self.fit.epoch + 1) * n_batches - 1, 1)
-        if self.state.unfinished is None:
-            key = int(self.random.generator.integers(2**63))
-            order = self._mixes.checksum
-            self.state.unfinished = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size, order=order)
-        self._at = at = self.state.unfinished
+        at = self.state.unfinished
+        if at is None:
+            generator = copy.deepcopy(self.random.generator)
+            key, order = int(generator.integers(2**63)), self._mixes.checksum
+            at = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size, order=order)
+
+            def begin() -> None:
+                self.state.unfinished, self.random.generator = at, generator
+
+            complete(begin)
+        self._at = at
         self._start = time.perf_counter() - at.seconds
 
         def train(totals: EpochTotals, on_step: Callable[[int], bool]) -> None:

@@ -17,9 +17,11 @@ import fastmlp
 from fastmlp import MLP, MLPClassifier, MLPRegressor, reference
 from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.data import Blocks
+from fastmlp.data.checked import CheckedBlocks
 from fastmlp.data.mixing import Mixes
 from fastmlp.data.read_ahead import ReadAhead
 from fastmlp.engine import free_memory
+from fastmlp.names import Names
 
 pytestmark = [pytest.mark.loops("blocks"), pytest.mark.filterwarnings("ignore:this fit has learned nothing")]
 
@@ -515,6 +517,14 @@ def test_what_blocks_are_not_for(rows):
 def test_memory_does_not_grow_with_the_rows():
     small, large = (np.broadcast_to(np.zeros(100, np.float32), (n, 100)) for n in (2_000_000, 8_000_000))
     assert Blocks(small).memory() == Blocks(large).memory() < 2**27
+
+
+def test_few_rows_are_kept_and_mixed_by_their_width():
+    wide = np.broadcast_to(np.zeros(100_000, np.float32), (600, 100_000))
+    net, y = MLP([100_000, 2]), np.arange(600) % 2
+    assert CheckedBlocks(net, Blocks(wide, y), Names()).first_rows().X.nbytes < 2**23
+    narrow = np.broadcast_to(np.zeros(1, np.uint8), (2**26, 1))
+    assert Blocks(narrow).memory() < 2**28
 
 
 def test_memory_counts_wide_targets_and_numbers():
