@@ -6,6 +6,7 @@ import pickle
 import secrets
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -37,6 +38,13 @@ class Ready(NamedTuple):
 ready: list[Ready] = []
 """All kernels of this process, in their order."""
 
+only_load = threading.Event()
+"""While it is set, a kernel that is not on disk raises NotOnDisk, and is not compiled."""
+
+
+class NotOnDisk(Exception):
+    """A kernel would have to be compiled."""
+
 
 class KernelCache:
     """Compiled kernels on disk, one file for each kernel and signature.
@@ -67,6 +75,8 @@ class KernelCache:
             name = self._file_name(signature, dispatcher.targetctx.codegen())
             if _read(name):
                 return compile(signature)
+            if only_load.is_set():
+                raise NotOnDisk(name)
             try:
                 try:
                     _take_lock(name)
@@ -192,6 +202,16 @@ def _stripped(part):
 def folder() -> Path | None:
     """Return the folder to which kernels are written, which is made if need be; None if there is none."""
     return next((each for each in _own_folders() if os.access(each, os.W_OK)), None)
+
+
+def preferred_folder() -> Path:
+    """Return the folder to which kernels are written if that is possible."""
+    return _folders()[0]
+
+
+def unsafe_folders() -> list[Path]:
+    """Return the folders that hold no kernels because others can write there."""
+    return [each for each in _folders() if each.is_dir() and not _is_trusted(each.stat())]
 
 
 def processor() -> str:

@@ -14,6 +14,7 @@ _FEATURES = binding.get_host_cpu_features()
 AVX512 = bool(_FEATURES.get("avx512f"))
 AVX2 = bool(_FEATURES.get("avx2"))
 BMI2 = bool(_FEATURES.get("bmi2"))
+FMA = bool(_FEATURES.get("fma") or _FEATURES.get("neon"))
 VECTOR_BYTES = 64 if AVX512 else 32 if AVX2 else 16
 REGISTERS = 32 if AVX512 or _FEATURES.get("neon") else 16
 

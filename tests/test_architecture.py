@@ -32,6 +32,7 @@ RULES = {  # the longest name that fits a module counts
     "fastmlp.interchange": Rule(
         {"numpy", "fastmlp"}, HEAVY | {"keras", "onnx", "onnxruntime", "safetensors", "skl2onnx", "skops", "torch"}
     ),
+    "fastmlp.cli": Rule({"numpy", "fastmlp"}, HEAVY | {"pyarrow", "threadpoolctl"}),
     "fastmlp.data": Rule({"numpy", "fastmlp"}, HEAVY | {"dask", "h5py", "pyarrow", "zarr"}),
     "fastmlp.dask": Rule({"numpy", "fastmlp", "dask", "distributed"}, HEAVY | {"xgboost"}),
     "fastmlp.dask.estimators": Rule({"numpy", "fastmlp", "dask", "distributed", "sklearn"}, HEAVY),

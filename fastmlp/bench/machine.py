@@ -7,13 +7,13 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastmlp.bench.load import load_average
 from fastmlp.engine.cores import available_threads
+from fastmlp.engine.host import processor_model
 from fastmlp.engine.layout import aligned_zeros
 from fastmlp.engine.threads import run_team
 from fastmlp.kernels import roofline
@@ -85,7 +85,7 @@ def facts() -> dict[str, Any]:
     """Return facts about this machine: processor, cores, memory, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return {
-        "processor": _processor(),
+        "processor": processor_model(),
         "cores": os.cpu_count(),
         "own_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": available_threads(),
@@ -101,13 +101,3 @@ def describe() -> str:
     """Return one line that describes this machine."""
     known = facts()
     return "{processor}, {cores} cores, {vector_bits}-bit vectors, {system}, Python {python}".format(**known)
-
-
-def _processor() -> str:
-    """Return the model of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The command line, ``fastmlp train``, ``predict``, ``report``, ``export``, ``compile`` and ``bench``.
+"""The command line, ``fastmlp train``, ``predict``, ``report``, ``export``, ``compile``, ``bench`` and ``doctor``.
 
 Slow imports are inside the commands, so that ``--help`` is fast.
 """

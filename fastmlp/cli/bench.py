@@ -6,8 +6,8 @@ import argparse
 import shutil
 import sys
 
-from fastmlp.cli.arguments import PEERS
 from fastmlp.cli.data import count_classes, load
+from fastmlp.cli.machine_arguments import PEERS
 from fastmlp.cli.output import FAILED, INTERRUPTED, say, tell
 
 __all__ = ["bench"]

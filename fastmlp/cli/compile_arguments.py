@@ -21,6 +21,12 @@ ALL_OPTIMIZERS = (
 )  # fmt: skip
 
 _TEXT = """\
+examples:
+  fastmlp compile
+  fastmlp compile --optimizer adam --activation gelu --dropout
+  fastmlp compile --rows csr --output logistic --l2
+  fastmlp compile --all --dtype float32 --rows dense sparse
+
 Compile kernels ahead of time, for container images and CI, so that the first
 fit starts at once.
 
@@ -30,12 +36,6 @@ combinations. Those that are there already stay as they are.
 """
 
 _DETAILS = """\
-examples:
-  fastmlp compile
-  fastmlp compile --optimizer adam --activation gelu --dropout
-  fastmlp compile --rows csr --output logistic --l2
-  fastmlp compile --all --dtype float32 --rows dense sparse
-
 --all compiles everything that a network can need: 2,522 kernels, hours on a
 few cores, and almost a gigabyte. Options that are given narrow it down.
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any
 
-from fastmlp.cli.arguments import closest
+from fastmlp.cli.values import closest
 
 __all__ = ["DATA_SETS", "count_classes", "load"]
 

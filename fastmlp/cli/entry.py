@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fastmlp.cli.arguments import parsers
 from fastmlp.cli.bench import bench
 from fastmlp.cli.compile import compile_kernels
+from fastmlp.cli.doctor import doctor
 from fastmlp.cli.export import export
 from fastmlp.cli.output import FAILED, INTERRUPTED, in_options, tell
 from fastmlp.cli.predict import predict
@@ -26,6 +27,7 @@ _COMMANDS = {
     "export": export,
     "compile": compile_kernels,
     "bench": bench,
+    "doctor": doctor,
 }
 _BROKEN_PIPE = 141  # as shells count signals
 

@@ -16,15 +16,15 @@ FORMS = {  # name on the command line -> suffixes of its files
 }
 
 _EXPORT_TEXT = """\
-Write a saved network in the form of another program.
-"""
-
-_EXPORT_DETAILS = """\
 examples:
   fastmlp train --save net.npz
   fastmlp export net.npz --to onnx -o net.onnx
   fastmlp export net.npz -o net.c
 
+Write a saved network in the form of another program.
+"""
+
+_EXPORT_DETAILS = """\
 NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
 `net.save` has written.
 
@@ -43,6 +43,11 @@ exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
 """
 
 _PREDICT_TEXT = """\
+examples:
+  fastmlp predict net.npz --data rows.csv
+  fastmlp predict net.npz --data images.npy -o predictions.csv
+  fastmlp predict net.npz --data mnist -o predictions.npz
+
 Predict the rows of a file with a saved network.
 
 Prints a table, comma-separated, with a line for each row: the label and the
@@ -50,11 +55,6 @@ probability of each class, or the numbers of a regression.
 """
 
 _PREDICT_DETAILS = """\
-examples:
-  fastmlp predict net.npz --data rows.csv
-  fastmlp predict net.npz --data images.npy -o predictions.csv
-  fastmlp predict net.npz --data mnist -o predictions.npz
-
 NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
 `net.save` has written.
 
@@ -77,15 +77,15 @@ exit status: 0 done, 2 wrong usage, 130 stopped by Ctrl-C
 """
 
 _REPORT_TEXT = """\
+examples:
+  fastmlp report net.npz --data mnist -o report.html
+  fastmlp report net.npz --data mine.npz -o report.html
+
 Write one HTML page about a saved network: mistakes, weights, and the network
 itself, which runs in the page.
 """
 
 _REPORT_DETAILS = """\
-examples:
-  fastmlp report net.npz --data mnist -o report.html
-  fastmlp report net.npz --data mine.npz -o report.html
-
 NETWORK is a .npz or .safetensors file that `fastmlp train --save`, `net.save`
 or `ensemble.save` has written. Learning curves need net.save(...,
 training=True), or `fastmlp train --report`.

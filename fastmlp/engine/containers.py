@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-__all__ = ["NO_QUOTA", "Quota", "container_quota", "groups", "quota_granted"]
+__all__ = ["NO_QUOTA", "Quota", "container_quota", "cores_granted", "groups", "quota_granted"]
 
 _FILES = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of version 2 and 1; each holds quota and period
 
@@ -42,16 +42,28 @@ def _container_quota(second: int) -> Quota:
 def quota_granted(root: str = "/") -> Quota:
     """Return the same from the files as they are now. `root` is where /proc and /sys are."""
     smallest = NO_QUOTA
+    for quota, period, folder in _granted(Path(root)):
+        with suppress(OSError):
+            status = folder.stat()
+            n_cores = max(1, quota // period)  # a part of a core would let a whole team wait
+            smallest = min(smallest, Quota(n_cores, (status.st_dev, status.st_ino)))
+    return smallest
+
+
+def cores_granted(root: str = "/") -> float | None:
+    """Return the same in cores and parts of them; None without a quota."""
+    return min((quota / period for quota, period, _ in _granted(Path(root))), default=None)
+
+
+def _granted(root: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yield the microseconds that each control group grants, of how many, and its folder."""
     with suppress(OSError, ValueError):  # not Linux
-        for folder in groups(Path(root), "cpu"):
+        for folder in groups(root, "cpu"):
             for names in _FILES:
                 with suppress(OSError, ValueError):
                     quota, period = " ".join((folder / name).read_text() for name in names).split()
                     if quota != "max" and int(quota) > 0 and int(period) > 0:
-                        status = folder.stat()
-                        n_cores = max(1, int(quota) // int(period))  # a part of a core would let a whole team wait
-                        smallest = min(smallest, Quota(n_cores, (status.st_dev, status.st_ino)))
-    return smallest
+                        yield int(quota), int(period), folder
 
 
 def groups(root: Path, controller: str) -> Iterator[Path]:

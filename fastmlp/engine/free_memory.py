@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fastmlp.engine.containers import groups
 
-__all__ = ["free_memory"]
+__all__ = ["free_memory", "memory_limit"]
 
 _LIMITS = (("memory.max", "memory.current"), ("memory.high", "memory.current"),
            ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # fmt: skip
+_NO_LIMIT = 1 << 60  # version 1 writes a number near 2**63 where there is no limit
 _CACHE = ("inactive_file", "total_inactive_file")
 """What a group uses, but gives back when memory is short, by its names in version 2 and 1."""
 
@@ -20,6 +21,26 @@ _CACHE = ("inactive_file", "total_inactive_file")
 def free_memory(root: str = "/") -> int:
     """Return the bytes; 2**62 where nothing is known. `root` is where /proc and /sys are."""
     return min(_amounts(Path(root)), default=1 << 62)
+
+
+def memory_limit(root: str = "/") -> int | None:
+    """Return the bytes that control groups and own limits allow this process; None without a limit."""
+    return min((limit for limit in _all_limits(Path(root)) if limit < _NO_LIMIT), default=None)
+
+
+def _all_limits(root: Path) -> Iterator[int]:
+    with suppress(OSError, ValueError):
+        for folder in groups(root, "memory"):
+            for name, _ in _LIMITS:
+                with suppress(OSError, ValueError):  # "max" is none
+                    yield int((folder / name).read_text())
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            most, _ = resource.getrlimit(limit)
+            if most != resource.RLIM_INFINITY:
+                yield most
 
 
 def _amounts(root: Path) -> Iterator[int]:

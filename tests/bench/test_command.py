@@ -7,7 +7,7 @@ import pytest
 
 from fastmlp.bench import machine, peers, turns
 from fastmlp.cli import main
-from fastmlp.cli.arguments import PEERS
+from fastmlp.cli.machine_arguments import PEERS
 
 QUICK = ["bench", "--data", "digits", "--layers", "32", "--epochs", "2", "--runs", "2", "--peers", "numpy", "numpy64"]
 

@@ -16,7 +16,7 @@ import fastmlp
 from fastmlp import datasets, schedules
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.cli import arguments, main
+from fastmlp.cli import arguments, main, values
 from fastmlp.cli.presets import PRESETS
 from fastmlp.optimizers import OPTIMIZERS, SGD
 from fastmlp.random import INITS
@@ -236,12 +236,12 @@ def test_labels_may_be_whole_floats_or_one_hot(archive, capsys):
 
 
 def test_names_in_the_help_are_those_of_the_library():
-    assert tuple(ACTIVATIONS) == arguments.ACTIVATIONS
-    assert tuple(OPTIMIZERS) == arguments.OPTIMIZERS
-    assert tuple(schedules._NAMES) == arguments.SCHEDULES
-    assert arguments._NEED_SETTINGS == schedules._NEED_SETTINGS
-    assert tuple(PRESETS) == arguments.PRESETS
-    assert tuple(INITS) == arguments.INITS
+    assert tuple(ACTIVATIONS) == values.ACTIVATIONS
+    assert tuple(OPTIMIZERS) == values.OPTIMIZERS
+    assert tuple(schedules._NAMES) == values.SCHEDULES
+    assert values.NEED_SETTINGS == schedules._NEED_SETTINGS
+    assert tuple(PRESETS) == values.PRESETS
+    assert tuple(INITS) == values.INITS
     rates = {"0.1": "sgd, momentum and nesterov", "0.01": "rmsprop and adagrad", "0.001": "adam and adamw"}
     for rate, names in rates.items():
         assert {OPTIMIZERS[name].learning_rate for name in re.findall(r"\b(?!and\b)\w+", names)} == {float(rate)}
@@ -565,10 +565,21 @@ def test_help_needs_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
-    assert done.stdout.endswith(f"fastmlp {fastmlp.__version__}\n")
+    version = done.stdout.rpartition(f"fastmlp {fastmlp.__version__}\n")[2]
+    assert "vectors       unknown (" in version
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "export", "bench"])
+@pytest.mark.parametrize("command", ["", *arguments.parsers()[1]])
+def test_help_begins_with_examples(command, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    usage, _, text = capsys.readouterr().out.partition("\n\n")
+    assert usage.startswith(f"usage: fastmlp {command}".rstrip())
+    assert text.startswith("examples:\n  fastmlp ")
+    assert f"\n  fastmlp {command}" in text.partition("\n\n")[0]
+    assert text.count("examples:") == 1
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "export", "bench", "doctor"])
 def test_help_fits_80_columns(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main([command, "--help"]) == 0
@@ -587,4 +598,4 @@ def test_help_says_what_files_hold_and_every_default(capsys):
 def test_arguments_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fastmlp", "--version"])
     assert main() == 0
-    assert capsys.readouterr().out == f"fastmlp {fastmlp.__version__}\n"
+    assert capsys.readouterr().out.startswith(f"fastmlp {fastmlp.__version__}\n")
