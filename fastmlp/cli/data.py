@@ -8,9 +8,13 @@ from typing import Any
 
 from fastmlp.cli.values import closest
 
-__all__ = ["DATA_SETS", "count_classes", "load"]
+__all__ = ["DATA_SETS", "PARQUET", "TEXT", "count_classes", "is_table", "load", "suffix_of"]
 
 DATA_SETS = ("mnist", "digits", "xor")
+TEXT = {".csv": ",;\t", ".tsv": "\t", ".txt": "\t,; "}
+"""Suffixes of tables in text files, and what may stand between their columns."""
+PARQUET = (".parquet", ".pq")
+"""Suffixes of other tables."""
 
 _MOST_CLASSES = 1000  # allowed even if there are fewer rows; more is probably not a column of labels
 
@@ -22,6 +26,10 @@ def load(data: str) -> tuple[Any, Any, Any, Any]:
     if data in DATA_SETS:
         loaded: tuple[Any, Any, Any, Any] = getattr(datasets, f"load_{data}")()
         return loaded
+    if is_table(data):
+        if not os.path.exists(data):
+            raise ValueError(f"cannot read --data {data!r}: No such file or directory")
+        raise ValueError(f"--data {data!r} is a table, which only fastmlp train, predict and report read")
     folder, name = os.path.split(data.rstrip("/"))
     try:
         if os.path.isdir(data):  # files without a prefix come first; there may be others
@@ -35,6 +43,16 @@ def load(data: str) -> tuple[Any, Any, Any, Any]:
         why = error.strerror or str(error)
         known = f" (nor is it {', '.join(DATA_SETS[:-1])} or {DATA_SETS[-1]}{closest(data, DATA_SETS)})"
         raise ValueError(f"cannot read --data {data!r}: {why}{'' if os.path.exists(data) else known}") from error
+
+
+def is_table(data: str) -> bool:
+    """Return whether the name of a file is that of a table."""
+    return suffix_of(data) in (*TEXT, *PARQUET)
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file, in small letters and without .gz."""
+    return os.path.splitext(path.lower().removesuffix(".gz"))[1]
 
 
 def count_classes(labels: Any) -> int:

@@ -9,7 +9,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fastmlp.cli.version import installed
@@ -144,8 +145,6 @@ def _cache() -> Cache:
 
 def _kernels() -> tuple[int, int]:
     """Return for how many of the usual kinds of networks kernels are missing, and how many there are."""
-    from dataclasses import asdict
-
     import fastmlp
     from fastmlp.cli.compile import kinds_of
     from fastmlp.cli.compile_worker import settings_of
@@ -154,10 +153,8 @@ def _kernels() -> tuple[int, int]:
     names = ("dtype", "output", "activation", "optimizer", "rows")
     flags = ("all", "l2", "clipping", "dropout", "label_smoothing", "input_dropout", "input_noise")
     kinds = kinds_of(argparse.Namespace(**dict.fromkeys(names), **dict.fromkeys(flags, False)))
-    settings = [settings_of(asdict(kind)) for kind in kinds]
-    return sum(not are_compiled(lambda each=each: fastmlp.warm_up([16, 16, 2], **each)) for each in settings), len(
-        kinds
-    )
+    calls = [partial(fastmlp.warm_up, [16, 16, 2], **settings_of(asdict(kind))) for kind in kinds]
+    return sum(not are_compiled(call) for call in calls), len(kinds)
 
 
 @contextmanager

@@ -58,10 +58,10 @@ examples:
 
 Look for what makes fastmlp slow or wrong on this machine, and say what to do.
 
-Checks the cache of compiled kernels, the cores and the memory that this process
-may use, threads that keep cores busy while they wait, the processor, environment
-variables, versions, and what other programs use at the moment. It changes
-nothing, and takes a few seconds.
+Checks the cache of compiled kernels, the cores and the memory that this
+process may use, threads that keep cores busy while they wait, the processor,
+environment variables, versions, and what other programs use at the moment. It
+takes a few seconds.
 """
 
 _DOCTOR_DETAILS = """\

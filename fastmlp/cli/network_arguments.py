@@ -59,9 +59,9 @@ NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
 `net.save` has written.
 
 --data is one of
-  FILE.csv, .tsv    numbers, with or without a line of names. A network that
-                    knows the names of its columns finds them in any order,
-                    among others
+  FILE.csv, .tsv    a table, as `fastmlp train` reads it; also .parquet. A
+                    network that knows the names of its columns finds them in
+                    any order, among others
   FILE.npy          an array (rows, inputs), or images (rows, height, width)
   FILE.npz          the array X; else X_test, x_test, or the only one
   idx file          images, as MNIST is published, gzipped or not
@@ -90,7 +90,8 @@ NETWORK is a .npz or .safetensors file that `fastmlp train --save`, `net.save`
 or `ensemble.save` has written. Learning curves need net.save(...,
 training=True), or `fastmlp train --report`.
 
---data is as for `fastmlp train`; the test rows are used.
+--data is as for `fastmlp train`, and so is --target of tables; the test rows
+are used.
 
 The page is smaller than 2 MB, opens from disk and loads nothing else.
 
@@ -114,6 +115,8 @@ def add_predict(parser: Any) -> None:
     """Add the options of ``fastmlp predict``."""
     _add_network(parser)
     parser.add_argument("--data", required=True, metavar="FILE", help="the rows to predict")
+    target = "a column of a table without names to leave out, by its number from 0 (default: there is none)"
+    parser.add_argument("--target", metavar="COLUMN", help=target)
     parser.add_argument("-o", "--output", metavar="FILE", help="write to this .csv or .npz file (default: print)")
 
 
@@ -121,6 +124,9 @@ def add_report(parser: Any) -> None:
     """Add the options of ``fastmlp report``, but for the data."""
     _add_network(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the .html file to write")
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="of a table, the column with the answers (default: the last)"
+    )
 
 
 def _add_network(parser: Any) -> None:

@@ -42,6 +42,9 @@ def _displays(net: Any, x_test: Any, y_test: Any) -> Iterator[tuple[str, Display
     from fastmlp.plots.images import image_shape
 
     yield "learning_curves", plots.learning_curves(net.history, ax=False)
+    if net.output == "identity":
+        yield "weights", plots.weights(net, shape="matrix", ax=False)
+        return
     yield "confusion_matrix", plots.confusion_matrix(net, x_test, y_test, ax=False)
     yield "calibration", plots.calibration(net, x_test, y_test, ax=False)
     if net.layers[0] == 2:

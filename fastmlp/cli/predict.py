@@ -30,7 +30,7 @@ def predict(arguments: argparse.Namespace) -> int:
         check_writable(path)
     net = load_network(arguments.network)
     net.n_threads = arguments.threads
-    columns = _predicted(net, read_rows(data, net), data)
+    columns = _predicted(net, read_rows(data, net, arguments.target), data)
     if path is None:
         say(_as_csv(columns, net).rstrip("\n"))
         return 0

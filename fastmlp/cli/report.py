@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import fastmlp
-from fastmlp.cli.data import load
+from fastmlp.cli.data import is_table, load
 from fastmlp.cli.export import load_network
 from fastmlp.cli.output import tell
 
@@ -21,8 +21,21 @@ def report(arguments: argparse.Namespace) -> int:
     """Load network and data, and write the page; return the exit status."""
     check_page(arguments.output, "--output", arguments.data, arguments.network)
     net = _load(arguments.network)
-    write_page(net, *load(arguments.data)[2:], arguments.output)
+    write_page(net, *_test_rows(net, arguments.data, arguments.target), arguments.output)
     return 0
+
+
+def _test_rows(net: Any, data: str, target: str | None) -> tuple[Any, Any]:
+    """Return X and y of the test rows."""
+    if not (is_table(data) and os.path.exists(data)):
+        return load(data)[2:]
+    from fastmlp.cli.table_data import features_of_network, split_rows, target_of_network
+    from fastmlp.cli.tables import read_table
+
+    table = read_table(data)
+    X, y = features_of_network(table, net, target or "-1"), target_of_network(table, net, target)
+    _, test = split_rows(table, len(y), None if net.output == "identity" else y)
+    return X[test], y[test]
 
 
 def check_page(path: str, option: str, *sources: str | None) -> None:

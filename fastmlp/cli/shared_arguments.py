@@ -14,7 +14,7 @@ def add_data_options(group: Any) -> None:
     group.add_argument(
         "--data",
         default="mnist",
-        metavar="mnist|digits|xor|FILE.npz|FOLDER",
+        metavar="mnist|digits|xor|FILE|FOLDER",
         help="data set (default: %(default)s)",
     )
 

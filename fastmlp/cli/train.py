@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fastmlp
-from fastmlp.cli.data import DATA_SETS, count_classes, load
+from fastmlp.cli.data import DATA_SETS
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 from fastmlp.cli.plots import check_plots, write_plots
 from fastmlp.cli.report import check_page, write_page
+from fastmlp.cli.train_data import TrainData, load_data
 
 if TYPE_CHECKING:  # slow to import
     from fastmlp.callbacks import EarlyStopping
@@ -28,30 +29,42 @@ _FRACTION = 0.1  # that --patience holds out, as scikit-learn does
 
 def train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
-    preset, class_weight = _chosen(arguments), _joined(arguments.class_weight)
+    class_weight = _joined(arguments.class_weight)
     if arguments.save is not None:
         _check_save(arguments.save, arguments.data)
     if arguments.plot is not None:
         check_plots(arguments.plot)
     if arguments.report is not None:
         check_page(arguments.report, "--report", arguments.data, arguments.save)
-    x_train, y_train, x_test, y_test = load(arguments.data)
-    n_classes = count_classes(y_train)
-    _check_class_weight(class_weight, y_train, n_classes)
+    data = load_data(arguments)
+    preset = _chosen(arguments, data)
+    class_weight = _checked_class_weight(class_weight, data)
     settings = {"activation": preset.activation, "init": arguments.init, **preset.settings}
-    layers = [x_train.shape[1], *preset.hidden, n_classes]
+    if data.is_regression:
+        settings = {name: value for name, value in settings.items() if name != "label_smoothing"}
+        settings["output"] = "identity"
+    layers = [data.X_train.shape[1], *preset.hidden, data.n_outputs]
     net = fastmlp.MLP(layers, seed=arguments.seed, n_threads=arguments.threads, **settings)
+    data.name_classes(net)
     fraction = arguments.validation_fraction
     if fraction is None and arguments.patience is not None:
         fraction = _FRACTION
-    held_out = {"validation_data": (x_test, y_test)} if fraction is None else {"validation_fraction": fraction}
-    say(_summary(net, preset, class_weight, fraction, len(x_train), len(x_test)))
-    callbacks, stopping = _callbacks("test accuracy" if fraction is None else "validation accuracy", arguments.patience)
+    X, y, X_val, y_val = data.scaled()
+    held_out: dict[str, Any] = {"validation_fraction": fraction}
+    if fraction is None:
+        held_out = {"validation_data": (X_val, y_val)}
+    if data.is_regression:
+        held_out["metrics"] = ["r2"]
+    say(_summary(net, preset, class_weight, fraction, data))
+    every = 1 if data.target is None or arguments.epochs is not None else preset.epochs // 10
+    rows = "test" if fraction is None else "validation"
+    callbacks, stopping = _callbacks(_columns(rows, data.is_regression), arguments.patience, every)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
-        history = net.fit(
-            x_train, y_train, class_weight=class_weight, callbacks=callbacks, **held_out, **preset.training
-        )
+        history = net.fit(X, y, class_weight=class_weight, callbacks=callbacks, **held_out, **preset.training)
+    if data.scaling is not None:
+        data.scaling.fold_into(net)
+    x_test, y_test = data.X_test, data.y_test
     if history.interrupted and history.steps == 0:
         tell("fastmlp train: interrupted before the first step; nothing is saved")
         return INTERRUPTED
@@ -74,14 +87,16 @@ def train(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if history.interrupted else 0
 
 
-def _chosen(arguments: argparse.Namespace) -> Preset:
-    """Return the preset with what was given in its place; the default is plain SGD."""
+def _chosen(arguments: argparse.Namespace, data: TrainData) -> Preset:
+    """Return the preset with what was given in its place; the default is plain SGD, and Adam for tables."""
     from fastmlp.optimizers import OPTIMIZERS
     from fastmlp.presets import PRESETS, Preset
     from fastmlp.schedules import Constant, get_schedule
 
     if arguments.preset is None:
         preset = Preset((128,), 10, 64, OPTIMIZERS["sgd"], Constant(), {})
+        if data.target is not None:
+            preset = replace(preset, optimizer=OPTIMIZERS["adam"], epochs=_epochs_of_table(len(data.y_train)))
     else:
         preset = PRESETS[arguments.preset]
     optimizer = OPTIMIZERS[arguments.optimizer] if arguments.optimizer else preset.optimizer
@@ -104,6 +119,11 @@ def _chosen(arguments: argparse.Namespace) -> Preset:
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
+def _epochs_of_table(n_rows: int) -> int:
+    """Return 10, and up to 100 for few rows, whose epochs have few steps."""
+    return min(100, max(10, 100_000 // n_rows))
+
+
 def _joined(weights: list[Any] | None) -> Any:
     """Return the class weights as `fit` takes them."""
     if weights is None or weights == ["balanced"]:
@@ -116,15 +136,24 @@ def _joined(weights: list[Any] | None) -> Any:
     raise ValueError("--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture of them")
 
 
-def _check_class_weight(weights: Any, labels: Any, n_classes: int) -> None:
-    """Refuse weights that do not fit the classes, before anything is printed."""
+def _checked_class_weight(weights: Any, data: TrainData) -> Any:
+    """Return weights that fit the classes, before anything is printed."""
+    from fastmlp.names import Names
     from fastmlp.validation.rows import check_class_weight
 
+    if weights is None:
+        return None
+    if data.is_regression:
+        raise ValueError("--class-weight is for classes, but the target has numbers")
+    if isinstance(weights, dict) and data.classes is not None and data.classes.dtype.kind == "U":
+        weights = {str(label): weight for label, weight in weights.items()}
+    labels, n_classes = data.codes(), data.n_outputs
     if isinstance(weights, list) and len(weights) != n_classes:
         raise ValueError(f"--class-weight has {len(weights)} numbers, but there are {n_classes} classes")
-    of_classes = check_class_weight(weights, labels, n_classes)
+    of_classes = check_class_weight(Names(None, data.classes).class_weight(weights), labels, n_classes)
     if of_classes is not None and not of_classes[labels].any():
         raise ValueError("--class-weight is 0 for every training row; some must be more than 0")
+    return weights
 
 
 def _check_save(path: str, data: str) -> None:
@@ -139,10 +168,11 @@ def _check_save(path: str, data: str) -> None:
         raise ValueError(f"--save {path!r} would overwrite the data")
 
 
-def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, n_train: int, n_test: int) -> str:
+def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, data: TrainData) -> str:
     """Describe in one line what will be trained."""
     from fastmlp.engine.cores import available_threads
 
+    n_train, n_test = len(data.X_train), len(data.X_test)
     n_threads = net.n_threads or available_threads()
     up_to = "up to " if net.n_threads is None and n_threads > 1 else ""  # the network uses fewer for small steps
     rows = f"{n_train:,} training and {n_test:,} test rows"
@@ -151,6 +181,7 @@ def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None
     parts = [
         f"{'-'.join(map(str, net.layers))} {net.activation}",
         *[f"{name.replace('_', ' ')} {_plain(getattr(net, name))}" for name in _SETTINGS if getattr(net, name)],
+        *([] if data.target is None else [_target(data)]),
         rows,
         f"batch {preset.batch_size}",
         _described(preset.optimizer),
@@ -160,6 +191,11 @@ def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None
         f"{up_to}{n_threads} thread{'' if n_threads == 1 else 's'}",
     ]
     return ", ".join(parts)
+
+
+def _target(data: TrainData) -> str:
+    what = "a number" if data.is_regression else f"{data.n_outputs} classes"
+    return f"target {data.target!r} ({what})"
 
 
 _SETTINGS = ("dropout", "input_dropout", "label_smoothing", "l2")
@@ -184,18 +220,25 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _callbacks(what: str, patience: int | None) -> tuple[list[object], EarlyStopping | None]:
+def _columns(rows: str, is_regression: bool) -> dict[str, str]:
+    """Return the headings of the table; `rows` says which are held out."""
+    measured = {"val_loss": f"{rows} loss", "val_r2": f"{rows} R2"}
+    if not is_regression:
+        measured = {"accuracy": "train accuracy", "val_accuracy": f"{rows} accuracy"}
+    return {"loss": "loss", **measured, "seconds": "seconds"}
+
+
+def _callbacks(columns: dict[str, str], patience: int | None, every: int) -> tuple[list[object], EarlyStopping | None]:
     """Return the table, with a progress bar if both outputs are terminals, and early stopping if asked for."""
     from fastmlp.callbacks import EarlyStopping, ProgressBar, Table
 
-    columns = {"loss": "loss", "accuracy": "train accuracy", "val_accuracy": what, "seconds": "seconds"}
     stopping = None if patience is None else EarlyStopping(patience=patience)
     others = [] if stopping is None else [stopping]
     if not all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
-        return [Table(columns=columns, write=say), *others], stopping
+        return [Table(every, columns, write=say), *others], stopping
     from tqdm import tqdm
 
-    return [ProgressBar(), Table(columns=columns, write=tqdm.write), *others], stopping
+    return [ProgressBar(), Table(every, columns, write=tqdm.write), *others], stopping
 
 
 def _report(net: Any, x_test: Any, y_test: Any, stopping: EarlyStopping | None, n_epochs: int) -> None:
@@ -205,9 +248,22 @@ def _report(net: Any, x_test: Any, y_test: Any, stopping: EarlyStopping | None, 
         say(f"\n{why}the validation loss was best in epoch {stopping.best_epoch}, whose parameters are kept")
     n_samples = min(_N_SAMPLES, len(x_test))
     rows = [i * len(x_test) // n_samples for i in range(n_samples)]
-    say("\ntest row  label  predicted  confidence")
-    for row, label, probabilities in zip(rows, y_test[rows], net.predict_proba(x_test[rows]), strict=True):
-        predicted = int(probabilities.argmax())
-        mark = "" if predicted == label else "  wrong"
-        say(f"{row:8}{label:7}{predicted:11}{probabilities[predicted]:12.4f}{mark}")
+    if net.output == "identity":
+        _report_numbers(net, x_test, y_test, rows)
+        return
+    labels, predicted = y_test[rows], net.predict(x_test[rows])
+    width = max(7, *(len(str(label)) + 2 for label in (*labels, *predicted)))
+    say(f"\ntest row{'label':>{width}}{'predicted':>{max(width, 11)}}  confidence")
+    for row, label, guess, sure in zip(rows, labels, predicted, net.predict_proba(x_test[rows]).max(1), strict=True):
+        mark = "" if guess == label else "  wrong"
+        say(f"{row:8}{label!s:>{width}}{guess!s:>{max(width, 11)}}{sure:12.4f}{mark}")
     say(f"\ntest accuracy {net.score(x_test, y_test):.4f}")
+
+
+def _report_numbers(net: Any, x_test: Any, y_test: Any, rows: list[int]) -> None:
+    """Print predictions of some test rows, and how good all are."""
+    say("\ntest row      target   predicted")
+    for row, number, predicted in zip(rows, y_test[rows], net.predict(x_test[rows]), strict=True):
+        say(f"{row:8}{number:12.5g}{predicted:12.5g}")
+    error = float(((net.predict(x_test) - y_test) ** 2).mean() ** 0.5)
+    say(f"\ntest R2 {net.score(x_test, y_test):.4f}, root mean squared error {error:.5g}")

@@ -30,10 +30,12 @@ examples:
   fastmlp train --data digits --activation logistic --init xavier
   fastmlp train --data xor --layers 8 --epochs 500
   fastmlp train --data mine.npz --class-weight balanced
+  fastmlp train --data houses.csv --target price --ignore id --save net.npz
   fastmlp train --plot pictures --plot-format svg
 
 Train a softmax classifier, with plain SGD unless you say otherwise, and
-evaluate it on the test rows.
+evaluate it on the test rows. Of tables with numbers to predict, train a
+regression.
 
 Prints one line per epoch, then five sample predictions, then the test
 accuracy. Loss and train accuracy are means over the epoch while it trains;
@@ -50,6 +52,15 @@ X_train=X_train, ...) writes it, of
                     one-hot rows (rows, classes)
 The network has one input per column of X_train and one output per class in
 y_train.
+
+--data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz. Its
+first line may have names. --target says which column to predict, by its name
+or number; the last one, if not given. Texts, and integers of at most 30
+values, are classes; other numbers make a regression, and --task overrides
+that. A fifth of the rows, always the same, is for the test. Features are
+scaled to mean 0 and deviation 1 while training, and texts among them become
+one column for each category, such as color=red; the saved network takes the
+table as it is. Adam is the optimizer unless you say otherwise.
 
 --data FOLDER holds idx files, gzipped or not, as MNIST, Fashion-MNIST, KMNIST
 and EMNIST are published: train-images-idx3-ubyte, train-labels-idx1-ubyte,
@@ -88,6 +99,14 @@ def add_train(train: Any) -> None:
     """Add the options of training. Those of a preset have no default here: None means that they were not given."""
     data = train.add_argument_group("data and network")
     add_data_options(data)
+    data.add_argument("--target", metavar="COLUMN", help="of a table, the column to predict (default: the last)")
+    data.add_argument("--ignore", nargs="+", default=[], metavar="COLUMN", help="of a table, columns to leave out")
+    data.add_argument(
+        "--task",
+        choices=("classification", "regression"),
+        metavar="classification|regression",
+        help="of a table, whether the target is a class or a number (default: by its values)",
+    )
     add_layers(data)
     add = data.add_argument
     add(
@@ -125,7 +144,7 @@ def add_train(train: Any) -> None:
         "--optimizer",
         choices=OPTIMIZERS,
         metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} (default: sgd)",
+        help=f"{', '.join(OPTIMIZERS)} (default: sgd; adam for tables)",
     )
     add(
         "--learning-rate",
@@ -140,7 +159,12 @@ def add_train(train: Any) -> None:
         metavar="NAME",
         help=f"how the learning rate changes: {', '.join(SCHEDULES)} (default: constant)",
     )
-    add("--epochs", type=whole_number(1), metavar="N", help="passes over the training rows (default: 10)")
+    add(
+        "--epochs",
+        type=whole_number(1),
+        metavar="N",
+        help="passes over the training rows (default: 10; up to 100 for tables of few rows)",
+    )
     add("--batch-size", type=whole_number(1), metavar="N", help="rows per step (default: 64)")
     add(
         "--class-weight",

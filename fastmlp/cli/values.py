@@ -109,14 +109,17 @@ def schedule(text: str) -> str:
     raise argparse.ArgumentTypeError(not_one_of(text, SCHEDULES))
 
 
-def class_weight(text: str) -> str | float | tuple[int, float]:
+def class_weight(text: str) -> str | float | tuple[int | str, float]:
     """Parse balanced, NUMBER or CLASS=NUMBER."""
     if text == "balanced":
         return text
     label, equals, weight = text.rpartition("=")
     with contextlib.suppress(argparse.ArgumentTypeError):
         factor = number(zero=True)(weight)
-        return (whole_number(0)(label), factor) if equals else factor
+        if not equals:
+            return factor
+        if label:
+            return (int(label) if label.isdecimal() else label), factor
     raise argparse.ArgumentTypeError(
         f"{text!r} is not balanced, a number of 0 or more, or CLASS=NUMBER, such as 3=0.5{closest(text, ['balanced'])}"
     )

@@ -106,8 +106,8 @@ def test_one_variable_gives_one_line(name, value, kind):
     ("name", "value"),
     [
         ("NUMBA_DISABLE_JIT", "0"), ("NUMBA_OPT", ""), ("NUMBA_OPT", "max"), ("NUMBA_DEBUG", "0"),
-        ("NUMBA_ENABLE_AVX", "1"),        ("FASTMLP_PROFILED", ""), ("OMP_NUM_THREADS", "16"), ("OMP_NUM_THREADS", "many"),
-        ("OMP_WAIT_POLICY", "passive"),        ("KMP_BLOCKTIME", "0"), ("GOMP_SPINCOUNT", "0"), ("FASTMLP_QUIET", "1"),
+        ("NUMBA_ENABLE_AVX", "1"), ("FASTMLP_PROFILED", ""), ("OMP_NUM_THREADS", "16"), ("OMP_NUM_THREADS", "many"),
+        ("OMP_WAIT_POLICY", "passive"), ("KMP_BLOCKTIME", "0"), ("GOMP_SPINCOUNT", "0"), ("FASTMLP_QUIET", "1"),
     ],
 )  # fmt: skip
 def test_variables_that_change_nothing(name, value):

@@ -23,7 +23,7 @@ RIGHT = {
     "--patience": "2", "--peers": "numpy", "--preset": "fast", "--runs": "1", "--save": "net.npz",
     "--schedule": "cosine", "--seed": "2", "--threads": "1", "--validation-fraction": "0.5", "--json": "b.json",
     "--chart": "c.svg", "--output": "out.npz", "-o": "out.npz", "--to": "npz", "--rows": "csr",
-    "--dtype": "float64", "--jobs": "1",
+    "--dtype": "float64", "--jobs": "1", "--task": "regression",
 }  # fmt: skip
 
 

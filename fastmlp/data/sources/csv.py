@@ -14,7 +14,7 @@ from fastmlp.data.sources.files import read_bytes
 from fastmlp.data.sources.tables import Columns, Piece, TableReader
 from fastmlp.data.sources.text import Text
 
-__all__ = ["Csv", "is_number"]
+__all__ = ["Csv", "is_header", "is_number"]
 
 _SAMPLES = 16
 _SEPARATORS = ",;\t"
@@ -82,7 +82,7 @@ class Csv(TableReader, Text):
             )
         except csv.Error as error:
             raise ValueError(f"{self.name}, in the first lines: {error}; quotes must enclose whole values") from error
-        self._has_names = _is_header(first, second[0] if second else [])
+        self._has_names = is_header(first, second[0] if second else [])
         self._lines_of_header = text.count(b"\n", 0, used[0]) if self._has_names else 0
         if self._has_names and not second:
             raise ValueError(f"{self.name} has no rows")
@@ -171,7 +171,7 @@ def _first_record(text: bytes) -> int:
     return at or len(text)
 
 
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     """Return whether the first line has names: no numbers, 0, 1, 2, ..., or words where the second has numbers."""
     numbers = [is_number(cell) for cell in first]
     if not any(numbers) or (first == [str(i) for i in range(len(first))] and len(first) > 1):

@@ -1,0 +1,237 @@
+"""Tables in files, CSV and Parquet, as columns of numbers and texts."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import re
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.cli.data import PARQUET, TEXT, suffix_of
+from fastmlp.data.sources.csv import is_header
+
+__all__ = ["MISSING", "Table", "read_table"]
+
+_CHUNK = 4096  # rows whose cells are text at the same time
+_TRUE, _FALSE = {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
+_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the index of a table in a file
+
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?")
+"""What stands for a missing number."""
+
+Column = npt.NDArray[Any]  # (n,) of int64, float64, bool, or object: texts
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a file.
+
+    Attributes
+    ----------
+    path : str
+    columns : dict of arrays (n,)
+        int64, float64 (NaN where a value is missing), bool, or texts as objects ("" where one is missing).
+    has_names : bool
+        If not, columns are called "0", "1", ...
+    others : dict of str
+        Columns of another kind, such as dates, with the names of their types.
+    """
+
+    path: str
+    columns: dict[str, Column]
+    has_names: bool
+    others: dict[str, str]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+    def name_of(self, column: str) -> str:
+        """Return the name of a column that is given by its name or number.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        names = [*self.columns, *self.others]
+        if column in names:
+            return column
+        with suppress(ValueError):
+            if -len(names) <= int(column) < len(names):
+                return names[int(column)]
+        shown = ", ".join(map(repr, names[:10])) + ", ..." * (len(names) > 10)
+        raise ValueError(f"{self.path} has no column {column!r}; its columns are {shown}")
+
+    def column(self, name: str) -> Column:
+        """Return a column without missing values.
+
+        Raises
+        ------
+        ValueError
+            If values are missing, or are no numbers and no texts.
+        """
+        if name in self.others:
+            raise ValueError(
+                f"{self.path} has {self.others[name]} in column {name!r}; make numbers of them, or leave it out with "
+                "--ignore"
+            )
+        values = self.columns[name]
+        missing = values == "" if values.dtype == object else np.isnan(values) if values.dtype.kind == "f" else []
+        if np.any(missing):
+            row, n = int(np.argmax(missing)), int(np.count_nonzero(missing))
+            raise ValueError(
+                f"{self.path} has {n:,} missing values in column {name!r}, the first in row {row}; fill them, drop the "
+                "rows, or leave the column out with --ignore; a pipeline of scikit-learn can fill them "
+                "(docs/tables.md)"
+            )
+        return values
+
+
+def read_table(path: str) -> Table:
+    """Read a table.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or has no rows.
+    OSError
+        If there is no such file.
+    """
+    table = _read_parquet(path) if suffix_of(path) in PARQUET else _read_text(path)
+    if not table.n_rows:
+        raise ValueError(f"{path} has no rows")
+    return table
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _read_text(path: str) -> Table:
+    """Read a text file twice if a column that begins with numbers has texts later."""
+    try:
+        names, has_names, kinds, chunks = _parse(path, set())
+        texts = {i for i, kind in enumerate(kinds) if kind == "text"}
+        if any(chunk[i].dtype != object for chunk in chunks for i in texts):
+            names, has_names, kinds, chunks = _parse(path, texts)
+    except (ValueError, EOFError, zlib.error, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    columns = {
+        name: np.concatenate([chunk[i] for chunk in chunks]) if chunks else np.zeros(0) for i, name in enumerate(names)
+    }
+    return Table(path, columns, has_names, {})
+
+
+def _parse(path: str, texts: set[int]) -> tuple[list[str], bool, list[str], list[list[Column]]]:
+    """Return names, whether the file has them, the kind of each column, and the columns of some rows at a time."""
+    opened = gzip.open if path.lower().endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        rows = _rows(file, TEXT[suffix_of(path)])
+        head = list(itertools.islice(rows, 2))
+        if not head:
+            return [], False, [], []
+        first = [cell.strip() for cell in head[0]]
+        has_names = is_header(first, head[1] if len(head) > 1 else [])
+        names = first if has_names else [str(i) for i in range(len(first))]
+        if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
+            raise ValueError(f"it has several columns named {twice[0]!r}")
+        kinds: list[set[str]] = [set() for _ in names]
+        chunks = []
+        rows = itertools.chain(head[has_names:], rows)
+        while some := list(itertools.islice(rows, _CHUNK)):
+            chunk = [
+                _as_text(cells) if i in texts else _as_column(cells) for i, cells in enumerate(zip(*some, strict=True))
+            ]
+            for kind, column in zip(kinds, chunk, strict=True):
+                kind.add("text" if column.dtype == object else "bool" if column.dtype == bool else "number")
+            chunks.append(chunk)
+    return names, has_names, [kind.pop() if len(kind) == 1 else "text" for kind in kinds], chunks
+
+
+def _rows(file: Any, separators: str) -> Iterator[list[str]]:
+    """Yield the cells of each line that is not empty; all have as many as the first."""
+    first = next((line for line in file if line.strip()), "")
+    separator = max(separators, key=first.count)
+    lines = itertools.chain([first], file)
+    if separator == " ":
+        rows: Iterator[list[str]] = map(str.split, lines)
+    else:
+        rows = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    width = None
+    for number, row in enumerate(rows):
+        if not row or row == [""]:
+            continue
+        width = len(row) if width is None else width
+        if len(row) != width:
+            raise ValueError(f"the first line has {width} columns, but line {number + 1} has {len(row)}")
+        yield row
+
+
+def _as_column(cells: Sequence[str]) -> Column:
+    """Return cells as numbers, as bools, or as they are."""
+    texts = np.array(cells)
+    for dtype in (np.int64, np.float64):
+        with suppress(ValueError, OverflowError):
+            return texts.astype(dtype)
+    found = {cell.strip() for cell in cells}
+    if found <= _TRUE | _FALSE:
+        return np.array([cell.strip() in _TRUE for cell in cells])
+    if found & set(MISSING):
+        with suppress(ValueError):
+            return np.array(["nan" if cell.strip() in MISSING else cell for cell in cells]).astype(np.float64)
+    return _as_text(cells)
+
+
+def _as_text(cells: Sequence[str]) -> Column:
+    return np.array([sys.intern(cell.strip()) for cell in cells], object)
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _read_parquet(path: str) -> Table:
+    """Read a Parquet file."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError('Parquet files need pyarrow: pip install "fastmlp[data]"') from error
+    with open(path, "rb") as file:
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowException as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+    columns: dict[str, Column] = {}
+    others: dict[str, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if _INDEX.fullmatch(name):
+            continue
+        if name in columns or name in others:
+            raise ValueError(f"{path} has several columns named {name!r}")
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column, kind = column.cast(kind.value_type), kind.value_type
+        if pa.types.is_decimal(kind):
+            column, kind = column.cast(pa.float64()), pa.float64()
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            columns[name] = np.array([value or "" for value in column.to_pylist()], object)
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            has_gaps = column.null_count > 0
+            array = np.array([np.nan if value is None else value for value in column.to_pylist()]) if has_gaps else None
+            array = column.to_numpy() if array is None else array.astype(np.float64)
+            columns[name] = (
+                array if array.dtype == bool else array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+            )
+        else:
+            others[name] = str(kind)
+    return Table(path, columns, True, others)
