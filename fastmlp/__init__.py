@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmlp import callbacks, datasets, metrics, optimizers, plots, presets, reference, schedules
+    from fastmlp import callbacks, data, datasets, metrics, optimizers, plots, presets, reference, schedules
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
@@ -23,6 +23,7 @@ __all__ = [
     "MLPRegressor",
     "callbacks",
     "check_gradients",
+    "data",
     "datasets",
     "fit_many",
     "metrics",

@@ -108,9 +108,8 @@ def table_data(table: Table, target: str | None, ignored: Sequence[str], task: T
         raise ValueError(f"{table.path} has no columns beside the target")
     y = table.column(name)
     labels = _labels(table, name, y, task)
-    X = _features(table, _feature_names(table, used))
-    if not table.has_names:
-        X = X.array
+    named = _features(table, _feature_names(table, used))
+    X: Any = named if table.has_names else named.array
     train, test = split_rows(table, len(y), labels)
     if labels is None:
         y = y.astype(np.float64)

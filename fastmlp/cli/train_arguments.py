@@ -144,7 +144,7 @@ def add_train(train: Any) -> None:
         "--optimizer",
         choices=OPTIMIZERS,
         metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} (default: sgd; adam for tables)",
+        help=f"{', '.join(OPTIMIZERS)} ; adam for tables (default: sgd)",
     )
     add(
         "--learning-rate",
@@ -163,7 +163,7 @@ def add_train(train: Any) -> None:
         "--epochs",
         type=whole_number(1),
         metavar="N",
-        help="passes over the training rows (default: 10; up to 100 for tables of few rows)",
+        help="passes over the training rows; up to 100 for tables of few rows (default: 10)",
     )
     add("--batch-size", type=whole_number(1), metavar="N", help="rows per step (default: 64)")
     add(

@@ -80,7 +80,7 @@ class _OnCluster(BaseMLP):
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def fit(
+    def fit(  # type: ignore[override]  # y is needed: Dask's collections hold no targets
         self,
         X: Any,
         y: Any,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,15 @@ Validation: TypeAlias = tuple[Any, Any, Any]
 """X, y and weights of rows to score, or None for the weights."""
 
 
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def _checked(fit: Fit) -> Fit:
+    """Check the parameters before a fit, as scikit-learn does; type checkers still know what it returns."""
+    checked: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
+    return checked
+
+
 class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
     """Base class of the estimators."""
 
@@ -74,7 +83,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_checked
     def fit(
         self,
         X: Any,

@@ -14,6 +14,7 @@ from fastmlp import (
     MLPRegressor,
     callbacks,
     check_gradients,
+    data,
     datasets,
     fit_many,
     metrics,
@@ -25,7 +26,6 @@ from fastmlp import (
     search,
     warm_up,
 )
-from fastmlp.data import Blocks
 
 Labels = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -72,7 +72,7 @@ def main() -> None:
     again = MLP.load("net.npz")
     assert_type(again, MLP)
     again.load_state_dict(net.state_dict())
-    net.fit(Blocks("x.npy", "y.npy", rows=100), epochs=1, optimizer="sgd", schedule="cosine")
+    net.fit(data.Blocks("x.npy", "y.npy", rows=100), epochs=1, optimizer="sgd", schedule="cosine")
 
     twin = reference.MLP([4, 3, 2], activation="tanh")
     print(check_gradients(twin, X[:4, :4], y[:4] % 2))
@@ -80,7 +80,8 @@ def main() -> None:
     nets = [presets.PRESETS["fast"].network(784, 10, seed=seed) for seed in range(3)]
     histories = fit_many(nets, X, y, epochs=2)
     print(histories[0].loss)
-    ensemble = Ensemble(*nets)
+    ensemble = Ensemble(nets[0], n=3, bootstrap=True)
+    assert_type(ensemble.fit(X, y, epochs=2), list[History])
     print(ensemble.score(X_test, y_test))
     found = search({"learning_rate": [0.1, 0.2]}, X, y, layers=[784, 16, 10])
     print(found)
