@@ -7,6 +7,7 @@ import gzip
 import itertools
 import re
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,11 +23,17 @@ from fastmlp.data.sources.csv import is_header
 __all__ = ["MISSING", "Table", "read_table"]
 
 _CHUNK = 4096  # rows whose cells are text at the same time
+_FIRST_CHUNK = 256  # rows that say whether the others can be read as numbers alone
 _TRUE, _FALSE = {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 _INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the index of a table in a file
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?")
 """What stands for a missing number."""
+
+
+class _NotNumbersError(Exception):
+    pass
+
 
 Column = npt.NDArray[Any]  # (n,) of int64, float64, bool, or object: texts
 
@@ -118,12 +125,15 @@ def read_table(path: str) -> Table:
 
 
 def _read_text(path: str) -> Table:
-    """Read a text file twice if a column that begins with numbers has texts later."""
+    """Read a text file, again if a column that begins with numbers has something else later."""
     try:
-        names, has_names, kinds, chunks = _parse(path, set())
+        try:
+            names, has_names, kinds, chunks = _parse(path, set())
+        except _NotNumbersError:
+            names, has_names, kinds, chunks = _parse(path, set(), fast=False)
         texts = {i for i, kind in enumerate(kinds) if kind == "text"}
         if any(chunk[i].dtype != object for chunk in chunks for i in texts):
-            names, has_names, kinds, chunks = _parse(path, texts)
+            names, has_names, kinds, chunks = _parse(path, texts, fast=False)
     except (ValueError, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     columns = {
@@ -132,11 +142,14 @@ def _read_text(path: str) -> Table:
     return Table(path, columns, has_names, {})
 
 
-def _parse(path: str, texts: set[int]) -> tuple[list[str], bool, list[str], list[list[Column]]]:
+def _parse(path: str, texts: set[int], *, fast: bool = True) -> tuple[list[str], bool, list[str], list[list[Column]]]:
     """Return names, whether the file has them, the kind of each column, and the columns of some rows at a time."""
     opened = gzip.open if path.lower().endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        rows = _rows(file, TEXT[suffix_of(path)])
+        line = next((line for line in file if line.strip()), "")
+        separator = max(TEXT[suffix_of(path)], key=line.count)
+        lines = itertools.chain([line], file)
+        rows = _rows(lines, separator)
         head = list(itertools.islice(rows, 2))
         if not head:
             return [], False, [], []
@@ -146,23 +159,42 @@ def _parse(path: str, texts: set[int]) -> tuple[list[str], bool, list[str], list
         if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
             raise ValueError(f"it has several columns named {twice[0]!r}")
         kinds: list[set[str]] = [set() for _ in names]
-        chunks = []
+        chunks: list[list[Column]] = []
         rows = itertools.chain(head[has_names:], rows)
-        while some := list(itertools.islice(rows, _CHUNK)):
-            chunk = [
-                _as_text(cells) if i in texts else _as_column(cells) for i, cells in enumerate(zip(*some, strict=True))
-            ]
+        first_size = min(_CHUNK, _FIRST_CHUNK)
+        while some := list(itertools.islice(rows, _CHUNK if chunks else first_size)):
+            columns = zip(*some, strict=True)
+            chunk = [_as_text(cells) if i in texts else _as_column(cells) for i, cells in enumerate(columns)]
             for kind, column in zip(kinds, chunk, strict=True):
                 kind.add("text" if column.dtype == object else "bool" if column.dtype == bool else "number")
             chunks.append(chunk)
+            if fast and len(some) == first_size and len(chunks) == 1 and all(kind == {"number"} for kind in kinds):
+                chunks.append(_numbers(lines, [column.dtype for column in chunk], separator))
     return names, has_names, [kind.pop() if len(kind) == 1 else "text" for kind in kinds], chunks
 
 
-def _rows(file: Any, separators: str) -> Iterator[list[str]]:
+def _numbers(lines: Iterator[str], dtypes: Sequence[np.dtype[Any]], separator: str) -> list[Column]:
+    """Return the columns of the remaining lines, ten times as fast, if all are like the first ones.
+
+    Raises
+    ------
+    _NotNumbersError
+        If they are not.
+    """
+    kinds = [(str(i), dtype) for i, dtype in enumerate(dtypes)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # of a number with a fraction among integers
+            warnings.simplefilter("ignore", UserWarning)  # of no more rows
+            delimiter = None if separator == " " else separator
+            table = np.loadtxt(lines, kinds, delimiter=delimiter, quotechar='"', comments=None, ndmin=1)
+    except (ValueError, OverflowError, DeprecationWarning) as error:
+        raise _NotNumbersError from error
+    return [table[name] for name, _ in kinds]
+
+
+def _rows(lines: Iterator[str], separator: str) -> Iterator[list[str]]:
     """Yield the cells of each line that is not empty; all have as many as the first."""
-    first = next((line for line in file if line.strip()), "")
-    separator = max(separators, key=first.count)
-    lines = itertools.chain([first], file)
     if separator == " ":
         rows: Iterator[list[str]] = map(str.split, lines)
     else:

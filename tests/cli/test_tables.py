@@ -219,6 +219,22 @@ def test_kinds_of_columns(cells, dtype, values, chunk, monkeypatch):
     np.testing.assert_array_equal(column, np.array(values, dtype))
 
 
+@pytest.mark.parametrize("last", ["7,8", "7.5,8", ",8", '"7","8"', "x,8", "7,8\n\n"])
+def test_many_numbers_are_read_as_all_others_are(last, monkeypatch):
+    """The fast way gives up at the first line that is not like those before."""
+    with open("t.csv", "w") as file:
+        file.write("a,b\n" + "".join(f"{i},{i / 4}\n" for i in range(40)) + last)
+    tables = []
+    for first in (3, 40, 4096):
+        monkeypatch.setattr("fastmlp.cli.tables._FIRST_CHUNK", first)
+        tables.append(read_table("t.csv").columns)
+    assert len(tables[0]["a"]) == 41
+    for table in tables:
+        for name, column in table.items():
+            assert column.dtype == tables[0][name].dtype
+            np.testing.assert_array_equal(column, tables[0][name])
+
+
 def test_quotes_and_empty_lines():
     with open("t.csv", "w", encoding="utf-8-sig", newline="") as file:
         file.write('\r\na,"b, c"\r\n1,"two\nlines"\r\n\r\n2,"say ""x"""\r\n')
