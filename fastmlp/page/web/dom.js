@@ -109,7 +109,7 @@ function readableOn(background) {
         return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     });
     const luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b; // as WCAG defines it
-    return luminance > 0.179 ? "black" : "white"; // at 0.179 both have the same contrast
+    return luminance > 0.1791 ? "black" : "white"; // there both have the same contrast
 }
 
 const PAINTERS = new Map(); // what has colours of its own, and how to paint it
