@@ -82,7 +82,7 @@ def test_names_are_shown_as_they_are():
         assert not [text.get_text() for text in texts if text.get_usetex()]
     history = History(loss=[1.0], metrics={"val_$\\bad$\n": [1.0]})
     figure = matplotlib.figure.Figure()
-    plots.learning_curves(history, ax=False)._draw_all([figure.subplots()])
+    plots.learning_curves(history, ax=False)._draw_all(figure.subplots(1, 2))
     render(figure)
     assert shown("a\nb\ud800") == "a b "
     assert shown("x" * 30, 5) == "xxxx…"

@@ -12,7 +12,8 @@ function drawingSection(content, network) {
     const seen = picture(pixels, image.height, image.width, inkShades, "The image that the network sees", "pixels seen");
     const { answer, units, ask } = answerPanels(content, network);
     const see = (values) => { // from 0 to 1, or null
-        pixels.set(values ? values.map((value) => 255 * value) : pixels.fill(0));
+        if (values) pixels.set(values.map((value) => 255 * value));
+        else pixels.fill(0);
         PAINTERS.get(seen)();
         ask(values && values.map((value) => image.low + value * (image.high - image.low)));
     };
@@ -22,7 +23,7 @@ function drawingSection(content, network) {
         see(ink && normalised(ink, INK_SIDE, image));
     });
     const showRow = (i) => {
-        pad.leave();
+        pad.clearQuietly();
         see(Float64Array.from(pixelsOf(content, i), (value) => value / 255));
     };
     const hint = "The network runs in this page. Your drawing is fitted and centred like the test images.";
@@ -131,7 +132,7 @@ class Pad {
     }
 
     // Clear without a call of `changed`: something else is shown.
-    leave() {
+    clearQuietly() {
         this.clear();
         this.hadInk = false;
     }

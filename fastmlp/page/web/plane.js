@@ -26,7 +26,7 @@ function planeSection(content, network) {
         element("div", { class: "columns" },
             element("div", { class: "drawing" },
                 element("div", { class: "axes" },
-                    element("span", { class: "y-name" }, named(names[1]), ` ${datum(y.low)} to ${datum(y.high)}`),
+                    element("span", {}, named(names[1]), ` ${datum(y.low)} to ${datum(y.high)}`),
                     canvas,
                     element("span", { class: "x-name" }, named(names[0]), ` ${datum(x.low)} to ${datum(x.high)}`)),
                 legend),
