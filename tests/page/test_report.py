@@ -139,7 +139,7 @@ def test_bad_arguments_are_refused_and_the_old_page_is_kept(tmp_path):
 def test_text_has_the_contrast_that_wcag_asks_for():
     style = (Path(fastmlp.page.__file__).parent / "web" / "page.css").read_text()
     light, dark = (
-        dict(re.findall(r"--([\w-]+): ([\d ]+)", root)) for root in re.findall(r":root \{(.*?)\}", style, re.S)
+        dict(re.findall(r"--([\w-]+): (\d+ \d+ \d+)", root)) for root in re.findall(r":root \{(.*?)\}", style, re.S)
     )
     for colors in (light, light | dark):
         shades = {name: luminance([int(c) / 255 for c in rgb.split()]) for name, rgb in colors.items()}
