@@ -88,10 +88,9 @@ def _what_to_do(image: Image | None, n_features: int) -> str:
 def _facts_in_short(subject: Subject, histories: Sequence[History]) -> list[dict[str, str]]:
     n_parameters = sum(net.n_parameters for net in subject.networks)
     seconds = sum(sum(history.seconds) for history in histories)
-    facts = [("parameters", f"{n_parameters:,}" if n_parameters else "")]
     took = f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"
-    facts.append(("training", took if seconds else ""))
-    return [{"name": name, "value": value} for name, value in facts if value]
+    facts = {"parameters": f"{n_parameters:,}" if n_parameters else "", "training": took if seconds else ""}
+    return [{"name": name, "value": value} for name, value in facts.items() if value]
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:
