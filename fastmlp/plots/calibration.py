@@ -140,7 +140,7 @@ def _curve(
 
 def _event(p: Predictions, pos_label: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any], str]:
     """Return what may come true, (k,), its probabilities and its name."""
-    confidence = p.confidence
+    confidence = p.confidence  # TypeError if there are no probabilities
     if pos_label is not None:
         found = np.flatnonzero([np.ndim(pos_label) == 0 and label == pos_label for label in p.classes.tolist()])
         if len(found) == 0:
