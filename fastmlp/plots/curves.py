@@ -47,7 +47,7 @@ class LearningCurvesDisplay(Display):
     def panels(self) -> list[str]:
         """Names of the measurements."""
         measured = [name for history in self.histories for name in history.to_dict() if name not in _NOT_SHOWN]
-        return list(dict.fromkeys(name.removeprefix("val_") for name in measured)) or ["loss"]
+        return list(dict.fromkeys(name.removeprefix("val_") for name in measured))
 
     @property
     def _size(self) -> tuple[float, float]:
@@ -139,9 +139,10 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
         is_list = is_iterable(histories) and not hasattr(histories, "fit")
         found = [history for each in (histories if is_list else [histories]) for history in _histories_of(each)]
         named = [(f"network {i}", history) for i, history in enumerate(found)]
-    if not any(history.to_dict() for _, history in named):
+    display = LearningCurvesDisplay([history for _, history in named], _different([name for name, _ in named]))
+    if not display.panels:
         raise ValueError("there is no history; train first")
-    return LearningCurvesDisplay([history for _, history in named], _different([name for name, _ in named])).plot(ax)
+    return display.plot(ax)
 
 
 def _different(names: list[str]) -> list[str]:
