@@ -64,6 +64,8 @@ def check_cache(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "slow", f"other users can write to {folder}, so compiled kernels in it do not count", f"chmod go-w {folder}"
         )
+    if cache.used is None and cache.unsafe:
+        return
     if cache.used is None:
         problem = "no folder for compiled kernels can be written, so each process compiles its own for 5 to 10 s"
         yield Finding("slow", problem, "name a folder that only you can write to: NUMBA_CACHE_DIR=FOLDER")

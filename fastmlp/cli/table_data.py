@@ -17,6 +17,7 @@ __all__ = ["Scaling", "TableData", "features_of_network", "split_rows", "table_d
 Task = Literal["classification", "regression"]
 
 _MOST_CATEGORIES = 100  # of a column of texts; more are names or sentences
+_LARGEST_MEAN = 1e4  # in standard deviations: float32 has 7 digits, so it holds these to a thousandth
 _MOST_CLASSES = 30  # of integers; more are quantities
 _SPLIT_SEED, _TEST_FRACTION = 42, 0.2  # as in `fastmlp.datasets`
 
@@ -55,12 +56,25 @@ class Scaling:
 
     @classmethod
     def of(cls, data: TableData) -> Scaling:
-        """Return that of the training rows. A constant column is not scaled."""
+        """Return that of the training rows. A constant column counts as 0.
+
+        Raises
+        ------
+        ValueError
+            If a column varies too little for float32, in which the network takes it.
+        """
         X = _array(data.X_train)
-        scaling = cls(X.mean(axis=0), _not_zero(X.std(axis=0)))
+        mean, deviation = X.mean(axis=0), X.std(axis=0)
+        deviation[X.min(axis=0) == X.max(axis=0)] = np.inf
+        if (wrong := np.flatnonzero(deviation * _LARGEST_MEAN < np.abs(mean))).size:
+            i, names = wrong[0], getattr(data.X_train, "columns", range(len(mean)))
+            raise ValueError(
+                f"column {names[i]!r} varies by {deviation[i]:.2g} around {mean[i]:.9g}, too little "
+                "for the float32 numbers of a network; subtract the mean from it, or leave it out with --ignore"
+            )
         if data.classes is not None:
-            return scaling
-        return cls(scaling.mean, scaling.deviation, float(data.y_train.mean()), float(_not_zero(data.y_train.std())))
+            return cls(mean, deviation)
+        return cls(mean, deviation, float(data.y_train.mean()), float(data.y_train.std()) or 1.0)
 
     def features(self, X: Any) -> Any:
         """Return features with mean 0 and deviation 1, as float32."""
@@ -266,7 +280,3 @@ def _is_number(text: str) -> bool:
 def _array(X: Any) -> npt.NDArray[np.float64]:
     array: npt.NDArray[np.float64] = X.array if isinstance(X, NamedColumns) else X
     return array
-
-
-def _not_zero(deviation: Any) -> Any:
-    return np.where(deviation > 0, deviation, 1.0)

@@ -186,6 +186,16 @@ def test_few_rows_get_more_epochs_by_default(capsys):
     assert epochs == [str(epoch) for epoch in range(10, 101, 10)]
 
 
+def test_a_constant_column_changes_nothing(capsys):
+    """Neither a large number nor one that is not exact leaves a rest when the scaling is folded into the network."""
+    columns = {"a": SIZE, "large": [1_700_000_000] * N, "tenth": [0.1] * N, "price": PRICE}
+    train("--data", write(columns), "--save", "net.npz")
+    lines = capsys.readouterr().out.splitlines()
+    last_epoch = next(line for line in reversed(lines) if line.split()[:1] == ["40"])
+    assert float(lines[-1].split()[2].rstrip(",")) == pytest.approx(float(last_epoch.split()[3]), abs=2e-4)
+    assert not reference.MLP.load("net.npz").weights[0][1:].any()
+
+
 def test_a_report_of_a_table(capsys):
     write(HOUSES)
     train("--data", "t.csv", "--ignore", "id", "price", "--save", "net.npz", "--report", "one.html")
@@ -270,6 +280,7 @@ def test_quotes_and_empty_lines():
         ({"size": ["", *SIZE[1:]]}, "", "1 missing values in column 'size', the first in row 0; fill them, drop the"),
         ({"color": [*COLOR[1:], ""]}, "", "1 missing values in column 'color', the first in row 199"),
         ({"size": ["inf", *SIZE[1:]]}, "", "t.csv has inf in column 'size', row 0"),
+        ({"size": 1.7e9 + SIZE}, "", "column 'size' varies by 4.9 around 1.70000202e+09, too little for the float32"),
         ({"a=b": COLOR}, "--target kind", "t.csv has a column 'a=b' with = in its name"),
     ],
 )
