@@ -25,6 +25,7 @@ extensions = [
     "asv_pages",
     "examples",
     "interface",
+    "links",
     "mathml",
 ]
 exclude_patterns = ["extensions", "templates", "static"]
@@ -43,6 +44,7 @@ copybutton_prompt_is_regexp = True
 # --- the reference
 
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc has them in words
 autosummary_generate = True
 autosummary_imported_members = True
@@ -67,6 +69,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
     "show_toc_level": 2,
+    "navigation_depth": 3,
     "footer_start": ["copyright"],
     "footer_end": [],
     "pygments_light_style": "a11y-high-contrast-light",

@@ -195,7 +195,7 @@ class OptunaPruning(Tracker):
     trial : Trial
         Of Optuna. It reports epochs from step 0 on.
     monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
+        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
     mode : {"auto", "min", "max"}
         Whether small or large values are good, as the study must see it too; "auto" decides by the name.
     interval : float

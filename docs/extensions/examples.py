@@ -7,6 +7,7 @@ its pictures illustrates the gallery. Other scripts are shown as they are.
 import ast
 import base64
 import hashlib
+import os
 import runpy
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import nbformat
 from sphinx.util import logging
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PICTURES = {"first_network": -1, "digits_and_its_pytorch_twin": 0, "mnist_from_scratch": -1, "xor": 0}
-LISTINGS = ("gradient_check", "infinite")
+PICTURES = {"first_network": 2, "digits_and_its_pytorch_twin": 3, "mnist_from_scratch": 4, "xor": 0}  # which one
+LISTINGS = {"gradient_check": "Gradient check", "infinite": "Infinite MNIST"}
 LISTING = """\
 # {title}
 
@@ -47,11 +48,11 @@ def write_notebook(maker, name, folder):
     nbformat.write(notebook, path)
 
 
-def write_listing(name, folder):
+def write_listing(name, title, folder):
     """Write the page of a script that is no notebook."""
     script = EXAMPLES / f"{name}.py"
     text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
-    page = LISTING.format(title=name.replace("_", " ").capitalize(), text=text, script=f"../../examples/{script.name}")
+    page = LISTING.format(title=title, text=text, script=f"../../examples/{script.name}")
     path = folder / f"{name}.md"
     if not path.exists() or path.read_text(encoding="utf-8") != page:
         path.write_text(page, encoding="utf-8")
@@ -59,13 +60,14 @@ def write_listing(name, folder):
 
 def write_gallery(app):
     """Write the pages that are new, before Sphinx looks for pages."""
+    os.environ.setdefault("FASTMLP_QUIET", "1")  # the pages need not tell who waited for the compiler
     folder = Path(app.srcdir) / "gallery"
     folder.mkdir(exist_ok=True)
     maker = runpy.run_path(str(EXAMPLES / "make_notebooks.py"))
     for name in maker["NAMES"]:
         write_notebook(maker, name, folder)
-    for name in LISTINGS:
-        write_listing(name, folder)
+    for name, title in LISTINGS.items():
+        write_listing(name, title, folder)
 
 
 def setup(app):
