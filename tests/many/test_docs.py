@@ -1,9 +1,8 @@
-"""The examples in docs/many.md, and those about many networks in README.md, run; digits stand in for MNIST."""
+"""The examples in docs/many.md run; digits stand in for MNIST."""
 
 import numpy as np
 import pytest
-from support.docs import code_blocks, examples
-from support.nets import ROOT
+from support.docs import examples
 
 import fastmlp
 from fastmlp import datasets
@@ -52,10 +51,9 @@ def test_the_example_of_an_ensemble():
     np.testing.assert_array_equal(fastmlp.Ensemble.load("nets.npz").spread(X), ensemble.spread(X))
 
 
-def test_the_example_of_the_readme():
+def test_the_examples_at_a_glance():
     pytest.importorskip("pandas")
-    (code,) = [block for block in code_blocks((ROOT / "README.md").read_text(encoding="utf-8")) if "fit_many" in block]
-    names = run("from fastmlp import MLP, datasets\nX_train, y_train, X_test, y_test = datasets.load_mnist()\n" + code)
+    names = run(examples("At a glance", file="docs/many.md"))
     assert names["ensemble"].score(names["X_test"], names["y_test"]) > 0.9
     assert names["result"].best_net.score(names["X_test"], names["y_test"]) > 0.9
     assert len(names["histories"]) == 8
