@@ -120,13 +120,11 @@ def logarithmic(html):
         (html / name).write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def publish(config, html=None):
-    """Write the pages; return their folder."""
+def asv_pages(config, html):
+    """Write the pages as asv makes them; return what was measured on a busy machine, a line each."""
     from asv.config import Config
 
-    config = Path(config).resolve()
     settings = Config.load(config)
-    html = Path(html or config.parent / settings.html_dir).resolve()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         busy = one_curve(config.parent / settings.results_dir, folder / "results")
@@ -138,8 +136,19 @@ def publish(config, html=None):
         mine = {key: value for key, value in vars(settings).items() if value is not None and key != "plugins"}
         (folder / "asv.conf.json").write_text(json.dumps(mine | {"version": 1} | changed), encoding="utf-8")
         command = [sys.executable, "-m", "asv", "publish", "--config", folder / "asv.conf.json", "--html-dir", html]
-        subprocess.run(command, check=True)
-        logarithmic(html)
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return busy
+
+
+def publish(config, html=None):
+    """Write the pages; return their folder."""
+    from asv.config import Config
+
+    config = Path(config).resolve()
+    html = Path(html or config.parent / Config.load(config).html_dir).resolve()
+    busy = asv_pages(config, html)
+    logarithmic(html)
+    with tempfile.TemporaryDirectory() as folder:
         make_local(html, fetch(folder))
     if busy:
         print(f"measured while other programs used {BUSY} cores or more:", *busy, sep="\n    ", file=sys.stderr)

@@ -1,9 +1,10 @@
-"""The wheel as users get it: what is in it, and that it works from wherever it may lie."""
+"""The sdist and the wheel as users get them: what is in them, and that they work from wherever they may lie."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from importlib.metadata import version
@@ -46,9 +47,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Give a copy of what a wheel is built from, so that building leaves no trace in the repository."""
+    """Give a copy of what an sdist is built from, so that building leaves no trace in the repository."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("LICENSE", "README.md", "pyproject.toml"):
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     for name in ("fastmlp", "kernels"):
         shutil.copytree(ROOT / name, copy / name, symlinks=True)  # with any __pycache__: it must stay out of the wheel
@@ -56,13 +57,23 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
-    """Give the wheel, built without a network."""
+def sdist(source, tmp_path_factory):
+    """Give the sdist."""
     if int(version("setuptools").partition(".")[0]) < 77:
         pytest.skip("needs setuptools >= 77, which the test extra brings")
+    folder = tmp_path_factory.mktemp("sdist")
+    program = f"import setuptools.build_meta as backend; backend.build_sdist({str(folder)!r})"
+    run(sys.executable, "-c", program, cwd=source)
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """Give the wheel, built from nothing but the sdist, without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-index")
-    run(*pip, "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
+    run(*pip, "--no-build-isolation", "--wheel-dir", folder, sdist, cwd=folder)
     (built,) = folder.iterdir()
     return built
 
@@ -92,7 +103,19 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     metadata = f"fastmlp-{fastmlp.__version__}.dist-info/"
     content = Counter({name: count for name, count in names.items() if not name.startswith(metadata)})
     assert content == Counter(expected)
-    assert f"{metadata}licenses/LICENSE" in names
+
+
+def test_sdist_and_wheel_carry_their_licences(sdist, wheel):
+    """That of the code, and that of the MNIST images."""
+    stem = f"fastmlp-{fastmlp.__version__}"
+    with tarfile.open(sdist) as source, zipfile.ZipFile(wheel) as archive:
+        for name in ("LICENSE", "fastmlp/data/README.md"):
+            licence = (ROOT / name).read_bytes()
+            assert source.extractfile(f"{stem}/{name}").read() == licence
+            assert archive.read(f"{stem}.dist-info/licenses/{name}") == licence
+        metadata = archive.read(f"{stem}.dist-info/METADATA").decode()
+    assert "License-Expression: BSD-3-Clause AND CC-BY-SA-3.0\n" in metadata
+    assert "CC BY-SA 3.0" in (ROOT / "fastmlp/data/README.md").read_text(encoding="utf-8")
 
 
 def test_metadata_says_what_the_package_needs(wheel):

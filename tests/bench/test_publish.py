@@ -2,25 +2,22 @@
 
 import functools
 import http.server
-import itertools
 import json
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.asv import NAME, commits, project, results, run
 from support.browser import CHROMIUM, Browser
 
 from benchmarks import publish
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "bench_training.BatchSize.track_epoch"
-PARAMS = [["'fastmlp'", "'numpy'"], ["16", "64", "256", "1024"]]
-N_COMMITS = 5
+SECONDS_OF_EPOCH = [0.14, 0.13, 0.12, 0.11, 0.1]  # one for each commit
 
 pytest.importorskip("asv", reason="needs asv, which the bench extra brings")
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
@@ -43,56 +40,12 @@ COLOURS = """(() => {
 SECONDS = 30  # in which the page must be drawn, on a busy machine
 
 
-def run(*command, cwd):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def commits(folder):
-    """Make a repository of some commits; return their hashes and dates in milliseconds."""
-    git = functools.partial(run, "git", "-c", "user.name=a", "-c", "user.email=a@b", cwd=folder)
-    git("init", "-q", "-b", "main")
-    for number in range(N_COMMITS):
-        git("commit", "-q", "--allow-empty", "-m", f"commit {number}", f"--date=2026-01-0{number + 1}T12:00:00")
-    return [line.split() for line in git("log", "--format=%H %at").splitlines()]
-
-
-def results(folder, hashes):
-    """Write made-up results of asv for the MNIST epoch in each commit."""
-    machine = {"machine": "m", "os": "Linux", "arch": "x86_64", "cpu": "c", "num_cpu": "2", "ram": "1"}
-    (folder / "m").mkdir(parents=True)
-    (folder / "m" / "machine.json").write_text(json.dumps(machine | {"version": 1}))
-    for number, (commit, date) in enumerate(hashes):
-        seconds = [(0.1 + 0.01 * number) * factor for factor, _ in itertools.product((1, 4), PARAMS[1])]
-        content = {
-            "version": 2, "commit_hash": commit, "date": 1000 * int(date), "env_name": "e", "env_vars": {},
-            "python": "3.12", "requirements": {}, "durations": {}, "params": machine | {"python": "3.12"},
-            "result_columns": ["result", "params", "version"], "results": {NAME: [seconds, PARAMS, "1"]},
-        }  # fmt: skip
-        (folder / "m" / f"{commit[:8]}-e.json").write_text(json.dumps(content))
-    benchmark = {
-        "name": NAME, "type": "track", "unit": "seconds", "version": "1", "code": "", "params": PARAMS, "timeout": 120,
-        "param_names": ["implementation", "batch size"], "pretty_name": NAME, "pretty_source": "",
-    }  # fmt: skip
-    # asv has measured the last commit in an environment of its own, while other programs were busy.
-    content["env_name"], content["requirements"] = "virtualenv-py3.12-build1.6.1", {"build": "1.6.1"}
-    content["params"] |= {"build": "1.6.1"}
-    (folder / "m" / f"{commit[:8]}-e.json").write_text(json.dumps(content | {"load": {NAME: 1.3}}))
-    (folder / "benchmarks.json").write_text(json.dumps({"version": 2, NAME: benchmark}))
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """Return the folder with published pages of made-up results."""
     folder = tmp_path_factory.mktemp("asv")
-    (folder / "repo").mkdir()
-    results(folder / "results", commits(folder / "repo"))
-    (folder / "benchmarks").mkdir()
-    (folder / "benchmarks" / "__init__.py").touch()
-    config = {"version": 1, "project": "fastmlp", "repo": "repo", "branches": ["main"], "html_dir": "html"}
-    (folder / "asv.conf.json").write_text(json.dumps(config | {"results_dir": "results"}))
-    run(sys.executable, "-m", "benchmarks.publish", "--config", str(folder / "asv.conf.json"), cwd=ROOT)
+    config, _ = project(folder, SECONDS_OF_EPOCH)
+    run(sys.executable, "-m", "benchmarks.publish", "--config", str(config), cwd=ROOT)
     return folder / "html"
 
 
@@ -113,12 +66,11 @@ def server(pages):
 
 
 def test_results_of_all_environments_are_one_curve(tmp_path):
-    (tmp_path / "repo").mkdir()
-    results(tmp_path / "results", commits(tmp_path / "repo"))
+    results(tmp_path / "results", commits(tmp_path / "repo", len(SECONDS_OF_EPOCH)), SECONDS_OF_EPOCH)
     before = {path: path.read_text() for path in (tmp_path / "results").rglob("*.json")}
     busy = publish.one_curve(tmp_path / "results", tmp_path / "copy")
     kept = [json.loads(path.read_text()) for path in (tmp_path / "copy" / "m").glob("*-e.json")]
-    assert len(kept) == N_COMMITS
+    assert len(kept) == len(SECONDS_OF_EPOCH)
     assert {json.dumps([each["params"], each["requirements"]], sort_keys=True) for each in kept} == {
         json.dumps([kept[0]["params"], {}], sort_keys=True)
     }
