@@ -60,6 +60,7 @@ html_math_renderer = "mathml"  # MathJax would come from a content network
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # browsers refuse it to pages on a disk
 html_theme_options = {
     "logo": {"text": "fastmlp"},
     "navbar_align": "left",

@@ -44,6 +44,9 @@ def write_notebook(maker, name, folder):
     logging.getLogger(__name__).info("executing examples/%s.py", name)
     notebook = maker["execute"](name)
     notebook.metadata["made_of"] = seen
+    for cell in notebook.cells:
+        if pictures(nbformat.v4.new_notebook(cells=[cell])):  # a display need not be named beside its picture
+            cell.outputs = [output for output in cell.outputs if output.output_type != "execute_result"]
     (folder / f"{name}.png").write_bytes(pictures(notebook)[PICTURES[name]])
     nbformat.write(notebook, path)
 
