@@ -1,4 +1,8 @@
-"""Settings of Sphinx. ``sphinx-build -W --keep-going docs site`` builds the documentation; see docs/index.md."""
+"""Settings of Sphinx, which builds the documentation: ``sphinx-build -W --keep-going docs site/html``.
+
+The tables of contents are explicit: a page that none of them names is an error, as is a link that leads nowhere. A
+build in a folder of an earlier one renews only the pages that have changed; delete site/ to renew all.
+"""
 
 import sys
 from pathlib import Path
@@ -7,7 +11,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS / "extensions")]
 
-import fastmlp  # noqa: E402: found by the path above
+import fastmlp  # noqa: E402
 
 project = "fastmlp"
 author = "the fastmlp developers"

@@ -27,9 +27,10 @@ def link_names(app, doctree, docname):
     objects = app.env.get_domain("py").objects
     for node in list(doctree.findall(nodes.literal)):
         match = NAME.fullmatch(node.astext())
-        found = match and objects.get(f"fastmlp.{match[1]}")
+        name = match and f"fastmlp.{match[1]}"
+        found = objects.get(name)
         if found and not isinstance(node.parent, nodes.reference | nodes.title):
-            link = make_refnode(app.builder, docname, found.docname, found.node_id, node.deepcopy(), f"fastmlp.{match[1]}")
+            link = make_refnode(app.builder, docname, found.docname, found.node_id, node.deepcopy(), name)
             node.replace_self(link)
 
 

@@ -48,7 +48,8 @@ def test_a_page_runs(page, names):
 def test_a_page_is_one_program(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nseen = [first]\n```\n## One\n```python\nimport no_such_package\n```\n```python\nseen.append(1)\n```\n"
+        "```python\nseen = [first]\n```\n"
+        "## One\n```python\nimport no_such_package\n```\n```python\nseen.append(1)\n```\n"
         "## Two\n```python\nseen.append(2)\n```\n```python skip\nfail\n```\n```python setup\nfirst = 0\n```\n"
     )
     names = {}

@@ -12,13 +12,14 @@ import fastmlp
 MODULES = ["fastmlp", *(f"fastmlp.{name}" for name in fastmlp.__all__ if name.islower())]
 PUBLIC = [name for name in MODULES if not callable(getattr(fastmlp, name.removeprefix("fastmlp."), None))]
 PUBLIC += ["fastmlp.data", "fastmlp.dask"]
-LINKED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "reference").glob("*.md"))]
+DOCS = ROOT / "docs"
+LINKED = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 
 
 def listed():
     """The names that the pages of the reference list, in full."""
     found = []
-    for path in sorted((ROOT / "docs" / "reference").glob("*.md")):
+    for path in sorted((DOCS / "reference").glob("*.md")):
         for block in re.findall(r"```\{eval-rst\}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
             if ".. autosummary::" in block:
                 (module,) = re.findall(r"currentmodule:: (\S+)", block)
