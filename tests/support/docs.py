@@ -37,7 +37,15 @@ def run_page(path, names):
             blank = "\n" * (text.count("\n", 0, match.start()) + 1)
             try:
                 exec(compile(blank + match[2], path, "exec"), names)
-            except ModuleNotFoundError as error:
-                missing.add(error.name)
+            except ImportError as error:
+                missing.add(lacking(error))
                 left_out = section
     return missing
+
+
+def lacking(error):
+    """Return the name of the package whose import has failed; raise the error if it is another one, or fastmlp's."""
+    cause = error.__cause__ or error
+    if not isinstance(cause, ModuleNotFoundError) or cause.name.startswith(("fastmlp", "kernels")):
+        raise error
+    return cause.name
