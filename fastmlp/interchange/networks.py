@@ -68,7 +68,7 @@ class NetworkMethods(Model):
 
         Examples
         --------
-        >>> net.to_c("net.c", bits=8, X=X_test, y=y_test)
+        >>> measured = net.to_c("net.c", bits=8, X=X_test, y=y_test)
         8-bit weights: accuracy 0.9528 -> 0.9528 (+0.0000), 0 predictions differ on 360 rows
         """
         from fastmlp.interchange import c

@@ -1,5 +1,6 @@
 """The examples in docstrings run. Those that begin with `net`, `X` and `y` continue the first one of the interface."""
 
+import contextlib
 import doctest
 import importlib
 import warnings
@@ -39,10 +40,8 @@ class Runner(doctest.DocTestRunner):
         for test in tests:
             test.globs = {}
             exec(BEFORE, test.globs)
-            try:
+            with contextlib.suppress(StopIteration):
                 self.run(test, out=self.failed.append)
-            except StopIteration:
-                pass
 
 
 @pytest.mark.slow
