@@ -77,3 +77,14 @@ def test_pages_open_from_a_disk(browser, look):
 def test_search_works_from_a_disk(browser, words, page):
     browser.open(f"{(SITE / 'search.html').as_uri()}?q={words.replace(' ', '+')}")
     browser.wait_for(f"[...document.querySelectorAll('#search-results a')].some((a) => a.href.includes('{page}'))")
+
+
+@needs_chromium
+def test_the_pages_of_asv_are_part_of_the_site(browser):
+    if not (SITE / "asv").exists():
+        pytest.skip("asv has no results")
+    browser.open((SITE / "benchmarks.html").as_uri())
+    link = 'a[href="asv/index.html"]'
+    browser.wait_for(f"document.readyState === 'complete' && document.querySelector('{link}') !== null")
+    browser.click(link)
+    browser.wait_for("location.href.includes('/asv/index.html') && document.body.innerText.includes('bench_')")
