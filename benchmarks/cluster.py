@@ -12,9 +12,7 @@ import time
 from collections import defaultdict
 
 import numpy as np
-from distributed import Client, LocalCluster
 
-import fastmlp.dask
 from fastmlp import MLP, datasets
 from fastmlp.bench.load import Others
 from fastmlp.bench.machine import describe
@@ -39,6 +37,8 @@ def train_half(i, batch_size):
 
 def timed_fit(client, way, data, batch_size):
     """Return the seconds of an epoch, and the network."""
+    from fastmlp.dask import fit as fit_on
+
     net, fit = MLP(LAYERS, n_threads=1), {"epochs": EPOCHS, "batch_size": batch_size}
     if way == "halves":
         workers = enumerate(client.nthreads())
@@ -47,7 +47,7 @@ def timed_fit(client, way, data, batch_size):
     elif way == "one process":
         histories = [net.fit(*data, **fit)]
     else:
-        histories = [fastmlp.dask.fit(client, net, *data, average_every=way, **fit)]
+        histories = [fit_on(client, net, *data, average_every=way, **fit)]
     return max(np.mean(history.seconds) for history in histories), net
 
 
@@ -115,6 +115,8 @@ def print_transports(client, turns):
 
 
 def main():
+    from distributed import Client, LocalCluster  # here, since asv imports every file of this folder
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--batch-size", type=int, help="only this one of 64, 1024 and 8192")

@@ -10,9 +10,7 @@ import statistics
 import time
 
 import numpy as np
-from distributed import Client, LocalCluster
 
-import fastmlp.dask
 from fastmlp import MLP, datasets, fit_many
 from fastmlp.bench.machine import describe
 from fastmlp.engine.cores import available_threads
@@ -35,6 +33,10 @@ def seconds(call):
 
 
 def main():
+    from distributed import Client, LocalCluster  # here, since asv imports every file of this folder
+
+    from fastmlp.dask import fit_many as fit_many_on
+
     options, n_workers = parse(), available_threads()
     X, y, *_ = datasets.load_mnist()
     fit = {"epochs": options.epochs, "batch_size": 64, "learning_rate": 0.1}
@@ -44,13 +46,13 @@ def main():
         Client(cluster) as client,
     ):
         fresh = [MLP([784, 128, 10], seed=seed) for seed in range(options.networks)]
-        fastmlp.dask.fit_many(client, copy.deepcopy(fresh[: 2 * n_workers]), X, y, epochs=1)  # loads the kernels
+        fit_many_on(client, copy.deepcopy(fresh[: 2 * n_workers]), X, y, epochs=1)  # loads the kernels
         fit_many(copy.deepcopy(fresh[:n_workers]), X, y, epochs=1)
         here, on_cluster = [], []
         for _ in range(options.turns):
             one, other = copy.deepcopy(fresh), copy.deepcopy(fresh)
             here.append(seconds(lambda: fit_many(one, X, y, **fit)))  # noqa: B023
-            on_cluster.append(seconds(lambda: fastmlp.dask.fit_many(client, other, X, y, **fit)))  # noqa: B023
+            on_cluster.append(seconds(lambda: fit_many_on(client, other, X, y, **fit)))  # noqa: B023
             for net, same in zip(one, other, strict=True):
                 for w, v in zip(net.weights + net.biases, same.weights + same.biases, strict=True):
                     np.testing.assert_array_equal(w, v)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastmlp.activations import Floats
 from fastmlp.callbacks import gather_callbacks
-from fastmlp.data.blocks import Blocks, check_alone
+from fastmlp.data.blocks import Blocks, check_alone, refuse_blocks
 from fastmlp.data.checked import CheckedBlocks
 from fastmlp.data.checked import learned as learned_in_blocks
 from fastmlp.data.maps import warn_of_large_map
@@ -83,6 +83,8 @@ class Fitting:
         TypeError, ValueError
             If an argument is wrong.
         """
+        if once is not each_time:
+            refuse_blocks(X)
         if y is None and not isinstance(X, Blocks):
             raise TypeError("fit needs y, one target for each row of X")
         names = learned(net, X, y, once)
@@ -303,8 +305,7 @@ def check_data(
     once: Sharing = each_time,
 ) -> tuple[Any, Targets]:
     """Return rows and targets; `what` comes before their names in messages."""
-    if isinstance(X, Blocks):
-        raise TypeError(f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba take")
+    refuse_blocks(X, what)
     if y is None:
         raise TypeError(f"{what}y is missing: one target for each row of X")
     names = names or learned(net, X, y, once)

@@ -163,10 +163,15 @@ class History:
         -------
         Axes, or array of Axes
             `ax`, or the new Axes. ``axes[0].figure`` is the figure.
-        """
-        from fastmlp.plots import LearningCurvesDisplay
 
-        display = LearningCurvesDisplay([self], ["network 0"]).plot(ax)
+        Raises
+        ------
+        ValueError
+            If nothing has been measured.
+        """
+        from fastmlp.plots import learning_curves
+
+        display = learning_curves(self, ax=ax)
         return display.axes_ if ax is None else ax
 
     def _measured(self) -> dict[str, list[float]]:

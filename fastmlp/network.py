@@ -318,7 +318,7 @@ input_dropout, input_noise
     def _predicted(self, predict: Callable[[Any], npt.NDArray[Any]], X: Any, out: Any) -> npt.NDArray[Any]:
         """Return predictions for an X that has not been checked yet."""
         if isinstance(X, Blocks):
-            return collected(each_block(X, lambda rows: predict(self._check_X(rows))), X.n_rows, out)
+            return collected(each_block(X, lambda rows: predict(self._check_X(rows)), out), X.n_rows, out)
         predictions = predict(self._check_X(X))
         return predictions if out is None else collected([predictions], len(predictions), out)
 

@@ -218,16 +218,17 @@ def _svg(curve: Curve) -> str:
     """Return a curve, thinned out by means, with gaps where numbers are not finite."""
     values = np.array(curve.values, dtype=np.float64)
     values[~np.isfinite(values)] = math.nan
-    if len(values) > _POINTS:
-        parts = np.array_split(values, _POINTS)
-        values = np.array([part.mean() for part in parts])
-    span, path, pen = curve.high - curve.low, [], "M"
-    for i, value in enumerate(values):
-        if math.isnan(value):
+    span = curve.high / 2 - curve.low / 2  # halves, since the whole may be infinite
+    shares = (curve.high / 2 - values / 2) / span if span > 0 else np.where(np.isnan(values), values, 0.5)
+    if len(shares) > _POINTS:
+        shares = np.array([part.mean() for part in np.array_split(shares, _POINTS)])
+    path, pen = [], "M"
+    for i, share in enumerate(shares):
+        if math.isnan(share):
             pen = "M"
             continue
-        x = 2 + (_WIDTH - 4) * (i / max(1, len(values) - 1))
-        y = 2 + (_HEIGHT - 4) * ((curve.high - value) / span if span > 0 else 0.5)
+        x = 2 + (_WIDTH - 4) * (i / max(1, len(shares) - 1))
+        y = 2 + (_HEIGHT - 4) * share
         path.append(f"{pen}{x:.0f} {y:.1f}" + "h0" * (pen == "M"))  # a line of no length is a dot
         pen = "L"
     drawn = f'fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" d="{"".join(path)}"'

@@ -111,6 +111,7 @@ class Trainer:
     nothing_left: bool = field(init=False)
     refused: Callable[[], object] = field(default=lambda: None, init=False)
     _begun: Counts = field(init=False)
+    _factor: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.batch_size = min(self.batch_size, self.n_rows)
@@ -233,6 +234,7 @@ class Trainer:
             return not ctrl_c.pressed
 
         begun: list[object] = []
+        drawn = self.random.generator.bit_generator.state
 
         def train() -> None:
             try:
@@ -246,6 +248,7 @@ class Trainer:
                 self.history.interrupted = True
             except Exception as error:
                 if self.history.steps == self._before[1] and not isinstance(error, FloatingPointError):
+                    self.random.generator.bit_generator.state = drawn
                     self.refused()
                 raise
 
@@ -263,7 +266,7 @@ class Trainer:
     def _train_epochs(self, n_epochs: int, on_step: OnStep) -> None:
         self._start = time.perf_counter()
         totals = EpochTotals.zeros(n_epochs)
-        self._begun = self._counts()
+        self._begun, self._factor = self._counts(), self.fit.learning_rate_factor
         last_rates, train = self._drawn(n_epochs)
 
         def train_and_validate() -> None:
@@ -330,7 +333,7 @@ class Trainer:
         if np.shape(factors) != (n_steps,):
             shape = np.shape(factors)
             raise ValueError(f"schedule {self.schedule!r} gives factors of shape {shape}, not ({n_steps},)")
-        rates = np.asarray(factors * self.state.optimizer.learning_rate * fit.learning_rate_factor, np.float64)
+        rates = np.asarray(factors * self.state.optimizer.learning_rate * self._factor, np.float64)
         if not rates.max() <= self._largest_rate:
             raise ValueError(f"the learning rate is {rates.max():g} in epoch {fit.epoch + 1}, which is too large")
         return rates

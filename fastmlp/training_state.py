@@ -30,6 +30,8 @@ class Unfinished:
     seconds : float
     n_rows, batch_size : int
         Of the epoch.
+    order : int
+        Checksum of what else the order of its rows follows from; 0 if that is not known.
     """
 
     key: int
@@ -40,6 +42,7 @@ class Unfinished:
     seconds: float = 0.0
     n_rows: int = 0
     batch_size: int = 0
+    order: int = 0
 
 
 @dataclass

@@ -191,9 +191,11 @@ def test_plot_into_given_axes(history, pyplot):
 
 
 def test_plot_of_little(pyplot):
-    for history in (History(), History(loss=[1.0]), History(loss=[1.0, math.nan])):
+    for history in (History(loss=[1.0]), History(loss=[1.0, math.nan])):
         (ax,) = history.plot()
         ax.figure.canvas.draw()
+    with pytest.raises(ValueError, match="there is no history; train first"):
+        History().plot()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What states the version agrees, and one command changes it everywhere."""
 
+import json
 import re
 import runpy
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastmlp
+from fastmlp.cli.arguments import parsers
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE_IT = ("CHANGELOG.md", "CITATION.cff", "fastmlp/__init__.py", "recipe/recipe.yaml")
@@ -52,6 +54,23 @@ def test_the_recipe_needs_what_the_package_needs():
     assert re.findall("- (.+)", run) == [f"python {project['requires-python']}", *needed]
     assert f"license: {project['license']}" in text("recipe/recipe.yaml")
     assert project["license-files"] == re.findall("- (.+)", text("recipe/recipe.yaml").partition("license_file:")[2])
+
+
+def test_the_image_is_built_of_what_the_package_needs():
+    lines = text("Dockerfile").splitlines()
+    copied = {name for line in lines if re.match("COPY (?!--from)", line) for name in line.split()[1:-1]}
+    allowed = {line.removeprefix("!") for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    project = tomllib.loads(text("pyproject.toml"))
+    needed = {
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        *project["tool"]["setuptools"]["package-dir"].values(),
+    }
+    assert copied == allowed == {"pyproject.toml", *(name.partition("/")[0] for name in needed)}
+    assert all((ROOT / name).exists() for name in copied)
+    (command,) = re.findall(r"^RUN fastmlp (compile .+?) &&", text("Dockerfile"), re.MULTILINE)
+    assert parsers()[0].parse_args(command.split()).optimizer == ["sgd", "adam"]
+    assert json.loads(lines[-1].removeprefix("CMD ")) == ["train"]
 
 
 @pytest.fixture

@@ -127,6 +127,8 @@ def test_numbers_that_are_not_finite_are_gaps():
     assert curve == "M25 18.0h0M72 10.0h0L95 2.0"
     assert nothing == ""
     assert "best" in html
+    (curve,) = Reader(history_of(loss=[1e308, -1e308])._repr_html_()).curves  # whose difference is infinite
+    assert curve == "M2 2.0h0L118 18.0"
 
 
 def test_names_are_shown_and_not_run():

@@ -41,7 +41,8 @@ def _displays(net: Any, x_test: Any, y_test: Any) -> Iterator[tuple[str, Display
     from fastmlp import plots
     from fastmlp.plots.images import image_shape
 
-    yield "learning_curves", plots.learning_curves(net.history, ax=False)
+    if net.history.loss:  # unless Ctrl-C has ended the first epoch
+        yield "learning_curves", plots.learning_curves(net.history, ax=False)
     yield "confusion_matrix", plots.confusion_matrix(net, x_test, y_test, ax=False)
     yield "calibration", plots.calibration(net, x_test, y_test, ax=False)
     if net.layers[0] == 2:

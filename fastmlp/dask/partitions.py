@@ -14,6 +14,7 @@ from dask.base import is_dask_collection
 from dask.delayed import Delayed
 from distributed import Client, Future
 
+from fastmlp.data.blocks import refuse_blocks
 from fastmlp.names import strings
 from fastmlp.validation.frames import is_frame
 
@@ -126,6 +127,7 @@ def divide(X: Any, y: Any, sample_weight: Any, n_parts: int) -> list[Partition]:
     TypeError, ValueError
         If X, y and the weights are not divided alike, and cannot be.
     """
+    refuse_blocks(X)
     given, least_ndim = {"X": X, "y": y, "sample_weight": sample_weight}, 1 if is_divided(X) else 2
     blocks = {
         name: _blocks(name, data) for name, data in given.items() if is_divided(data, 2 if name == "X" else least_ndim)

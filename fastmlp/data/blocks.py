@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from fastmlp.data.sources import open_source
 from fastmlp.data.sources.base import Block, Source
 from fastmlp.validation.calls import advised_constructor
 from fastmlp.validation.settings import check_int, check_number
 
-__all__ = ["Blocks", "check_alone"]
+__all__ = ["Blocks", "check_alone", "refuse_blocks"]
 
 _MIX_BYTES = 1 << 25
 """Numbers of X that are shuffled together, unless the user says how many blocks."""
+
+
+_MIX_ROWS = 1 << 20
+"""The same in rows, of a few numbers each: order, targets and weights take more memory than X."""
 
 
 @advised_constructor
@@ -106,16 +111,18 @@ class Blocks:
         """Rows and features."""
         return self.n_rows, self.n_features
 
-    def memory(self, batch_size: int = 64) -> int:
-        """Return how many bytes a fit holds at most beside the network, whatever the number of rows.
+    def memory(self, batch_size: int = 64, dtype: npt.DTypeLike = np.float32) -> int:
+        """Return how many bytes a fit of a network of this dtype holds at most beside it, whatever the number of rows.
 
         These are the mix that is trained on, the next one, and a block that is being read. Rows of CSR matrices are
         counted as if all had as many nonzeros as the fullest block.
         """
         source, n_rows = self._source, self._most_rows(check_int("batch_size", batch_size, 1))
-        of_a_row = self._row_bytes() + 32  # y, its weight, and its place
+        numbers = 1 if source.is_sparse or source.dtype == np.uint8 else np.dtype(dtype).itemsize // 4
+        of_a_row = self._row_bytes() * numbers + 32  # y, its weight, and its place
         copies = 2 if source.is_sparse or source.dtype == np.uint8 else 3  # others may be packed, one after the other
-        return int(copies * n_rows * of_a_row + 2 * source.nbytes)
+        of_more_targets = 3 * (source.n_targets - 1) * np.dtype(dtype).itemsize
+        return int(n_rows * (copies * of_a_row + of_more_targets) + 2 * source.nbytes)
 
     def split(self, fraction: float, seed: int | None = 0) -> tuple[Self, Self]:
         """Divide the blocks at random, for example for training and for validation.
@@ -154,13 +161,18 @@ class Blocks:
         """Yield the blocks in their own order, as (X, y, sample_weight); what is missing is None."""
         return self._source.read(range(self.n_blocks))
 
+    def __array__(self, *_: object, **__: object) -> npt.NDArray[Any]:
+        """Refuse to be made an array, where something takes rows in memory only."""
+        refuse_blocks(self)
+        raise AssertionError
+
     def _most_rows(self, batch_size: int) -> int:
         """Return how many rows a mix has at most."""
         if self.mix is not None:
             mean = self.n_rows / self.n_blocks
             n_rows = round(self.mix * mean)
         else:
-            n_rows = _MIX_BYTES // self._row_bytes()
+            n_rows = min(_MIX_BYTES // self._row_bytes(), _MIX_ROWS)
         return min(max(n_rows // batch_size, 1) * batch_size, self.n_rows)
 
     def _row_bytes(self) -> int:
@@ -185,11 +197,37 @@ class _Some(Source):
         source = self.source
         self.lengths, self.n_features, self.dtype = source.lengths[self.chosen], source.n_features, source.dtype
         self.is_sparse, self.has_y, self.has_weights = source.is_sparse, source.has_y, source.has_weights
-        self.nbytes = source.nbytes
+        self.nbytes, self.feature_names, self.n_targets = source.nbytes, source.feature_names, source.n_targets
 
     def read(self, blocks: Sequence[int]) -> Iterator[Block]:
         """Yield these blocks."""
-        return self.source.read([int(self.chosen[block]) for block in blocks])
+        return self.source.read(self._numbers(blocks))
+
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield blocks without X where that saves reading it."""
+        return self.source.targets(self._numbers(range(len(self.lengths)) if blocks is None else blocks))
+
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is one of those that the source reads."""
+        return self.source.holds(out)
+
+    def place(self, row: int, part: str = "X") -> str:
+        """Return where a row is found in the source."""
+        block = int(np.searchsorted(np.cumsum(self.lengths), row, "right"))
+        before = int(self.lengths[:block].sum())
+        return self.source.place(row - before + int(self.source.lengths[: self.chosen[block]].sum()), part)
+
+    def _numbers(self, blocks: Sequence[int]) -> list[int]:
+        return [int(self.chosen[block]) for block in blocks]
+
+
+def refuse_blocks(X: object, what: str = "") -> None:
+    """Refuse Blocks where rows must be in memory; `what` comes before the name of X."""
+    if isinstance(X, Blocks):
+        raise TypeError(
+            f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba of a network take, and "
+            "fit, predict and predict_proba of an estimator"
+        )
 
 
 def check_alone(**given: object) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,12 @@ from fastmlp.validation.rows import check_sample_weight, check_total, weigh
 
 __all__ = ["FEW_ROWS", "CheckedBlocks", "Piece", "learned", "located", "part_of", "stacked", "targets_of"]
 
+T = TypeVar("T")
+
 FEW_ROWS = 512
 """Rows that tell which kernels to compile, and what may be wrong with a fit."""
+
+_LEAST_ROWS, _FEW_BYTES = 8, 1 << 22  # but they are kept, so there must not be too many wide ones
 
 
 class Piece(NamedTuple):
@@ -87,6 +91,9 @@ class CheckedBlocks:
         for number, block in enumerate(source.targets()):
             y, weights = self._checked(block, number)
             classes = self._loss.decode(y) if n_classes else np.zeros(len(y), np.int64)
+            if weights is not None:
+                with np.errstate(over="ignore", under="ignore"):
+                    weights = weights.astype(self._weights_dtype)
             of_each += np.bincount(classes, weights, len(of_each))
             self.counts += np.bincount(classes, minlength=n_classes)[:n_classes]
         self._of_classes = None if class_weight is None else class_weight(self.counts)
@@ -101,6 +108,11 @@ class CheckedBlocks:
     def weighs(self) -> bool:
         """Whether rows have weights."""
         return self.blocks._source.has_weights or self._of_classes is not None
+
+    @property
+    def n_few(self) -> int:
+        """How many rows may be kept as a sample."""
+        return max(_LEAST_ROWS, min(FEW_ROWS, _FEW_BYTES // self.blocks._row_bytes()))
 
     def __iter__(self) -> Iterator[tuple[Any, Targets, Floats | None]]:
         return (piece[:3] for piece in self.read())
@@ -137,11 +149,12 @@ class CheckedBlocks:
 
     def first_rows(self) -> Piece:
         """Return some of the first rows."""
-        pieces: list[Piece] = []
+        pieces, left = list[Piece](), self.n_few
         with closing(self.read()) as blocks:
             for piece in blocks:
-                pieces.append(piece)
-                if sum(len(piece.y) for piece in pieces) >= FEW_ROWS:
+                pieces.append(part_of(piece, 0, min(left, len(piece.y))))
+                left -= len(pieces[-1].y)
+                if not left:
                     break
         return Piece(stacked([piece.X for piece in pieces]), *targets_of(pieces))
 
@@ -152,14 +165,17 @@ class CheckedBlocks:
 
     def _checked(self, block: Block, number: int) -> tuple[Targets, Floats | None]:
         """Return the targets and the weights of a block."""
-        n_rows, name = int(self.blocks._source.lengths[number]), f"{self._what}y"
+        source, n_rows, name = self.blocks._source, int(self.blocks._source.lengths[number]), f"{self._what}y"
 
-        def check() -> tuple[Targets, Floats | None]:
-            y = self._loss.check_y(self._names.encoded(block.y, name), n_rows, self._net.dtype, name)
-            return y, check_sample_weight(block.sample_weight, n_rows)
+        def check_y() -> Targets:
+            return self._loss.check_y(self._names.encoded(block.y, name), n_rows, self._net.dtype, name)
 
-        checked: tuple[Targets, Floats | None] = located(self.blocks._source, int(self._first_rows[number]), check)
-        return checked
+        first_row, check_weights = (
+            int(self._first_rows[number]),
+            partial(check_sample_weight, block.sample_weight, n_rows),
+        )
+        y = located(source, first_row, check_y, "y")
+        return y, located(source, first_row, check_weights, "sample_weight")
 
 
 def learned(names: Names, blocks: Blocks, loss: Loss) -> Names:
@@ -183,13 +199,13 @@ def learned(names: Names, blocks: Blocks, loss: Loss) -> Names:
     return names.learned(first.X, labels, loss)
 
 
-def located(source: Source, first_row: int, check: Callable[[], Any]) -> Any:
-    """Call a check of the rows of a block; its errors say where the row is among all rows."""
+def located(source: Source, first_row: int, check: Callable[[], T], part: str = "X") -> T:
+    """Call a check of the rows of a block; its errors say where the row is among all rows of X, y or sample_weight."""
     try:
         return check()
     except (TypeError, ValueError) as error:
         message = str(error.args[0]) if error.args else ""
-        placed = re.sub(r"\brow (\d+)", lambda row: source.place(int(row[1]) + first_row), message)
+        placed = re.sub(r"\brow (\d+)", lambda row: source.place(int(row[1]) + first_row, part), message)
         raise type(error)(placed) from error
 
 

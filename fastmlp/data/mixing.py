@@ -8,6 +8,7 @@ any of its mixes, and nothing depends on how fast blocks are read.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,6 +56,12 @@ class Mixes:
     most_rows: int
     any_order: bool
     shuffle: bool
+
+    @property
+    def checksum(self) -> int:
+        """A number that is another one if rows would come in another order for the same key; never 0."""
+        settings = repr((self.batch_size, self.rows_of_a_mix, self.any_order, self.shuffle))
+        return 1 + zlib.crc32(settings.encode(), zlib.crc32(np.ascontiguousarray(self.lengths, "<i8").tobytes()))
 
     @property
     def n_rows(self) -> int:

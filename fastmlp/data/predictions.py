@@ -17,8 +17,18 @@ from fastmlp.storage import StrPath, written_whole
 __all__ = ["collected", "each_block"]
 
 
-def each_block(blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-    """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows."""
+def each_block(
+    blocks: Blocks, predict: Callable[[Any], npt.NDArray[Any]], out: StrPath | npt.NDArray[Any] | None
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield what `predict` returns for the rows of each block. Its errors name the row among all rows.
+
+    Raises
+    ------
+    ValueError
+        If `out`, to which the predictions are written, has the rows.
+    """
+    if blocks._source.holds(out):
+        raise ValueError("out has the rows of X, which predictions would overwrite; give another file or array")
     first_row = 0
     for block in blocks:
         yield located(blocks._source, first_row, partial(predict, block.X))
@@ -73,6 +83,6 @@ def _in_file(parts: Iterable[npt.NDArray[Any]], n_rows: int, path: StrPath) -> n
             if place == 0:
                 header = {"descr": part.dtype.str, "fortran_order": False, "shape": (n_rows, *part.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
-            np.ascontiguousarray(part).tofile(file)
+            file.write(part.tobytes())  # `tofile` says nothing if the last bytes do not fit on the disk
     loaded: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     return loaded

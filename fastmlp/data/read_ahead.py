@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 __all__ = ["ReadAhead"]
@@ -12,6 +13,9 @@ __all__ = ["ReadAhead"]
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
+
+_MOST_PATIENCE = 5.0
+"""Seconds that `close` waits for the item that is being made: a reader may hang, and Ctrl-C ends the fit even so."""
 
 
 class _End:
@@ -37,16 +41,21 @@ class ReadAhead(Generic[T]):
         self._made: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
         self._wanted, self._closed = threading.Semaphore(1), False
         self._thread = threading.Thread(target=self._run, name="fastmlp reads ahead", daemon=True)
-        self._thread.start()
+        self._begun = False
 
     def next(self, go_on: Callable[[], bool]) -> T | None:
         """Return the next item, and let the thread make the one after it. None is the end, or that `go_on` says no.
+
+        The first call starts the thread: what is begun before it can be ended may stay for ever, see `interrupts`.
 
         Raises
         ------
         BaseException
             What the iterator has raised.
         """
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
         while True:
             try:
                 item = self._made.get(timeout=_POLL_SECONDS)
@@ -63,10 +72,11 @@ class ReadAhead(Generic[T]):
             return None
 
     def close(self) -> None:
-        """End the thread after the item that it is making. This may be repeated."""
+        """End the thread after the item that it is making; one that takes long is not waited for. May be repeated."""
         self._closed = True
         self._wanted.release()
-        self._thread.join()
+        with suppress(RuntimeError):  # it has not been started
+            self._thread.join(_MOST_PATIENCE)
 
     def _run(self) -> None:
         error: BaseException | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.data.checked import FEW_ROWS, CheckedBlocks, Piece, part_of, stacked, targets_of
+from fastmlp.data.checked import CheckedBlocks, Piece, part_of, stacked, targets_of
 from fastmlp.data.mixing import Mix, Mixes
 from fastmlp.data.read_ahead import ReadAhead
 from fastmlp.engine.base import EpochTotals
 from fastmlp.hooks import call_hooks
-from fastmlp.interrupts import finish
+from fastmlp.interrupts import complete, finish
 from fastmlp.losses import Targets
 from fastmlp.random import mix_seed
 from fastmlp.training import Counts, Trainer, Unfinished
@@ -65,6 +66,11 @@ class InBlocks(Trainer):
                 f"resume=True continues an epoch of {at.n_rows} rows in batches of {at.batch_size}, but there are "
                 f"{self.n_rows} rows in batches of {self.batch_size}"
             )
+        if at is not None and at.order not in (0, self._mixes.checksum):
+            raise ValueError(
+                "resume=True continues an epoch in which rows had another order; give Blocks with the same rows "
+                "and mix, and the same shuffle"
+            )
 
     @property
     def n_rows(self) -> int:
@@ -91,10 +97,17 @@ class InBlocks(Trainer):
         """Draw the order of the blocks; return the last learning rate, and what trains the epoch."""
         n_batches = self.fit.n_batches
         last_rate = self._rates((self.fit.epoch + 1) * n_batches - 1, 1)
-        if self.state.unfinished is None:
-            key = int(self.random.generator.integers(2**63))
-            self.state.unfinished = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size)
-        self._at = at = self.state.unfinished
+        at = self.state.unfinished
+        if at is None:
+            generator = copy.deepcopy(self.random.generator)
+            key, order = int(generator.integers(2**63)), self._mixes.checksum
+            at = Unfinished(key, n_rows=self.n_rows, batch_size=self.batch_size, order=order)
+
+            def begin() -> None:
+                self.state.unfinished, self.random.generator = at, generator
+
+            complete(begin)
+        self._at = at
         self._start = time.perf_counter() - at.seconds
 
         def train(totals: EpochTotals, on_step: Callable[[int], bool]) -> None:
@@ -180,7 +193,7 @@ class InBlocks(Trainer):
                 if not self.engine.is_copy(prepared):
                     buffers.turn()
                 y, weights = targets_of(buffers.pieces)
-                some = _sample(Piece(X, y, weights))
+                some = _sample(Piece(X, y, weights), self.checked.n_few)
                 yield _Read(mix, some, prepared, y, weights, self._mixes.rows(key, mix))
 
     def _prepared(self, pieces: list[Piece], X: Any) -> Any:
@@ -232,8 +245,8 @@ class _Buffers:
         return stacked([piece.X for piece in self.pieces]) if buffer is None else buffer[: self._place]
 
 
-def _sample(mix: Piece) -> Piece:
-    """Return a copy of some rows of a mix, from all over."""
+def _sample(mix: Piece, n_rows: int) -> Piece:
+    """Return a copy of so many rows of a mix, or fewer, from all over."""
     X, y, weights, _ = mix
-    some = slice(None, None, -(-len(y) // FEW_ROWS))
+    some = slice(None, None, -(-len(y) // n_rows))
     return Piece(X[some].copy(), y[some], None if weights is None else weights[some])

@@ -81,7 +81,7 @@ def for_blocks_too(predict: Prediction) -> Prediction:
         if not isinstance(X, Blocks):
             return predict(self, X)
         check_is_fitted(self)
-        return collected(each_block(X, lambda rows: predict(self, _as_table(rows))), X.n_rows, None)
+        return collected(each_block(X, lambda rows: predict(self, _as_table(rows)), None), X.n_rows, None)
 
     return either
 

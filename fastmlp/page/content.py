@@ -13,9 +13,10 @@ from fastmlp.history import History
 from fastmlp.mistakes import confusions
 from fastmlp.page.images import Image, find_images
 from fastmlp.page.packing import packed, plain
-from fastmlp.page.rows import MOST_FEATURES, choose_rows, evenly, numbers_in
+from fastmlp.page.rows import MOST_FEATURES, choose_rows, numbers_in, sample_of
 from fastmlp.page.training import curves_of, title_of, trained
-from fastmlp.plots.images import as_images, take_rows
+from fastmlp.plots.confusion import count_pairs
+from fastmlp.plots.images import as_images, evenly, take_rows
 from fastmlp.plots.subject import Predictions, Subject
 from fastmlp.validation.frames import column_names
 
@@ -87,10 +88,9 @@ def _what_to_do(image: Image | None, n_features: int) -> str:
 def _facts_in_short(subject: Subject, histories: Sequence[History]) -> list[dict[str, str]]:
     n_parameters = sum(net.n_parameters for net in subject.networks)
     seconds = sum(sum(history.seconds) for history in histories)
-    facts = [("parameters", f"{n_parameters:,}" if n_parameters else "")]
     took = f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"
-    facts.append(("training", took if seconds else ""))
-    return [{"name": name, "value": value} for name, value in facts if value]
+    facts = {"parameters": f"{n_parameters:,}" if n_parameters else "", "training": took if seconds else ""}
+    return [{"name": name, "value": value} for name, value in facts.items() if value]
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:
@@ -127,25 +127,30 @@ def _per_class(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> l
     names = ("precision", "recall", "f1", "n_true", "n_predicted")
     columns = [column.tolist() for column in (*scores, guessed)]
     listed = [{"class": k} | dict(zip(names, row, strict=True)) for k, row in enumerate(zip(*columns, strict=True))]
-    if n > _MOST_LISTED:
-        listed.sort(key=lambda of: of["n_true"] * (1 - of["recall"]) + of["n_predicted"] * (1 - of["precision"]))
-        listed = sorted(listed[-_MOST_LISTED:], key=lambda of: of["class"])
-    return listed
+    return [listed[k] for k in _largest(_errors(true, predicted, n), _MOST_LISTED)]
 
 
 def _matrix(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> dict[str, Any]:
     """Return how many rows of each class are predicted as which, for the classes that are shown."""
-    classes = np.arange(n)
-    if n > _MOST_CLASSES:
-        wrong = true != predicted
-        errors = np.bincount(true[wrong], minlength=n) + np.bincount(predicted[wrong], minlength=n)
-        classes = np.sort(np.argsort(-errors, kind="stable")[:_SHOWN_CLASSES])
+    classes = _largest(_errors(true, predicted, n), n if n <= _MOST_CLASSES else _SHOWN_CLASSES)
     place = np.full(n, -1)
     place[classes] = np.arange(len(classes))
     kept = (place[true] >= 0) & (place[predicted] >= 0)
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (place[true[kept]], place[predicted[kept]]), 1)
+    counts = count_pairs(place[true[kept]], place[predicted[kept]], len(classes))
     return {"classes": classes.tolist(), "counts": counts.tolist()}
+
+
+def _errors(true: npt.NDArray[Any], predicted: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
+    """Return how many rows are wrong about each class or label, (n,)."""
+    wrong = true != predicted
+    if wrong.ndim == 2:
+        return np.asarray(wrong.sum(axis=0))
+    return np.bincount(true[wrong], minlength=n) + np.bincount(predicted[wrong], minlength=n)
+
+
+def _largest(numbers: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
+    """Return the positions of the largest numbers, in ascending order; of few numbers, all."""
+    return np.sort(np.argsort(-numbers, kind="stable")[:most])
 
 
 def _numbers(true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> dict[str, Any]:
@@ -198,12 +203,9 @@ def _fields(subject: Subject, rows: Floats, predictions: Predictions, features: 
     if len(features) > MOST_FEATURES:
         return {}
     medians, lows, highs = np.median(rows, axis=0), rows.min(axis=0), rows.max(axis=0)
-    columns = np.arange(len(features))
-    if len(features) > _MOST_FIELDS:
-        net = subject.networks[0] if subject.networks else None
-        fits = net is not None and net.layers[0] == len(features)
-        effect = rows.std(axis=0) * (np.linalg.norm(net.weights[0], axis=1) if fits and net is not None else 1)
-        columns = np.sort(np.argsort(-effect, kind="stable")[:_MOST_FIELDS])
+    effect = rows.std(axis=0)
+    if subject.networks and subject.networks[0].layers[0] == len(features):
+        effect *= np.linalg.norm(subject.networks[0].weights[0], axis=1)
     fields = [
         {
             "column": int(k),
@@ -212,7 +214,7 @@ def _fields(subject: Subject, rows: Floats, predictions: Predictions, features: 
             "low": plain(lows[k]),
             "high": plain(highs[k]),
         }
-        for k in columns
+        for k in _largest(effect, _MOST_FIELDS)
     ]
     return {"form": {"fields": fields, "fixed": plain(medians)}}
 
@@ -221,7 +223,7 @@ def _plane(rows: Floats, predictions: Predictions, features: list[str]) -> dict[
     """Return the frame of two features, and some test rows in it."""
     lows, highs = rows.min(axis=0), rows.max(axis=0)
     room = np.where(highs > lows, 0.12 * (highs - lows), 1.0)
-    taken, some = evenly(len(predictions.predicted)), evenly(len(rows), _MOST_POINTS)
+    taken, some = sample_of(len(predictions.predicted)), evenly(len(rows), _MOST_POINTS)
     points: dict[str, Any] = {"x": plain(rows[some, 0]), "y": plain(rows[some, 1]), "true": None, "wrong": None}
     if predictions.task != "numbers":
         points["wrong"] = (~predictions.right)[taken[some]].tolist()
@@ -240,20 +242,17 @@ def _weights(subject: Subject, image: Image | None, features: list[str]) -> dict
     first = np.asarray(net.weights[0], np.float64)  # (I, O)
     if not np.isfinite(first).all():
         return None
-    units = np.arange(first.shape[1])
-    if len(units) > _MOST_UNITS:
-        after = np.asarray(net.weights[1], np.float64) if len(net.weights) > 1 else np.ones((len(units), 1))
-        effect = np.linalg.norm(first, axis=0) * np.linalg.norm(after, axis=1)
-        units = np.sort(np.argsort(-effect, kind="stable")[:_MOST_UNITS])
+    effect = np.linalg.norm(first, axis=0)
+    if len(net.weights) > 1:
+        effect *= np.linalg.norm(np.asarray(net.weights[1], np.float64), axis=1)
+    units = _largest(effect, _MOST_UNITS)
     tiles, columns = first[:, units].T, []
     if image is not None and len(first) == len(features):
         tiles = as_images(tiles, image.shape)
         tiles = (tiles.mean(axis=3) if tiles.ndim == 4 else tiles).reshape(len(units), -1)
     else:
         names = features if len(features) == len(first) else [f"input {i}" for i in range(len(first))]
-        rows = np.arange(len(first))
-        if len(rows) > _MOST_INPUTS:
-            rows = np.sort(np.argsort(-np.linalg.norm(first, axis=1), kind="stable")[:_MOST_INPUTS])
+        rows = _largest(np.linalg.norm(first, axis=1), _MOST_INPUTS)
         tiles, columns = tiles[:, rows], [names[i] for i in rows]
     largest = np.abs(tiles).max(axis=1, keepdims=True)
     relative = np.rint(127 * tiles / np.where(largest > 0, largest, 1)).astype(np.int8)

@@ -11,8 +11,8 @@ from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.losses import LOSSES
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed_floats, rounded
-from fastmlp.page.rows import MOST_FEATURES, evenly
-from fastmlp.plots.images import take_rows
+from fastmlp.page.rows import MOST_FEATURES
+from fastmlp.plots.images import evenly, take_rows
 from fastmlp.plots.subject import Predictions, Subject
 
 __all__ = ["network_in_page"]

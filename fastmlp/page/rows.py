@@ -11,17 +11,17 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.page.images import Image
 from fastmlp.page.packing import packed, packed_floats, plain
-from fastmlp.plots.images import take_rows
+from fastmlp.plots.images import evenly, take_rows
 from fastmlp.plots.subject import Predictions
 
-__all__ = ["MOST_FEATURES", "choose_rows", "evenly", "numbers_in", "rows_in_page"]
+__all__ = ["MOST_FEATURES", "choose_rows", "numbers_in", "rows_in_page", "sample_of"]
 
 MOST_FEATURES = 5000  # of a form, its medians and its rows
 _WRONG = 24  # wrong guesses, the most confident first
 _OF_A_CELL, _MOST = 48, 2000  # further rows: of each pair of classes, and of all
 _FEWEST = 24
 _COLUMNS, _CHARACTERS = 12, 200  # of a table of rows, and of each of its cells
-_SAMPLE = 2000  # rows of which statistics are made
+_SAMPLE = 2000  # rows
 
 
 def choose_rows(predictions: Predictions) -> dict[str, Any]:
@@ -35,13 +35,8 @@ def choose_rows(predictions: Predictions) -> dict[str, Any]:
         rows = np.concatenate([worst, others])
         outcomes = {"true": plain(true[rows]), "guess": plain(predicted[rows])}
         return {"row": rows.tolist(), **outcomes, "wrong": np.isin(rows, worst).tolist(), "p": None}
-    p, wrong = predictions.probabilities, ~predictions.right
-    if p is None:
-        confidence = np.zeros(n)
-    elif predictions.task == "classes":
-        confidence = p[np.arange(n), predicted]
-    else:
-        confidence = np.where(predicted == 1, p, 1 - p).min(axis=1)
+    wrong, is_known = ~predictions.right, predictions.probabilities is not None
+    confidence = predictions.confidence if is_known else np.zeros(n)
     by_confidence = np.argsort(-confidence, kind="stable")
     first = by_confidence[wrong[by_confidence]][:_WRONG]
     cells = np.unique(np.column_stack([true, predicted]), axis=0, return_inverse=True)[1].reshape(-1)
@@ -56,8 +51,8 @@ def choose_rows(predictions: Predictions) -> dict[str, Any]:
             name: [np.flatnonzero(row).tolist() for row in array[rows]]
             for name, array in (("true", true), ("guess", predicted))
         }
-    shown = None if p is None else plain(confidence[rows])
-    return {"row": rows.tolist(), **outcomes, "wrong": wrong[rows].tolist(), "p": shown}
+    p = plain(confidence[rows]) if is_known else None
+    return {"row": rows.tolist(), **outcomes, "wrong": wrong[rows].tolist(), "p": p}
 
 
 def _rank_within(cells: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -100,14 +95,14 @@ def _values(rows: npt.NDArray[Any], image: Image | None, n_columns: int) -> dict
     return {"pixels": packed(image.levels(numbers))}
 
 
-def evenly(n_rows: int, most: int = _SAMPLE) -> npt.NDArray[np.int64]:
-    """Return the positions of evenly spaced rows, all if there are few."""
-    return np.unique(np.linspace(0, n_rows - 1, most).astype(np.int64))
+def sample_of(n_rows: int) -> npt.NDArray[np.int64]:
+    """Return the rows of which statistics are made."""
+    return evenly(n_rows, _SAMPLE)
 
 
 def numbers_in(X: Any, n_rows: int) -> Floats | None:
-    """Return evenly spaced rows (k, I) of X, or None if it does not hold numbers."""
-    return _as_numbers(take_rows(X, evenly(n_rows)))
+    """Return a sample of the rows of X, (k, I), or None if it does not hold numbers."""
+    return _as_numbers(take_rows(X, sample_of(n_rows)))
 
 
 def _as_numbers(rows: npt.NDArray[Any]) -> Floats | None:

@@ -16,6 +16,7 @@ from fastmlp.history import History
 from fastmlp.many.ensemble import Ensemble
 from fastmlp.network import Network
 from fastmlp.page.packing import plain
+from fastmlp.plots.images import evenly
 from fastmlp.plots.subject import Subject
 
 __all__ = ["curves_of", "title_of", "trained"]
@@ -25,6 +26,7 @@ _MOST_MEMBERS = 20  # with a line of their own
 _PACKAGES = ("numpy", "numba", "scikit-learn")
 _USUAL = (("input scale", 1.0), ("first layer", "auto"))  # settings that say nothing
 _NOT_IN_CHARTS = ("seconds",)
+_FORGOTTEN = "A network does not remember its rows, their weights, clipping and callbacks."
 
 
 def title_of(subject: Subject) -> str:
@@ -38,11 +40,11 @@ def title_of(subject: Subject) -> str:
 
 def trained(subject: Subject, histories: Sequence[History], command: str | None) -> dict[str, Any]:
     """Return layers, the command that repeats the training, and facts."""
-    note = None if command is not None else _note(subject)
+    forgets = command is None and isinstance(subject.model, (Network, Ensemble))
     return {
         "layers": _layers(subject),
         "command": _program(subject, histories) if command is None else command,
-        "command_note": note,
+        "command_note": _FORGOTTEN if forgets else None,
         "facts": [[name, str(value)] for name, value in (*_settings(subject, histories), *_machine())],
     }
 
@@ -109,12 +111,6 @@ def _shown(optimizer: Any) -> str:
     return f"{type(optimizer).__name__}({', '.join(given)})" if fields else repr(optimizer)
 
 
-def _note(subject: Subject) -> str | None:
-    if not isinstance(subject.model, (Network, Ensemble)):
-        return None
-    return "A network does not remember its rows, their weights, clipping and callbacks."
-
-
 def _settings(subject: Subject, histories: Sequence[History]) -> list[tuple[str, Any]]:
     """Return what is not said by the table of layers."""
     if not subject.networks:
@@ -167,8 +163,8 @@ def curves_of(histories: Sequence[History]) -> dict[str, Any]:
     names = [name for name in dict.fromkeys(name for each in measured for name in each) if name not in _NOT_IN_CHARTS]
     most = _MOST_NUMBERS // max(1, len(names) * (2 + len(measured) * (len(measured) <= _MOST_MEMBERS)))
     n_shown = min(n, _MOST_EPOCHS, max(most, 2))
-    epochs = np.unique(np.linspace(1, n, n_shown).astype(np.int64)) if n else np.zeros(0, np.int64)
-    lists = {name: [_padded(each[name], n)[epochs - 1] for each in measured if name in each] for name in names}
+    shown = evenly(n, n_shown)
+    lists = {name: [_padded(each[name], n)[shown] for each in measured if name in each] for name in names}
     means = {name: _mean(values) for name, values in lists.items()}
     panels = []
     for base in dict.fromkeys(name.removeprefix("val_") for name in names):
@@ -185,7 +181,7 @@ def curves_of(histories: Sequence[History]) -> dict[str, Any]:
     lines_too = "; thin lines are the networks" if len(measured) <= _MOST_MEMBERS else ""
     note = f"The mean of {len(measured)} networks{lines_too}." if len(measured) > 1 else None
     return {
-        "epochs": epochs.tolist(),
+        "epochs": (shown + 1).tolist(),
         "panels": panels,
         "table": {name: plain(values) for name, values in means.items()},
         "note": note,

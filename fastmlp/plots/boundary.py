@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from fastmlp.plots.colors import Colors, class_colors, finite
 from fastmlp.plots.display import Display, check_axes
+from fastmlp.plots.images import evenly
 from fastmlp.plots.plane import Plane
-from fastmlp.plots.subject import Predictions, Subject, Task
+from fastmlp.plots.subject import Subject
 from fastmlp.plots.text import INSIDE, PLAIN, label_set, legend, shown, size_in_points
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int, check_number
@@ -188,7 +189,7 @@ def decision_boundary(
     check_axes(ax)
     subject = Subject.of(net)
     plane = Plane.of(X, features, fixed)
-    rows = np.unique(np.linspace(0, plane.n_rows - 1, min(plane.n_rows, _MOST_POINTS)).astype(np.int64))
+    rows = evenly(len(plane.columns[0]), _MOST_POINTS)
     known = subject.predictions(X, y, display_labels)
     if known.task == "numbers" and known.predicted.ndim > 1:
         raise TypeError(f"decision_boundary shows one number; this model predicts {known.predicted.shape[1]}")
@@ -208,13 +209,11 @@ def _predicted(
     subject: Subject, plane: Plane, xx0: npt.NDArray[Any], xx1: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], Any]:
     """Return what is predicted for the points of a grid, and the probability of each class."""
-    parts: list[Predictions] = [subject.answers(rows) for rows in plane.rows(xx0.ravel(), xx1.ravel())]
+    parts = [subject.answers(rows) for rows in plane.rows(xx0.ravel(), xx1.ravel())]
     predicted = np.concatenate([part.predicted for part in parts])
-    task: Task = parts[0].task
-    if task != "classes" or parts[0].probabilities is None:
+    if parts[0].task != "classes" or parts[0].probabilities is None:
         return predicted, None
-    p = np.concatenate([part.probabilities for part in parts])
-    return predicted, np.take_along_axis(p, predicted[:, None], axis=1)[:, 0]
+    return predicted, np.concatenate([part.confidence for part in parts])
 
 
 def _as_sets(

@@ -15,7 +15,7 @@ from fastmlp.plots.text import PLAIN, shown
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_choice, check_int
 
-__all__ = ["CalibrationDisplay", "calibration", "calibration_curve"]
+__all__ = ["CalibrationDisplay", "calibration"]
 
 
 @dataclass(eq=False, repr=False)
@@ -116,16 +116,14 @@ def calibration(
     if subject.task == "numbers":
         raise TypeError("calibration needs probabilities of classes; this model predicts numbers")
     p = subject.predictions(X, y)
-    if p.probabilities is None:
-        raise TypeError("the model has no probabilities: it has no predict_proba")
     true, probabilities, what = _event(p, pos_label)
     edges = np.linspace(0, 1, n_bins + 1)
     if strategy == "quantile":
         edges = np.percentile(probabilities, edges * 100)
-    return CalibrationDisplay(*calibration_curve(true, probabilities, edges), edges, what).plot(ax)
+    return CalibrationDisplay(*_curve(true, probabilities, edges), edges, what).plot(ax)
 
 
-def calibration_curve(
+def _curve(
     true: npt.NDArray[np.bool_], probabilities: npt.NDArray[Any], edges: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return the fraction that is true, the mean probability and the count of each bin that is not empty.
@@ -142,6 +140,7 @@ def calibration_curve(
 
 def _event(p: Predictions, pos_label: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any], str]:
     """Return what may come true, (k,), its probabilities and its name."""
+    confidence = p.confidence  # TypeError if there are no probabilities
     if pos_label is not None:
         found = np.flatnonzero([np.ndim(pos_label) == 0 and label == pos_label for label in p.classes.tolist()])
         if len(found) == 0:
@@ -150,8 +149,7 @@ def _event(p: Predictions, pos_label: Any) -> tuple[npt.NDArray[np.bool_], npt.N
     elif len(p.classes) == 2 and p.task == "classes":
         found = np.array([1])
     elif p.task == "classes":
-        guessed = np.take_along_axis(p.probabilities, p.predicted[:, None], axis=1)[:, 0]
-        return p.right, guessed, "probability of the predicted class"
+        return p.right, confidence, "probability of the predicted class"
     else:
         return p.true.ravel() == 1, p.probabilities.ravel(), "probability of a label"
     code = int(found[0])

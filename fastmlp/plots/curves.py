@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from fastmlp.history import History
 from fastmlp.plots.colors import CURVES, PALETTE, Colors
-from fastmlp.plots.display import Display, check_axes, new_axes
+from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.subject import Subject
 from fastmlp.plots.text import PLAIN, legend, shown
-from fastmlp.validation.calls import advised, advised_methods
+from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import is_iterable
 
 __all__ = ["LearningCurvesDisplay", "learning_curves"]
@@ -21,7 +21,6 @@ _NOT_SHOWN = ("learning_rate", "seconds")
 _FEW = 30  # epochs, each of which gets a dot
 
 
-@advised_methods
 @dataclass(eq=False, repr=False)
 class LearningCurvesDisplay(Display):
     """Curves of training and validation, one panel for each measurement.
@@ -48,38 +47,25 @@ class LearningCurvesDisplay(Display):
     def panels(self) -> list[str]:
         """Names of the measurements."""
         measured = [name for history in self.histories for name in history.to_dict() if name not in _NOT_SHOWN]
-        return list(dict.fromkeys(name.removeprefix("val_") for name in measured)) or ["loss"]
+        return list(dict.fromkeys(name.removeprefix("val_") for name in measured))
 
     @property
     def _size(self) -> tuple[float, float]:
         return 4.5 * len(self.panels), 3.4
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the curves, and return this object.
+    @property
+    def _n_axes(self) -> int:
+        return len(self.panels)
 
-        Parameters
-        ----------
-        ax : Axes of matplotlib, None or False
-            Where to draw the first panel, the loss, and nothing else. None makes a figure with Axes for each panel.
-            With False, nothing is drawn.
-        """
-        check_axes(ax)
-        if ax is False:
-            return self
-        return self._draw_into(new_axes(len(self.panels), self._size) if ax is None else [ax])
-
-    def _draw_all(self, figure: Any) -> None:
-        self._draw_into(figure.subplots(1, len(self.panels), squeeze=False)[0])
-
-    def _draw_into(self, axes: Any) -> Self:
-        self.lines_: dict[tuple[str, str], Any] = {}
-        self.axes_, self.ax_, self.figure_ = axes, axes[0], axes[0].figure
-        for panel, ax in zip(self.panels, axes, strict=False):
+    def _draw_all(self, axes: Sequence[Any]) -> None:
+        self.axes_ = axes
+        super()._draw_all(axes)
+        for panel, ax in zip(self.panels[1:], axes[1:], strict=False):
             self._draw_panel(panel, ax)
-        return self
 
     def _draw(self, ax: Any) -> None:
-        self._draw_into([ax])
+        self.lines_: dict[tuple[str, str], Any] = {}
+        self._draw_panel(self.panels[0], ax)
 
     def _draw_panel(self, panel: str, ax: Any) -> None:
         names: dict[str, Any] = {}
@@ -110,13 +96,12 @@ class LearningCurvesDisplay(Display):
             kinds = {}
         if names or kinds:
             box = legend(ax, [*names.values(), *kinds.values()], [*names, *kinds], frameon=False, **small)
-            lines = box.get_lines()
-            for line in lines:
+            for i, line in enumerate(box.get_lines()):
                 line.set_alpha(1)
-            for line in lines[: len(names)]:
-                line.set_linestyle("-")
-            for line in lines[len(names) :] if names else ():
-                line.set_color(Colors.of(ax).text)
+                if i < len(names):
+                    line.set_linestyle("-")
+                elif names:
+                    line.set_color(Colors.of(ax).text)
 
 
 @advised
@@ -142,7 +127,7 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
     TypeError
         If something else is given.
     ValueError
-        If there is no history.
+        If there is no history, or no epoch in any.
     """
     check_axes(ax)
     named: list[tuple[str, History]] = []
@@ -154,9 +139,10 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
         is_list = is_iterable(histories) and not hasattr(histories, "fit")
         found = [history for each in (histories if is_list else [histories]) for history in _histories_of(each)]
         named = [(f"network {i}", history) for i, history in enumerate(found)]
-    if not named:
+    display = LearningCurvesDisplay([history for _, history in named], _different([name for name, _ in named]))
+    if not display.panels:
         raise ValueError("there is no history; train first")
-    return LearningCurvesDisplay([history for _, history in named], _different([name for name, _ in named])).plot(ax)
+    return display.plot(ax)
 
 
 def _different(names: list[str]) -> list[str]:

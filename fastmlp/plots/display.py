@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 from fastmlp.storage import written_whole
@@ -41,7 +42,8 @@ class Display(ABC):
         Parameters
         ----------
         ax : Axes of matplotlib, None or False
-            Where to draw; pyplot is not touched then. None makes a new figure of pyplot; with False, nothing is drawn.
+            Where to draw; pyplot is not touched then. Of learning curves, this draws the loss and nothing else. None
+            makes a new figure of pyplot; with False, nothing is drawn.
 
         Raises
         ------
@@ -53,9 +55,7 @@ class Display(ABC):
         check_axes(ax)
         if ax is False:
             return self
-        ax = new_axes(1, self._size)[0] if ax is None else ax
-        self._draw(ax)
-        self.ax_, self.figure_ = ax, ax.figure
+        self._draw_all(new_axes(self._n_axes, self._size) if ax is None else [ax])
         return self
 
     def save(self, path: str | os.PathLike[str], *, dpi: float = 150) -> None:
@@ -90,7 +90,7 @@ class Display(ABC):
             raise ValueError(
                 f"path {path!r} must end in the name of a form that matplotlib writes, such as .png or .svg"
             )
-        self._draw_all(figure)
+        self._draw_all(figure.subplots(1, self._n_axes, squeeze=False)[0])
         metadata = {_DATES[form]: None} if form in _DATES else None
         with _SETTINGS, rc_context({"svg.hashsalt": "fastmlp"}), written_whole(path) as file:
             figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
@@ -104,9 +104,15 @@ class Display(ABC):
     def _draw(self, ax: Any) -> None:
         """Draw into these Axes, and keep the artists as attributes."""
 
-    def _draw_all(self, figure: Any) -> None:
-        """Draw into a new figure."""
-        self.plot(figure.subplots())
+    @property
+    def _n_axes(self) -> int:
+        """How many Axes a figure of its own has."""
+        return 1
+
+    def _draw_all(self, axes: Sequence[Any]) -> None:
+        """Draw into all these Axes."""
+        self._draw(axes[0])
+        self.ax_, self.figure_ = axes[0], axes[0].figure
 
 
 _MISSING = "plots need matplotlib: pip install 'fastmlp[plot]'"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from fastmlp.mistakes import Mistake, worst
 from fastmlp.plots.colors import Colors
 from fastmlp.plots.display import Display, check_axes
 from fastmlp.plots.images import image_shape, rows_as_images
-from fastmlp.plots.subject import Predictions, Subject
+from fastmlp.plots.subject import Subject
 from fastmlp.plots.text import label_set
 from fastmlp.plots.tiles import draw_tiles, page_size
 from fastmlp.validation.calls import advised
 from fastmlp.validation.settings import check_int
 
-__all__ = ["WrongGuessesDisplay", "surest_mistakes", "wrong_guesses"]
+__all__ = ["WrongGuessesDisplay", "wrong_guesses"]
 
 _MOST_BESIDE = 4  # letters of a guess that are in one line with its probability
 
@@ -31,7 +32,8 @@ class WrongGuessesDisplay(Display):
     Attributes
     ----------
     mistakes : list of Mistake(row, true, predicted, probability)
-        As of `MLP.wrong`. `probability` is that of the guess; for several labels, the smallest of those predicted.
+        In the form of `MLP.wrong`, in another order. `probability` is that of the guess; of several labels, the
+        smallest.
     images : (k, height, width) or (k, height, width, channels) array
     labels, guesses : list of str
         Names of the classes, to be shown.
@@ -135,43 +137,18 @@ def wrong_guesses(
     if subject.n_features is not None:
         image_shape(subject.n_features, shape, subject.feature_names)
     p = subject.predictions(X, y, display_labels)
-    found = surest_mistakes(p, n)
+    found = worst(p.true, p.predicted, p.confidence, p.confidence, n)  # with indices in place of classes
     rows = np.array([mistake.row for mistake in found], np.int64)
+    name: Callable[[Any], str] = p.names.__getitem__
+    in_y: Callable[[Any], Any] = p.classes.tolist().__getitem__
+    if p.task == "labels":
+        name, in_y = partial(label_set, names=p.names), np.asarray
     display = WrongGuessesDisplay(
-        [_decoded(mistake, p) for mistake in found],
+        [mistake._replace(true=in_y(mistake.true), predicted=in_y(mistake.predicted)) for mistake in found],
         rows_as_images(X, rows, shape),
-        [_said(mistake.true, p.names) for mistake in found],
-        [_said(mistake.predicted, p.names) for mistake in found],
+        [name(mistake.true) for mistake in found],
+        [name(mistake.predicted) for mistake in found],
         int(np.count_nonzero(~p.right)),
         len(p.right),
     )
     return display.plot(ax)
-
-
-def surest_mistakes(p: Predictions, n: int) -> list[Mistake]:
-    """Return the `n` wrong predictions of the largest probabilities; their classes are indices, or 0 and 1.
-
-    Raises
-    ------
-    TypeError
-        If the model has no probabilities.
-    """
-    if p.probabilities is None:
-        raise TypeError("the model has no probabilities: it has no predict_proba")
-    chosen = np.maximum(p.probabilities, 1 - p.probabilities)
-    if p.task == "classes":
-        chosen = np.take_along_axis(p.probabilities, p.predicted[:, None], axis=1)[:, 0]
-    sureness = chosen.reshape(len(chosen), -1).min(axis=1)
-    return worst(p.true, p.predicted, chosen, sureness, n)
-
-
-def _decoded(mistake: Mistake, p: Predictions) -> Mistake:
-    if p.task == "labels":
-        return mistake
-    true, predicted = (p.classes[code].item() for code in (mistake.true, mistake.predicted))
-    return mistake._replace(true=true, predicted=predicted)
-
-
-def _said(code: Any, names: list[str]) -> str:
-    """Return the name of a class, or those of all labels that are 1."""
-    return names[code] if np.ndim(code) == 0 else label_set(code, names)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastmlp.validation.frames import column_names
 from fastmlp.validation.settings import check_int, is_list
 
-__all__ = ["as_images", "image_shape", "rows_as_images", "take_rows", "tiled"]
+__all__ = ["as_images", "evenly", "image_shape", "rows_as_images", "take_rows", "tiled"]
 
 _LEAST = 5  # pixels on a side, where nothing says that it is an image: 4 and 16 features are mostly a table
 _CHANNELS = (1, 3, 4)
@@ -108,6 +108,11 @@ def take_rows(X: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     if hasattr(X, "to_numpy"):  # polars
         return np.asarray(X[rows].to_numpy())
     return np.asarray(np.asarray(X)[rows])
+
+
+def evenly(n_rows: int, most: int) -> npt.NDArray[np.int64]:
+    """Return the positions of evenly spaced rows, all if there are few."""
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, most)).astype(np.int64))
 
 
 def tiled(images: npt.NDArray[Any], columns: int, gap: tuple[int, int] = (1, 1)) -> npt.NDArray[np.float32]:

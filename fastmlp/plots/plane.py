@@ -76,11 +76,6 @@ class Plane:
         columns = [_numbers(_column(X, i), names[i]) for i in (first, second)]
         return cls((names[first], names[second]), (columns[0], columns[1]), (first, second), base, X)
 
-    @property
-    def n_rows(self) -> int:
-        """Number of rows of X."""
-        return len(self.columns[0])
-
     def grid(self, k: int, eps: float | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the features at the points of a grid, two (k, k) arrays; it extends `eps` beyond the rows of X."""
         lines = []

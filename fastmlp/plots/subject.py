@@ -55,6 +55,22 @@ class Predictions:
         """Whether each row (n,) is predicted right, in all its labels."""
         return np.asarray((self.true == self.predicted).reshape(len(self.predicted), -1).all(axis=1))
 
+    @property
+    def confidence(self) -> npt.NDArray[Any]:
+        """Probability (n,) of what is predicted for each row; of several labels, the smallest.
+
+        Raises
+        ------
+        TypeError
+            If the model has no probabilities.
+        """
+        p, predicted = self.probabilities, self.predicted
+        if p is None:
+            raise TypeError("the model has no probabilities: it has no predict_proba")
+        if self.task == "classes":
+            return np.asarray(np.take_along_axis(p, predicted[:, None], axis=1)[:, 0])
+        return np.asarray(np.where(predicted == 1, p, 1 - p).min(axis=1))
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -116,7 +132,7 @@ class Subject:
     def histories(self) -> list[History]:
         """The history of each network; of an estimator, made of its curves."""
         if isinstance(self.inner, (Network, Ensemble)):
-            return [net.history for net in ([self.inner] if isinstance(self.inner, Network) else self.inner)]
+            return [net.history for net in self.networks]
         members = vars(self.inner).get("estimators_", [self.inner])
         return [_history(member) for member in members if hasattr(member, "loss_curve_")]
 

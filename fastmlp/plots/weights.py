@@ -36,6 +36,8 @@ class WeightsDisplay(Display):
         The same as images; None if they are shown as a matrix.
     layer, n_units : int
         The layer, and how many units it has.
+    member, n_networks : int
+        Which network it is, and of how many.
     feature_names : list of str or None
         Names of the inputs of the first layer, if X was a table.
     limit : float
@@ -50,7 +52,8 @@ class WeightsDisplay(Display):
     images: Any
     layer: int
     n_units: int
-    member: str
+    member: int
+    n_networks: int
     feature_names: list[str] | None = None
 
     @property
@@ -91,7 +94,8 @@ class WeightsDisplay(Display):
             self.im_ = ax.imshow(tiled(images, columns, (gap, gap))[gap:], **scale)
             ax.set_axis_off()
         of = f"all {k}" if k == self.n_units else f"{k} of {self.n_units}"
-        ax.set_title(f"weights of {of} units of layer {self.layer}{self.member}", fontsize="medium")
+        network = f" (network {self.member} of {self.n_networks})" if self.n_networks > 1 else ""
+        ax.set_title(f"weights of {of} units of layer {self.layer}{network}", fontsize="medium")
         self.colorbar_ = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, aspect=25, pad=0.02, extend="both")
 
 
@@ -135,7 +139,8 @@ def weights(
     networks = subject.networks
     if not networks:
         raise TypeError(f"weights needs a model of fastmlp, not {type(subject.inner).__name__}")
-    chosen = networks[_index("member", member, len(networks), "networks")].weights
+    member = _index("member", member, len(networks), "networks")
+    chosen = networks[member].weights
     layer = _index("layer", layer, len(chosen), "layers of weights")
     W = np.array(chosen[layer])
     n_inputs, n_units = W.shape
@@ -155,8 +160,7 @@ def weights(
             images = as_images(W.T, image_shape(n_inputs, shape, names, f"layer {layer}" if layer else "X"))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f'{error}, or shape="matrix"' if shape is None else str(error)) from None
-    of = f" (network {member} of {len(networks)})" if len(networks) > 1 else ""
-    return WeightsDisplay(W, images, layer, n_units, of, names).plot(ax)
+    return WeightsDisplay(W, images, layer, n_units, member, len(networks), names).plot(ax)
 
 
 def _index(name: str, value: object, n: int, what: str) -> int:

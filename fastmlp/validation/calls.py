@@ -116,9 +116,10 @@ def _advice(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs
     if parameters and parameters[0].name in ("self", "cls"):
         name = type(args[0]).__name__ if function.__name__ == "__init__" else name
         parameters, args = parameters[1:], args[1:]
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)  # what another call takes
     parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     names = [parameter.name for parameter in parameters]
-    unknown = [argument for argument in kwargs if argument not in names]
+    unknown = [argument for argument in kwargs if argument not in names and not (passes_on and argument in _places)]
     if unknown:
         return " ".join(unknown_argument(argument, names, name) for argument in unknown)
     positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["as_csr", "is_sparse"]
+__all__ = ["as_csr", "check_lines", "csr_rows", "is_sparse"]
 
 
 def is_sparse(data: object) -> bool:
@@ -15,8 +15,10 @@ def is_sparse(data: object) -> bool:
     return hasattr(data, "tocsr")  # so has every sparse class of SciPy
 
 
-def as_csr(X: Any, name: str) -> Any:
+def as_csr(X: Any, name: str, *, copy: bool = False) -> Any:
     """Return a sparse matrix (n, I) as a CSR array with sorted indices and without duplicates.
+
+    Indices are copied in any case, and the numbers with ``copy=True``: a loader may write the next rows over them.
 
     Raises
     ------
@@ -32,7 +34,27 @@ def as_csr(X: Any, name: str) -> Any:
         csr = csr.copy()
         csr.has_canonical_format = csr.has_sorted_indices = False  # cached flags may be stale
         csr.sum_duplicates()
+    elif copy:
+        csr.data = csr.data.copy()
     return csr
+
+
+def csr_rows(csr: Any, start: int, stop: int, name: str) -> Any:
+    """Return a copy of some rows of a CSR matrix. SciPy would read behind the ends of broken ones.
+
+    Raises
+    ------
+    ValueError
+        If these rows are broken. They are checked each time, since somebody may write to them meanwhile.
+    """
+    from scipy import sparse
+
+    indptr, n_rows = np.array(csr.indptr[start : stop + 1]), stop - start
+    first, end = (max(0, int(place)) for place in (indptr[0], indptr[-1]))
+    indices, data = np.array(csr.indices[first:end]), np.array(csr.data[first:end])
+    indptr -= indptr.dtype.type(first)
+    _check_indices(indptr, indices, data, n_rows, csr.shape[1], name)
+    return sparse.csr_array((data, indices, indptr), shape=(n_rows, csr.shape[1]))
 
 
 def _without_bad_indices(X: Any, name: str) -> Any:
@@ -68,6 +90,12 @@ def _without_bad_indices(X: Any, name: str) -> Any:
 
 def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places: int, name: str) -> None:
     """Refuse broken indices of a compressed matrix: `n_lines` rows (or columns) with `n_places` each."""
+    check_lines(indptr, indices, data, n_lines, name)
+    _check_range(indices[: indptr[-1]], n_places, name)
+
+
+def check_lines(indptr: Any, indices: Any, data: Any, n_lines: int, name: str) -> None:
+    """Refuse a compressed matrix that does not say where each of its lines begins and ends."""
     for array, what in ((indptr, "indptr"), (indices, "indices"), (data, "data")):
         if np.ndim(array) != 1:
             raise ValueError(
@@ -84,7 +112,6 @@ def _check_indices(indptr: Any, indices: Any, data: Any, n_lines: int, n_places:
             f"{name} is broken: its indptr ends at {indptr[-1]}, "
             f"but there are {len(indices)} indices and {len(data)} numbers"
         )
-    _check_range(indices[: indptr[-1]], n_places, name)
 
 
 def _check_range(indices: npt.NDArray[Any], n_places: int, name: str) -> None:

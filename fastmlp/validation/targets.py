@@ -63,8 +63,9 @@ def check_y(y: object, n_rows: int, n_classes: int, name: str = "y") -> npt.NDAr
         raise ValueError(f"{name.removesuffix('y')}X has {n_rows} rows, but {name} has {len(array)}")
     if array.ndim == 2:
         return _labels_from_one_hot(array, n_classes, name)
-    _check_labels(array, n_classes, name)
-    return np.array(array, np.int32)  # a copy: labels must not change while kernels run
+    labels = np.array(array)  # a copy before the check: kernels would write outside of their arrays for a wrong label
+    _check_labels(labels, n_classes, name)
+    return labels.astype(np.int32)
 
 
 def _check_columns(y: object, n_rows: int, n_outputs: int, name: str, advice: str) -> npt.NDArray[Any]:

@@ -18,6 +18,28 @@ pytest.importorskip("asv", reason="needs asv, which the bench extra brings")
 ROOT = Path(__file__).resolve().parents[2]
 
 
+IMPORT_ALL = """
+import importlib, sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("asv", "dask", "distributed", "jax", "matplotlib", "pandas", "pytest", "torch"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Missing())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def test_every_file_is_imported_with_the_package_alone():
+    """So asv does, in an environment that has nothing but fastmlp and what it needs."""
+    names = [f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("[!_]*.py")]
+    command = [sys.executable, "-c", IMPORT_ALL, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def asv(tmp_path):
     """Return a function that runs asv on a copy of the suite, in an empty home, beside compiled kernels."""

@@ -1,5 +1,9 @@
 """Networks that train on blocks."""
 
+import _thread
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -13,9 +17,11 @@ import fastmlp
 from fastmlp import MLP, MLPClassifier, MLPRegressor, reference
 from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.data import Blocks
+from fastmlp.data.checked import CheckedBlocks
 from fastmlp.data.mixing import Mixes
 from fastmlp.data.read_ahead import ReadAhead
 from fastmlp.engine import free_memory
+from fastmlp.names import Names
 
 pytestmark = [pytest.mark.loops("blocks"), pytest.mark.filterwarnings("ignore:this fit has learned nothing")]
 
@@ -213,6 +219,35 @@ def test_an_unfinished_epoch_is_of_the_same_blocks(rows):
     assert net._training_state.unfinished is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "fit"),
+    [({"rows": 20}, {}), ({"mix": 3}, {}), ({}, {"shuffle": False})],
+    ids=["rows", "mix", "shuffle"],
+)
+def test_an_unfinished_epoch_has_an_order(rows, settings, fit):
+    net = network()
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        net.fit(blocks_of(rows), **FIT, callbacks=[StopsAfter(2)])
+    before = state(net)
+    with pytest.raises(ValueError, match="give Blocks with the same rows and mix, and the same shuffle"):
+        net.fit(Blocks(*rows, **{"rows": 40, "mix": 5} | settings), **FIT, **fit, resume=True)
+    assert state(net) == before
+    net.fit(blocks_of(rows), **FIT, resume=True)
+
+
+def test_a_new_learning_rate_begins_with_an_epoch(rows):
+    class Changes:
+        def on_mix_end(self, net, fit):
+            fit.learning_rate_factor = 0.0 if fit.epoch == 0 else 1.0
+
+    net = network()
+    net.fit(blocks_of(rows), **FIT | {"epochs": 1})
+    assert trained(blocks_of(rows), epochs=1, callbacks=[Changes()]) == (state(net), net.history.loss)
+    changed = network()
+    changed.fit(blocks_of(rows), **FIT | {"epochs": 2}, callbacks=[Changes()])
+    assert changed.history.learning_rate == [0.1, 0.0]
+
+
 # --- everything else that a fit has -----------------------------------------------------------------------------------
 
 
@@ -285,6 +320,38 @@ def test_predictions_in_a_file_or_an_array(rows, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit for the size of files")
+def test_a_full_disk_leaves_no_part_of_the_predictions(rows, tmp_path):
+    code = f"""
+import os, resource, signal, sys
+import numpy as np
+from fastmlp.data.predictions import collected
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    collected((np.zeros(10) for _ in range(100)), 1000, {str(tmp_path / "p.npy")!r})
+except OSError as error:
+    print(error.filename)
+"""
+    (tmp_path / "p.npy").write_text("old")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == str(tmp_path / "p.npy"), done.stderr
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("p.npy", "old")]
+
+
+def test_predictions_do_not_overwrite_their_rows(rows, files, monkeypatch):
+    net, X = MLP([FEATURES, FEATURES], output="identity", seed=0), rows[0].copy()
+    monkeypatch.chdir(files[0].parent)
+    for blocks, out in (
+        (Blocks(*files), "x.npy"),
+        (Blocks([files[0]] * 2, rows=100).split(0.5)[0], files[0]),
+        (Blocks(X), X[::-1]),
+    ):
+        with pytest.raises(ValueError, match="out has the rows of X"):
+            net.predict(blocks, out=out)
+    assert np.load(files[0]).tobytes() == rows[0].tobytes() == X.tobytes()
+
+
 def test_estimators(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scikit-learn, which expects more epochs
@@ -298,6 +365,8 @@ def test_estimators(rows):
     assert classifier.classes_.tolist() == [0, 1, 2]
     assert len(classifier.loss_curve_) == classifier.n_iter_ == 5
     assert regressor.score(rows[0], rows[0][:, 0]) > 0.3
+    for call in (classifier.predict, classifier.predict_proba, regressor.predict):
+        np.testing.assert_allclose(call(blocks_of(rows)), call(rows[0]), rtol=1e-5)
     for settings_, match in (({"solver": "lbfgs"}, "lbfgs"), ({"n_networks": 2}, "n_networks")):
         with pytest.raises(ValueError, match=match):
             MLPClassifier(**settings_).fit(blocks_of(rows))
@@ -347,6 +416,22 @@ def test_nan_is_found_before_its_block_is_trained_on(rows):
     net.fit(*rows, **FIT)  # it can still be used
 
 
+def test_a_fit_that_fails_before_its_first_step_draws_nothing(rows):
+    X = rows[0].copy()
+    X[:, 3] = np.inf
+    net = network()
+    with pytest.raises(ValueError, match="X has inf in row"):
+        net.fit(Blocks(X, rows[1], rows=40, mix=5), **FIT)
+    assert net.history.steps == 0
+    assert trained(blocks_of(rows), net) == trained(blocks_of(rows))
+
+
+@pytest.mark.parametrize("weight", [0, 1e-60, 1e60])
+def test_weights_that_are_nothing_or_infinite_as_float32(rows, weight):
+    with pytest.raises(ValueError, match="the weights of all rows add up to"):
+        network().fit(Blocks(*rows, sample_weight=np.full(N, float(weight)), rows=40), **FIT)
+
+
 def test_labels_are_checked_before_anything_is_trained(rows):
     y = rows[1].copy()
     y[900] = 7
@@ -378,6 +463,53 @@ def test_a_reader_that_raises_leaves_the_network_after_its_last_step(rows):
     assert net._training_state.steps == steps > 0
 
 
+def test_parts_of_blocks_name_rows_of_the_whole(rows):
+    X, y = rows[0].copy(), rows[1].astype(float)
+    X[700, 3], y[41] = np.nan, 0.5
+    messages = []
+    for blocks in (Blocks(X, rows[1], rows=40, mix=5), Blocks(rows[0], y, rows=40)):
+        for part in blocks.split(0.4):
+            try:
+                network().fit(part, **FIT)
+            except ValueError as error:
+                messages.append(str(error))
+    assert messages == [
+        "X has nan in row 700 of X, column 3",
+        "y has 0.5 in row 41 of y, but class labels are integers from 0 on",
+    ]
+
+
+def test_targets_of_a_part_do_not_read_the_rows(rows, files):
+    part = Blocks(*files, rows=40).split(0.4)[1]
+    assert [block.X for block in part._source.targets()] == [None] * part.n_blocks
+
+
+def test_ctrl_c_ends_a_fit_whose_reader_hangs(rows, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.read_ahead._MOST_PATIENCE", 0.01)
+    go_on, calls = threading.Event(), []
+
+    class Hangs:
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, block):
+            calls.append(block)
+            reads_ahead = threading.current_thread() is not threading.main_thread()
+            if reads_ahead and len(calls) > 80 and not go_on.is_set():
+                _thread.interrupt_main()
+                go_on.wait(120)
+            return rows[0][40 * block : 40 * block + 40], rows[1][40 * block : 40 * block + 40]
+
+    n_threads = threading.active_count()
+    with pytest.warns(UserWarning, match="Ctrl-C stopped training in epoch"):
+        network().fit(Blocks(Hangs(), mix=5), **FIT)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "fastmlp reads ahead":
+            thread.join(120)
+    assert threading.active_count() == n_threads
+
+
 def test_a_file_that_changes_is_noticed(rows, files):
     class Rewrites:
         def on_epoch_end(self, net, fit):
@@ -397,6 +529,10 @@ def test_what_blocks_are_not_for(rows):
         (lambda: network().fit(rows[0]), "fit needs y"),
         (lambda: network().train_batch(blocks, rows[1]), "only fit"),
         (lambda: network().fit(Blocks(rows[0], rows=40)), "without y"),
+        (lambda: fastmlp.fit_many([network()], blocks, rows[1]), "X is Blocks, which only fit"),
+        (lambda: fastmlp.Ensemble(network()).predict(blocks), "X is Blocks, which only fit"),
+        (lambda: network().hidden_activations(blocks), "X is Blocks, which only fit"),
+        (lambda: np.asarray(blocks), "X is Blocks, which only fit"),
         (lambda: network().evaluate(Blocks(rows[0], rows=40)), "without y"),
         (lambda: MLP([FEATURES + 1, C]).fit(blocks), "20 features, but the network has 21"),
     ):
@@ -410,6 +546,23 @@ def test_what_blocks_are_not_for(rows):
 def test_memory_does_not_grow_with_the_rows():
     small, large = (np.broadcast_to(np.zeros(100, np.float32), (n, 100)) for n in (2_000_000, 8_000_000))
     assert Blocks(small).memory() == Blocks(large).memory() < 2**27
+
+
+def test_few_rows_are_kept_and_mixed_by_their_width():
+    wide = np.broadcast_to(np.zeros(100_000, np.float32), (600, 100_000))
+    net, y = MLP([100_000, 2]), np.arange(600) % 2
+    assert CheckedBlocks(net, Blocks(wide, y), Names()).first_rows().X.nbytes < 2**23
+    narrow = np.broadcast_to(np.zeros(1, np.uint8), (2**26, 1))
+    assert Blocks(narrow).memory() < 2**28
+
+
+def test_memory_counts_wide_targets_and_numbers():
+    X, y = (np.broadcast_to(np.zeros(100, np.float32), (1_000_000, 100)) for _ in range(2))
+    one, wide = Blocks(X, y[:, 0]).memory(), Blocks(X, y).memory()
+    assert wide > one + 2**25
+    assert Blocks(X, y[:, 0]).memory(dtype=np.float64) > 1.5 * one
+    items = Blocks([(X[:1000], y[:1000])] * 1000)
+    assert items.memory() > Blocks([(X[:1000], y[:1000, 0])] * 1000).memory() + 2**25
 
 
 def test_a_map_larger_than_memory_warns(files, monkeypatch):

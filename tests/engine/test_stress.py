@@ -131,7 +131,8 @@ def predictions_in_processes(n_processes, folder):
             process.communicate()
 
 
-@pytest.mark.parametrize("n_processes", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # `test_processes_that_start_together_compile_once` does so with a small kernel
+@pytest.mark.parametrize("n_processes", [2, 8])
 def test_processes_fill_a_cold_cache_at_once(n_processes, tmp_path):
     folder = tmp_path / "cache"
     said = predictions_in_processes(n_processes, folder)

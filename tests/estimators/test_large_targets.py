@@ -20,6 +20,7 @@ def both(size, **settings):
             yield net.fit(X, size * SLOPE)
 
 
+@pytest.mark.slow  # a loop of its own; the losses that it computes are those of `test_losses_are_exact`
 @compiled
 @pytest.mark.parametrize("size", [1e8, 1e9])
 def test_adam_does_not_stop_before_its_time(size):

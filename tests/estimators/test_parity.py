@@ -80,7 +80,12 @@ def test_twenty_epochs(network, data, solver):
 
 @pytest.mark.parametrize(
     ("data", "solver"),
-    [(DIGITS, "sgd"), (DIGITS, "adam"), (IRIS, "adam"), pytest.param(COUNTS, "adam", marks=pytest.mark.slow)],
+    [
+        pytest.param(DIGITS, "sgd", marks=pytest.mark.slow),
+        (DIGITS, "adam"),
+        (IRIS, "adam"),
+        pytest.param(COUNTS, "adam", marks=pytest.mark.slow),
+    ],
     ids=["digits-sgd", "digits-adam", "iris-adam", "counts-adam"],
 )  # fmt: skip
 def test_twenty_epochs_of_the_compiled_network(data, solver):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from fastmlp.kernels import jit
 
@@ -18,14 +17,36 @@ BOTH, FLOAT32 = ["float32", "float64"], ["float32"]
 ENTRIES = {
     "infer_dense": BOTH, "infer_packed": BOTH, "pack_rows": FLOAT32, "train_dense": FLOAT32, "train_packed": FLOAT32,
 }  # fmt: skip
-"""The entries that the program below compiles, and the dtypes."""
+"""The entries that the program below runs, and the dtypes; other tests compile them too."""
+
+KERNELS = """
+from fastmlp.kernels import epoch, matmul
+from fastmlp.kernels.formats import FORMATS, packed
+
+def dtype_of(kind):
+    return str(getattr(kind, "types", [kind])[0].dtype)  # of an array, or of a matrix by that of its buffer
+
+def signatures_and_hits():
+    kernels = {
+        "train_dense": epoch.train_loop(FORMATS["dense"].train, "plain", "softmax", None),
+        "train_packed": epoch.train_loop(FORMATS["packed"].train, "plain", "softmax", None),
+        "infer_dense": epoch.infer_loop(FORMATS["dense"], "plain", "softmax"),
+        "infer_packed": epoch.infer_loop(FORMATS["packed"], "plain", "softmax"),
+        "pack_rows": packed.pack_rows, "forward": matmul.forward,
+    }
+    return {
+        name: {
+            "dtypes": sorted(dtype_of(signature[0]) for signature in kernel.signatures),
+            "hits": sum(kernel.stats.cache_hits.values()),
+        }
+        for name, kernel in kernels.items()
+    }
+"""
 
 FITS = """
 import json, sys, tempfile
 import numpy as np
 from fastmlp import MLP
-from fastmlp.kernels import epoch, matmul
-from fastmlp.kernels.formats import FORMATS, packed
 
 def fits(dtype):
     X = np.random.default_rng(0).random((40, 5)).astype(dtype)
@@ -50,70 +71,52 @@ def fits(dtype):
         for some in (X, read_only, mapped, X[:1], np.tile(X, (20, 1))):
             net.predict(some), net.predict_proba(some), net.score(some, np.resize(y, len(some)))
 
-def dtype_of(kind):
-    return str(getattr(kind, "types", [kind])[0].dtype)  # of an array, or of a matrix by that of its buffer
-
 for dtype in sys.argv[1:]:
     fits(dtype)
-kernels = {
-    "train_dense": epoch.train_loop(FORMATS["dense"].train, "plain", "softmax", None),
-    "train_packed": epoch.train_loop(FORMATS["packed"].train, "plain", "softmax", None),
-    "infer_dense": epoch.infer_loop(FORMATS["dense"], "plain", "softmax"),
-    "infer_packed": epoch.infer_loop(FORMATS["packed"], "plain", "softmax"),
-    "pack_rows": packed.pack_rows, "forward": matmul.forward, "update": matmul.update,
-}
-print(json.dumps({
-    name: {
-        "dtypes": sorted(dtype_of(signature[0]) for signature in kernel.signatures),
-        "hits": sum(kernel.stats.cache_hits.values()),
-    }
-    for name, kernel in kernels.items()
-}))
+print(json.dumps(signatures_and_hits()))
+"""
+
+PREDICTS = """
+import json, sys
+import numpy as np
+from fastmlp import MLP
+
+for dtype in sys.argv[1:]:
+    MLP([5, 7, 3], dtype=dtype, n_threads=1).predict(np.ones((40, 5), dtype))
+print(json.dumps(signatures_and_hits()))
 """
 
 
-def fits_in_a_new_process(folder, *dtypes):
+def in_a_new_process(program, *dtypes, **environment):
     """Return what it prints, and what it says about compiling."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), "FASTMLP_QUIET": ""}
-    ran = subprocess.run(
-        [sys.executable, "-c", FITS, *dtypes], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FASTMLP_QUIET": ""} | environment
+    command = [sys.executable, "-c", KERNELS + program, *dtypes]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout), ran.stderr.splitlines(keepends=True)
 
 
-@pytest.fixture(scope="module")
-def cold(tmp_path_factory):
-    """Return what a process that compiles everything prints, and the folder of its cache."""
-    folder = tmp_path_factory.mktemp("cache") / "not" / "yet"
-    said, lines = fits_in_a_new_process(folder, "float32", "float64")
+def test_one_signature_per_dtype():
+    said, _ = in_a_new_process(FITS, "float32", "float64")
+    for name, dtypes in ENTRIES.items():
+        assert said[name]["dtypes"] == dtypes
+
+
+def test_a_second_process_loads(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    said, lines = in_a_new_process(PREDICTS, *BOTH, NUMBA_CACHE_DIR=str(folder))
     assert set(lines) == {COMPILING}
     assert len(lines) < 4  # one, unless the machine is so busy that seconds pass between two kernels
-    return said, folder
-
-
-def test_one_signature_per_dtype(cold):
-    said, _ = cold
-    for name, dtypes in ENTRIES.items():
-        assert said[name]["hits"] == 0
-        assert said[name]["dtypes"] == dtypes
+    assert said["infer_dense"] == {"dtypes": BOTH, "hits": 0}
     assert said["forward"]["dtypes"] == BOTH
-    assert said["update"]["dtypes"] == FLOAT32
-
-
-def test_a_second_process_loads(cold):
-    _, folder = cold
     files = sorted(folder.iterdir())
-    assert [file.name.partition("-")[0] for file in files] == sorted(
-        name for name, dtypes in ENTRIES.items() for _ in dtypes
-    )
+    assert [file.name.partition("-")[0] for file in files] == ["infer_dense"] * 2
     assert all(file.suffix == ".kernel" for file in files)
     before = [file.stat().st_mtime_ns for file in files]
-    said, lines = fits_in_a_new_process(folder, "float32")
+    said, lines = in_a_new_process(PREDICTS, "float32", NUMBA_CACHE_DIR=str(folder))
     assert lines == []
-    for name in ENTRIES:
-        assert len(said[name]["dtypes"]) == said[name]["hits"] == 1
-    assert said["forward"]["dtypes"] == said["update"]["dtypes"] == []  # nothing was compiled
+    assert said["infer_dense"] == {"dtypes": FLOAT32, "hits": 1}
+    assert said["forward"]["dtypes"] == []  # nothing was compiled
     assert sorted(folder.iterdir()) == files
     assert [file.stat().st_mtime_ns for file in files] == before
 

@@ -20,6 +20,7 @@ from support.nets import data, parameters
 
 import fastmlp
 from fastmlp import MLP, MLPClassifier, fit_many, reference
+from fastmlp.data import Blocks
 from fastmlp.engine import compiled
 from fastmlp.random import permutations
 
@@ -169,6 +170,37 @@ def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
             watch.begun = watch.ended = 0
             nets[-1].fit(X, Y, epochs=1)  # it is free
             nets[-1].predict(X)
+
+
+@some_and_all
+def test_fit_of_blocks(request, whole, which):
+    class Rows:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, i):
+            return X[10 * i : 10 * i + 10], Y[10 * i : 10 * i + 10]
+
+    settings = {"epochs": 2, "batch_size": BATCH_SIZE, "callbacks": [Watch()]}
+    expected = MLP(LAYERS, n_threads=1)
+    expected.fit(Blocks(Rows(), mix=2), **settings)
+    nets = []
+
+    def call():
+        blocks = Blocks(Rows(), mix=2)
+        nets.append(MLP(LAYERS, n_threads=1))
+        nets[-1].fit(blocks, **settings)
+
+    for raising in events(request, call):
+        nets.clear()
+        assert raising.run(call)
+        whole(raising)
+        if nets:
+            has_begun = nets[-1]._training_state is not None
+            if nets[-1].history.steps < expected.history.steps:
+                nets[-1].fit(Blocks(Rows(), mix=2), **settings, resume=has_begun)
+            for p, q in zip(parameters(nets[-1]), parameters(expected), strict=True):
+                np.testing.assert_array_equal(p, q, err_msg=f"{raising.where}, {nets[-1].history.steps} steps")
 
 
 @some_and_all

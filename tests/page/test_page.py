@@ -149,6 +149,12 @@ def test_touch_on_a_dark_phone(mnist, opened):
     n, faint = browser.value(TOO_FAINT)
     assert (n > 200, faint) == (True, [])
     assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(14, 16, 20)"
+    assert (
+        browser.value(
+            "(({ parentElement: box }) => box.scrollWidth - box.clientWidth)(document.querySelector('.layers'))"
+        )
+        == 0
+    )
     browser.look(width=360, height=740, mobile=True)  # the person switches to light
     assert fits(browser)
     n, faint = browser.value(TOO_FAINT)
@@ -290,6 +296,18 @@ def test_the_plane_answers_clicks_and_keys(opened):
     browser.press("ArrowRight")
     assert text(browser, "#try .told") != before
     browser.wait_for("document.querySelector('.plane').getContext('2d').getImageData(5, 5, 1, 1).data[3] === 255")
+
+
+def test_each_of_many_classes_has_a_colour_of_its_own(opened):
+    net, n = filled([2, 6, 40], activation="tanh"), 40
+    X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    browser = opened(net, X, np.arange(200) % n)
+    for dark in (False, True):
+        browser.look(dark=dark)
+        settled(browser)
+        colors = browser.value("[...document.querySelectorAll('.dot')].map((dot) => dot.style.background)")
+        assert (len(colors), len(set(colors))) == (30, 30)
+    assert texts(browser, "#try .legend li")[30:] == ["and 10 more"]
 
 
 def test_the_form_answers_and_hostile_names_are_only_text(opened):

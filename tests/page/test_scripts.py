@@ -126,6 +126,7 @@ def test_numbers_as_text():
         "datum(0.5004)": "0.5004",
         "plural(1, 'row')": "1 row",
         "plural(2000, 'row')": "2,000 rows",
-        "contrast([0, 0, 0], [255, 255, 255])": 21,
+        "readableOn([115, 115, 115])": "white",
+        "readableOn([120, 120, 120])": "black",
     }
     assert run(f"return [{', '.join(texts)}];", "dom") == [*texts.values()]

@@ -159,6 +159,7 @@ def pipeline():
         (lambda: plots.calibration(NET, X, Y, strategy="wide"), ValueError, "strategy must be one of"),
         (lambda: plots.calibration(RidgeClassifier().fit(POINTS, SIDES), POINTS, SIDES), TypeError, "no predict_proba"),
         (lambda: plots.learning_curves([]), ValueError, "there is no history; train first"),
+        (lambda: plots.learning_curves(reference.MLP([2, 2])), ValueError, "there is no history; train first"),
         (lambda: plots.learning_curves([[1.0, 0.5]]), TypeError, "histories must be a History"),
         (lambda: plots.learning_curves(3), TypeError, "histories must be a History"),
         (lambda: plots.learning_curves(reference.MLP), TypeError, "histories must be a History"),

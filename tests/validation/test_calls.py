@@ -37,6 +37,7 @@ WRONG = {
     "unknown argument 'cv'; did you mean 'folds'?": lambda: fastmlp.search(SPACE, X, Y, cv=5),
     "unknown argument 'scoring'; did you mean 'metric'?": lambda: fastmlp.search(SPACE, X, Y, scoring="f1_macro"),
     "fit needs y": lambda: MLP([4, 3]).fit(X),
+    "fit needs X and y": lambda: fastmlp.Ensemble(MLP([4, 3]), n=2).fit(epochs=1),
     "fit takes X and y by position; name the others: fit(X, y, epochs=...)": lambda: MLP([4, 3]).fit(X, Y, 10),
     "fit got X twice, by position and by name": lambda: MLP([4, 3]).fit(X, Y, X=X),
     "unknown argument 'verbose'; predict takes X, out": lambda: MLP([4, 3]).predict(X, verbose=0),

@@ -12,6 +12,7 @@ from fastmlp.data.sources.files import File
 from fastmlp.data.sources.reader import Reader
 from fastmlp.data.sources.tables import Columns
 from fastmlp.validation.frames import column_names, frame_as_array
+from fastmlp.validation.sparse import as_csr, check_lines, csr_rows, is_sparse
 
 __all__ = ["Frame", "InMemory"]
 
@@ -23,8 +24,11 @@ class InMemory(Reader):
     """
 
     def __init__(self, array: Any, name: str, file: File | None = None) -> None:
-        if hasattr(array, "tocsr"):
-            array = array.tocsr()
+        if is_sparse(array):
+            if array.format == "csr":
+                check_lines(array.indptr, array.indices, array.data, array.shape[0], name)
+            else:
+                array = as_csr(array, name)
             self.is_sparse = True
         self.name = name
         self._array, self._file = array, file
@@ -44,7 +48,12 @@ class InMemory(Reader):
             raise ValueError(f"{self.name} has changed: its shape is {self._array.shape} now")
         if self._file is not None:
             self._file.check()
-        return Block(self._array[start:stop])
+        return Block(csr_rows(self._array, start, stop, self.name) if self.is_sparse else self._array[start:stop])
+
+    def holds(self, out: object) -> bool:
+        """Return whether an array may share memory with this one."""
+        shares = isinstance(out, np.ndarray) and not self.is_sparse and np.may_share_memory(self._array, out)
+        return shares or super().holds(out)
 
     def nbytes(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory of a block: nothing, but for the copy that a slice of a sparse matrix is."""
@@ -69,6 +78,7 @@ class Frame(Reader):
                 self._X = _columns(frame, list(chosen.features))
             if chosen.target:
                 self._y = _columns(frame, list(chosen.target) if chosen.several else chosen.target[0])
+            self.n_targets = max(1, len(chosen.target))
             if chosen.weight is not None:
                 self._weights = _columns(frame, chosen.weight)
             self.shape, self.feature_names = (len(chosen.features),), column_names(self._X)

@@ -40,6 +40,8 @@ class Source(ABC):
     is_sparse : bool
         Whether the blocks are CSR matrices.
     has_y, has_weights : bool
+    n_targets : int
+        Numbers of y in each row.
     any_order : bool
         Whether blocks can be read in any order. If not, they come in their own order, from the first.
     nbytes : int
@@ -54,6 +56,7 @@ class Source(ABC):
     is_sparse: bool = False
     has_y: bool = False
     has_weights: bool = False
+    n_targets: int = 1
     any_order: bool = True
     nbytes: int
     feature_names: tuple[str, ...] | None = None
@@ -79,10 +82,14 @@ class Source(ABC):
             Whatever a reader of the user's own raises. A note names the block and its rows.
         """
 
-    def targets(self) -> Iterator[Block]:
-        """Yield each block in its own order, without X (None) where that saves reading it."""
-        return self.read(range(len(self.lengths)))
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield all or these blocks, without X (None) where that saves reading it."""
+        return self.read(range(len(self.lengths)) if blocks is None else blocks)
 
-    def place(self, row: int) -> str:
-        """Return where a row of the whole is found, in a user's words: "row 3 of b.npy", "line 5 of b.csv"."""
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is one of those that are read here, or shares their memory."""
+        return False
+
+    def place(self, row: int, part: str = "X") -> str:
+        """Return where a row of X, y or sample_weight is found, in a user's words: "row 3 of b.npy"."""
         return f"row {row}"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastmlp.data.sources.base import Block
 from fastmlp.data.sources.files import File, Latest, optional
 from fastmlp.data.sources.reader import Reader
+from fastmlp.validation.sparse import as_csr
 
 __all__ = ["Dask", "Hdf5", "Zarr"]
 
@@ -178,4 +179,4 @@ class Dask(_Chunked):
         from dask.base import get_scheduler
 
         computed = array[start:stop].compute(scheduler=get_scheduler() or "synchronous")
-        return computed.tocsr() if self.is_sparse else np.asarray(computed)
+        return as_csr(computed, self.name) if self.is_sparse else np.asarray(computed)

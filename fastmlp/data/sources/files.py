@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
@@ -64,7 +65,7 @@ class File:
         ValueError
             If the file has changed.
         """
-        with open(self.path, "rb", buffering=0) as file:
+        with open(self.path, "rb", buffering=0, opener=_open) as file:
             self._check(os.fstat(file.fileno()))
             yield file
             self._check(os.fstat(file.fileno()))
@@ -74,6 +75,10 @@ class File:
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError), open(self.path, "rb", buffering=0) as file:
                 os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path leads to this file."""
+        return os.path.exists(path) and os.path.exists(self.path) and os.path.samefile(path, self.path)
 
     def check(self) -> None:
         """Raise a ValueError if the file has changed; for packages that open it themselves."""
@@ -87,28 +92,33 @@ class File:
         raise ValueError(f"{self.name} has changed since it was opened: {how}")
 
 
+def _open(path: str, flags: int) -> int:
+    """Open a file; a pipe that has taken its place is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Latest:
-    """What has been opened last, of several files that take turns: only one of them is open."""
+    """What a thread has opened last, of several files that take turns: only one of them is open in each thread."""
 
     def __init__(self) -> None:
-        self._owner: object = None
-        self._opened: Any = None
+        self._of_thread = threading.local()
 
     def get(self, owner: object, opener: Callable[[], T]) -> T:
         """Return what the owner has opened; it is opened now if another was the last."""
-        if self._owner is not owner:
-            self._owner = self._opened = None
-            self._opened = opener()
-            self._owner = owner
-        opened: T = self._opened
+        latest = self._of_thread
+        if getattr(latest, "owner", None) is not owner:
+            latest.owner = latest.opened = None
+            latest.opened = opener()
+            latest.owner = owner
+        opened: T = latest.opened
         return opened
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_owner": None, "_opened": None}
+    def __reduce__(self) -> tuple[type[Latest], tuple[()]]:
+        return Latest, ()
 
 
 def read_into(file: IO[bytes], offset: int, out: npt.NDArray[Any], name: str) -> None:
@@ -157,6 +167,8 @@ def kind_of_file(path: str | os.PathLike[str]) -> str:
     if os.path.isdir(name):
         is_zarr = any(os.path.exists(os.path.join(name, marker)) for marker in (".zarray", ".zgroup", "zarr.json"))
         return "zarr" if is_zarr else "folder"
+    if not os.path.isfile(name) and os.path.exists(name):  # a pipe would be waited for
+        raise ValueError(f"{name} is not a plain file")
     with open(name, "rb") as file:
         first = file.read(8)
     for magic, kind in _MAGIC.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from fastmlp.data.sources.base import Block
 from fastmlp.data.sources.reader import Range, Reader
 from fastmlp.validation.frames import column_names, frame_as_array, is_frame
+from fastmlp.validation.sparse import as_csr, is_sparse
 
 __all__ = ["Items", "is_item"]
 
@@ -79,6 +81,7 @@ class Items(Reader):
         self.feature_names = column_names(X)
         self.dtype = frame_as_array(X[:0], self.name).dtype if is_frame(X) else np.dtype(X.dtype)
         self.has_y, self.has_weights = block.y is not None, block.sample_weight is not None
+        self.n_targets = math.prod(getattr(block.y, "shape", ())[1:])
 
     def _check_alike(self, block: Block, number: int) -> None:
         X, where = block.X, f"block {number} of {self.name}"
@@ -107,7 +110,7 @@ class Items(Reader):
                 raise ValueError(
                     f"block {number} of {self.name} has {_n_rows(X)} rows in X, but {_n_rows(part)} in {word}"
                 )
-        return Block(X.tocsr() if hasattr(X, "tocsr") else X, *others)
+        return Block(as_csr(X, f"X of block {number} of {self.name}", copy=True) if is_sparse(X) else X, *others)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

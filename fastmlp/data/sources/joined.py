@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class Joined(Source):
         self.is_sparse = X.is_sparse
         self.has_y = y is not None or X.has_y
         self.has_weights = sample_weight is not None or X.has_weights
+        self.n_targets = X.n_targets if y is None else y.n_targets if y.has_y else math.prod(y.shape)
         self.any_order = X.any_order
         self.feature_names = X.feature_names
         self.nbytes = sum(one.nbytes(self._ends) for one in (X, y, sample_weight) if one is not None)
@@ -59,13 +61,18 @@ class Joined(Source):
             raise ValueError(f"the blocks of {self._X.name} come in their own order only")
         return self._read(blocks, X=True)
 
-    def targets(self) -> Iterator[Block]:
-        """Yield each block in its own order, without X where that saves reading it."""
-        return self._read(range(len(self.lengths)), X=False)
+    def targets(self, blocks: Sequence[int] | None = None) -> Iterator[Block]:
+        """Yield all or these blocks, without X where that saves reading it."""
+        return self._read(range(len(self.lengths)) if blocks is None else blocks, X=False)
 
-    def place(self, row: int) -> str:
-        """Return where a row of X is found."""
-        return self._X.place(row)
+    def holds(self, out: object) -> bool:
+        """Return whether a path or an array is that of X, y or the weights."""
+        return any(one.holds(out) for one in (self._X, self._y, self._weights) if one is not None)
+
+    def place(self, row: int, part: str = "X") -> str:
+        """Return where a row of X, y or the weights is found."""
+        others = {"y": self._y, "sample_weight": self._weights}
+        return (others.get(part) or self._X).place(row)
 
     def _range(self, block: int) -> Range:
         end = int(self._ends[block])

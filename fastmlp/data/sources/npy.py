@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tokenize
@@ -38,7 +39,7 @@ class Npy(Reader):
         self.name = file.name
         self._file, self._offset, self._fortran = file, offset, fortran
         self.n_rows, self.shape, self.dtype = shape[0], shape[1:], dtype
-        self._row_bytes = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        self._row_bytes = math.prod(self.shape) * dtype.itemsize
         there, claimed = file.size - offset, self.n_rows * self._row_bytes
         if there < claimed:
             raise ValueError(
@@ -63,6 +64,8 @@ class Npy(Reader):
             offset = file.tell()
         if dtype.hasobject:
             raise ValueError(f"{opened.name} holds Python objects, not numbers; they would have to be unpickled")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"{opened.name} cannot be read: its shape is {shape}")
         if not shape:
             raise ValueError(f"{opened.name} holds a single number, not rows")
         return cls(opened, offset, shape, dtype, fortran and len(shape) > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.sources.base import Block
+from fastmlp.data.sources.files import File
 
 __all__ = ["NamedColumns", "Range", "Reader", "Several", "stacked"]
 
@@ -44,7 +46,7 @@ class Reader(ABC):
     any_order : bool
     row_bytes : int
         What a row takes in memory, about.
-    has_y, has_weights, is_sparse, feature_names
+    has_y, has_weights, n_targets, is_sparse, feature_names
         As in `Source`.
     """
 
@@ -57,6 +59,7 @@ class Reader(ABC):
     any_order = True
     has_y = False
     has_weights = False
+    n_targets = 1
     is_sparse = False
     feature_names: tuple[str, ...] | None = None
 
@@ -90,6 +93,11 @@ class Reader(ABC):
     def nbytes_of_parts(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the memory that is needed besides."""
         return 0
+
+    def holds(self, out: object) -> bool:
+        """Return whether a path is that of the file that is read here; of arrays, whether they share memory."""
+        file: File | None = getattr(self, "_file", None)
+        return file is not None and isinstance(out, (str, os.PathLike)) and file.is_at(out)
 
     def place(self, row: int) -> str:
         """Return where a row is found, in a user's words."""
@@ -156,6 +164,7 @@ class Several(Reader):
         first = self._parts[0]
         self.shape, self.dtype, self.is_sparse = first.shape, first.dtype, first.is_sparse
         self.has_y, self.has_weights, self.feature_names = first.has_y, first.has_weights, first.feature_names
+        self.n_targets = first.n_targets
         if any(part.own is not None for part in self._parts):
             self.own = np.concatenate([_lengths_of(part) for part in self._parts])
 
@@ -192,6 +201,10 @@ class Several(Reader):
         spans = np.setdiff1d(self._ends, ends)
         longest = int(np.diff(ends, prepend=0)[np.searchsorted(ends, spans)].max()) if len(spans) else 0
         return most + longest * self.row_bytes
+
+    def holds(self, out: object) -> bool:
+        """Return whether one of the parts does."""
+        return any(part.holds(out) for part in self._parts)
 
     def place(self, row: int) -> str:
         """Return the place in a part."""

@@ -115,6 +115,7 @@ class TableReader(Reader):
         if kinds and not any(is_list for _, is_list in kinds):
             self.feature_names = tuple(schema.field(i).name for i in columns.features)
         self.has_y, self.has_weights = bool(columns.target), columns.weight is not None
+        self.n_targets = max(1, len(columns.target))
 
     def _columns(self, start: int, stop: int, numbers: Sequence[int]) -> Iterator[Piece]:
         """Yield the values of columns between two rows, in pieces; those of each column in their order."""

@@ -2,7 +2,31 @@
 
 const MOST_BARS = 12, N_ACTIVE = 8;
 
-// Return a panel with the answer of the network; `show(answer)` fills it, `show(null)` empties it.
+// Return two panels, the answer of the network and its most active units. `ask(row)` fills them, `ask(null)` empties them.
+function answerPanels(content, network) {
+    const answer = answerPanel(content), units = unitsPanel(content, network);
+    const ask = (row) => {
+        const given = row && network.answer(row);
+        answer.show(given);
+        units.show(given);
+    };
+    ask(null);
+    return { answer: answer.panel, units: units.panel, ask };
+}
+
+// Return buttons that show the test rows one after another, by `show(i)`, and the truth about each in `told`.
+function testRows(content, thing, told, show) {
+    const n = content.shown.row.length;
+    let at = -1;
+    const step = (by) => {
+        at = at < 0 && by < 0 ? n - 1 : (at + by + n) % n;
+        show(at);
+        told.replaceChildren(`test row ${whole(content.shown.row[at])}, in truth `, named(truth(content, at)));
+    };
+    return [button("‹", () => step(-1), { "aria-label": `Previous test ${thing}` }), button(`Test ${thing} ›`, () => step(1))];
+}
+
+// Return a panel with the answer of the network.
 function answerPanel(content) {
     const said = element("p", { class: "said", "aria-live": "polite" });
     const single = content.kind === "numbers" && content.outputs.length === 1; // which is said in words
@@ -17,7 +41,6 @@ function answerPanel(content) {
         said.replaceChildren(...spoken(content, answer.outputs));
         bars.replaceChildren(...listed(content, answer.outputs));
     };
-    show(null);
     return { panel, show };
 }
 
@@ -49,15 +72,12 @@ function listed(content, outputs) {
 }
 
 // Return a line with a name, a bar as long as a share, and its number.
-function bar(name, share, number, marked = false) {
-    const fill = element("span", { class: "fill" });
-    fill.style.width = `${100 * (share ?? 0)}%`;
-    return element("li", { class: marked ? "best" : null }, element("span", { class: "name" }, name),
-        share === null ? null : element("span", { class: "track", "aria-hidden": "true" }, fill),
-        element("span", { class: "number" }, number));
+function bar(name, share, number, best) {
+    return element("li", { class: best ? "best" : null }, element("span", { class: "name" }, name),
+        share === null ? null : shareBar(share), element("span", { class: "number" }, number));
 }
 
-// Return a panel with the most active units of each hidden layer; `show(answer)` fills it.
+// Return a panel with the most active units of each hidden layer.
 function unitsPanel(content, network) {
     const panel = element("div", { class: "units" });
     const thumbnails = new Map();

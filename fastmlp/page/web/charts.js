@@ -9,9 +9,9 @@ function scale(low, high, from, to) {
     return (value) => from + ((value - low) / span) * (to - from);
 }
 
-// Return about n round numbers from low to high.
-function ticks(low, high, n = 5) {
-    const rough = (high - low || 1) / n, power = 10 ** Math.floor(Math.log10(rough));
+// Return about five round numbers from low to high.
+function ticks(low, high) {
+    const rough = (high - low || 1) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
     const first = Math.ceil(low / step - 1e-9);
     return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
@@ -42,19 +42,16 @@ function curvesSection(content) {
     if (!curves.panels.length) {
         return section("curves", "Learning curves", null, element("p", {}, "This network came without the history of its training."));
     }
-    const body = element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "All numbers of the learning curves" });
-    const numbers = element("details", { toggle: () => body.childElementCount || body.append(curvesTable(curves)) },
-        element("summary", {}, "All numbers"), body);
+    const numbers = element("details", { toggle: () => numbers.childElementCount > 1 || numbers.append(curvesTable(curves)) },
+        element("summary", {}, "All numbers"));
     return section("curves", "Learning curves", curves.note,
         element("div", { class: "panels" }, curves.panels.map((panel) => curvePanel(panel, curves.epochs))), numbers);
 }
 
-function curvesTable({ epochs, table }) {
-    const names = Object.keys(table);
-    return element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "epoch"),
-        names.map((name) => element("th", { scope: "col" }, name.replaceAll("_", " "))))),
-    element("tbody", {}, epochs.map((epoch, i) => element("tr", {}, element("th", { scope: "row" }, whole(epoch)),
-        names.map((name) => element("td", {}, short(table[name][i])))))));
+function curvesTable({ epochs, table: measured }) {
+    const names = Object.keys(measured);
+    return table("All numbers of the learning curves", ["epoch", ...names.map((name) => name.replaceAll("_", " "))],
+        epochs.map((epoch, i) => [whole(epoch), ...names.map((name) => short(measured[name][i]))]));
 }
 
 // Return a chart of some lines over the epochs. `lines` are {name, kind, values}; those that are quiet have no name.
@@ -93,8 +90,8 @@ function curvePanel({ title, lines }, epochs) {
         point(Math.round(((place - x(epochs[0])) / (x(n) - x(epochs[0]) || 1)) * (epochs.length - 1)));
     });
     chart.addEventListener("keydown", (event) => {
-        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (step === undefined) return;
+        const [step] = arrow(event) ?? [0];
+        if (!step) return;
         event.preventDefault();
         point(at + step);
     });
@@ -125,21 +122,12 @@ function numbersSection(content) {
 
 function classesSection(content) {
     const labels = content.kind === "labels";
-    const share = (value) => element("td", { class: "share" }, barOf(value), element("span", {}, value.toFixed(4)));
-    const rows = content.per_class.map(({ class: i, precision, recall, f1, n_true, n_predicted }) => element("tr", {},
-        element("th", { scope: "row" }, named(content.classes[i])), share(precision), share(recall), share(f1),
-        element("td", {}, whole(n_true)), element("td", {}, whole(n_predicted))));
+    const share = (value) => [shareBar(value), element("span", {}, value.toFixed(4))];
+    const rows = content.per_class.map(({ class: i, precision, recall, f1, n_true, n_predicted }) => [
+        named(content.classes[i]), share(precision), share(recall), share(f1), whole(n_true), whole(n_predicted)]);
     const some = rows.length < content.classes.length ? ` Shown: the ${whole(rows.length)} of ${whole(content.classes.length)} with the most errors.` : "";
     const heads = [labels ? "label" : "class", "precision", "recall", "F1", "rows", "predicted"];
     return section("classes", `Precision and recall of each ${labels ? "label" : "class"}`,
         `Precision: how many of the rows predicted as this are it. Recall: how many of its rows are found.${some}`,
-        element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Precision and recall" },
-            element("table", { class: "per-class" }, element("thead", {}, element("tr", {},
-                heads.map((head) => element("th", { scope: "col" }, head)))), element("tbody", {}, rows))));
-}
-
-function barOf(share) {
-    const fill = element("span", { class: "fill" });
-    fill.style.width = `${100 * share}%`;
-    return element("span", { class: "track", "aria-hidden": "true" }, fill);
+        table("Precision and recall", heads, rows, { class: "per-class" }));
 }

@@ -1,7 +1,8 @@
 // Elements, text, numbers and colours. Text from the data only ever becomes text: nothing here parses HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "path", "line", "text", "g", "circle", "rect", "title"]);
+const SVG_TAGS = new Set(["svg", "path", "line", "text", "g", "circle"]);
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // Return a new element. Attributes that are functions become listeners; null and false leave an attribute out.
 function element(tag, attributes = {}, ...children) {
@@ -28,6 +29,32 @@ function button(label, click, attributes = {}) {
     return element("button", { type: "button", click, ...attributes }, label);
 }
 
+// Return something that scrolls if it is too wide, also by keys.
+function scrolling(label, content) {
+    return element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, content);
+}
+
+// Return a table. `rows` are lists of cells; the first cell of each is its heading.
+function table(label, heads, rows, attributes = {}) {
+    return scrolling(label, element("table", attributes,
+        element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
+        element("tbody", {}, rows.map(([first, ...cells]) => element("tr", {}, element("th", { scope: "row" }, first),
+            cells.map((cell) => element("td", {}, cell)))))));
+}
+
+// Return a bar as long as a share. The number beside it says the same to screen readers.
+function shareBar(share) {
+    const fill = element("span", { class: "fill" });
+    fill.style.width = `${100 * share}%`;
+    return element("span", { class: "track", "aria-hidden": "true" }, fill);
+}
+
+// Return where an arrow key moves, [right, down]; undefined for other keys, and for those of the browser, such as Alt with
+// an arrow.
+function arrow(event) {
+    return event.ctrlKey || event.metaKey || event.altKey ? undefined : ARROWS[event.key];
+}
+
 // --- numbers ---------------------------------------------------------------------------------------------------------
 
 function whole(n) {
@@ -35,12 +62,11 @@ function whole(n) {
 }
 
 // Return a share as a percentage. Only what is certain reads 0% or 100%.
-function percent(share, digits = 1) {
+function percent(share) {
     if (share === null || Number.isNaN(share)) return "–";
-    const step = 10 ** -digits, rounded = 100 * share;
-    if (share > 0 && rounded < step) return `<${step}%`;
-    if (share < 1 && rounded > 100 - step / 2) return `>${(100 - step).toFixed(digits)}%`;
-    return `${rounded.toFixed(digits)}%`;
+    if (share > 0 && share < 0.001) return "<0.1%";
+    if (share < 1 && share > 0.9995) return ">99.9%";
+    return `${(100 * share).toFixed(1)}%`;
 }
 
 // Return a number with about four digits.
@@ -57,8 +83,8 @@ function datum(x) {
     return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
 }
 
-function plural(n, thing, things = `${thing}s`) {
-    return `${whole(n)} ${n === 1 ? thing : things}`;
+function plural(n, thing) {
+    return `${whole(n)} ${thing}${n === 1 ? "" : "s"}`;
 }
 
 // --- colours ---------------------------------------------------------------------------------------------------------
@@ -76,24 +102,14 @@ function css(rgb) {
     return `rgb(${rgb.join(" ")})`;
 }
 
-function luminance(rgb) {
-    const [r, g, b] = rgb.map((value) => {
+// Return whichever of black and white is easier to read on a colour.
+function readableOn(background) {
+    const [r, g, b] = background.map((value) => {
         const c = value / 255;
         return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-}
-
-// Return the contrast of two colours as WCAG defines it, from 1 to 21.
-function contrast(one, other) {
-    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-    return (light + 0.05) / (dark + 0.05);
-}
-
-// Return whichever of black and white is easier to read on a colour.
-function readableOn(background) {
-    const choices = [[255, 255, 255], [0, 0, 0]];
-    return contrast(background, choices[0]) >= contrast(background, choices[1]) ? choices[0] : choices[1];
+    const luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b; // as WCAG defines it
+    return luminance > 0.1791 ? "black" : "white"; // there both have the same contrast
 }
 
 const PAINTERS = new Map(); // what has colours of its own, and how to paint it
@@ -112,12 +128,22 @@ function repaint() {
     }
 }
 
+// Return the context of an empty, square canvas, as fine as the screen; in it, the side of the canvas is `units` long.
+function blank(canvas, units) {
+    const side = Math.max(1, Math.round(canvas.clientWidth * devicePixelRatio)), scale = side / units;
+    if (canvas.width !== side) canvas.width = canvas.height = side;
+    const context = canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, units, units);
+    return context;
+}
+
 // --- pictures --------------------------------------------------------------------------------------------------------
 
 // Return a small canvas of values (height x width). `shades()` is a function from a value to red, green and blue; without
 // it, values are these three for each pixel.
-function picture(values, height, width, shades, label) {
-    const canvas = element("canvas", { class: "pixels", width, height, role: "img", "aria-label": label });
+function picture(values, height, width, shades, label, kind = "pixels") {
+    const canvas = element("canvas", { class: kind, width, height, role: "img", "aria-label": label });
     return painted(canvas, () => {
         const context = canvas.getContext("2d"), image = context.createImageData(width, height);
         const shade = shades && shades(), n = height * width, channels = values.length / n;

@@ -4,15 +4,14 @@ const FILTER_FROM = 13; // fields from which a box to search them is worth its p
 
 function formSection(content, network) {
     const { fields, fixed } = content.form;
-    const answer = answerPanel(content), units = unitsPanel(content, network);
+    const { answer, units, ask } = answerPanels(content, network);
     const inputs = fields.map((field, i) => element("input", { type: "number", step: "any", id: `field-${i}`,
         value: field.median, inputmode: "decimal", "aria-describedby": `range-${i}`, required: true }));
     const row = Float64Array.from(fixed);
     const update = () => {
         const whole = inputs.every((input) => input.value !== "" && Number.isFinite(input.valueAsNumber));
         inputs.forEach((input, i) => { row[fields[i].column] = input.valueAsNumber; });
-        answer.show(whole ? network.answer(row) : null);
-        units.show(whole ? network.answer(row) : null);
+        ask(whole ? row : null);
     };
     const put = (values) => {
         inputs.forEach((input, i) => { input.value = Number(values[fields[i].column].toPrecision(7)); }); // of float32
@@ -20,13 +19,6 @@ function formSection(content, network) {
         update();
     };
     const told = element("span", { class: "told", "aria-live": "polite" });
-    let at = -1;
-    const take = (by) => {
-        const n = content.shown.row.length;
-        at = at < 0 ? (by > 0 ? 0 : n - 1) : (at + by + n) % n;
-        put(valuesOf(content, at));
-        told.replaceChildren(`test row ${whole(content.shown.row[at])}, in truth `, named(truth(content, at)));
-    };
     const items = fields.map((field, i) => element("div", { class: "field" },
         element("label", { for: `field-${i}` }, named(field.name)), inputs[i],
         element("span", { class: "range", id: `range-${i}` }, `${datum(field.low)} to ${datum(field.high)}`)));
@@ -47,10 +39,9 @@ function formSection(content, network) {
         element("div", { class: "columns form-columns" },
             element("div", {},
                 element("div", { class: "tools" },
-                    content.shown.values ? [button("‹", () => take(-1), { "aria-label": "Previous test row" }),
-                        button("Test row ›", () => take(1))] : [],
+                    content.shown.values ? testRows(content, "row", told, (i) => put(valuesOf(content, i))) : [],
                     button("Medians", () => { told.replaceChildren(); put(fixed); }),
                     fields.length >= FILTER_FROM ? search : [], told),
                 form),
-            answer.panel, element("div", { class: "inside" }, units.panel)));
+            answer, element("div", { class: "inside" }, units)));
 }

@@ -63,10 +63,9 @@ function weightsSection(content) {
             element("span", { class: "truth" }, whole(unit)))));
     } else {
         const all = units.map((_, k) => tile(k));
-        body = element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "First-layer weights" },
-            element("div", { class: "heat" }, columns.map((name, i) => element("div", {},
-                element("span", { class: "name", title: name }, named(name)),
-                picture(all.map((values) => values[i]), 1, units.length, signedShades, `Weights of ${name}`)))));
+        body = scrolling("First-layer weights", element("div", { class: "heat" }, columns.map((name, i) => element("div", {},
+            element("span", { class: "name", title: name }, named(name)),
+            picture(all.map((values) => values[i]), 1, units.length, signedShades, `Weights of ${name}`)))));
     }
     return section("weights", "First-layer weights", intro, body);
 }
@@ -75,17 +74,13 @@ function weightsSection(content) {
 
 function trainedSection(content) {
     const { layers, facts, command, command_note: note } = content.trained;
-    const rows = layers.map(({ name, inputs, outputs, activation, parameters }) => element("tr", {},
-        element("th", { scope: "row" }, name), element("td", {}, whole(inputs)), element("td", {}, whole(outputs)),
-        element("td", {}, activation), element("td", {}, whole(parameters))));
+    const rows = layers.map(({ name, inputs, outputs, activation, parameters }) =>
+        [name, whole(inputs), whole(outputs), activation, whole(parameters)]);
     const copied = element("span", { class: "told", "aria-live": "polite" });
     const copy = () => navigator.clipboard.writeText(command).then(
         () => copied.replaceChildren("copied"), () => copied.replaceChildren("select it to copy"));
     return section("trained", "What was trained", null,
-        element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Layers" },
-            element("table", { class: "layers" }, element("thead", {}, element("tr", {},
-                ["layer", "inputs", "outputs", "activation", "parameters"].map((head) => element("th", { scope: "col" }, head)))),
-            element("tbody", {}, rows))),
+        table("Layers", ["layer", "inputs", "outputs", "activation", "parameters"], rows, { class: "layers" }),
         element("h3", {}, "To repeat it"),
         element("pre", { tabindex: 0, role: "group", "aria-label": "Command" }, element("code", {}, command)),
         element("div", { class: "tools" }, button("Copy", copy), copied, note ? element("span", { class: "told" }, note) : null),

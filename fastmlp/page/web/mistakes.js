@@ -7,11 +7,11 @@ function confusionSection(content) {
     const detail = element("div", { class: "detail", "aria-live": "polite" });
     const open = (t, g, n) => { // of the matrix, or not in it
         detail.replaceChildren(...cellRows(content, t, g, n));
-        for (const cell of table.querySelectorAll("td[aria-selected=true]")) cell.setAttribute("aria-selected", "false");
+        for (const cell of matrix.querySelectorAll("td[aria-selected=true]")) cell.setAttribute("aria-selected", "false");
         const row = classes.indexOf(t), column = classes.indexOf(g);
-        if (row >= 0 && column >= 0) table.rows[row + 2].cells[column + 1].setAttribute("aria-selected", "true");
+        if (row >= 0 && column >= 0) matrix.rows[row + 2].cells[column + 1].setAttribute("aria-selected", "true");
     };
-    const table = matrixTable(content, (row, column) => open(classes[row], classes[column], counts[row][column]));
+    const matrix = matrixTable(content, (row, column) => open(classes[row], classes[column], counts[row][column]));
     const common = content.confusions.map(({ true: t, guess: g, n }) => element("li", {},
         button(element("span", {}, named(content.classes[t]), " taken for ", named(content.classes[g])),
             () => open(t, g, n), { class: "plain" }),
@@ -22,7 +22,7 @@ function confusionSection(content) {
     const note = left > 0 ? ` Shown are the ${classes.length} classes with the most errors, of ${content.classes.length}.` : "";
     return section("confusion", "Confusion matrix", `Rows are true classes, columns guesses. Choose a cell to see its rows.${note}`,
         element("div", { class: classes.length > WITH_NUMBERS ? "confusion dense-columns" : "confusion" },
-            element("div", { class: "scroll" }, table),
+            element("div", { class: "scroll" }, matrix),
             element("div", {}, common.length ? [element("h3", {}, "Most common confusions"), element("ol", { class: "common" }, common)] : [])),
         detail);
 }
@@ -34,17 +34,17 @@ function matrixTable({ classes: names, matrix }, open) {
         "data-t": t, "data-g": g, tabindex: t + g === 0 ? 0 : -1, "aria-selected": "false", role: "gridcell",
         "aria-label": `${names[classes[t]]} as ${names[classes[g]]}: ${count}` },
     n <= WITH_NUMBERS && count ? `${count}` : null)));
-    const table = element("table", { class: n <= WITH_NUMBERS ? "matrix" : "matrix dense", role: "grid", "aria-label": "Confusion matrix" },
+    const grid = element("table", { class: n <= WITH_NUMBERS ? "matrix" : "matrix dense", role: "grid", "aria-label": "Confusion matrix" },
         element("thead", {},
             element("tr", {}, element("td"), element("th", { colspan: n, class: "side" }, "guess")),
             element("tr", {}, element("th", { class: "side", scope: "col" }, "true"),
                 classes.map((c) => element("th", { scope: "col", title: names[c] }, named(names[c]))))),
         element("tbody", {}, cells.map((row, t) => element("tr", {},
             element("th", { scope: "row", title: names[classes[t]] }, named(names[classes[t]])), row))));
-    table.style.setProperty("--n", n);
+    grid.style.setProperty("--n", n);
     const move = (t, g) => {
         if (!cells[t]?.[g]) return;
-        table.querySelector("td[tabindex='0']").tabIndex = -1;
+        grid.querySelector("td[tabindex='0']").tabIndex = -1;
         cells[t][g].tabIndex = 0;
         cells[t][g].focus();
     };
@@ -52,21 +52,21 @@ function matrixTable({ classes: names, matrix }, open) {
         const cell = event.target.closest("td[data-t]");
         return cell && [Number(cell.dataset.t), Number(cell.dataset.g)];
     };
-    table.addEventListener("click", (event) => {
+    grid.addEventListener("click", (event) => {
         const at = place(event);
         if (!at) return;
         move(...at);
         open(...at);
     });
-    table.addEventListener("keydown", (event) => {
-        const at = place(event), [dt, dg] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
-        if (!at || event.ctrlKey || event.metaKey || event.altKey) return;
-        if (dt !== undefined) move(at[0] + dt, at[1] + dg);
+    grid.addEventListener("keydown", (event) => {
+        const at = place(event), step = arrow(event);
+        if (!at) return;
+        if (step) move(at[0] + step[1], at[1] + step[0]);
         else if (event.key === "Enter" || event.key === " ") open(...at);
         else return;
         event.preventDefault();
     });
-    return painted(table, () => shadeCells(cells, counts));
+    return painted(grid, () => shadeCells(cells, counts));
 }
 
 // Shade each cell by its share of the true class; small shares of wrong guesses still show.
@@ -83,7 +83,7 @@ function shadeCells(cells, counts) {
             const share = t === g ? 0.12 + 0.88 * (count / total) ** 2 : Math.min(1, 0.14 + 1.2 * Math.sqrt(count / total));
             const shade = mix(paper, t === g ? good : bad, share);
             style.backgroundColor = css(shade);
-            style.color = css(readableOn(shade));
+            style.color = readableOn(shade);
         });
     });
 }
@@ -92,9 +92,8 @@ function shadeCells(cells, counts) {
 function cellRows(content, t, g, count) {
     const { shown } = content;
     const rows = [...shown.row.keys()].filter((i) => shown.true[i] === t && shown.guess[i] === g);
-    const title = t === g
-        ? element("h3", {}, named(content.classes[t]), `, recognized: ${plural(count, "row")}`)
-        : element("h3", {}, named(content.classes[t]), " taken for ", named(content.classes[g]), `: ${plural(count, "row")}`);
+    const outcome = t === g ? [", recognized"] : [" taken for ", named(content.classes[g])];
+    const title = element("h3", {}, named(content.classes[t]), ...outcome, `: ${plural(count, "row")}`);
     if (!count) return [title];
     const kept = rows.slice(0, MOST_SHOWN);
     const some = kept.length < count ? [element("p", { class: "told" }, `Shown: ${kept.length}, the most confident first.`)] : [];
@@ -124,14 +123,9 @@ function rowsShown(content, chosen) {
             element("span", { class: shown.wrong[i] ? "guess bad" : "guess" }, outcome(i)),
             element("span", { class: "truth" }, shown.wrong[i] ? ["in truth ", named(truth(content, i))] : `row ${whole(shown.row[i])}`))))];
     }
-    const names = shown.columns ?? [];
-    const table = element("table", { class: "rows" }, element("thead", {}, element("tr", {},
-        ["row", "guess", "truth"].map((head) => element("th", { scope: "col" }, head)),
-        names.map((name) => element("th", { scope: "col" }, named(name))))),
-    element("tbody", {}, chosen.map((i) => element("tr", {}, element("th", { scope: "row" }, whole(shown.row[i])),
-        element("td", {}, outcome(i)), element("td", {}, named(truth(content, i))),
-        names.map((_, k) => element("td", {}, shown.cells ? named(shown.cells[i][k]) : datum(valuesOf(content, i)[k])))))));
-    return [element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Rows" }, table)];
+    const value = (i, k) => (shown.cells ? named(shown.cells[i][k]) : datum(valuesOf(content, i)[k]));
+    return [table("Rows", ["row", "guess", "truth", ...shown.columns.map(named)],
+        chosen.map((i) => [whole(shown.row[i]), outcome(i), named(truth(content, i)), ...shown.columns.map((_, k) => value(i, k))]))];
 }
 
 function pixelsOf({ shown, image }, i) {

@@ -8,28 +8,24 @@ function drawingSection(content, network) {
         "aria-label": "Drawing pad. Draw with mouse, finger or pen. Keys: arrows move, space puts the pen down or up, "
             + "u undoes, Delete clears." });
     const pen = element("input", { type: "range", id: "pen", min: PENS[0], max: PENS[1], value: DEFAULT_PEN });
-    const seen = element("canvas", { class: "pixels seen", width: image.width, height: image.height, role: "img",
-        "aria-label": "The image that the network sees" });
-    const answer = answerPanel(content), units = unitsPanel(content, network);
-    let pixels = new Float64Array(image.height * image.width);
-    painted(seen, () => {
-        const shade = inkShades(), context = seen.getContext("2d"), data = context.createImageData(image.width, image.height);
-        pixels.forEach((value, i) => data.data.set([...shade(255 * value), 255], 4 * i));
-        context.putImageData(data, 0, 0);
-    });
+    const pixels = new Float64Array(image.height * image.width);
+    const seen = picture(pixels, image.height, image.width, inkShades, "The image that the network sees", "pixels seen");
+    const { answer, units, ask } = answerPanels(content, network);
     const see = (values) => { // from 0 to 1, or null
-        pixels = values ?? new Float64Array(image.height * image.width);
+        if (values) pixels.set(values.map((value) => 255 * value));
+        else pixels.fill(0);
         PAINTERS.get(seen)();
-        const given = values && network.answer(values.map((value) => image.low + value * (image.high - image.low)));
-        answer.show(given);
-        units.show(given);
+        ask(values && values.map((value) => image.low + value * (image.high - image.low)));
     };
     const told = element("span", { class: "told", "aria-live": "polite" });
     const pad = new Pad(canvas, pen, (ink) => {
         told.replaceChildren();
         see(ink && normalised(ink, INK_SIDE, image));
     });
-    const tests = content.shown.pixels ? testImages(content, told, (values) => { pad.leaveTo(); see(values); }) : null;
+    const showRow = (i) => {
+        pad.clearQuietly();
+        see(Float64Array.from(pixelsOf(content, i), (value) => value / 255));
+    };
     const hint = "The network runs in this page. Your drawing is fitted and centred like the test images.";
     return section("try", "Draw, and watch the network answer", hint,
         element("div", { class: "columns" },
@@ -37,24 +33,10 @@ function drawingSection(content, network) {
                 element("div", { class: "tools" },
                     element("label", { for: "pen" }, "Pen"), pen,
                     button("Undo", () => pad.undo()), button("Clear", () => pad.clear())),
-                tests),
-            answer.panel,
+                content.shown.pixels ? element("div", { class: "tools" }, testRows(content, "image", told, showRow), told) : null),
+            answer,
             element("div", { class: "inside" }, element("figure", {}, seen,
-                element("figcaption", {}, "What the network sees")), units.panel)));
-}
-
-// Return buttons that show test images to the network, one after another.
-function testImages(content, told, show) {
-    let at = -1;
-    const step = (by) => {
-        const n = content.shown.row.length;
-        at = at < 0 ? (by > 0 ? 0 : n - 1) : (at + by + n) % n;
-        show(Float64Array.from(pixelsOf(content, at), (value) => value / 255));
-        told.replaceChildren(`test row ${whole(content.shown.row[at])}, in truth `,
-            named(truth(content, at)));
-    };
-    return element("div", { class: "tools" }, button("‹", () => step(-1), { "aria-label": "Previous test image" }),
-        button("Test image ›", () => step(1)), told);
+                element("figcaption", {}, "What the network sees")), units)));
 }
 
 class Pad {
@@ -65,7 +47,7 @@ class Pad {
         this.ink = side.getContext("2d", { willReadFrequently: true });
         this.waiting = false;
         for (const [event, act] of Object.entries({ pointerdown: "down", pointermove: "move", pointerup: "up",
-            pointercancel: "up", keydown: "key", blur: "leave" })) {
+            pointercancel: "up", keydown: "key", blur: "blur" })) {
             canvas.addEventListener(event, (given) => this[act](given));
         }
         new ResizeObserver(() => this.paint()).observe(canvas);
@@ -108,24 +90,23 @@ class Pad {
     }
 
     key(event) {
-        const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+        const step = arrow(event);
         if (event.key === "u" || ((event.ctrlKey || event.metaKey) && event.key === "z")) this.undo();
         else if (event.key === "Delete" || event.key === "Backspace") this.clear();
-        else if (event.ctrlKey || event.metaKey || event.altKey) return;
         else if (event.key === " ") {
             this.cursor ??= [INK_SIDE / 2, INK_SIDE / 2];
             if (this.stroke) this.finish();
             else this.stroke = { width: Number(this.pen.value), points: [this.cursor] };
-        } else if (arrows[event.key]) {
+        } else if (step) {
             const from = this.cursor ?? [INK_SIDE / 2, INK_SIDE / 2];
-            this.cursor = from.map((x, i) => Math.min(INK_SIDE, Math.max(0, x + STEP * arrows[event.key][i])));
+            this.cursor = from.map((x, i) => Math.min(INK_SIDE, Math.max(0, x + STEP * step[i])));
             this.stroke?.points.push(this.cursor);
         } else return;
         event.preventDefault();
         this.update();
     }
 
-    leave() {
+    blur() {
         this.cursor = null;
         if (this.pointer === null) this.finish();
         this.paint();
@@ -151,7 +132,7 @@ class Pad {
     }
 
     // Clear without a call of `changed`: something else is shown.
-    leaveTo() {
+    clearQuietly() {
         this.clear();
         this.hadInk = false;
     }
@@ -197,11 +178,7 @@ class Pad {
     }
 
     paint() {
-        const side = Math.max(1, Math.round(this.canvas.clientWidth * devicePixelRatio)), { canvas } = this;
-        if (canvas.width !== side) canvas.width = canvas.height = side;
-        const context = canvas.getContext("2d");
-        context.setTransform(side / INK_SIDE, 0, 0, side / INK_SIDE, 0, 0);
-        context.clearRect(0, 0, INK_SIDE, INK_SIDE);
+        const context = blank(this.canvas, INK_SIDE);
         context.strokeStyle = css(colour("--ink"));
         this.draw(context);
         if (this.cursor) {

@@ -1,25 +1,24 @@
 // Data with two features: where the network decides what, and its answer at any point.
 
 const CELLS = 96, CELLS_PER_FRAME = 400000; // the latter in multiply-adds
-const HUES = ["--class-0", "--class-1", "--class-2", "--class-3", "--class-4", "--class-5", "--class-6", "--class-7"];
+const N_COLOURS = 8, MOST_IN_LEGEND = 30; // the former in page.css
 
 function planeSection(content, network) {
     const { x, y, names } = content.plane;
     const canvas = element("canvas", { class: "plane", tabindex: 0, role: "application",
         "aria-label": "The plane of both features. Click, or move with the arrow keys, to ask the network." });
-    const answer = answerPanel(content), units = unitsPanel(content, network);
+    const { answer, units, ask } = answerPanels(content, network);
     const where = element("p", { class: "told" });
     const plane = new Plane(canvas, content, network, (point) => {
         where.replaceChildren(named(names[0]), ` ${datum(point[0])}, `, named(names[1]), ` ${datum(point[1])}`);
-        const given = network.answer(point);
-        answer.show(given);
-        units.show(given);
+        ask(point);
     });
+    const { classes } = content, more = classes.length - MOST_IN_LEGEND;
     const legend = content.kind === "classes"
-        ? element("ul", { class: "legend" }, content.classes.slice(0, 30).map((name, i) => {
-            const dot = painted(element("span", { class: "dot" }), (each) => { each.style.background = css(hue(i)); });
+        ? element("ul", { class: "legend" }, classes.slice(0, MOST_IN_LEGEND).map((name, i) => {
+            const dot = painted(element("span", { class: "dot" }), (each) => { each.style.background = css(hue(i, classes.length)); });
             return element("li", {}, dot, named(name));
-        }))
+        }), more > 0 ? element("li", {}, `and ${whole(more)} more`) : null)
         : element("p", { class: "told" }, content.kind === "numbers" ? "Stronger colour: larger output." : "");
     const numbers = content.kind === "numbers", wrong = numbers ? "" : "; a ring marks a wrong guess";
     return section("try", numbers ? "What it predicts where" : "Where it decides what",
@@ -27,15 +26,17 @@ function planeSection(content, network) {
         element("div", { class: "columns" },
             element("div", { class: "drawing" },
                 element("div", { class: "axes" },
-                    element("span", { class: "y-name" }, named(names[1]), ` ${datum(y.low)} to ${datum(y.high)}`),
+                    element("span", {}, named(names[1]), ` ${datum(y.low)} to ${datum(y.high)}`),
                     canvas,
                     element("span", { class: "x-name" }, named(names[0]), ` ${datum(x.low)} to ${datum(x.high)}`)),
                 legend),
-            element("div", {}, where, answer.panel), element("div", { class: "inside" }, units.panel)));
+            element("div", {}, where, answer), element("div", { class: "inside" }, units)));
 }
 
-function hue(i) {
-    return colour(HUES[i % HUES.length]);
+// Return the colour of class i of n: one of page.css, in a shade of its own if there are more classes than these.
+function hue(i, n) {
+    const shade = Math.floor(i / N_COLOURS) / Math.ceil(n / N_COLOURS);
+    return mix(colour(`--class-${i % N_COLOURS}`), colour("--ink"), 0.75 * shade);
 }
 
 class Plane {
@@ -58,11 +59,10 @@ class Plane {
     }
 
     key(event) {
-        const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-        if (!arrows[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+        const step = arrow(event), [u, v] = this.probe ?? [0.5, 0.5];
+        if (!step) return;
         event.preventDefault();
-        const [u, v] = this.probe ?? [0.5, 0.5];
-        this.put(u + 0.02 * arrows[event.key][0], v + 0.02 * arrows[event.key][1]);
+        this.put(u + 0.02 * step[0], v + 0.02 * step[1]);
     }
 
     // Ask at a place, as shares of width and height.
@@ -98,7 +98,7 @@ class Plane {
             const low = Math.min(...all), span = Math.max(...all) - low || 1, strong = colour("--accent");
             return (outputs) => mix(paper, strong, 0.08 + 0.72 * ((outputs[0] - low) / span));
         }
-        const hues = this.content.classes.map((_, i) => hue(i));
+        const hues = this.content.classes.map((_, i) => hue(i, this.content.classes.length));
         const total = (outputs) => (this.content.kind === "labels" ? Math.max(1, outputs.reduce((a, b) => a + b)) : 1);
         return (outputs) => {
             const of = total(outputs);
@@ -109,10 +109,7 @@ class Plane {
     }
 
     paint() {
-        const { canvas } = this, side = Math.max(1, Math.round(canvas.clientWidth * devicePixelRatio));
-        if (canvas.width !== side) canvas.width = canvas.height = side;
-        const context = canvas.getContext("2d");
-        context.clearRect(0, 0, side, side);
+        const side = this.canvas.clientWidth, context = blank(this.canvas, side || 1);
         if (this.rows.length) {
             const shade = this.shades(), image = new ImageData(CELLS, this.rows.length);
             this.rows.flat().forEach((outputs, i) => image.data.set([...shade(outputs), 255], 4 * i));
@@ -123,28 +120,29 @@ class Plane {
         }
         this.paintPoints(context, side);
         if (this.probe) {
-            const [u, v] = this.probe.map((share) => share * side), reach = 11 * devicePixelRatio;
+            const [u, v] = this.probe.map((share) => share * side);
             context.strokeStyle = css(colour("--ink"));
-            context.lineWidth = 2 * devicePixelRatio;
+            context.lineWidth = 2;
             context.beginPath();
             for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-                context.moveTo(u + 4 * devicePixelRatio * dx, v + 4 * devicePixelRatio * dy);
-                context.lineTo(u + reach * dx, v + reach * dy);
+                context.moveTo(u + 4 * dx, v + 4 * dy);
+                context.lineTo(u + 11 * dx, v + 11 * dy);
             }
             context.stroke();
         }
     }
 
     paintPoints(context, side) {
-        const { x, y, points } = this.content.plane, radius = (points.x.length > 400 ? 2 : 3.5) * devicePixelRatio;
+        const { x, y, points } = this.content.plane, radius = points.x.length > 400 ? 2 : 3.5;
         const ink = css(colour("--ink")), paper = css(colour("--paper"));
+        const hues = this.content.classes.map((_, i) => css(hue(i, this.content.classes.length)));
         points.x.forEach((value, i) => {
             context.beginPath();
             context.arc((side * (value - x.low)) / (x.high - x.low), (side * (y.high - points.y[i])) / (y.high - y.low),
                 radius, 0, 2 * Math.PI);
-            context.fillStyle = points.true ? css(hue(points.true[i])) : ink;
+            context.fillStyle = points.true ? hues[points.true[i]] : ink;
             context.strokeStyle = points.wrong?.[i] ? ink : paper;
-            context.lineWidth = (points.wrong?.[i] ? 2 : 1) * devicePixelRatio;
+            context.lineWidth = points.wrong?.[i] ? 2 : 1;
             context.fill();
             context.stroke();
         });

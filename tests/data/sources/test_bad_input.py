@@ -1,7 +1,9 @@
 """What cannot be read in blocks is refused in the user's words, with the file and the row."""
 
 import os
+import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -403,3 +405,94 @@ def test_blocks_that_are_much_smaller_than_row_groups_warn(tmp_path):
 def test_blocks_in_their_own_order():
     with pytest.raises(ValueError, match="in their own order only"):
         open_source(blocks).read([1, 0])
+
+
+# --- what others write to meanwhile -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["array", "items"])
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+def test_broken_sparse_rows_never_reach_scipy(where, kind):
+    sparse = pytest.importorskip("scipy.sparse")
+    broken = sparse.coo_array(X).asformat(kind)
+    name = "row" if kind == "coo" else "indptr"
+    wrong = getattr(broken, name).copy()
+    wrong[-1] = 10**6
+    setattr(broken, name, wrong)  # also a matrix of memory maps may be like this
+    match = "X.* is broken: its ind"
+    refused(ValueError, match, broken if where == "array" else [(broken, Y)])
+
+
+@pytest.mark.parametrize("name", ["indptr", "indices"])
+@pytest.mark.parametrize("value", [-5, 10**6])
+def test_sparse_rows_that_break_while_they_are_read(name, value):
+    sparse = pytest.importorskip("scipy.sparse")
+    csr = sparse.csr_array(X)
+    source = open_source(csr, rows=5)
+    getattr(csr, name)[10] = value
+    read_fails(ValueError, "X is broken: its ind", source, 1 if name == "indptr" else 0)
+    csr = sparse.csr_array(X)
+    source = open_source(csr, rows=5)
+    csr.indptr = csr.indptr[:3]
+    read_fails(ValueError, "X is broken: its indptr must have", source, 0)
+
+
+def test_blocks_in_a_buffer_that_is_used_again():
+    sparse = pytest.importorskip("scipy.sparse")
+    buffer = sparse.csr_array(np.ones((5, 3)))
+
+    class Reused:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            buffer.data[:] = X[5 * i : 5 * i + 5].ravel()
+            return buffer, Y[5 * i : 5 * i + 5]
+
+    rows = [block.X.toarray() for block in list(open_source(Reused()).read(range(4)))]
+    np.testing.assert_array_equal(np.concatenate(rows), X)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    refused(ValueError, "pipe is not a plain file", tmp_path / "pipe")
+    source = open_source(npy(tmp_path, X))
+    os.remove(tmp_path / "x.npy")
+    os.mkfifo(tmp_path / "x.npy")
+    read_fails(ValueError, "x.npy has changed", source)
+
+
+@pytest.mark.parametrize("shape", [(-3, 3), (2, -3), (2, 2**32, 2**32), (2**62, 4)])
+def test_headers_that_lie(tmp_path, shape):
+    with open(tmp_path / "x.npy", "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, header)
+        file.write(bytes(100))
+    refused(ValueError, "x.npy (is truncated|cannot be read)", tmp_path / "x.npy")
+
+
+def test_threads_share_a_source_of_many_files(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for i in range(8):
+        parquet.write_table(pa.table({"a": [float(i)]}), tmp_path / f"{i}.parquet")
+    source = open_source(tmp_path, rows=1)
+    wrong = []
+
+    def read(first):
+        for _ in range(20):
+            wrong.extend(
+                (i, block.X.array) for i, block in zip(range(first, 8), source.read(range(first, 8)), strict=True)
+                if block.X.array != i
+            )  # fmt: skip
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    copied = pickle.loads(pickle.dumps(source))
+    assert [block.X.array.tolist() for block in copied.read([7])] == [[[7.0]]]
