@@ -1,23 +1,49 @@
-"""Links that readers of the files in the repository do not need, or that lead elsewhere there.
+"""Files of the repository that are pages here, and links that readers of the files do not need.
 
+- ``{include} ../FILE.md`` brings the text of a file outside of docs/. A link to that file becomes one to its page.
 - `MLP` or `fastmlp.search` in Markdown becomes a link to its page of the reference.
-- A link to a README of the repository becomes one to the page that includes it.
 """
 
+import os
 import re
+from pathlib import Path
 
 from docutils import nodes
 from sphinx.util.nodes import make_refnode
 
-PAGES = {"../README.md": "index.md", "../kernels/README.md": "kernels.md", "../benchmarks/README.md": "benchmarks.md"}
-PAGES |= {"../CHANGELOG.md": "changelog.md"}
+DOCS = Path(__file__).resolve().parents[1]
+INCLUDE = re.compile(r"```\{include\} (\S+)\n```\n")
+PAGES = {
+    (DOCS / match[1]).resolve(): path
+    for path in sorted(DOCS.glob("*.md"))
+    for match in INCLUDE.finditer(path.read_text(encoding="utf-8"))
+}
+PAGES |= {DOCS.parent / "README.md": DOCS / "index.md"}
+LINK = re.compile(r"\]\(\s*([^)\s#:]+)(?=[)\s#])")
 NAME = re.compile(r"(?:fastmlp\.)?([A-Za-z_][\w.]*)(?:\(\))?")
 
 
+def linked(text, old, new):
+    """Return the text of a file in the folder `old` as that of a page in the folder `new`: its links lead to pages."""
+
+    def replaced(match):
+        target = (old / match[1]).resolve()
+        return f"]({os.path.relpath(PAGES.get(target, target), new)}" if target.exists() else match[0]
+
+    return LINK.sub(replaced, text)
+
+
 def to_pages(app, docname, source):
-    """Replace links to files outside of docs/ that are pages here."""
-    for file, page in PAGES.items():
-        source[0] = source[0].replace(f"]({file}", f"]({page}")
+    """Include files, and lead links to pages."""
+    folder = (DOCS / docname).parent
+
+    def included(match):
+        file = (folder / match[1]).resolve()
+        app.env.note_dependency(str(file))
+        return linked(file.read_text(encoding="utf-8"), file.parent, folder)
+
+    if str(app.env.doc2path(docname)).endswith(".md"):
+        source[0] = INCLUDE.sub(included, linked(source[0], folder, folder))
 
 
 def link_names(app, doctree, docname):
