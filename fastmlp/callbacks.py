@@ -34,7 +34,7 @@ import numpy.typing as npt
 from fastmlp.activations import Floats
 from fastmlp.engine.base import Engine
 from fastmlp.history import Best, check_monitor
-from fastmlp.hooks import HOOKS, FitState, call_hooks, check_callbacks
+from fastmlp.hooks import FitState, check_callbacks
 from fastmlp.interchange.safetensors import check_target
 from fastmlp.optimizers import Optimizer, at_step, get_optimizer
 from fastmlp.options import Mode, OptimizerName
@@ -44,7 +44,6 @@ from fastmlp.validation.calls import advised, advised_constructor
 from fastmlp.validation.settings import check_bool, check_int, check_number, check_path
 
 __all__ = [
-    "HOOKS",
     "CSVLog",
     "Checkpoint",
     "EarlyStopping",
@@ -57,7 +56,6 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "WandB",
-    "call_hooks",
     "gather_callbacks",
 ]
 
@@ -91,7 +89,7 @@ class EarlyStopping:
     Parameters
     ----------
     monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
+        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
     patience : int
         Epochs in a row without improvement.
     min_delta : float

@@ -54,6 +54,7 @@ def _from_scikit_learn(name: str, **settings: Any) -> _Weighted:
 
         return float(getattr(metrics, name)(y_true, y_pred, sample_weight=sample_weight, **settings))
 
+    metric.__doc__ = f"Return ``{name}(y_true, y_pred)`` of ``sklearn.metrics``."
     return metric
 
 

@@ -99,8 +99,8 @@ class Table:
     >>> table = callbacks.Table(every=5)
     >>> history = MLP([64, 32, 10]).fit(X_train, y_train, callbacks=[table])
     epoch      loss  accuracy   seconds
-        5    0.6667    0.8928    0.0005
-       10    0.3172    0.9402    0.0005
+        5    0.6667    0.8928    0.0...
+       10    0.3172    0.9402    0.0...
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class MLflow(Tracker):
     --------
     >>> import mlflow
     >>> with mlflow.start_run():
-    ...     net.fit(X, y, callbacks=[callbacks.MLflow()])
+    ...     history = net.fit(X, y, callbacks=[callbacks.MLflow()])
     """
 
     def __init__(self, run: Any = None, *, prefix: str = "", interval: float = 0.5) -> None:
@@ -117,7 +117,7 @@ class TensorBoard(Tracker):
     --------
     >>> from torch.utils.tensorboard import SummaryWriter
     >>> with SummaryWriter("runs/first") as writer:
-    ...     net.fit(X, y, callbacks=[callbacks.TensorBoard(writer)])
+    ...     history = net.fit(X, y, callbacks=[callbacks.TensorBoard(writer)])
     """
 
     _target, _methods, _expected = "writer", ("add_scalar", "add_text", "flush"), "a SummaryWriter"
@@ -160,7 +160,7 @@ class WandB(Tracker):
     --------
     >>> import wandb
     >>> with wandb.init(project="digits") as run:
-    ...     net.fit(X, y, callbacks=[callbacks.WandB(run)])
+    ...     history = net.fit(X, y, callbacks=[callbacks.WandB(run)])
     """
 
     _target, _methods, _expected = "run", ("log", "define_metric"), "what wandb.init() returns"
@@ -195,7 +195,7 @@ class OptunaPruning(Tracker):
     trial : Trial
         Of Optuna. It reports epochs from step 0 on.
     monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
+        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
     mode : {"auto", "min", "max"}
         Whether small or large values are good, as the study must see it too; "auto" decides by the name.
     interval : float
@@ -210,11 +210,14 @@ class OptunaPruning(Tracker):
 
     Examples
     --------
+    >>> import optuna
     >>> def objective(trial):
     ...     rate = trial.suggest_float("learning_rate", 1e-3, 1, log=True)
     ...     pruning = callbacks.OptunaPruning(trial, monitor="val_loss")
     ...     history = net.fit(X, y, learning_rate=rate, validation_fraction=0.2, callbacks=[pruning])
     ...     return history.val_loss[-1]
+    >>> study = optuna.create_study(pruner=optuna.pruners.MedianPruner())
+    >>> study.optimize(objective, n_trials=3)
     """
 
     _target, _methods, _expected = "trial", ("report", "should_prune"), "a trial of Optuna"

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.callbacks import FitState, call_hooks
 from fastmlp.diagnosis import after_divergence, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan, sampled, total_weight
 from fastmlp.history import History, check_monitor
+from fastmlp.hooks import FitState, call_hooks
 from fastmlp.interrupts import CtrlC, complete, finish
 from fastmlp.losses import Targets
 from fastmlp.metrics import Metric, measure

@@ -17,10 +17,10 @@ from fastmlp.callbacks import (
     FitState,
     Table,
     TimeLimit,
-    call_hooks,
     gather_callbacks,
 )
 from fastmlp.history import History
+from fastmlp.hooks import call_hooks
 from fastmlp.schedules import Exponential
 
 

@@ -12,7 +12,8 @@ import pytest
 from support.nets import AtEpochEnd, Recorder, X, Y
 
 from fastmlp import reference
-from fastmlp.callbacks import HOOKS, FitState, ProgressBar, gather_callbacks
+from fastmlp.callbacks import FitState, ProgressBar, gather_callbacks
+from fastmlp.hooks import HOOKS
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ _ATTRIBUTES = """loss_ : float
         Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them changes the model, and so does
         assigning other arrays, of any shapes that fit each other.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of X, if it has any.
     n_iter_ : int
         Epochs or iterations of the last fit.

@@ -68,7 +68,8 @@ class NetworkMethods(Model):
 
         Examples
         --------
-        >>> net.to_c("net.c", bits=8, X=X_test, y=y_test)  # doctest: +SKIP
+        >>> measured = net.to_c("net.c", bits=8, X=X_test, y=y_test)
+        8-bit weights: accuracy 0.9528 -> 0.9528 (+0.0000), 0 predictions differ on 360 rows
         """
         from fastmlp.interchange import c
 
@@ -145,6 +146,8 @@ class NetworkMethods(Model):
 
         Examples
         --------
+        >>> import keras
+        >>> net.to_keras().save("net.keras")
         >>> net = MLP.from_keras(keras.saving.load_model("net.keras"))
         """
         from fastmlp.interchange import keras
@@ -181,9 +184,10 @@ class NetworkMethods(Model):
 
         Examples
         --------
-        >>> net.to_onnx("net.onnx")  # doctest: +SKIP
-        >>> session = onnxruntime.InferenceSession("net.onnx")  # doctest: +SKIP
-        >>> label, probabilities = session.run(None, {"X": X_test})  # doctest: +SKIP
+        >>> import onnxruntime
+        >>> net.to_onnx("net.onnx")
+        >>> session = onnxruntime.InferenceSession("net.onnx")
+        >>> label, probabilities = session.run(None, {"X": X_test})
         """
         from fastmlp.interchange.onnx.export import network_to_onnx
 
@@ -318,10 +322,13 @@ class NetworkMethods(Model):
 
         Examples
         --------
-        >>> net = MLP.from_torch(module, output="identity")
-        >>> net = MLP.from_torch(torch.load("net.pt", weights_only=True), activation="relu")
-        >>> net = MLP.from_torch(module, optimizer=optimizer)
-        >>> net.fit(X, y, epochs=5, resume=True)
+        >>> import torch
+        >>> module, optimizer, loss = net.to_torch(training=True)
+        >>> numbers = MLP.from_torch(module, output="identity")
+        >>> torch.save(module.state_dict(), "net.pt")
+        >>> same = MLP.from_torch(torch.load("net.pt", weights_only=True), activation="relu")
+        >>> resumed = MLP.from_torch(module, optimizer=optimizer)
+        >>> history = resumed.fit(X, y, epochs=5, resume=True)
         """
         from fastmlp.interchange import torch
 

@@ -85,8 +85,8 @@ def search(
         Number of folds, shuffled, and stratified if y holds classes; or a splitter of scikit-learn; or pairs of index
         arrays, the rows for training and for validation. A trial has one network for each fold; its score is the mean.
     metric : str, callable or None
-        Measured on the validation data: "accuracy", "loss" or one of `fastmlp.metrics`, with or without "val_" before
-        it. None is the accuracy, or the loss for regression.
+        Measured on the validation data: "accuracy", "loss" or one of `fastmlp.metrics`, with or without ``"val_"``
+        before it. None is the accuracy, or the loss for regression.
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" decides by the name.
     seed : int or None

@@ -80,7 +80,7 @@ class ReduceOnPlateau(_Monitoring):
     Parameters
     ----------
     monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or "val_..." of any metric.
+        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
     factor : float in (0, 1)
     patience : int
     threshold : float in [0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, reference
-from fastmlp.callbacks import HOOKS
+from fastmlp.hooks import HOOKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = ("float32", "float64")
