@@ -73,7 +73,7 @@ class File:
     def announce(self, offset: int, size: int) -> None:
         """Let the system read some bytes into its cache, without waiting for them. Only Linux and the like can."""
         if hasattr(os, "posix_fadvise"):
-            with suppress(OSError), open(self.path, "rb", buffering=0) as file:
+            with suppress(OSError, ValueError), self.opened() as file:  # what is wrong with it is said when it is read
                 os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def is_at(self, path: str | os.PathLike[str]) -> bool:
