@@ -5,6 +5,7 @@ import gzip
 import io
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,7 +196,6 @@ def test_files_of_predictions(capsys):
         ("rows.npy", b"\x93NUMPY\1\0v\0", "rows.npy cannot be read"),
         ("rows.npz", b"PK", "rows.npz is not a whole .npz file"),
         ("rows.pt", b"PK\3\4", "rows.pt is no idx file"),
-        ("rows.parquet", b"PAR1", "rows.parquet "),
     ],
 )
 def test_wrong_rows(name, content, words, capsys):
@@ -203,6 +203,13 @@ def test_wrong_rows(name, content, words, capsys):
     with open(name, "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
     assert words in error_line(["predict", "net.npz", "--data", name], capsys)
+
+
+def test_a_broken_parquet_file(capsys):
+    pytest.importorskip("pyarrow")
+    saved()
+    Path("rows.parquet").write_bytes(b"PAR1")
+    assert "rows.parquet " in error_line(["predict", "net.npz", "--data", "rows.parquet"], capsys)
 
 
 def test_arrays_that_claim_terabytes(capsys):

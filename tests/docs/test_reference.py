@@ -36,8 +36,8 @@ def test_the_modules_that_are_public():
 def test_every_public_name_has_a_page(module):
     try:
         names = importlib.import_module(module).__all__
-    except ModuleNotFoundError as error:
-        pytest.skip(f"needs {error.name}")
+    except ImportError as error:
+        pytest.skip(str(error))
     assert {f"{module}.{name}" for name in names} - set(PUBLIC) - set(listed()) == set()
 
 
