@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.cli.tables import Table
+from fastmlp.data.sources.csv import is_number
 from fastmlp.data.sources.reader import NamedColumns
 
 __all__ = ["Scaling", "TableData", "features_of_network", "split_rows", "table_data", "target_of_network"]
@@ -248,7 +249,7 @@ def _features(table: Table, names: Sequence[str]) -> NamedColumns:
         if name in table.columns or not equals:
             values = table.column(name)
             if values.dtype == object:
-                row = next(row for row, text in enumerate(values) if not _is_number(text))
+                row = next(row for row, text in enumerate(values) if not is_number(text))
                 raise ValueError(f"{table.path} has {values[row]!r} in column {name!r}, row {row}, but not a number")
             X[:, i] = values
         else:
@@ -267,14 +268,6 @@ def _features(table: Table, names: Sequence[str]) -> NamedColumns:
         row, number = wrong[0]
         raise ValueError(f"{table.path} has {X[row, number]} in column {names[number]!r}, row {row}")
     return NamedColumns(X, tuple(names))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _array(X: Any) -> npt.NDArray[np.float64]:

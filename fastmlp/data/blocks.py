@@ -226,7 +226,7 @@ def refuse_blocks(X: object, what: str = "") -> None:
     if isinstance(X, Blocks):
         raise TypeError(
             f"{what}X is Blocks, which only fit, evaluate, score, predict and predict_proba of a network take, and "
-            "fit, predict and predict_proba of an estimator"
+            "fit, score, predict and predict_proba of an estimator"
         )
 
 
