@@ -20,12 +20,7 @@ import numpy as np
 
 import fastmlp
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
-
-from support.browser import CHROMIUM, Browser  # noqa: E402
-from support.strokes import TWENTY  # noqa: E402
-
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 ROWS = 500
 TIMES = """fastmlp.then(({ milliseconds }) => new Promise((done) => requestAnimationFrame(() => setTimeout(() =>
     done([performance.now(), milliseconds])))))"""
@@ -63,6 +58,10 @@ def spread(values):
 
 
 def main():
+    sys.path.append(str(TESTS))  # only here: asv imports this file without the tests
+    from support.browser import CHROMIUM, Browser
+    from support.strokes import TWENTY
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--keep", metavar="FILE", help="write the page there")
