@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.command_line import posix
+from support.command_line import error_line, posix
 from support.nets import data
 
 import fastmlp
@@ -35,14 +35,6 @@ def saved(output="softmax", labels=None, columns=None, layers=(4, 5, 3), **setti
         net.fit(pandas.DataFrame(X, columns=columns) if columns else X, np.array(labels)[Y], epochs=1)
     net.save("net.npz")
     return net
-
-
-def error_line(arguments, capsys):
-    assert main([*map(str, arguments)]) == 2
-    output, error = capsys.readouterr()
-    assert (output, error.count("\n")) == ("", 1)
-    assert error.startswith(f"fastmlp {arguments[0]}: error: ")
-    return error
 
 
 def predicted(capsys, *arguments):

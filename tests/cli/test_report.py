@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from support.command_line import error_line
 from support.nets import data, filled
 
 import fastmlp
@@ -25,14 +26,6 @@ def plain(monkeypatch, tmp_path):
 def content(path):
     with open(path) as file:
         return json.loads(re.search(r'id="content">(.*?)</script>', file.read())[1])
-
-
-def error_line(arguments, capsys):
-    assert main([*map(str, arguments)]) == 2
-    output, error = capsys.readouterr()
-    assert (output, error.count("\n")) == ("", 1)
-    assert error.startswith(f"fastmlp {arguments[0]}: error: ")
-    return error
 
 
 @pytest.mark.parametrize("kind", ["network", "ensemble"])

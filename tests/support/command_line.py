@@ -9,6 +9,8 @@ import sys
 import pytest
 from support.nets import ROOT
 
+from fastmlp.cli import main
+
 COMMAND = [sys.executable, "-W", "error", "-m", "fastmlp"]
 QUICK = ["train", "--data", "xor", "--layers", "4", "--epochs", "2"]
 
@@ -30,6 +32,17 @@ def started(*arguments, **settings):
             yield process
         finally:
             process.kill()
+
+
+def error_line(arguments, capsys, status=2, program=None, before=""):
+    """Run `arguments`, which are wrong, and return the one line that says so; `before` begins what is printed."""
+    assert main([str(argument) for argument in arguments]) == status
+    output, error = capsys.readouterr()
+    assert output.startswith(before) if before else output == ""
+    assert error.startswith(f"{program or f'fastmlp {arguments[0]}'}: error: ")
+    assert error.endswith("\n")
+    assert error.count("\n") == 1
+    return error
 
 
 def epoch_lines(output):
