@@ -22,3 +22,20 @@ def data(request):
     n, (n_features, *_, n_classes), generator = request.module.N, request.module.LAYERS, np.random.default_rng(0)
     X = generator.standard_normal((n, n_features)).astype(np.float32)
     return X, (X @ generator.standard_normal((n_features, n_classes))).argmax(axis=1)
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """How many averages each call of the shards takes: those of local SGD."""
+    from fastmlp.dask.shards import Shards
+
+    counts, call = [], Shards.call
+
+    def counting(self, method, args, *others):
+        replies = call(self, method, args, *others)
+        if method == "train":
+            counts.append(len(replies[0].totals))
+        return replies
+
+    monkeypatch.setattr(Shards, "call", counting)
+    return counts

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from support.nets import AtEpochEnd, data, parameters, refused
+from support.nets import AtEpochEnd, data, parameters, plain, refused
 
 from fastmlp import MLP, fit_many, reference
 from fastmlp.callbacks import EarlyStopping
@@ -19,11 +19,6 @@ pytestmark = pytest.mark.loops("many")
 
 N_ROWS, LAYERS = 300, [4, 32, 3]
 X, Y = data(N_ROWS)
-
-
-def plain(n=3, **settings):
-    """Networks that need no compiler."""
-    return [reference.MLP([4, 8, 3], seed=seed, **settings) for seed in range(n)]
 
 
 def raise_broken(net, fit):

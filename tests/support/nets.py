@@ -46,6 +46,19 @@ def assert_same(net, other):
     assert_bits(net, parameters(other))
 
 
+def assert_same_training(net, other):
+    """Compare all that training has left in two networks, but for the seconds."""
+    assert_bits(net, parameters(other))
+    own, others = net.history.to_dict(), other.history.to_dict()
+    assert own | {"seconds": None} == others | {"seconds": None}
+    assert net.history.steps == other.history.steps
+    assert net.feature_names == other.feature_names
+    assert net._random.generator.bit_generator.state == other._random.generator.bit_generator.state
+    for slots, of_other in zip(net._training_state.optimizer_state, other._training_state.optimizer_state, strict=True):
+        for slot, same in zip(slots, of_other, strict=True):
+            np.testing.assert_array_equal(slot, same)
+
+
 def assert_close(got, expected, dtype, factor=1):
     tolerance = factor * TOLERANCE[dtype]
     for g, e in zip(got, expected, strict=True):
@@ -60,6 +73,11 @@ def filled(layers, kind=reference.MLP, **settings):
     for b in net.biases:
         b[:] = generator.normal(scale=0.5, size=b.shape)
     return net
+
+
+def plain(n=3, **settings):
+    """Networks that need no compiler."""
+    return [reference.MLP([4, 8, 3], seed=seed, **settings) for seed in range(n)]
 
 
 def twins(layers, **settings):
