@@ -3,95 +3,30 @@
 import ctypes
 import os
 import re
-import shutil
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy import sparse
 from support.docs import examples
+from support.in_c import (
+    HEADS,
+    STRICT,
+    STRICTER,
+    InC,
+    _pointer,
+    compile_c,
+    each_bits,
+    each_compiler,
+    net_of,
+    rows_for,
+    runs,
+)
 
 from fastmlp import MLP as CompiledMLP
 from fastmlp import datasets
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.interchange.c_layers import Layer, in_8_bits
 from fastmlp.reference import MLP
-
-STRICT = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
-STRICTER = ["-Wconversion", "-Wdouble-promotion", "-Wmissing-prototypes", "-Wshadow", "-Wstrict-prototypes", "-Wundef"]
-COMPILERS = ("gcc", "clang")
-HEADS = {"softmax": 3, "logistic": 4, "identity": 2, "exp": 2, "two classes": 1}
-
-each_compiler = pytest.mark.parametrize("compiler", COMPILERS)
-each_bits = pytest.mark.parametrize("bits", [32, 8])
-
-
-def compile_c(compiler, *arguments, folder):
-    """Compile in a folder, and return what the compiler says; it must succeed."""
-    if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}")
-    done = subprocess.run([compiler, *arguments], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def runs(program, folder):
-    """Run a test program, and return its exit status and what it prints."""
-    done = subprocess.run([f"./{program}"], cwd=folder, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
-
-
-def net_of(head, activation="relu", hidden=(7, 13), n_inputs=5, **settings):
-    n_outputs = HEADS[head]
-    output = "logistic" if head == "two classes" else head
-    return MLP([n_inputs, *hidden, n_outputs], activation=activation, output=output, seed=1, **settings)
-
-
-def rows_for(net, n=60, seed=2):
-    return np.random.default_rng(seed).standard_normal((n, net.layers[0])).astype(np.float32) / net.input_scale
-
-
-class InC:
-    """The functions of a compiled network, one call for each row."""
-
-    def __init__(self, library, name, net):
-        self.n_inputs, self.classifies = net.layers[0], net.output in ("softmax", "logistic")
-        self.one_class = net.output == "softmax" or net.layers[-1] == 1
-        self.n_outputs = 2 if net.output == "logistic" and self.one_class else net.layers[-1]
-        self.call = getattr(library, f"{name}_predict")
-        self.call_proba = getattr(library, f"{name}_predict_proba") if self.classifies else self.call
-
-    @classmethod
-    def compiled(cls, net, folder, *flags, compiler="gcc", name="net", **arguments):
-        net.to_c(folder / "lib.c", name, **arguments)
-        library = f"lib{len(list(folder.iterdir()))}.so"  # a library of a name is loaded once
-        compile_c(compiler, *STRICT, *flags, "-fPIC", "-c", "lib.c", "-o", "lib.o", folder=folder)
-        # Linked without -ffast-math: it would have this whole process take subnormal numbers as zero.
-        compile_c(compiler, "-shared", "lib.o", "-lm", "-o", library, folder=folder)
-        return cls(ctypes.CDLL(str(folder / library)), name, net)
-
-    def outputs(self, X):
-        """Return probabilities or numbers (n, NET_OUTPUTS), and the statuses (n,)."""
-        out = np.full((len(X), self.n_outputs), np.nan, np.float32)
-        X = np.ascontiguousarray(X, np.float32)
-        status = [self.call_proba(_pointer(x), _pointer(p)) for x, p in zip(X, out, strict=True)]
-        return out, np.array(status)
-
-    def predict(self, X):
-        X = np.ascontiguousarray(X, np.float32)
-        if self.one_class and self.classifies:
-            return np.array([self.call(_pointer(x)) for x in X])
-        out = np.zeros((len(X), self.n_outputs), np.int32 if self.classifies else np.float32)
-        for x, labels in zip(X, out, strict=True):
-            assert self.call(_pointer(x), _pointer(labels)) == 0
-        return out
-
-
-def _pointer(array):
-    return array.ctypes.data_as(ctypes.c_void_p)
-
 
 # --- what C computes --------------------------------------------------------------------------------------------------
 
@@ -263,157 +198,6 @@ def test_names_of_features_and_classes(tmp_path):
     assert runs("main", tmp_path) == (0, "".join(f"{label}|" for label in net.classes))
     with pytest.raises(ValueError, match="X has the unknown columns"):
         net.to_c(tmp_path / "net.c", X=X.rename(columns={"ordinary": "other"}))
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Give a folder with a network in both widths and all functions of an activation."""
-    folder = tmp_path_factory.mktemp("written")
-    for bits in (32, 8):
-        net = net_of("softmax", ["gelu", "elu", "silu", "leaky_relu"], hidden=(7, 7, 13, 5))
-        net.to_c(folder / f"net{bits}.c", bits=bits, X=rows_for(net))
-    return folder
-
-
-@each_bits
-@each_compiler
-@pytest.mark.parametrize("flags", [["-O0"], ["-O3", "-ffast-math"], [*STRICTER, "-Os"]])
-def test_compiles_without_a_warning(written, bits, compiler, flags):
-    compile_c(compiler, *STRICT, *flags, "-c", f"net{bits}.c", "-o", f"{compiler}.o", folder=written)
-    source = f"net{bits}_test.c"
-    assert compile_c(compiler, *STRICT, *flags, source, "-lm", "-o", compiler, folder=written) == ""
-    assert runs(compiler, written)[0] == 0
-
-
-@each_bits
-@pytest.mark.parametrize("standard", ["c++11", "c++20"])
-def test_compiles_as_cpp(written, bits, standard):
-    strict = [f"-std={standard}", *STRICT[1:]]
-    assert compile_c("g++", *strict, "-x", "c++", f"net{bits}_test.c", "-lm", "-o", "cpp", folder=written) == ""
-    assert runs("cpp", written)[0] == 0
-
-
-@each_bits
-def test_nothing_is_allocated_or_written_to(written, bits):
-    compile_c("gcc", *STRICT, "-O2", "-c", f"net{bits}.c", "-o", "net.o", folder=written)
-    lines = subprocess.run(["nm", "net.o"], cwd=written, capture_output=True, text=True, check=True).stdout
-    symbols = [line.split()[-2:] for line in lines.splitlines()]
-    assert {kind for kind, _ in symbols} <= {"T", "t", "r", "R", "U"}  # no .data, no .bss
-    assert {name for kind, name in symbols if kind == "U"} <= {"expf", "tanhf", "memcpy", "__stack_chk_fail"}
-    assert {name for kind, name in symbols if kind == "T"} == {"net_predict", "net_predict_proba"}
-
-
-def test_relu_needs_no_mathematical_library(tmp_path):
-    net_of("identity").to_c(tmp_path / "net.c")
-    assert "math.h" not in (tmp_path / "net.c").read_text()
-    compile_c("gcc", *STRICT, "net_test.c", "-o", "test", folder=tmp_path)
-
-
-@pytest.mark.parametrize("flags", [[], ["-O3", "-ffast-math"]])
-@each_bits
-def test_numbers_that_are_not_finite_are_reported(bits, flags, tmp_path):
-    net = net_of("softmax")
-    in_c = InC.compiled(net, tmp_path, *flags, X=rows_for(net), bits=bits)
-    X = rows_for(net, 4)
-    X[0, 2], X[1, 0], X[2, 4] = np.nan, np.inf, -np.inf
-    assert in_c.outputs(X)[1].tolist() == [-1, -1, -1, 0]
-    assert in_c.predict(X)[:3].tolist() == [-1, -1, -1]
-    assert in_c.predict(np.full((1, 5), 3e38)) == [-1]  # overflows
-
-
-@each_bits
-def test_no_undefined_behaviour(bits, tmp_path):
-    net = net_of("softmax", "identity", hidden=(9,), n_inputs=3)
-    X = np.array([[0, 0, 0], [1e-45, 0, 0], [1e-38, -1e-38, 1e-30], [3e38, -3e38, 3e38], [1, -1, 0.5], [1e-29, 0, 0]])
-    net.weights[0][:] = np.sign(net.weights[0]) * 0.01
-    net.to_c(tmp_path / "net.c", bits=bits, X=X[:3])
-    rows = ", ".join(f"{{{', '.join(f'{v}f' for v in x.astype(np.float32))}}}" for x in X)
-    main = f'#include "net.c"\nint main(void) {{ static const float x[][3] = {{{rows}}}; float p[3]; int s = 0;\n'
-    main += "for (int i = 0; i < 6; i++) s += net_predict_proba(x[i], p) < 0;\nreturn s; }\n"
-    (tmp_path / "main.c").write_text(main)
-    sanitized = ["-fsanitize=undefined,float-cast-overflow,address", "-fno-sanitize-recover=all", "-g"]
-    compile_c("gcc", *STRICT, *sanitized, "main.c", "-lm", "-o", "main", folder=tmp_path)
-    assert runs("main", tmp_path) == (0, "")
-
-
-def test_sums_of_8_bits_cannot_overflow(tmp_path):
-    n = 40_000
-    layer = in_8_bits(Layer(np.ones((n, 1), np.float32), np.zeros(1, np.float32), "identity"))
-    assert layer.weights.min() == 127
-    assert 2**31 - 127 * n <= layer.limit * 127 * n < 2**31
-    assert in_8_bits(Layer(np.ones((2, 1), np.float32), np.zeros(1, np.float32), "identity")).limit == 32767
-    net = MLP([n, 1], output="identity")
-    net.weights[0][:] = 1
-    X = np.ones((2, n), np.float32)
-    X[1] = -7
-    np.testing.assert_allclose(InC.compiled(net, tmp_path, bits=8, X=X).predict(X)[:, 0], [n, -7 * n], rtol=1e-6)
-
-
-def test_threads_may_call_at_the_same_time(tmp_path):
-    net = net_of("softmax", hidden=(130, 130))
-    in_c = InC.compiled(net, tmp_path, "-O1")
-    X = rows_for(net, 200)
-    expected = in_c.outputs(X)[0]
-    with ThreadPoolExecutor(4) as pool:
-        for p, _ in pool.map(in_c.outputs, [X] * 12):
-            np.testing.assert_array_equal(p, expected)
-
-
-@each_bits
-def test_buffers_may_be_static(written, bits):
-    flags = ["-DNET_BUFFER=static", "-DNET_FLASH="]
-    compile_c("gcc", *STRICT, *flags, f"net{bits}_test.c", "-lm", "-o", "static", folder=written)
-    assert runs("static", written)[0] == 0
-
-
-@each_bits
-def test_the_test_program_finds_a_wrong_table(bits, tmp_path):
-    net = net_of("softmax")
-    net.to_c(tmp_path / "net.c", bits=bits, X=rows_for(net))
-    code = (tmp_path / "net.c").read_text()
-    last = "scale2" if bits == 8 else "w2"
-    start = code.index("\n", code.index(f" net_{last}[")) + 1
-    (tmp_path / "net.c").write_text(code[:start] + "9" + code[start:].lstrip(" -"))
-    compile_c("gcc", *STRICT, "net_test.c", "-lm", "-o", "test", folder=tmp_path)
-    status, said = runs("test", tmp_path)
-    assert status == 1
-    assert re.match(r"[1-9]\d* of 60 rows are wrong", said)
-
-
-@pytest.mark.parametrize(("bits", "dtype"), [(32, "float64"), (8, "float32")])
-def test_the_test_program_allows_what_rounding_does_to_large_sums(bits, dtype, tmp_path):
-    net = net_of("softmax", "tanh", hidden=(130,), n_inputs=130, dtype=dtype)
-    for weights in net.weights:
-        weights *= 300
-    net.to_c(tmp_path / "net.c", bits=bits, X=rows_for(net, 100))
-    compile_c("gcc", *STRICT, "net_test.c", "-lm", "-o", "test", folder=tmp_path)
-    status, said = runs("test", tmp_path)
-    assert status == 0, said
-    assert float(re.search(r"up to (\S+) is right", said)[1]) < 0.1
-
-
-def test_the_same_network_gives_the_same_files(tmp_path):
-    net = net_of("exp")
-    contents = set()
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        net.to_c(tmp_path / folder / "net.c")
-        contents.add(tuple((tmp_path / folder / file).read_bytes() for file in ("net.c", "net_test.c")))
-    assert len(contents) == 1
-    assert str(tmp_path).encode() not in contents.pop()[0]
-
-
-def test_memory_is_counted(tmp_path):
-    net = MLP([20, 30, 10, 4], seed=0)
-    net.to_c(tmp_path / "net.c")
-    text = (tmp_path / "net.c").read_text()
-    tables = sum(map(int, re.findall(r"static const NET_FLASH \w+ \w+\[(\d+)\]", text))) * 4
-    assert tables == net.n_parameters * 4
-    assert f"Tables have {tables:,} bytes" in text
-    assert f"{4 * (30 + 10 + 4)} bytes.\n" in text
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
