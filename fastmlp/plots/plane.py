@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.validation.frames import is_frame
-from fastmlp.validation.settings import check_int, is_list
+from fastmlp.validation.settings import check_index, is_list
 
 __all__ = ["Plane"]
 
@@ -111,10 +111,7 @@ def _index(feature: object, n_features: int, known: Sequence[str] | None) -> int
             has = "no names of columns" if known is None else f"the columns {', '.join(map(repr, known[:10]))}"
             raise ValueError(f"there is no feature {feature!r}; X has {has}")
         return known.index(feature)
-    index = check_int("a feature", feature, -n_features)
-    if index >= n_features:
-        raise ValueError(f"there is no feature {index}; X has {n_features}")
-    return index % n_features
+    return check_index("a feature", feature, n_features, "features")
 
 
 def _is_finite(value: object) -> bool:

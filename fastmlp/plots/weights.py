@@ -16,7 +16,7 @@ from fastmlp.plots.subject import Subject
 from fastmlp.plots.text import PLAIN, shown
 from fastmlp.plots.tiles import fitting_columns, page_size
 from fastmlp.validation.calls import advised
-from fastmlp.validation.settings import check_int
+from fastmlp.validation.settings import check_index, check_int
 
 __all__ = ["WeightsDisplay", "weights"]
 
@@ -139,9 +139,9 @@ def weights(
     networks = subject.networks
     if not networks:
         raise TypeError(f"weights needs a model of fastmlp, not {type(subject.inner).__name__}")
-    member = _index("member", member, len(networks), "networks")
+    member = check_index("member", member, len(networks), "networks")
     chosen = networks[member].weights
-    layer = _index("layer", layer, len(chosen), "layers of weights")
+    layer = check_index("layer", layer, len(chosen), "layers of weights")
     W = np.array(chosen[layer])
     n_inputs, n_units = W.shape
     W = W[:, : min(_MOST_UNITS, n_units) if n is None else check_int("n", n, 1)]
@@ -161,10 +161,3 @@ def weights(
         except ValueError as error:
             raise ValueError(f'{error}, or shape="matrix"' if shape is None else str(error)) from None
     return WeightsDisplay(W, images, layer, n_units, member, len(networks), names).plot(ax)
-
-
-def _index(name: str, value: object, n: int, what: str) -> int:
-    index = check_int(name, value, -n)
-    if index >= n:
-        raise ValueError(f"{name} is {index}, but there are {n} {what}")
-    return index % n

@@ -23,6 +23,7 @@ __all__ = [
     "check_dropout",
     "check_dtype",
     "check_float",
+    "check_index",
     "check_int",
     "check_layers",
     "check_n_threads",
@@ -47,6 +48,14 @@ def check_int(name: str, value: object, least: int, expected: str = "an integer"
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return number
+
+
+def check_index(name: str, value: object, n: int, what: str) -> int:
+    """Return the index of one of `n` things; `value` may count from their end, as -1. `what` names them."""
+    index = check_int(name, value, -n)
+    if index >= n:
+        raise ValueError(f"{name} is {index}, but there are {n} {what}")
+    return index % n
 
 
 def is_list(value: object) -> TypeGuard[Sequence[Any] | npt.NDArray[Any]]:

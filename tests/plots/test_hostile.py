@@ -144,7 +144,7 @@ def pipeline():
         (lambda: plots.decision_boundary(NET, X, Y), ValueError, "X has 64 features; choose two of them"),
         (lambda: plots.decision_boundary(NET, X, Y, (1,)), TypeError, "features must be two integers"),
         (lambda: plots.decision_boundary(NET, X, Y, (1, 1)), ValueError, "two different ones"),
-        (lambda: plots.decision_boundary(NET, X, Y, (1, 64)), ValueError, "there is no feature 64; X has 64"),
+        (lambda: plots.decision_boundary(NET, X, Y, (1, 64)), ValueError, "a feature is 64, but there are 64 features"),
         (lambda: plots.decision_boundary(NET, X, Y, (1, "a")), ValueError, "there is no feature 'a'"),
         (lambda: plots.decision_boundary(NET, X, Y, (1, 2), fixed=[3]), TypeError, "fixed must map features to values"),
         (lambda: plots.decision_boundary(NET, X, Y, (1, 2), fixed={1: 0}), ValueError, "feature 1, which is to vary"),
