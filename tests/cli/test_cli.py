@@ -12,8 +12,12 @@ from support.command_line import QUICK, error_line, last_accuracy, posix, run
 from support.nets import ROOT
 
 import fastmlp
-from fastmlp import datasets
-from fastmlp.cli import arguments, main
+from fastmlp import datasets, schedules
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.cli import arguments, main, values
+from fastmlp.cli.presets import PRESETS
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.random import INITS
 
 pytestmark = pytest.mark.loops("command line")
 
@@ -281,6 +285,20 @@ def test_help_says_what_files_hold_and_every_default(capsys):
         assert name in text
     for default in ("mnist", "128", "relu", "he", "10", "64", "sgd", "constant", "0"):
         assert f"(default: {default})" in text
+
+
+def test_names_in_the_help_are_those_of_the_library():
+    assert tuple(ACTIVATIONS) == values.ACTIVATIONS
+    assert tuple(OPTIMIZERS) == values.OPTIMIZERS
+    assert tuple(schedules._NAMES) == values.SCHEDULES
+    assert values.NEED_SETTINGS == schedules._NEED_SETTINGS
+    assert tuple(PRESETS) == values.PRESETS
+    assert tuple(INITS) == values.INITS
+    rates = {"0.1": "sgd, momentum and nesterov", "0.01": "rmsprop and adagrad", "0.001": "adam and adamw"}
+    for rate, names in rates.items():
+        assert {OPTIMIZERS[name].learning_rate for name in re.findall(r"\b(?!and\b)\w+", names)} == {float(rate)}
+    text = " ".join(arguments.parsers()[1]["train"].format_help().split())
+    assert f"(default: {', '.join(f'{rate} for {names}' for rate, names in rates.items())})" in text
 
 
 def test_arguments_of_the_process(monkeypatch, capsys):

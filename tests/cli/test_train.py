@@ -8,13 +8,12 @@ import pytest
 from support.command_line import QUICK, epoch_lines, error_line, last_accuracy, run
 
 import fastmlp
-from fastmlp import datasets, schedules
+from fastmlp import datasets
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.cli import arguments, main, values
+from fastmlp.cli import main
 from fastmlp.cli.presets import PRESETS
 from fastmlp.optimizers import OPTIMIZERS, SGD
-from fastmlp.random import INITS
 from fastmlp.schedules import Constant, Cosine
 
 pytestmark = pytest.mark.loops("command line")
@@ -210,20 +209,6 @@ def test_labels_may_be_whole_floats_or_one_hot(archive, capsys):
         )
         outputs.append(without_seconds(capsys.readouterr().out))
     assert outputs[1:] == outputs[:1] * 2
-
-
-def test_names_in_the_help_are_those_of_the_library():
-    assert tuple(ACTIVATIONS) == values.ACTIVATIONS
-    assert tuple(OPTIMIZERS) == values.OPTIMIZERS
-    assert tuple(schedules._NAMES) == values.SCHEDULES
-    assert values.NEED_SETTINGS == schedules._NEED_SETTINGS
-    assert tuple(PRESETS) == values.PRESETS
-    assert tuple(INITS) == values.INITS
-    rates = {"0.1": "sgd, momentum and nesterov", "0.01": "rmsprop and adagrad", "0.001": "adam and adamw"}
-    for rate, names in rates.items():
-        assert {OPTIMIZERS[name].learning_rate for name in re.findall(r"\b(?!and\b)\w+", names)} == {float(rate)}
-    text = " ".join(arguments.parsers()[1]["train"].format_help().split())
-    assert f"(default: {', '.join(f'{rate} for {names}' for rate, names in rates.items())})" in text
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
