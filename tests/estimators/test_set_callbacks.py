@@ -182,3 +182,37 @@ def test_each_kind_of_callback_has_its_place():
         estimator(EarlyStopping())
     with refused(TypeError, "is a callback of scikit-learn; give it to estimator.set_callbacks"):
         estimator(callbacks=[Notes()]).fit(*IRIS)
+
+
+class Follower(Notes):
+    max_propagation_depth = 1
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("kind", [Notes, Follower])
+def test_the_networks_are_tasks_of_scikit_learns_callbacks(kind, solver):
+    notes = kind()
+    model = MLPClassifier((5,), solver=solver, max_iter=2, n_networks=2, random_state=0).set_callbacks(notes)
+    for _ in range(2):
+        del notes.calls[:]
+        model.fit(*IRIS)
+        of_fit = [("setup", "fit", 0), ("begin", "fit", 0), ("end", "fit", 0), ("teardown", "fit", 0)]
+        assert notes.calls[:2] + notes.calls[-2:] == of_fit
+        assert notes.data[0] is IRIS[0]
+        assert notes.estimators[-1].estimators_ is not model.estimators_
+        within = notes.calls[2:-2]
+        if kind is Notes:
+            assert within == [
+                ("begin", "network", 0),
+                ("begin", "network", 1),
+                ("end", "network", 1),
+                ("end", "network", 0),
+            ]
+        else:
+            names = [name for _, name, _ in within]
+            assert names.count("fit") == 4
+            assert set(names) == {"fit", "epoch" if solver == "adam" else "lbfgs-iter"}
+        for member in model.estimators_:
+            assert not {"_skl_callbacks", "_callback_fit_ctx", "_parent_callback_ctx"} & vars(member).keys()
+    twin = MLPClassifier((5,), solver=solver, max_iter=2, n_networks=2, random_state=0).fit(*IRIS)
+    assert all(same_bits(a, b) for a, b in zip(model.estimators_, twin.estimators_, strict=True))

@@ -361,60 +361,6 @@ def test_lines_name_the_network(capsys, solver):
     assert [line.partition(": Iteration")[0] for line in lines] == [f"Network {i}" for i in (1, 1, 2, 2, 3, 3)]
 
 
-class Notes:
-    """A callback of scikit-learn; `max_propagation_depth` makes it follow estimators within others."""
-
-    def __init__(self):
-        self.calls, self.estimators = [], []
-
-    def setup(self, estimator, context):
-        self.calls.append(("setup", context.task_name, context.task_id))
-
-    def teardown(self, estimator, context):
-        self.calls.append(("teardown", context.task_name, context.task_id))
-
-    def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
-        self.calls.append(("begin", context.task_name, context.task_id))
-        assert X is IRIS[0]
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        self.calls.append(("end", context.task_name, context.task_id))
-        self.estimators.append(fitted_estimator)
-
-
-class Follower(Notes):
-    max_propagation_depth = 1
-
-
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("kind", [Notes, Follower])
-def test_the_networks_are_tasks_of_scikit_learns_callbacks(kind, solver):
-    pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 introduced callbacks")
-    notes = kind()
-    model = MLPClassifier((5,), solver=solver, max_iter=2, n_networks=2, random_state=0).set_callbacks(notes)
-    for _ in range(2):
-        del notes.calls[:]
-        model.fit(*IRIS)
-        of_fit = [("setup", "fit", 0), ("begin", "fit", 0), ("end", "fit", 0), ("teardown", "fit", 0)]
-        assert notes.calls[:2] + notes.calls[-2:] == of_fit
-        assert notes.estimators[-1].estimators_ is not model.estimators_
-        within = notes.calls[2:-2]
-        if kind is Notes:
-            assert within == [
-                ("begin", "network", 0),
-                ("begin", "network", 1),
-                ("end", "network", 1),
-                ("end", "network", 0),
-            ]
-        else:
-            names = [name for _, name, _ in within]
-            assert names.count("fit") == 4
-            assert set(names) == {"fit", "epoch" if solver == "adam" else "lbfgs-iter"}
-        for member in model.estimators_:
-            assert not {"_skl_callbacks", "_callback_fit_ctx", "_parent_callback_ctx"} & vars(member).keys()
-    assert all_same(model, MLPClassifier((5,), solver=solver, max_iter=2, n_networks=2, random_state=0).fit(*IRIS))
-
-
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
