@@ -113,7 +113,7 @@ def test_wrong_value(arguments, words, capsys, tmp_path, monkeypatch):
     ],
 )
 def test_wrong_data(changes, words, archive, capsys):
-    assert words in error_line(["train", "--data", archive(**changes)], capsys)
+    assert words in error_line(["train", "--data", archive(**changes)], capsys, quiet=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive\n", b"PK\x03\x04 cut off"])
@@ -187,7 +187,7 @@ def test_results_are_printed_even_if_saving_fails(tmp_path, capsys, monkeypatch)
 
 
 def test_diverged(capsys):
-    line = error_line(["train", "--data", "digits", "--learning-rate", "1e30"], capsys, status=1, before="64-128-10 ")
+    line = error_line(["train", "--data", "digits", "--learning-rate", "1e30"], capsys, status=1, quiet=False)
     assert re.search(r"loss is (nan|inf) at epoch 1, step \d+; lower --learning-rate$", line)
 
 
@@ -212,7 +212,7 @@ def test_threads_that_cannot_be_started_are_told(capsys, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(fastmlp.MLP, "fit", fit)
-    error = error_line(QUICK, capsys, before="2-4-2 ")
+    error = error_line(QUICK, capsys, quiet=False)
     assert error == "fastmlp train: error: can't start new thread\n"
 
 

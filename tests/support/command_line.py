@@ -34,11 +34,11 @@ def started(*arguments, **settings):
             process.kill()
 
 
-def error_line(arguments, capsys, status=2, program=None, before=""):
-    """Run `arguments`, which are wrong, and return the one line that says so; `before` begins what is printed."""
+def error_line(arguments, capsys, status=2, program=None, quiet=True):
+    """Run `arguments`, which are wrong, and return the one line that says so; if `quiet`, nothing else is printed."""
     assert main([str(argument) for argument in arguments]) == status
     output, error = capsys.readouterr()
-    assert output.startswith(before) if before else output == ""
+    assert not (quiet and output)
     assert error.startswith(f"{program or f'fastmlp {arguments[0]}'}: error: ")
     assert error.endswith("\n")
     assert error.count("\n") == 1
