@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes, and how an epoch grows: prints the tables of docs/performance.md.
+"""Where the time of an epoch goes, and how an epoch grows: prints the tables of docs/bottlenecks.md.
 
 python -m benchmarks.performance [--epochs N] [--only phases|growth] [--threads N]
 

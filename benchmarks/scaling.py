@@ -1,4 +1,4 @@
-"""How fastmlp uses the cores of this machine: prints the tables of docs/performance.md.
+"""How fastmlp uses the cores of this machine: prints tables of docs/performance.md and docs/bottlenecks.md.
 
 python -m benchmarks.scaling [--threads 1,2,4] [--runs N] [--networks NAME,NAME] [--peers] [--quick]
 

@@ -49,12 +49,3 @@ def test_the_example_of_an_ensemble():
     ensemble, X, y = names["ensemble"], names["X_test"], names["y_test"]
     assert ensemble.score(X, y) > np.mean([net.score(X, y) for net in ensemble]) > 0.9
     np.testing.assert_array_equal(fastmlp.Ensemble.load("nets.npz").spread(X), ensemble.spread(X))
-
-
-def test_the_examples_at_a_glance():
-    pytest.importorskip("pandas")
-    names = run(examples("At a glance", file="docs/many.md"))
-    assert names["ensemble"].score(names["X_test"], names["y_test"]) > 0.9
-    assert names["result"].best_net.score(names["X_test"], names["y_test"]) > 0.9
-    assert len(names["histories"]) == 8
-    assert len(names["nets"][0].history.loss) == 5
