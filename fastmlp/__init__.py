@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastmlp import callbacks, data, datasets, metrics, optimizers, plots, presets, reference, schedules
+    from fastmlp import dask as dask  # written twice, it is public for type checkers without being in __all__
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.gradients import check_gradients
     from fastmlp.history import History
@@ -51,11 +52,12 @@ _MEMBERS = {
     "check_gradients": "fastmlp.gradients",
     "report": "fastmlp.page.report",
 }
+_OPTIONAL = {"dask": "distributed"}  # not in __all__: `from fastmlp import *` works without the packages that they need
 
 
 def _import_public(name: str) -> Any:
     """Import what is asked for, when it is asked for: the compiler alone takes a third of a second."""
-    if name not in __all__:
+    if name not in __all__ and name not in _OPTIONAL:
         import difflib  # only now: it takes a tenth of the time of this package
 
         close = difflib.get_close_matches(name, __all__, n=1)
@@ -75,4 +77,6 @@ if not TYPE_CHECKING:  # with it, type checkers would take any name for an attri
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    from importlib.util import find_spec
+
+    return sorted([*__all__, *(name for name, package in _OPTIONAL.items() if find_spec(package))])

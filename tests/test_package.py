@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import typing
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,12 +16,28 @@ from fastmlp.losses import LOSSES
 from fastmlp.model import FIRST_LAYERS
 from fastmlp.random import INITS
 
+HIDDEN = "import sys; sys.modules['distributed'] = None; import fastmlp; "  # as where it is not installed
+
+
+def printed(program):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
 
 def test_only_public_names_are_listed():
-    assert dir(fastmlp) == sorted(fastmlp.__all__)
-    program = "import fastmlp; fastmlp.MLP; fastmlp.reference; print(dir(fastmlp) == sorted(fastmlp.__all__))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "True\n"
+    assert set(dir(fastmlp)) - {"dask"} == set(fastmlp.__all__)
+    program = "import fastmlp; before = dir(fastmlp); fastmlp.MLP; fastmlp.reference; print(dir(fastmlp) == before)"
+    assert printed(program) == "True"
+
+
+def test_what_needs_a_package_is_listed_where_it_is_installed():
+    assert ("dask" in dir(fastmlp)) == (find_spec("distributed") is not None)
+    pytest.importorskip("distributed")
+    assert printed("import fastmlp; print(fastmlp.dask.fit.__name__)") == "fit"
+
+
+def test_what_needs_a_package_says_so_where_it_is_not():
+    program = "\ntry: fastmlp.dask\nexcept ImportError as error: print(error)\nfrom fastmlp import *"
+    assert printed(HIDDEN + program) == 'fastmlp.dask needs Dask: pip install "fastmlp[dask]"'
 
 
 @pytest.mark.parametrize(("name", "meant"), [("MLPP", "MLP"), ("optimizer", "optimizers"), ("load_mnist", None)])

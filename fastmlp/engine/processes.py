@@ -75,9 +75,10 @@ class Processes:
         words = self._mapped(now)
         if not words:
             return []
+        calls = self._calls.copy()  # `nonzero` counts before it looks, and raises where a slot changes in between
         return [  # a call may end, and its slot change, after `nonzero` has found it
             (n_calls, n_threads)
-            for slot in self._calls.nonzero()[0].tolist()
+            for slot in calls.nonzero()[0].tolist()
             for owner, where, n_calls, n_threads, when in [words[WIDTH * slot : WIDTH * (slot + 1)]]
             if owner != self._owner and where == place and 0 < n_calls <= n_threads and abs(now - when) < LEASE
         ]

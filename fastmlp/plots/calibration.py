@@ -67,7 +67,7 @@ class CalibrationDisplay(Display):
         ax.set_xlabel(self.what, **PLAIN)
         ax.set_title(f"expected calibration error {self.expected_calibration_error:.2%}", fontsize="medium", **PLAIN)
         ax.grid(alpha=0.3)
-        ax.legend(loc="upper left", frameon=False, fontsize="small")
+        ax.legend(loc="best", frameon=False, fontsize="small")
 
 
 @advised

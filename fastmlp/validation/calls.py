@@ -19,7 +19,7 @@ _SAME = {
     "alpha": "rho",
     "batch_size": "batch minibatch_size",
     "betas": "beta_1 beta_2 beta1 beta2",
-    "callbacks": "callback early_stopping",
+    "callbacks": "callback",
     "class_weight": "weights weight",
     "clip_norm": "clipnorm max_norm max_grad_norm gradient_clip gradient_clip_val",
     "clip_value": "clipvalue",
@@ -58,6 +58,9 @@ _SAME = {
     "y": "Y label labels target targets",
 }
 """Arguments, and what Keras, PyTorch, scikit-learn and others call them."""
+
+_EARLY_STOPPING = ("early_stopping", "early_stopping_rounds", "n_iter_no_change", "patience")
+"""Arguments of others whose place here is a callback."""
 
 _places: dict[str, list[str]] = {}  # the names of the calls that have an argument of this name
 
@@ -150,6 +153,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _meant(unknown: str, names: Sequence[str], call: str) -> str:
     """Return a hint: the argument that another library calls so, that another call has, or that is spelt like it."""
+    if unknown in _EARLY_STOPPING and "callbacks" in names:
+        return "did you mean callbacks=[fastmlp.callbacks.EarlyStopping(patience=10)]?"
     same = [own for own, others in _SAME.items() if unknown in others.split()]
     here = [own for own in same if own in names]
     if not here and unknown not in _places:

@@ -1,6 +1,8 @@
 """The file in which the processes of a user say what they have at work."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +54,28 @@ def test_a_call_that_ends_while_another_process_looks_does_not_count(slots):
     b._calls = b._calls.copy()  # what it saw before
     a.tell(1, 0, 0)
     assert b.others(1) == []
+
+
+def test_slots_that_change_all_the_time(slots):
+    """Another process begins and ends calls while this one looks at all slots."""
+    program = (
+        "import mmap, sys\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "words = memoryview(mmap.mmap(file.fileno(), 0)).cast('q')\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    for calls in (1, 0):\n"
+        f"        for at in range({processes.CALLS}, len(words), {processes.WIDTH}): words[at] = calls\n"
+    )
+    (a, _, _), _ = slots
+    a.tell(1, 2, 5)
+    with subprocess.Popen([sys.executable, "-c", program, a._path], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"ready\n"
+            for _ in range(20_000):
+                assert a.others(1) == []  # nobody owns these slots
+        finally:
+            other.kill()
 
 
 def test_slots_of_the_time_before_a_restart_do_not_count(slots):

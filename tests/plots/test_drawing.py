@@ -253,3 +253,13 @@ def test_save_refuses_what_is_no_picture(tmp_path):
         display.plot(np.array([1, 2]))
     with refused(TypeError, "path"):
         display.save(3)
+
+
+def test_the_legend_of_a_calibration_hides_no_point():
+    true, predicted = np.array([1.0, 0.5, 0.7, 1.0]), np.array([0.26, 0.45, 0.6, 0.97])
+    display = plots.CalibrationDisplay(true, predicted, np.array([1, 5, 9, 90]), np.linspace(0, 1, 11), "probability")
+    ax = matplotlib.figure.Figure(figsize=(4.6, 4.6)).subplots()
+    display.plot(ax=ax)
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert not any(box.contains(*point) for point in ax.transData.transform(np.column_stack([predicted, true])))

@@ -13,6 +13,7 @@ from fastmlp.validation.calls import advised
 
 X, Y = np.zeros((3, 4), np.float32), [0, 1, 2]
 SPACE = {"layers": [[4, 3]]}
+EARLY = "did you mean callbacks=[fastmlp.callbacks.EarlyStopping(patience=10)]?"
 
 WRONG = {
     "MLP takes its layers as one list: MLP([784, 128, 10])": lambda: MLP(784, 128, 10),
@@ -36,6 +37,8 @@ WRONG = {
     "unknown argument 'n_iter'; did you mean 'n_trials'?": lambda: fastmlp.search(SPACE, X, Y, n_iter=5),
     "unknown argument 'cv'; did you mean 'folds'?": lambda: fastmlp.search(SPACE, X, Y, cv=5),
     "unknown argument 'scoring'; did you mean 'metric'?": lambda: fastmlp.search(SPACE, X, Y, scoring="f1_macro"),
+    f"unknown argument 'patience'; {EARLY}": lambda: MLP([4, 3]).fit(X, Y, patience=3),
+    f"unknown argument 'early_stopping'; {EARLY}": lambda: fastmlp.fit_many([MLP([4, 3])], X, Y, early_stopping=True),
     "fit needs y": lambda: MLP([4, 3]).fit(X),
     "fit needs X and y": lambda: fastmlp.Ensemble(MLP([4, 3]), n=2).fit(epochs=1),
     "fit takes X and y by position; name the others: fit(X, y, epochs=...)": lambda: MLP([4, 3]).fit(X, Y, 10),
