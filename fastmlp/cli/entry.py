@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 
 from fastmlp.cli.arguments import parsers
@@ -30,6 +31,7 @@ _COMMANDS = {
     "doctor": doctor,
 }
 _BROKEN_PIPE = 141  # as shells count signals
+_CANNOT_WRITE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("fastmlp: interrupted")
         status = INTERRUPTED
+    except OSError as error:  # of --help or --version, if the disk is full
+        tell(f"fastmlp: error: {_message(error)}")
+        status = _CANNOT_WRITE
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -91,4 +96,12 @@ def _message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".removesuffix(": ")
+    if _is_of_commands(error):  # so it has the words of the command line, and may begin with the name of a file
+        return str(error)
     return in_options(str(error))
+
+
+def _is_of_commands(error: Exception) -> bool:
+    """Return whether a module of the command line has raised an error, and not the library."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("fastmlp.cli.")

@@ -53,8 +53,8 @@ X_train=X_train, ...) writes it, of
 The network has one input per column of X_train and one output per class in
 y_train.
 
---data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz. Its
-first line may have names. --target says which column to predict, by its name
+--data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz; - is
+one in standard input. Its first line may have names. --target says which column to predict, by its name
 or number; the last one, if not given. Texts, and integers of at most 30
 values, are classes; other numbers make a regression, and --task overrides
 that. A fifth of the rows, always the same, is for the test. Features are
