@@ -68,4 +68,6 @@ def count_classes(labels: Any) -> int:
     if low < 0 or high >= max(_MOST_CLASSES, len(labels)):
         wrong = low if low < 0 else high
         raise ValueError(f"y_train has label {wrong} (in {len(labels):,} rows); classes are numbered 0, 1, 2, ...")
+    if high == 0:
+        raise ValueError("y_train has only class 0; classes must be two or more")
     return high + 1

@@ -171,9 +171,9 @@ def features_of_network(table: Table, net: Any, target: str | None = None) -> An
     ValueError
         If a column is missing, or has texts that training did not have.
     """
+    left_out = None if target is None else table.name_of(target)
     if net.feature_names is not None and table.has_names:
         return _features(table, net.feature_names)
-    left_out = None if target is None else table.name_of(target)
     names = [name for name in (*table.columns, *table.others) if name != left_out]
     n_inputs = net.layers[0]
     if len(names) != n_inputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastmlp
 from fastmlp.cli.data import DATA_SETS
+from fastmlp.cli.export import refuse_overwriting
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 from fastmlp.cli.plots import check_plots, write_plots
 from fastmlp.cli.report import check_page, write_page
@@ -161,11 +161,8 @@ def _check_save(path: str, data: str) -> None:
     from fastmlp.interchange.safetensors import check_target
 
     check_target(path)
-    if data in DATA_SETS or not (os.path.exists(path) and os.path.exists(data)):
-        return
-    in_folder = os.path.isdir(data) and "-ubyte" in path and os.path.samefile(os.path.dirname(path) or ".", data)
-    if in_folder or os.path.samefile(path, data):
-        raise ValueError(f"--save {path!r} would overwrite the data")
+    if data not in DATA_SETS:
+        refuse_overwriting(path, data, option="--save")
 
 
 def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, data: TrainData) -> str:

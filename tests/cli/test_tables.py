@@ -313,7 +313,7 @@ def test_wrong_calls(capsys):
     assert "--target is for tables" in error(capsys, "train", "--data", "xor", "--target", "x")
     write(NUMBERS)
     assert "only fastmlp train, predict and report read" in error(capsys, "bench", "--data", "t.csv")
-    assert "would overwrite the data" in error(capsys, "train", "--data", "t.csv", "--save", "t.csv")
+    assert " would overwrite " in error(capsys, "train", "--data", "t.csv", "--save", "t.csv")
 
 
 def test_predict_refuses_what_training_did_not_have(capsys):
