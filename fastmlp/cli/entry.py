@@ -32,6 +32,7 @@ _COMMANDS = {
 }
 _BROKEN_PIPE = 141  # as shells count signals
 _CANNOT_WRITE = 2
+_DOCTOR = "; fastmlp doctor says what to do"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +87,11 @@ def _run(argv: Sequence[str] | None) -> int:
         except BrokenPipeError:
             raise
         except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError, ImportError) as error:
-            command.error(_message(error))
+            command.error(_message(error) + _DOCTOR * _is_of_import(error))
+        except Exception as error:
+            if not _is_of_import(error):
+                raise
+            command.error(f"Numba cannot be imported: {error}{_DOCTOR}")
     except SystemExit as end:  # from argparse: an error, --help or --version
         return int(end.code or 0)
 
@@ -99,6 +104,15 @@ def _message(error: Exception) -> str:
     if _is_of_commands(error):  # so it has the words of the command line, and may begin with the name of a file
         return str(error)
     return in_options(str(error))
+
+
+def _is_of_import(error: Exception) -> bool:
+    """Return whether Numba has raised an error while it was imported; its settings can be wrong."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "<module>" and str(frame.f_globals.get("__name__")).startswith("numba.")
+        for frame in frames
+    )
 
 
 def _is_of_commands(error: Exception) -> bool:

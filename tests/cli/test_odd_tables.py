@@ -143,6 +143,12 @@ def test_numbers_as_texts_where_training_had_numbers(capsys):
     assert "has the text '1' in column 'a', row 0" in error(capsys, "predict", "net.npz", "--data", "t.parquet")
 
 
+def test_predict_refuses_a_target_that_is_not_there(capsys):
+    trained(write(text()))
+    capsys.readouterr()
+    assert "t.csv has no column 'z'" in error(capsys, "predict", "net.npz", "--data", "t.csv", "--target", "z")
+
+
 def test_python_reads_underscores_but_tables_do_not():
     assert read_table(write("a,b\n1_0,1\n2_0,2\n")).columns["a"].tolist() == ["1_0", "2_0"]
 

@@ -52,6 +52,26 @@ def test_texts_on_a_full_disk(option):
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("[", "expected the node content"),
+        ("num_threads: 0", "Number of threads specified must be > 0.; fastmlp doctor says what to do\n"),
+        ("disable_jit: 1", "need Numba's compiler; take disable_jit out of .numba_config.yaml in this folder\n"),
+    ],
+)
+def test_settings_with_which_numba_cannot_be_imported(settings, words, tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / ".numba_config.yaml").write_text(settings)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    command = (sys.executable, "-m", "fastmlp", "train", "--data", "xor")
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"y_train": [0, 0, 0, 0], "y_test": [0, 0, 0, 0]}, "y_train has only class 0; classes must be two or more"),
