@@ -9,6 +9,7 @@ that all agree. The last lines of output are the commands that publish the relea
 """
 
 import argparse
+import contextlib
 import datetime
 import re
 import sys
@@ -19,7 +20,7 @@ VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:(a|b|rc)([1-9]
 UNRELEASED = "## [Unreleased]\n"
 NEXT_STEPS = """\
 fastmlp {version}. Review it with `git diff`, then:
-    git commit -am "Release {version}"
+    git commit -m "Release {version}" {paths}
     git tag -a v{version} -m "fastmlp {version}"
     rm -rf dist && python -m build && twine check --strict dist/* && twine upload dist/*
     git push --follow-tags"""
@@ -66,6 +67,19 @@ def bumped(version, date):
     return texts
 
 
+def write(texts):
+    """Write all files or, if one cannot be written, none."""
+    old = {path: (ROOT / path).read_bytes() for path in texts}
+    try:
+        for path, text in texts.items():
+            (ROOT / path).write_text(text, encoding="utf-8")
+    except BaseException as error:  # also Ctrl-C
+        for path, content in old.items():
+            with contextlib.suppress(OSError):
+                (ROOT / path).write_bytes(content)
+        sys.exit(f"bump.py: nothing is changed: {error or type(error).__name__}")
+
+
 def main():
     """Read the command line, and write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,9 +91,8 @@ def main():
         texts = bumped(options.version, options.date)
     except (OSError, ValueError) as error:
         sys.exit(f"bump.py: {error}")
-    for path, text in texts.items():
-        (ROOT / path).write_text(text, encoding="utf-8")
-    print(NEXT_STEPS.format(version=options.version))
+    write(texts)
+    print(NEXT_STEPS.format(version=options.version, paths=" ".join(texts)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """fastmlp: fast, exact training of multilayer perceptrons on a CPU."""
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ def _import_public(name: str) -> Any:
     except AttributeError as error:  # Python would take it for a name that is not there, and hide it
         disabled = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
         why = "its kernels need Numba's compiler; unset NUMBA_DISABLE_JIT" if disabled else str(error)
+        if not disabled and getattr(sys.modules.get("numba.core.config"), "DISABLE_JIT", False):
+            why = "its kernels need Numba's compiler; take disable_jit out of .numba_config.yaml in this folder"
         raise ImportError(f"cannot import fastmlp.{name}: {why}") from error
     return getattr(module, name) if name in _MEMBERS else module
 

@@ -138,6 +138,23 @@ def test_other_versions_are_refused(copy, version, message):
     assert {path: text(path, copy) for path in STATE_IT} == left
 
 
+def test_a_file_that_cannot_be_written_changes_none(copy, monkeypatch):
+    """The last file of four; a full disk or Ctrl-C would do the same."""
+    program = runpy.run_path(str(copy / ".ci" / "bump.py"))
+    texts = program["bumped"]("0.2.0", "2026-03-04")
+    left = {path: text(path, copy) for path in STATE_IT}
+
+    def write_text(path, content, **how):
+        path.write_bytes(content.encode()[:9])
+        if path.name == Path(list(texts)[-1]).name:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises(SystemExit, match="bump.py: nothing is changed: no space left"):
+        program["write"](texts)
+    assert {path: text(path, copy) for path in STATE_IT} == left
+
+
 @pytest.mark.parametrize("path", STATE_IT)
 def test_a_file_without_its_line_changes_none(copy, path):
     (copy / path).write_text("")

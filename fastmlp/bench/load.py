@@ -42,7 +42,9 @@ def _own_seconds() -> float:
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()  # the name before may have spaces
+            fields = (
+                path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            )  # the name before may have spaces
         except OSError:  # it has just ended
             continue
         pid = int(path.parent.name)

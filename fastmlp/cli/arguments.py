@@ -48,6 +48,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
         self.color = False  # Python 3.14 would colour the help
 
+    def print_help(self, file: object = None) -> None:
+        """Print the help. `argparse` would not tell if it cannot be written."""
+        say(self.format_help().rstrip("\n"))
+
     def error(self, message: str) -> NoReturn:
         self.exit(_WRONG_USAGE, f"{self.prog}: error: {' '.join(message.split()).removeprefix('argument ')}\n")
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import Any
 
 from fastmlp.cli.values import closest
 
-__all__ = ["DATA_SETS", "PARQUET", "TEXT", "count_classes", "is_table", "load", "suffix_of"]
+__all__ = ["DATA_SETS", "PARQUET", "STDIN", "TEXT", "count_classes", "is_table", "load", "suffix_of"]
 
 DATA_SETS = ("mnist", "digits", "xor")
 TEXT = {".csv": ",;\t", ".tsv": "\t", ".txt": "\t,; "}
 """Suffixes of tables in text files, and what may stand between their columns."""
+STDIN = "-"
+"""The name of standard input, which has a table."""
 PARQUET = (".parquet", ".pq")
 """Suffixes of other tables."""
 
@@ -27,7 +30,7 @@ def load(data: str) -> tuple[Any, Any, Any, Any]:
         loaded: tuple[Any, Any, Any, Any] = getattr(datasets, f"load_{data}")()
         return loaded
     if is_table(data):
-        if not os.path.exists(data):
+        if data != STDIN and not os.path.exists(data):
             raise ValueError(f"cannot read --data {data!r}: No such file or directory")
         raise ValueError(f"--data {data!r} is a table, which only fastmlp train, predict and report read")
     folder, name = os.path.split(data.rstrip("/"))
@@ -46,8 +49,12 @@ def load(data: str) -> tuple[Any, Any, Any, Any]:
 
 
 def is_table(data: str) -> bool:
-    """Return whether the name of a file is that of a table."""
-    return suffix_of(data) in (*TEXT, *PARQUET)
+    """Return whether the name of a file is that of a table, of standard input, or of a pipe, which has one too."""
+    if data == STDIN or suffix_of(data) in (*TEXT, *PARQUET):
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        return stat.S_ISFIFO(os.stat(data).st_mode)
+    return False
 
 
 def suffix_of(path: str) -> str:
@@ -61,4 +68,6 @@ def count_classes(labels: Any) -> int:
     if low < 0 or high >= max(_MOST_CLASSES, len(labels)):
         wrong = low if low < 0 else high
         raise ValueError(f"y_train has label {wrong} (in {len(labels):,} rows); classes are numbered 0, 1, 2, ...")
+    if high == 0:
+        raise ValueError("y_train has only class 0; classes must be two or more")
     return high + 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
-from fastmlp.cli.doctor_facts import Facts
+from fastmlp.cli.doctor_facts import NUMBA_FILE, Facts
 
 __all__ = ["CHECKS", "OLDEST", "Finding", "findings"]
 
@@ -38,13 +39,17 @@ def findings(facts: Facts) -> list[Finding]:
 
 def check_import(facts: Facts) -> Iterator[Finding]:
     """Find kernels that cannot be imported, and why if the environment says it."""
-    if _is_set(facts, "NUMBA_DISABLE_JIT"):
-        yield Finding(
-            "wrong", "NUMBA_DISABLE_JIT switches off the compiler, without which there are no kernels", "unset it"
-        )
+    if _is_on(facts, "NUMBA_DISABLE_JIT"):
+        problem = "NUMBA_DISABLE_JIT switches off the compiler, without which there are no kernels"
+        yield Finding("wrong", problem, _unset(facts, "NUMBA_DISABLE_JIT"))
     elif facts.broken is not None:
-        again = "pip install --force-reinstall fastmlp numba llvmlite; if it stays, open an issue"
-        yield Finding("wrong", f"the kernels cannot be imported ({facts.broken})", again)
+        remedy = "pip install --force-reinstall fastmlp numba llvmlite; if it stays, open an issue"
+        suspects = [name for name in sorted(facts.environ) if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"]
+        if NUMBA_FILE in facts.broken:
+            remedy = f"mend {NUMBA_FILE} in this folder, or remove it"
+        elif suspects:
+            remedy = f"try it without {', '.join(suspects)}; or {remedy}"
+        yield Finding("wrong", f"the kernels cannot be imported ({facts.broken})", remedy)
 
 
 def check_versions(facts: Facts) -> Iterator[Finding]:
@@ -165,18 +170,22 @@ def check_numba_settings(facts: Facts) -> Iterator[Finding]:
     """Find settings of Numba that change the compiled kernels."""
     environ = facts.environ
     level = environ.get("NUMBA_OPT", "")
-    if level not in ("", "3", "max"):
-        yield Finding("slow", f"NUMBA_OPT={level} compiles kernels with less optimization", "unset it")
+    if level in ("0", "1", "2"):  # Numba ignores what it does not know, and says so
+        problem = f"NUMBA_OPT={level} compiles kernels with less optimization"
+        yield Finding("slow", problem, _unset(facts, "NUMBA_OPT"))
     for name in ("NUMBA_DEBUG", "NUMBA_DEBUGINFO", "NUMBA_BOUNDSCHECK"):
-        if _is_set(facts, name):
-            yield Finding("slow", f"{name}={environ[name]} compiles kernels for debugging", "unset it")
+        if _is_on(facts, name):
+            problem = f"{name}={environ[name]} compiles kernels for debugging"
+            yield Finding("slow", problem, _unset(facts, name))
     for name in ("NUMBA_LOOP_VECTORIZE", "NUMBA_ENABLE_AVX"):
         if environ.get(name, "").strip() == "0":
-            yield Finding("slow", f"{name}=0 compiles kernels without some vector instructions", "unset it")
+            problem = f"{name}=0 compiles kernels without some vector instructions"
+            yield Finding("slow", problem, _unset(facts, name))
     for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
         if environ.get(name):
             problem = f"{name}={environ[name]} compiles kernels for that, and not for this processor"
-            yield Finding("slow", problem, "unset it, unless different machines share the compiled kernels")
+            remedy = f"{_unset(facts, name)}, unless different machines share the compiled kernels"
+            yield Finding("slow", problem, remedy)
 
 
 def check_builds(facts: Facts) -> Iterator[Finding]:
@@ -203,6 +212,17 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 
 def _is_set(facts: Facts, name: str) -> bool:
     return facts.environ.get(name, "").strip() not in ("", "0")
+
+
+def _is_on(facts: Facts, name: str) -> bool:
+    """Return whether a setting of Numba is a number but 0; it ignores all others."""
+    with suppress(ValueError):
+        return int(facts.environ.get(name, "")) != 0
+    return False
+
+
+def _unset(facts: Facts, name: str) -> str:
+    return f"take it out of {NUMBA_FILE} in this folder" if name in facts.in_file else "unset it"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import shutil
@@ -15,7 +16,10 @@ from pathlib import Path
 
 from fastmlp.cli.version import installed
 
-__all__ = ["Cache", "Facts", "observe"]
+__all__ = ["NUMBA_FILE", "Cache", "Facts", "observe"]
+
+NUMBA_FILE = ".numba_config.yaml"
+"""What Numba reads in the working directory, if PyYAML is there; variables of the environment override it."""
 
 _PAUSE = 0.5  # in which other programs show what they use
 _SLICE, _LONGEST = 0.05, 1.0  # seconds in which threads show that they spin
@@ -54,7 +58,9 @@ class Facts:
     Attributes
     ----------
     environ : mapping
-        The environment variables.
+        The environment variables, and those that Numba reads from its file.
+    in_file : frozenset of str
+        Names of the latter.
     cores, allowed : int
         Of the machine, and those that the affinity of this process allows.
     quota : float or None
@@ -80,6 +86,7 @@ class Facts:
     """
 
     environ: Mapping[str, str] = field(default_factory=dict)
+    in_file: frozenset[str] = frozenset()
     cores: int = 1
     allowed: int = 1
     quota: float | None = None
@@ -102,7 +109,7 @@ def observe() -> Facts:
     from fastmlp.engine.cores import affinity
     from fastmlp.engine.free_memory import free_memory, memory_limit
 
-    cores, free = os.cpu_count() or 1, free_memory()
+    cores, free, of_file = os.cpu_count() or 1, free_memory(), _of_file()
     found = {name: installed(name) for name in ("numba", "numpy")}
     broken, vector_bits, has_fma, cache, others = None, None, None, None, None
     try:
@@ -116,7 +123,8 @@ def observe() -> Facts:
     except Exception as error:  # a broken installation raises anything
         broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Facts(
-        environ=dict(os.environ),
+        environ=of_file | dict(os.environ),
+        in_file=frozenset(of_file.keys() - os.environ.keys()),
         cores=cores,
         allowed=len(affinity()) or cores,
         quota=cores_granted(),
@@ -132,6 +140,16 @@ def observe() -> Facts:
         pools=_pools(),
         others=others,
     )
+
+
+def _of_file() -> dict[str, str]:
+    """Return what Numba reads from its file, by the names of the variables that say the same."""
+    with suppress(Exception):  # there is none, or nobody can read it; importing Numba says why
+        with open(NUMBA_FILE) as file:
+            settings = importlib.import_module("yaml").safe_load(file)
+        numbers = {name: int(value) if isinstance(value, bool) else value for name, value in settings.items()}
+        return {f"NUMBA_{name.upper()}": str(value) for name, value in numbers.items()}
+    return {}
 
 
 def _cache() -> Cache:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 
 from fastmlp.cli.arguments import parsers
@@ -30,6 +31,8 @@ _COMMANDS = {
     "doctor": doctor,
 }
 _BROKEN_PIPE = 141  # as shells count signals
+_CANNOT_WRITE = 2
+_DOCTOR = "; fastmlp doctor says what to do"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("fastmlp: interrupted")
         status = INTERRUPTED
+    except OSError as error:  # of --help or --version, if the disk is full
+        tell(f"fastmlp: error: {_message(error)}")
+        status = _CANNOT_WRITE
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -81,7 +87,11 @@ def _run(argv: Sequence[str] | None) -> int:
         except BrokenPipeError:
             raise
         except (ValueError, TypeError, OSError, OverflowError, MemoryError, RuntimeError, ImportError) as error:
-            command.error(_message(error))
+            command.error(_message(error) + _DOCTOR * _is_of_import(error))
+        except Exception as error:
+            if not _is_of_import(error):
+                raise
+            command.error(f"Numba cannot be imported: {error}{_DOCTOR}")
     except SystemExit as end:  # from argparse: an error, --help or --version
         return int(end.code or 0)
 
@@ -91,4 +101,21 @@ def _message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".removesuffix(": ")
+    if _is_of_commands(error):  # so it has the words of the command line, and may begin with the name of a file
+        return str(error)
     return in_options(str(error))
+
+
+def _is_of_import(error: Exception) -> bool:
+    """Return whether Numba has raised an error while it was imported; its settings can be wrong."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "<module>" and str(frame.f_globals.get("__name__")).startswith("numba.")
+        for frame in frames
+    )
+
+
+def _is_of_commands(error: Exception) -> bool:
+    """Return whether a module of the command line has raised an error, and not the library."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("fastmlp.cli.")

@@ -38,11 +38,14 @@ def load_network(path: str, kind: Any = None) -> Any:
         raise ValueError(f"cannot read the network {path!r}: {error.strerror or error}") from error
 
 
-def refuse_overwriting(path: str, *sources: str) -> None:
-    """Refuse an output that is one of the inputs."""
+def refuse_overwriting(path: str, *sources: str, option: str = "--output") -> None:
+    """Refuse an output that is one of the inputs, or an idx file in a folder that is one."""
     for source in sources:
-        if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-            raise ValueError(f"--output {path!r} would overwrite {source!r}")
+        if not (os.path.exists(path) and os.path.exists(source)):
+            continue
+        is_idx_file = os.path.isdir(source) and "-ubyte" in path
+        if os.path.samefile(os.path.dirname(path) or "." if is_idx_file else path, source):
+            raise ValueError(f"{option} {path!r} would overwrite {source!r}")
 
 
 def _form(to: str | None, path: str) -> str:

@@ -62,6 +62,7 @@ NETWORK is a .npz or .safetensors file that `fastmlp train --save` or
   FILE.csv, .tsv    a table, as `fastmlp train` reads it; also .parquet. A
                     network that knows the names of its columns finds them in
                     any order, among others
+  -                 a table of text from standard input, compressed or not
   FILE.npy          an array (rows, inputs), or images (rows, height, width)
   FILE.npz          the array X; else X_test, x_test, or the only one
   idx file          images, as MNIST is published, gzipped or not

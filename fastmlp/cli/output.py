@@ -8,10 +8,14 @@ __all__ = ["FAILED", "INTERRUPTED", "in_options", "say", "tell"]
 FAILED, INTERRUPTED = 1, 130  # 2 is wrong usage; 130 as shells count signals
 
 _WORDS = (  # names in messages of the library -> names on the command line
-    (r"\b(learning_rate|class_weight|validation_fraction|batch_size)(?:=| |\b)", lambda m: f"{_option(m[1])} "),
-    (r"^(dropout|l2|epochs)\b", lambda m: _option(m[1])),
+    # Names in quotes are those of columns and files.
+    (
+        r"(?<![\w'./-])(learning_rate|class_weight|validation_fraction|batch_size)(?![\w'/-]|\.\w)(=?)",
+        lambda m: _option(m[1]) + " " * len(m[2]),
+    ),
+    (r"^(dropout|l2|epochs)(?=[ =:\[])", lambda m: _option(m[1])),
     (r"\bvalidation ([Xy])\b", lambda m: f"{m[1]}_test"),
-    (r"^([Xy])\b", lambda m: f"{m[1]}_train"),
+    (r"^([Xy])(?=[ :\[])", lambda m: f"{m[1]}_train"),
     (r"say which by split=, one of", lambda m: "say which by --data FOLDER/NAME, where NAME is one of"),
 )
 

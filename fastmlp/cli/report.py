@@ -27,12 +27,15 @@ def report(arguments: argparse.Namespace) -> int:
 
 def _test_rows(net: Any, data: str, target: str | None) -> tuple[Any, Any]:
     """Return X and y of the test rows."""
-    if not (is_table(data) and os.path.exists(data)):
+    if not is_table(data):
         return load(data)[2:]
     from fastmlp.cli.table_data import features_of_network, split_rows, target_of_network
     from fastmlp.cli.tables import read_table
 
-    table = read_table(data)
+    try:
+        table = read_table(data)
+    except OSError as error:
+        raise ValueError(f"cannot read --data {data!r}: {error.strerror or error}") from error
     X, y = features_of_network(table, net, target or "-1"), target_of_network(table, net, target)
     _, test = split_rows(table, len(y), None if net.output == "identity" else y)
     return X[test], y[test]

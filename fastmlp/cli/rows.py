@@ -18,11 +18,11 @@ __all__ = ["read_rows"]
 
 def read_rows(data: str, net: Any, target: str | None = None) -> Any:
     """Return the rows of a data set, a folder or a file as the network takes them, without the column `target`."""
-    if data in DATA_SETS or not os.path.isfile(data):
-        return _as_rows(load(data)[2], net, data)
     try:
         if is_table(data):
             return features_of_network(read_table(data), net, target)
+        if data in DATA_SETS or not os.path.isfile(data):
+            return _as_rows(load(data)[2], net, data)
         return _as_rows(_read_file(data), net, data)
     except OSError as error:
         raise ValueError(f"cannot read --data {data!r}: {error.strerror or error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,9 +18,13 @@ __all__ = ["Scaling", "TableData", "features_of_network", "split_rows", "table_d
 
 Task = Literal["classification", "regression"]
 
-_MOST_CATEGORIES = 100  # of a column of texts; more are names or sentences
+_MOST_CATEGORIES, _FEW = 100, 10  # of a column of texts; more are names or sentences, and so are half as many as rows
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_SMALLEST, _LARGEST = 1e-30, 1e30  # numbers that leave room for factors in float32
+_LARGEST_CLASS = 2**53  # up to which integers are exact as float64
 _LARGEST_MEAN = 1e4  # in standard deviations: float32 has 7 digits, so it holds these to a thousandth
 _MOST_CLASSES = 30  # of integers; more are quantities
+_FEWEST_NUMBERS = 6  # of which two are for the test: R2 needs two
 _SPLIT_SEED, _TEST_FRACTION = 42, 0.2  # as in `fastmlp.datasets`
 
 
@@ -65,17 +70,13 @@ class Scaling:
             If a column varies too little for float32, in which the network takes it.
         """
         X = _array(data.X_train)
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
-        deviation[X.min(axis=0) == X.max(axis=0)] = np.inf
-        if (wrong := np.flatnonzero(deviation * _LARGEST_MEAN < np.abs(mean))).size:
-            i, names = wrong[0], getattr(data.X_train, "columns", range(len(mean)))
-            raise ValueError(
-                f"column {names[i]!r} varies by {deviation[i]:.2g} around {mean[i]:.9g}, too little "
-                "for the float32 numbers of a network; subtract the mean from it, or leave it out with --ignore"
-            )
+        mean, deviation = _moments(X, getattr(data.X_train, "columns", range(X.shape[1])))
         if data.classes is not None:
             return cls(mean, deviation)
-        return cls(mean, deviation, float(data.y_train.mean()), float(data.y_train.std()) or 1.0)
+        target_mean, target_deviation = _moments(data.y_train[:, None], [data.target])
+        if not np.isfinite(target_deviation[0]):
+            target_deviation[0] = 1.0
+        return cls(mean, deviation, float(target_mean[0]), float(target_deviation[0]))
 
     def features(self, X: Any) -> Any:
         """Return features with mean 0 and deviation 1, as float32."""
@@ -117,17 +118,24 @@ def table_data(table: Table, target: str | None, ignored: Sequence[str], task: T
     name = table.name_of("-1" if target is None else target)
     left_out = {table.name_of(column) for column in ignored}
     if name in left_out:
-        raise ValueError(f"column {name!r} of {table.path} is the target, and cannot be ignored")
+        hint = "; say which column is: --target COLUMN" if target is None else ""
+        raise ValueError(f"column {name!r} of {table.path} is the target, and cannot be ignored{hint}")
     used = [column for column in (*table.columns, *table.others) if column not in left_out and column != name]
     if not used:
-        raise ValueError(f"{table.path} has no columns beside the target")
-    y = table.column(name)
+        n_columns = len(table.columns) + len(table.others)
+        hint = "; columns are separated by commas, semicolons or tabs" if n_columns == 1 else ""
+        raise ValueError(f"{table.path} has no columns beside the target{hint}")
+    y = table.column(name, is_target=True)
     labels = _labels(table, name, y, task)
     named = _features(table, _feature_names(table, used))
     X: Any = named if table.has_names else named.array
     train, test = split_rows(table, len(y), labels)
     if labels is None:
         y = y.astype(np.float64)
+        if (wrong := np.flatnonzero(~np.isfinite(y))).size:
+            raise ValueError(f"{table.path} has {y[wrong[0]]} in its target {name!r}, row {wrong[0]}")
+        if y.min() == y.max():
+            raise ValueError(f"{table.path} has only {y[0]:g} in its target {name!r}; there is nothing to learn")
         return TableData(X[train], y[train], X[test], y[test], name, None)
     return TableData(X[train], labels[train], X[test], labels[test], name, np.unique(labels))
 
@@ -138,6 +146,8 @@ def split_rows(table: Table, n_rows: int, labels: npt.NDArray[Any] | None) -> tu
 
     if n_rows < 2:
         raise ValueError(f"{table.path} has one row; some are needed for training, and some for the test")
+    if labels is None and n_rows < _FEWEST_NUMBERS:
+        raise ValueError(f"{table.path} has {n_rows} rows; a regression needs {_FEWEST_NUMBERS} or more")
     codes = None
     if labels is not None:
         classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -161,9 +171,9 @@ def features_of_network(table: Table, net: Any, target: str | None = None) -> An
     ValueError
         If a column is missing, or has texts that training did not have.
     """
+    left_out = None if target is None else table.name_of(target)
     if net.feature_names is not None and table.has_names:
         return _features(table, net.feature_names)
-    left_out = None if target is None else table.name_of(target)
     names = [name for name in (*table.columns, *table.others) if name != left_out]
     n_inputs = net.layers[0]
     if len(names) != n_inputs:
@@ -177,7 +187,7 @@ def features_of_network(table: Table, net: Any, target: str | None = None) -> An
 def target_of_network(table: Table, net: Any, target: str | None) -> npt.NDArray[Any]:
     """Return the classes or numbers of the target."""
     name = table.name_of("-1" if target is None else target)
-    y = table.column(name)
+    y = table.column(name, is_target=True)
     if net.output in ("softmax", "logistic"):
         labels = _labels(table, name, y, "classification")
         return y if labels is None else labels
@@ -197,11 +207,19 @@ def _labels(table: Table, name: str, y: npt.NDArray[Any], task: Task | None) -> 
         if not (is_text or y.dtype == bool or is_few):
             return None
     if y.dtype.kind == "f":
-        if (wrong := np.flatnonzero(y != np.rint(y))).size:
+        if (wrong := np.flatnonzero((y != np.rint(y)) | (np.abs(y) > _LARGEST_CLASS))).size:
             row = wrong[0]
             raise ValueError(f"{table.path} has {y[row]!s} in its target {name!r}, row {row}, but classes are integers")
         y = y.astype(np.int64)
     labels = y.astype(str) if is_text else y
+    if is_text:
+        different = set(y.tolist())
+        _refuse_decimal_commas(table, name, different)
+        if len(different) > max(_FEW, len(y) // 2):
+            raise ValueError(
+                f"{table.path} has {len(different):,} different texts in its target {name!r}, in {len(y):,} rows"
+                f"{_no_numbers(y, different)}; classes need several rows each"
+            )
     if len(np.unique(labels)) < 2:
         raise ValueError(f"{table.path} has only {labels[0]!s} in its target {name!r}; classes must be two or more")
     return labels
@@ -221,11 +239,12 @@ def _feature_names(table: Table, used: Sequence[str]) -> list[str]:
             names.append(name)
             continue
         categories = sorted(set(values.tolist()))
-        if len(categories) > _MOST_CATEGORIES:
+        _refuse_decimal_commas(table, name, categories)
+        if len(categories) > (most := min(_MOST_CATEGORIES, max(_FEW, len(values) // 2))):
             raise ValueError(
                 f"{table.path} has {len(categories):,} different texts in column {name!r}, more than "
-                f"{_MOST_CATEGORIES} categories; leave it out with --ignore, or encode it in a pipeline of "
-                "scikit-learn (docs/tables.md)"
+                f"{most} categories{_no_numbers(values, categories)}; leave it out with --ignore, or encode it in a "
+                "pipeline of scikit-learn (docs/tables.md)"
             )
         if not table.has_names or "=" in name:
             why = "has no line of names" if not table.has_names else f"has a column {name!r} with = in its name"
@@ -249,8 +268,10 @@ def _features(table: Table, names: Sequence[str]) -> NamedColumns:
         if name in table.columns or not equals:
             values = table.column(name)
             if values.dtype == object:
-                row = next(row for row, text in enumerate(values) if not is_number(text))
-                raise ValueError(f"{table.path} has {values[row]!r} in column {name!r}, row {row}, but not a number")
+                row = next((row for row, text in enumerate(values) if not is_number(text)), 0)
+                raise ValueError(
+                    f"{table.path} has the text {values[row]!r} in column {name!r}, row {row}, and not a number"
+                )
             X[:, i] = values
         else:
             known.setdefault(column, []).append(category)
@@ -268,6 +289,56 @@ def _features(table: Table, names: Sequence[str]) -> NamedColumns:
         row, number = wrong[0]
         raise ValueError(f"{table.path} has {X[row, number]} in column {names[number]!r}, row {row}")
     return NamedColumns(X, tuple(names))
+
+
+def _moments(X: npt.NDArray[np.float64], names: Sequence[Any]) -> tuple[Any, Any]:
+    """Return mean and standard deviation of each column; the latter is infinite if the column is constant.
+
+    Raises
+    ------
+    ValueError
+        If float32 cannot hold the numbers or their differences.
+    """
+    largest, is_constant = np.abs(X).max(axis=0), X.min(axis=0) == X.max(axis=0)
+    if (wrong := np.flatnonzero(largest > _LARGEST)).size:
+        i = wrong[0]
+        raise ValueError(
+            f"column {names[i]!r} has numbers of up to {largest[i]:.2g}, too large for the float32 numbers of a "
+            "network; take them in a larger unit, or leave the column out with --ignore"
+        )
+    mean, deviation = X.mean(axis=0), X.std(axis=0)
+    if (wrong := np.flatnonzero(~is_constant & (deviation < _SMALLEST) & (largest < 1))).size:
+        i = wrong[0]
+        raise ValueError(
+            f"column {names[i]!r} varies by no more than {np.ptp(X[:, i]):.2g}, too little for the float32 numbers of "
+            "a network; take it in a smaller unit, or leave it out with --ignore"
+        )
+    deviation[is_constant] = np.inf
+    if (wrong := np.flatnonzero(deviation * _LARGEST_MEAN < np.abs(mean))).size:
+        i = wrong[0]
+        raise ValueError(
+            f"column {names[i]!r} varies by {deviation[i]:.2g} around {mean[i]:.9g}, too little "
+            "for the float32 numbers of a network; subtract the mean from it, or leave it out with --ignore"
+        )
+    return mean, deviation
+
+
+def _refuse_decimal_commas(table: Table, name: str, texts: Collection[str]) -> None:
+    """Refuse a column of numbers with commas, which would become categories."""
+    with_comma = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
+    if with_comma and all(_DECIMAL_COMMA.fullmatch(text) or is_number(text) for text in texts):
+        raise ValueError(
+            f"{table.path} has numbers with a comma in column {name!r}, such as {with_comma[0]!r}; write them with a "
+            "decimal point"
+        )
+
+
+def _no_numbers(values: npt.NDArray[Any], texts: Collection[str]) -> str:
+    """Return a hint at the first text in a column that otherwise has numbers."""
+    if 2 * sum(map(is_number, texts)) < len(texts):
+        return ""
+    row = next((row for row, text in enumerate(values) if not is_number(text)), 0)
+    return f" (it has numbers, but {values[row]!r} in row {row})"
 
 
 def _array(X: Any) -> npt.NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastmlp
 from fastmlp.cli.data import DATA_SETS
+from fastmlp.cli.export import refuse_overwriting
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 from fastmlp.cli.plots import check_plots, write_plots
 from fastmlp.cli.report import check_page, write_page
@@ -161,11 +161,8 @@ def _check_save(path: str, data: str) -> None:
     from fastmlp.interchange.safetensors import check_target
 
     check_target(path)
-    if data in DATA_SETS or not (os.path.exists(path) and os.path.exists(data)):
-        return
-    in_folder = os.path.isdir(data) and "-ubyte" in path and os.path.samefile(os.path.dirname(path) or ".", data)
-    if in_folder or os.path.samefile(path, data):
-        raise ValueError(f"--save {path!r} would overwrite the data")
+    if data not in DATA_SETS:
+        refuse_overwriting(path, data, option="--save")
 
 
 def _summary(net: Any, preset: Preset, class_weight: Any, fraction: float | None, data: TrainData) -> str:
@@ -262,8 +259,11 @@ def _report(net: Any, x_test: Any, y_test: Any, stopping: EarlyStopping | None, 
 
 def _report_numbers(net: Any, x_test: Any, y_test: Any, rows: list[int]) -> None:
     """Print predictions of some test rows, and how good all are."""
+    from fastmlp.metrics import r2
+
+    predicted = net.predict(x_test).astype(float)  # the squares of large float32 numbers are infinite
     say("\ntest row      target   predicted")
-    for row, number, predicted in zip(rows, y_test[rows], net.predict(x_test[rows]), strict=True):
-        say(f"{row:8}{number:12.5g}{predicted:12.5g}")
-    error = float(((net.predict(x_test) - y_test) ** 2).mean() ** 0.5)
-    say(f"\ntest R2 {net.score(x_test, y_test):.4f}, root mean squared error {error:.5g}")
+    for row in rows:
+        say(f"{row:8}{y_test[row]:12.5g}{predicted[row]:12.5g}")
+    error = float(((predicted - y_test) ** 2).mean() ** 0.5)
+    say(f"\ntest R2 {float(r2(y_test, predicted)):.4f}, root mean squared error {error:.5g}")

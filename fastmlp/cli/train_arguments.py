@@ -53,14 +53,15 @@ X_train=X_train, ...) writes it, of
 The network has one input per column of X_train and one output per class in
 y_train.
 
---data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz. Its
-first line may have names. --target says which column to predict, by its name
-or number; the last one, if not given. Texts, and integers of at most 30
-values, are classes; other numbers make a regression, and --task overrides
-that. A fifth of the rows, always the same, is for the test. Features are
-scaled to mean 0 and deviation 1 while training, and texts among them become
-one column for each category, such as color=red; the saved network takes the
-table as it is. Adam is the optimizer unless you say otherwise.
+--data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz; - is
+one in standard input. Its first line may have names. --target says which
+column to predict, by its name or number; the last one, if not given. Texts,
+and integers of at most 30 values, are classes; other numbers make a
+regression, and --task overrides that. A fifth of the rows, always the same, is
+for the test. Features are scaled to mean 0 and deviation 1 while training, and
+texts among them become one column for each category, such as color=red; the
+saved network takes the table as it is. Adam is the optimizer unless you say
+otherwise.
 
 --data FOLDER holds idx files, gzipped or not, as MNIST, Fashion-MNIST, KMNIST
 and EMNIST are published: train-images-idx3-ubyte, train-labels-idx1-ubyte,

@@ -78,7 +78,10 @@ def load_data(arguments: argparse.Namespace) -> TrainData:
             if getattr(arguments, option):
                 raise ValueError(f"--{option} is for tables, such as .csv files, and {arguments.data!r} is none")
         rows = load(arguments.data)
-        return TrainData(*rows, n_outputs=count_classes(rows[1]))
+        n_outputs, largest = count_classes(rows[1]), int(rows[3].max())
+        if largest >= n_outputs:
+            raise ValueError(f"y_test has label {largest}, but y_train only labels up to {n_outputs - 1}")
+        return TrainData(*rows, n_outputs=n_outputs)
     import numpy as np
 
     from fastmlp.cli.table_data import Scaling, table_data

@@ -17,7 +17,7 @@ _LIBRARIES = {"Numba": "numba", "llvmlite": "llvmlite", "NumPy": "numpy", "sciki
 def version_text() -> str:
     """Return a table of versions and of what this machine is. It works where the compiler does not."""
     lines = {
-        "processor": _processor(),
+        "processor": _known(_processor),
         "cores": f"{os.cpu_count() or 'unknown'}, of which this process may use {_known(_threads)}",
         "vectors": _known(_vectors),
         **{name: installed(package) or "not installed" for name, package in _LIBRARIES.items()},

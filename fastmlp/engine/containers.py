@@ -72,11 +72,11 @@ def groups(root: Path, controller: str) -> Iterator[Path]:
     `controller` is that of version 1, such as "cpu" for its time on the cores. `root` is where /proc and /sys are.
     """
     paths = {}  # of the group in the hierarchy of version 2, "", and in that of version 1 with the controller
-    for line in (root / "proc/self/cgroup").read_text().splitlines():
+    for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "" or controller in controllers.split(","):
             paths[controllers and controller] = PurePosixPath(path)
-    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+    for line in _lines(root / "proc/self/mountinfo"):
         mount, _, source = line.partition(" - ")
         top, point = (_unescaped(path) for path in mount.split()[3:5])  # the group that the mount shows, and where
         kind, *_, options = source.split()
@@ -89,6 +89,11 @@ def groups(root: Path, controller: str) -> Iterator[Path]:
         if group.is_relative_to(top):
             below = group.relative_to(top)
             yield from (root / point.lstrip("/") / path for path in (below, *below.parents))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file with paths, which may be of any bytes."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
 
 
 def _unescaped(path: str) -> str:

@@ -69,5 +69,5 @@ def _within_own_limits(root: Path) -> Iterator[int]:
 
 def _numbers(path: Path) -> dict[str, int]:
     """Return the numbers of a file whose lines are a name and a number."""
-    lines = (line.split() for line in path.read_text().splitlines())
+    lines = (line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}

@@ -13,7 +13,7 @@ __all__ = ["processor_model"]
 def processor_model(root: str = "/") -> str:
     """Return the model of the processor, or its architecture. `root` is where /proc is."""
     with suppress(OSError):
-        for line in (Path(root) / "proc/cpuinfo").read_text().splitlines():
+        for line in (Path(root) / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     if platform.system() == "Darwin":

@@ -1,6 +1,8 @@
 """The table and the chart of `fastmlp bench`, and when they warn."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,17 @@ def test_own_work_is_not_that_of_others(monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux counts busy seconds")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_may_have_any_name(tmp_path):
+    program = os.fsencode(tmp_path) + b"/caf\xe9"
+    shutil.copy(os.fsencode(sys.executable), program)
+    with subprocess.Popen([program, b"-c", b"input()"], stdin=subprocess.PIPE) as process:
+        try:
+            assert load._own_seconds() > 0
+        finally:
+            process.kill()
+
+
 def test_own_seconds_include_children_that_have_ended():
     before = load._own_seconds()
     program = "import time\nwhile time.process_time() < 0.3: pass"

@@ -47,7 +47,7 @@ def test_what_is_unknown_says_nothing():
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"broken": "ImportError: no llvm"}, "wrong", "the kernels cannot be imported (ImportError: no llvm): pip"),
+        ({"broken": "no llvm", "environ": {}}, "wrong", "the kernels cannot be imported (no llvm): pip install"),
         ({"versions": {"numba": "0.9.1"}}, "wrong", "numba 0.9.1 is older than 0.63: pip install --upgrade numba"),
         ({"versions": {"numpy": "1.26.4"}}, "wrong", "numpy 1.26.4 is older than 2.0: "),
         ({"cache": replace(CACHE, used=None)}, "slow", "no folder for compiled kernels can be written, so"),
@@ -105,13 +105,58 @@ def test_one_variable_gives_one_line(name, value, kind):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("NUMBA_DISABLE_JIT", "0"), ("NUMBA_OPT", ""), ("NUMBA_OPT", "max"), ("NUMBA_DEBUG", "0"),
+        ("NUMBA_DISABLE_JIT", "0"), ("NUMBA_DISABLE_JIT", "abc"), ("NUMBA_OPT", ""), ("NUMBA_OPT", "x"),
+        ("NUMBA_OPT", "max"), ("NUMBA_DEBUG", "0"),
         ("NUMBA_ENABLE_AVX", "1"), ("FASTMLP_PROFILED", ""), ("OMP_NUM_THREADS", "16"), ("OMP_NUM_THREADS", "many"),
         ("OMP_WAIT_POLICY", "passive"), ("KMP_BLOCKTIME", "0"), ("GOMP_SPINCOUNT", "0"), ("FASTMLP_QUIET", "1"),
     ],
 )  # fmt: skip
 def test_variables_that_change_nothing(name, value):
     assert with_variable(name, value) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("opt: '1'", "slow  NUMBA_OPT=1 compiles kernels with less optimization: take it out of .numba"),
+        ("disable_jit: true", "wrong NUMBA_DISABLE_JIT switches off the compiler, without which there"),
+        ("cpu_name: generic", "slow  NUMBA_CPU_NAME=generic compiles kernels for that, and not for this"),
+        ("debug: false", ""),
+        ("", ""),
+        ("[", ""),
+        ("- 1", ""),
+    ],
+)  # fmt: skip
+def test_the_file_of_numba_is_read(text, line, quick, monkeypatch, tmp_path):
+    pytest.importorskip("yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".numba_config.yaml").write_text(text)
+    facts = doctor_facts.observe()
+    lines = found(environ=facts.environ, in_file=facts.in_file)
+    assert [each[: len(line)] for each in lines if "numba_config" in each] == [line] * bool(line)
+
+
+def test_a_variable_overrides_the_file_of_numba(quick, monkeypatch, tmp_path):
+    pytest.importorskip("yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".numba_config.yaml").write_text("opt: '1'\nboundscheck: 1\n")
+    monkeypatch.setenv("NUMBA_OPT", "0")
+    facts = doctor_facts.observe()
+    assert facts.environ["NUMBA_OPT"] == "0"
+    assert facts.in_file == {"NUMBA_BOUNDSCHECK"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "environ", "remedy"),
+    [
+        ("x", {"NUMBA_CACHE_DIR": "/x"}, "pip install"),
+        ("x", {"NUMBA_NUM_THREADS": "0", "NUMBA_OPT": "3"}, "try it without NUMBA_NUM_THREADS, NUMBA_OPT; or pip"),
+        ('ParserError: in ".numba_config.yaml"', {}, "mend .numba_config.yaml in this folder, or remove it"),
+    ],
+)
+def test_why_kernels_cannot_be_imported(broken, environ, remedy):
+    (line,) = found(broken=broken, environ=environ)
+    assert line.startswith(f"wrong the kernels cannot be imported ({broken}): {remedy}")
 
 
 def test_a_processor_of_another_kind_needs_no_avx2():
@@ -199,13 +244,14 @@ def test_threads_that_spin_are_seen(monkeypatch):
 def test_quota_and_memory_limit_of_a_container(tmp_path):
     for path, text in {
         "proc/self/cgroup": "0::/\n",
-        "proc/self/mountinfo": "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        "proc/self/mountinfo": "1 1 0:2 / /mnt/\xe9 rw - ext4 /dev/x rw\n"
+        "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
         "sys/fs/cgroup/cpu.max": "150000 100000\n",
         "sys/fs/cgroup/memory.max": "536870912\n",
-        "proc/cpuinfo": "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n",
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\nvendor\t: \xae\n",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+        (tmp_path / path).write_bytes(text.encode("latin-1"))
     assert cores_granted(str(tmp_path)) == 1.5
     assert memory_limit(str(tmp_path)) == 512 * 2**20
     assert processor_model(str(tmp_path)) == "Some CPU @ 3 GHz"
