@@ -99,13 +99,14 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
-            The input data. float32 trains twice as fast as float64.
+            The training data. float32 trains about twice as fast as float64.
         y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
             The target values: class labels, or real numbers.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val : like X and y, default=None
-            Validation data, scored after each epoch. `early_stopping` uses it in place of a part of X. Not for 'lbfgs'.
+            Validation data, scored after each epoch. With `early_stopping`, it replaces the held-out part of X. Not for
+            'lbfgs'.
         sample_weight_val : array_like of shape (n_val_samples,), default=None
             Sample weights of the validation data.
 
