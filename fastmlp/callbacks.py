@@ -89,16 +89,16 @@ class EarlyStopping:
     Parameters
     ----------
     monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
+        Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
     patience : int
-        Epochs in a row without improvement.
+        Number of epochs in a row without improvement after which the fit ends.
     min_delta : float
-        An improvement must exceed this.
+        Minimum change that counts as an improvement.
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" decides by the name.
     restore_best : bool
-        Whether the network has the parameters of the best epoch in the end, even after Ctrl-C. To resume
-        bit-identically you need the parameters of the last epoch, which `Checkpoint` writes.
+        Whether to restore the parameters of the best epoch at the end, after Ctrl-C too. To resume bit-identically you
+        need the parameters of the last epoch, which `Checkpoint` saves.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class EarlyStopping:
         check_monitor(self.monitor, fit.measures)
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
-        """Copy the parameters if they are the best; stop after `patience` epochs."""
+        """Copy the parameters if the epoch is the best; end the fit after `patience` epochs without improvement."""
         if self._best.is_last(fit.history) and self.restore_best:
             self._parameters = [parameter.copy() for parameter in net.weights + net.biases]
         if fit.epoch - self.best_epoch >= self.patience:
@@ -157,18 +157,19 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The .npz or .safetensors file. Its name may have fields, as of `str.format`, for the epoch and for what the
-        epoch has measured, such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one
-        before. Write {{ for a brace.
+        Name of the .npz or .safetensors file. It may have fields of `str.format` for the epoch and its measurements,
+        such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without fields, each save replaces the previous one. Write
+        ``{{`` for a brace.
     monitor : str or None
-        A measurement such as "val_loss": save only epochs that are the best so far.
+        Name of a measurement, such as "val_loss". If given, only epochs that are the best so far are saved.
     every : int
-        Save every so many epochs, and after the last one. List callbacks that may end the fit before this one.
+        Number of epochs between saves; the last epoch is always saved. List callbacks that may end the fit before this
+        one.
     mode : {"auto", "min", "max"}
         Whether small or large values are good; "auto" decides by the name.
     seconds : float or None
-        Where epochs over `fastmlp.data.Blocks` take long: save also within an epoch, whenever the last save is so many
-        seconds ago. The fit resumes from there. Not with `monitor`, nor with fields for measurements in the path.
+        Maximum time between saves, for long epochs over `fastmlp.data.Blocks`: the network is saved within epochs too,
+        and a fit resumes from there. Not with `monitor` or with fields for measurements in the path.
     """
 
     def __init__(
@@ -206,13 +207,13 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def on_mix_end(self, net: Net, fit: FitState) -> None:
-        """Save within an epoch, if the last save is long ago."""
+        """Save within an epoch if the last save was more than `seconds` ago."""
         if self.seconds is not None and time.monotonic() - self._saved >= self.seconds:
             net.save(self._file(fit.epoch, {}), training=True)
             self._saved = time.monotonic()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
-        """Save, if it is time to."""
+        """Save the network if it is due."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
         if self.monitor is None or self._best.is_last(fit.history):
@@ -250,7 +251,7 @@ class CSVLog:
     Parameters
     ----------
     path : str or path
-        An older file is replaced. A resumed fit writes the earlier epochs, too.
+        Name of the file. An existing file is replaced. A resumed fit writes the earlier epochs too.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -281,7 +282,15 @@ class CSVLog:
 
 @advised_constructor
 class TimeLimit:
-    """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
+    """End the fit before it exceeds a time limit.
+
+    No epoch begins that would exceed the limit if it took as long as the mean epoch so far. The first epoch always runs.
+
+    Parameters
+    ----------
+    seconds : float
+        Time limit of the fit.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = check_number("seconds", seconds, zero=False)
@@ -299,23 +308,28 @@ class TimeLimit:
 
 @advised_constructor
 class LearningRateFinder:
-    """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
+    """Suggest a learning rate by training a copy of a network with growing rates: the learning rate range test [1]_.
 
-    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``. This is not a callback; use it before `fit`.
+    This is not a callback. Use it before `fit`:
+    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``.
 
     Parameters
     ----------
     low, high : float
         First and last learning rate.
     steps : int
-        Number of steps. Rates grow by the same factor from step to step. The search ends early if the loss explodes.
+        Number of steps. The rate grows by the same factor from step to step. The test ends early if the loss explodes.
 
     Attributes
     ----------
     rates, losses, smooth_losses : (k,) float64 arrays
         Learning rate of each step, loss of its batch before the step, and a running mean of the losses.
     suggestion : float
-        The rate at which the running mean falls fastest.
+        Learning rate at which the running mean falls fastest.
+
+    References
+    ----------
+    .. [1] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
     """
 
     def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> None:
@@ -334,7 +348,23 @@ class LearningRateFinder:
         optimizer: OptimizerName | Optimizer | None = None,
         batch_size: int = 64,
     ) -> float:
-        """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
+        """Run the test and return the suggested learning rate.
+
+        Parameters
+        ----------
+        net : MLP
+            The network; it is not changed. Dropout and noise are not applied.
+        X, y : array_like
+            Rows and targets, as for `MLP.fit`.
+        optimizer : str, Optimizer or None
+            Optimizer, as for `MLP.fit`.
+        batch_size : int
+            Rows per step.
+
+        Returns
+        -------
+        float
+            The attribute `suggestion`.
 
         Raises
         ------
@@ -375,7 +405,23 @@ class LearningRateFinder:
         return self.suggestion
 
     def plot(self, ax: Any = None) -> Any:
-        """Plot the losses over the learning rates into `ax`, or new Axes of matplotlib, and return it."""
+        """Plot the losses over the learning rates.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None
+            Where to plot. None makes a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            `ax`, or the new Axes.
+
+        Raises
+        ------
+        ValueError
+            If `find` has not been called yet.
+        """
         if not hasattr(self, "suggestion"):
             raise ValueError("nothing has been found yet; call find(net, X, y) first")
         from fastmlp.plots.colors import CURVES

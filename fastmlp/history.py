@@ -35,9 +35,9 @@ _SMALL_IS_GOOD = {
 @advised_methods
 @dataclass(repr=False)
 class History:
-    """Measurements of one fit: lists with one entry per finished epoch.
+    """Measurements of a fit: lists with one entry per finished epoch.
 
-    ``history["val_f1_macro"]`` returns any list by name.
+    ``history["val_f1_macro"]`` returns a list by its name.
 
     Attributes
     ----------
@@ -95,7 +95,13 @@ class History:
         return measured[name]
 
     def last(self) -> str:
-        """Return the measurements of the last epoch as text."""
+        """Return the measurements of the last epoch as text.
+
+        Returns
+        -------
+        str
+            One line, as a progress bar shows it.
+        """
         return ", ".join(f"{name} {value:.4f}" for name, value in self._last().items())
 
     def _last(self) -> dict[str, float]:
@@ -104,11 +110,23 @@ class History:
         return {name: values[-1] for name, values in self._measured().items() if name not in apart}
 
     def append(self, **measured: float) -> None:
-        """Add one epoch: a number for each named list. Other lists get nan."""
+        """Add the measurements of one epoch.
+
+        Parameters
+        ----------
+        **measured : float
+            A number for each list, by name. Other lists get nan.
+        """
         self.extend(**{name: [value] for name, value in measured.items()})
 
     def extend(self, **measured: Sequence[float]) -> None:
-        """Add several epochs at once, a sequence of numbers for each list. Otherwise as `append`."""
+        """Add the measurements of several epochs.
+
+        Parameters
+        ----------
+        **measured : sequence of float
+            Numbers for each list, by name. Other lists get nan.
+        """
         self._put(len(self.loss), measured)
 
     def _put(self, start: int, measured: Mapping[str, Sequence[float]]) -> None:
@@ -139,11 +157,28 @@ class History:
         return best.epoch
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Return copies of all lists that are not empty, by name."""
+        """Return all measurements as lists.
+
+        Returns
+        -------
+        dict of str to list of float
+            Copies of all lists that are not empty, by name.
+        """
         return {name: list(values) for name, values in self._measured().items()}
 
     def to_pandas(self) -> Any:
-        """Return a pandas DataFrame with a column per list and a row per epoch, counted from 1."""
+        """Return all measurements as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column for each list, and a row for each epoch, from 1.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         try:
             import pandas as pd
         except ImportError as error:

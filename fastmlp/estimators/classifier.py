@@ -173,7 +173,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of `classes_`, or the outputs of the last layer if `out_activation_` was assigned.
+            Probabilities in the order of `classes_`. If `out_activation_` was assigned, outputs of the last layer.
         """
         return self._probabilities(self._check_X(X))
 

@@ -33,8 +33,9 @@ class NetworkMethods(Model):
         """Write the network as C99, for a microcontroller or any other program.
 
         The file needs only the C library and allocates no memory. Its functions ``net_predict`` and
-        ``net_predict_proba`` predict one row, like `predict` and `predict_proba`. The comment at the top says how to call
-        them and how much memory they take. A test program, ``net_test.c`` beside ``net.c``, compares up to 100 rows.
+        ``net_predict_proba`` predict one row, like `predict` and `predict_proba`. The comment at the top says how to
+        call them and how much memory they take. A test program, ``net_test.c`` beside ``net.c``, compares up to 100
+        rows.
 
         Parameters
         ----------
@@ -266,8 +267,8 @@ class NetworkMethods(Model):
         TypeError
             If ``probabilities=True`` is given for a regression.
         ValueError
-            With ``training=True``, if the network has not been trained, if PyTorch lacks its optimizer or penalty, or if
-            it has an `input_scale` without ``scaled_inputs=True``.
+            With ``training=True``, if the network has not been trained, if PyTorch lacks its optimizer or penalty, or
+            if it has an `input_scale` without ``scaled_inputs=True``.
 
         Examples
         --------
