@@ -77,7 +77,7 @@ class Net(Protocol):
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Return `callbacks`, checked by `check_callbacks`, as a list, after a `ProgressBar` if `progress` is True."""
+    """Check callbacks and return them as a list, after a `ProgressBar` if `progress` is True."""
     gathered = check_callbacks(callbacks)
     return [ProgressBar(), *gathered] if progress else gathered
 
@@ -284,7 +284,8 @@ class CSVLog:
 class TimeLimit:
     """End the fit before it exceeds a time limit.
 
-    No epoch begins that would exceed the limit if it took as long as the mean epoch so far. The first epoch always runs.
+    No epoch begins that would exceed the limit if it took as long as the mean epoch so far. The first epoch always
+    runs.
 
     Parameters
     ----------

@@ -190,7 +190,7 @@ class History:
 
         Parameters
         ----------
-        ax : Axes of matplotlib or None
+        ax : matplotlib Axes or None
             Where to plot the loss, and nothing else. None makes a figure with axes for each measurement.
             `fastmlp.plots.learning_curves` plots several histories.
 

@@ -24,9 +24,9 @@ class MLflow(Tracker):
     run : str, Run or None
         The run or its id. None is the active run. If there is none, each fit starts a new run and ends it.
     prefix : str
-        Comes before the name of each measurement, such as "fold1/".
+        Prefix of the name of each measurement, such as "fold1/".
     interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Attributes
     ----------
@@ -104,9 +104,9 @@ class TensorBoard(Tracker):
     writer : SummaryWriter
         Of PyTorch (`torch.utils.tensorboard`) or tensorboardX.
     prefix : str
-        Comes before the name of each measurement, such as "fold1/".
+        Prefix of the name of each measurement, such as "fold1/".
     interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
     ------
@@ -147,9 +147,9 @@ class WandB(Tracker):
     run : Run
         The run that ``wandb.init()`` returns.
     prefix : str
-        Comes before the name of each measurement, such as "fold1/".
+        Prefix of the name of each measurement, such as "fold1/".
     interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
     ------

@@ -32,8 +32,8 @@ class WrongGuessesDisplay(Display):
     Attributes
     ----------
     mistakes : list of Mistake(row, true, predicted, probability)
-        In the form of `MLP.wrong`, in another order. `probability` is that of the guess; of several labels, the
-        smallest.
+        As from `MLP.wrong`, in another order. `probability` is that of the prediction; with several labels, the
+        smallest of theirs.
     images : (k, height, width) or (k, height, width, channels) array
     labels, guesses : list of str
         Names of the classes, to be shown.
@@ -102,23 +102,24 @@ def wrong_guesses(
     display_labels: Sequence[Any] | None = None,
     ax: Any = None,
 ) -> WrongGuessesDisplay:
-    """Plot the images that a model predicts wrong, those of the most probable guesses first.
+    """Plot images that a model predicts wrong, the most confident predictions first.
 
-    Above each image are its class, and the guess with its probability.
+    Above each image are the true class, and the predicted class with its probability.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-    X, y
-        As for `MLP.score`: images with their classes or labels.
+        The trained model.
+    X, y : array_like
+        Images as rows and their true classes or labels, as for `MLP.score`.
     n : int
-        Number of images at most.
+        Maximum number of images.
     shape : (height, width), (height, width, channels), (channels, height, width) or None
-        None is a square without colours.
+        Shape of the images. None is a grayscale square.
     display_labels : sequence of C names or None
-        In place of the classes in y.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        Class names to show in place of those in y.
+    ax : matplotlib Axes, None or False
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def wrong_guesses(
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, the rows are no images, or the model predicts numbers.
+        If an argument is wrong, the rows are not images, or the model predicts numbers.
     """
     n = check_int("n", n, 1)
     check_axes(ax)

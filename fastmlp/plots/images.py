@@ -28,7 +28,7 @@ def image_shape(
     ----------
     n_features : int
     shape : sequence of int or None
-        As given by a user; None is a square without colours.
+        As given by a user; Shape of the images. None is a grayscale square.
     feature_names : sequence of str or None
         If they differ by more than numbers, as "pixel1" and "pixel2" do, X is a table and no image.
     what : str

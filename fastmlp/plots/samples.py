@@ -54,19 +54,19 @@ class SamplesDisplay(Display):
 def samples(
     X: Any, y: npt.ArrayLike | None = None, n: int = 10, shape: Sequence[int] | None = None, *, ax: Any = None
 ) -> SamplesDisplay:
-    """Plot the first images of each class, in turns, so that all classes are shown if there is room.
+    """Plot the first images of each class, one class after the other in turn.
 
     Parameters
     ----------
     X : (n_rows, I) array_like, table or sparse matrix; or images (n_rows, height, width), or with channels
     y : (n_rows,) or one-hot (n_rows, C) array_like, or None
-        Classes. With numbers that are no classes, or without y, the first rows are shown.
+        Classes. Without y, or if y holds numbers other than classes, the first rows are shown.
     n : int
         Number of images.
     shape : (height, width), (height, width, channels), (channels, height, width) or None
-        None is a square without colours.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        Shape of the images. None is a grayscale square.
+    ax : matplotlib Axes, None or False
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def samples(
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, or the rows are no images.
+        If an argument is wrong, or the rows are not images.
     """
     n = check_int("n", n, 1)
     check_axes(ax)
