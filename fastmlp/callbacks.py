@@ -88,15 +88,15 @@ class EarlyStopping:
 
     Parameters
     ----------
-    monitor : str
+    monitor : str, default="val_loss"
         Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
-    patience : int
+    patience : int, default=10
         Number of epochs in a row without improvement after which the fit ends.
-    min_delta : float
+    min_delta : float, default=0.0
         Minimum change that counts as an improvement.
-    mode : {"auto", "min", "max"}
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    restore_best : bool
+    restore_best : bool, default=True
         Whether to restore the parameters of the best epoch at the end, after Ctrl-C too. To resume bit-identically you
         need the parameters of the last epoch, which `Checkpoint` saves.
 
@@ -160,14 +160,14 @@ class Checkpoint:
         Name of the .npz or .safetensors file. It may have fields of `str.format` for the epoch and its measurements,
         such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without fields, each save replaces the previous one. Write
         ``{{`` for a brace.
-    monitor : str or None
+    monitor : str or None, default=None
         Name of a measurement, such as "val_loss". If given, only epochs that are the best so far are saved.
-    every : int
+    every : int, default=1
         Number of epochs between saves; the last epoch is always saved. List callbacks that may end the fit before this
         one.
-    mode : {"auto", "min", "max"}
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    seconds : float or None
+    seconds : float or None, default=None
         Maximum time between saves, for long epochs over `fastmlp.data.Blocks`: the network is saved within epochs too,
         and a fit resumes from there. Not with `monitor` or with fields for measurements in the path.
     """
@@ -316,9 +316,9 @@ class LearningRateFinder:
 
     Parameters
     ----------
-    low, high : float
+    low, high : float, default=1e-6, 10.0
         First and last learning rate.
-    steps : int
+    steps : int, default=100
         Number of steps. The rate grows by the same factor from step to step. The test ends early if the loss explodes.
 
     Attributes
@@ -357,9 +357,9 @@ class LearningRateFinder:
             The network; it is not changed. Dropout and noise are not applied.
         X, y : array_like
             Rows and targets, as for `MLP.fit`.
-        optimizer : str, Optimizer or None
+        optimizer : str, Optimizer or None, default=None
             Optimizer, as for `MLP.fit`.
-        batch_size : int
+        batch_size : int, default=64
             Rows per step.
 
         Returns
@@ -410,7 +410,7 @@ class LearningRateFinder:
 
         Parameters
         ----------
-        ax : matplotlib Axes or None
+        ax : matplotlib Axes or None, default=None
             Where to plot. None makes a new figure.
 
         Returns

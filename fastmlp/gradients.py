@@ -29,10 +29,10 @@ def check_gradients(net: Network, X: Any, y: npt.ArrayLike, n: int = 20, h: floa
         The network.
     X, y : array_like
         Rows and targets, as for `MLP.fit`. A few dozen rows are enough.
-    n : int
+    n : int, default=20
         Number of parameters to check in each weight matrix and each bias vector. They are drawn at random, but the same
         call draws the same ones.
-    h : float
+    h : float, default=1e-5
         Step of the finite differences.
 
     Returns

@@ -141,16 +141,21 @@ class History:
                 values += [math.nan] * (n_epochs - len(values))
 
     def best_epoch(self, monitor: str = "val_loss", mode: Mode = "auto", min_delta: float = 0.0) -> int:
-        """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.
+        """Return the epoch with the best value of a measurement.
 
         Parameters
         ----------
-        monitor : str
-            Name of the list.
-        mode : {"auto", "min", "max"}
-            Whether small or large numbers are good; "auto" decides by the name.
-        min_delta : float
-            An improvement must exceed this.
+        monitor : str, default="val_loss"
+            Name of the measurement.
+        mode : {"auto", "min", "max"}, default="auto"
+            Whether small or large values are good; "auto" decides by the name.
+        min_delta : float, default=0.0
+            Minimum change that counts as an improvement.
+
+        Returns
+        -------
+        int
+            The epoch, from 1, or 0 if all values are nan.
         """
         best = Best(monitor, mode, min_delta)
         best.is_last(self)
@@ -190,7 +195,7 @@ class History:
 
         Parameters
         ----------
-        ax : matplotlib Axes or None
+        ax : matplotlib Axes or None, default=None
             Where to plot the loss, and nothing else. None makes a figure with axes for each measurement.
             `fastmlp.plots.learning_curves` plots several histories.
 

@@ -38,7 +38,7 @@ from fastmlp.validation.settings import check_choice, is_iterable
 __all__ = ["Metric", "check_metrics", "measure", "r2"]
 
 Metric: TypeAlias = Callable[[Any, Any], float]
-"""A function of (y_true, y_pred), both in the form in which users pass y."""
+"""Function of (y_true, y_pred), both in the form of y, that returns a number."""
 
 _Weighted: TypeAlias = Callable[..., float]  # of (y_true, y_pred, sample_weight)
 
@@ -199,16 +199,23 @@ class _Chosen:
 def check_metrics(
     metrics: object, loss: Loss, sample_weight: Floats | None = None, classes: npt.NDArray[Any] | None = None
 ) -> dict[str, Metric]:
-    """Return the chosen metrics by name.
+    """Check metrics and return them by name.
 
     Parameters
     ----------
     metrics : iterable of str or callables
+        Names of metrics, and functions.
     loss : Loss
-    sample_weight : (n,) array or None
+        Loss of the network, which determines the metrics that fit its outputs.
+    sample_weight : (n,) array or None, default=None
         Weights of the rows to be measured.
-    classes : (C,) array or None
-        Names of the classes, for functions of a user.
+    classes : (C,) array or None, default=None
+        Class names, which functions get in y_true and y_pred.
+
+    Returns
+    -------
+    dict of str to Metric
+        The metrics.
 
     Raises
     ------

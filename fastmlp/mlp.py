@@ -53,12 +53,12 @@ def warm_up(
     ----------
     layers : sequence of int
         Layer sizes, as for `MLP`.
-    optimizer : str or Optimizer
+    optimizer : str or Optimizer, default="sgd"
         Optimizer, as for `MLP.fit`.
-    rows : iterable of {"dense", "sparse", "uint8", "sparse uint8", "csr"}
+    rows : iterable of {"dense", "sparse", "uint8", "sparse uint8", "csr"}, default=("dense", "sparse")
         Kinds of X to prepare for: arrays with few zeros ("dense") or many ("sparse"), the same as bytes ("uint8",
         "sparse uint8"), and SciPy's CSR matrices ("csr"). Predictions for fewer than 6 rows use "sparse".
-    clip_norm, clip_value : float or None
+    clip_norm, clip_value : float or None, default=None
         Gradient clipping, as for `MLP.fit`. Any number compiles the same kernels.
     **settings
         Further parameters of `MLP`, such as ``dtype="float64"`` or ``output="identity"``.

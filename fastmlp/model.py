@@ -198,7 +198,7 @@ class Model(ABC):
 
         Parameters
         ----------
-        write : callable or None
+        write : callable or None, default=None
             Function that is called with each line. None is `print`.
 
         Examples
@@ -359,7 +359,7 @@ class Model(ABC):
         ----------
         path : str or path
             Name of the file. If it ends in .safetensors, the format is safetensors; otherwise it is .npz.
-        training : bool
+        training : bool, default=False
             Whether to save the training state too, so that ``fit(..., resume=True)`` can continue.
 
         Raises

@@ -42,10 +42,10 @@ class Network(NetworkMethods):
     ----------
     layers : sequence of int
         Layer sizes from inputs to outputs, e.g. ``[784, 128, 10]``.
-    activation : str or sequence of str
+    activation : str or sequence of str, default="relu"
         Activation of the hidden layers: one name for all layers, or one for each. Names are the keys of
         `fastmlp.activations.ACTIVATIONS`, such as "relu", "gelu" and "tanh".
-    output : {"softmax", "logistic", "identity", "exp"}
+    output : {"softmax", "logistic", "identity", "exp"}, default="softmax"
         Activation of the last layer. It determines the loss:
 
         - "softmax", for C classes: cross-entropy;
@@ -54,33 +54,33 @@ class Network(NetworkMethods):
         - "exp", for regression of counts: half the Poisson deviance.
 
         The loss is the mean over rows and, except for softmax, over outputs.
-    init : {"he", "xavier", "normal"}
+    init : {"he", "xavier", "normal"}, default="he"
         Initial weights are normal, with the standard deviation sqrt(2 / I) for "he", sqrt(2 / (I + O)) for "xavier" and
         0.01 for "normal". Biases start at zero.
-    seed : int or None
+    seed : int or None, default=0
         Seed of everything random: initial weights, order of the rows, dropout, noise, and the choice of validation
         rows. With None each network is different.
-    n_threads : int or None
+    n_threads : int or None, default=None
         Number of threads for training and prediction. None uses the cores available to this process, or one thread if a
         step is too small to share. Results are bit-identical for any number.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64"}, default="float32"
         Data type of the parameters and of all computation.
-    first_layer : {"auto", "dense", "sparse"}
+    first_layer : {"auto", "dense", "sparse"}, default="auto"
         Whether to skip multiplications by zeros in X; "auto" decides from X. Results are bit-identical. Zeros of a CSR
         matrix are always skipped.
-    input_scale : float
+    input_scale : float, default=1.0
         Factor by which X is multiplied, e.g. ``1 / 255`` for pixels from 0 to 255. A uint8 X is not converted first.
-    label_smoothing : float in [0, 1)
+    label_smoothing : float in [0, 1), default=0.0
         With softmax, the one-hot targets t become ``(1 - label_smoothing) * t + label_smoothing / C``.
-    l2 : float
+    l2 : float, default=0.0
         Strength of the L2 penalty: ``l2 / 2 * sum(W**2)`` over all weights, without biases, is added to the training
         loss.
-    dropout : float in [0, 1) or sequence of float
+    dropout : float in [0, 1) or sequence of float, default=0.0
         Fraction of the hidden units to drop at random in each training step: one number for all layers, or one for
         each. The remaining units are multiplied by ``1 / (1 - dropout)``.
-    input_dropout : float in [0, 1)
+    input_dropout : float in [0, 1), default=0.0
         Fraction of the inputs to drop at random in each training step.
-    input_noise : float
+    input_noise : float, default=0.0
         Standard deviation of the normal noise that is added to the inputs in each training step, after `input_scale`.
 
     Attributes
@@ -164,47 +164,47 @@ input_dropout, input_noise
             CSR matrices only the indices are. Other data are converted once. If X has many zeros, training makes a
             faster copy without them. The network remembers the column names of a table as `feature_names`; later tables
             must have the same columns in the same order.
-        y : (n,) or (n, C) array_like, or None if X is Blocks
+        y : (n,) or (n, C) array_like, or None if X is Blocks, default=None
             Targets. For classes: integers from 0, strings, or one-hot rows. For logistic outputs: 0 and 1. For
             regression: numbers. Strings, and the column names of a one-hot table, are remembered as `classes`, and
             `predict` returns them.
-        epochs : int
+        epochs : int, default=10
             Number of passes over the rows.
-        batch_size : int
+        batch_size : int, default=64
             Rows per step; the last batch of an epoch may be smaller.
-        learning_rate : float or None
+        learning_rate : float or None, default=None
             Learning rate of an optimizer that is given by name. None is the optimizer's default: 0.1 for "sgd".
-        optimizer : str, Optimizer or None
+        optimizer : str, Optimizer or None, default=None
             An object of `fastmlp.optimizers`, or a key of `fastmlp.optimizers.OPTIMIZERS`, such as "sgd", "momentum" or
             "adam". None is "sgd". For CSR matrices, plain SGD updates only the weights of features that occur in the
             batch; other optimizers, weight decay, `l2` and clipping update all weights in every step.
-        schedule : str, Schedule, callable or None
+        schedule : str, Schedule, callable or None, default=None
             How the learning rate changes; see `fastmlp.schedules`. A callable gets the number of the step, from 0, and
             returns a factor for the learning rate.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row's loss, 0 or more. The loss of a batch is divided by the sum of its weights. A batch in
             which all weights are 0 is skipped.
-        class_weight : "balanced", mapping, (C,) array_like or None
+        class_weight : "balanced", mapping, (C,) array_like or None, default=None
             Weight of each class, by which sample weights are multiplied. "balanced" gives all classes the same total
             weight.
-        clip_norm, clip_value : float or None
+        clip_norm, clip_value : float or None, default=None
             Gradient clipping. `clip_value` limits the absolute value of each element; then `clip_norm` limits the
             2-norm of the whole gradient.
-        validation_data : (X, y), (X, y, sample_weight), Blocks or None
+        validation_data : (X, y), (X, y, sample_weight), Blocks or None, default=None
             Data to evaluate after each epoch.
-        validation_fraction : float or None
+        validation_fraction : float or None, default=None
             Fraction of the rows of each class to hold out as validation data. Every fit of this network to the same y
             holds out the same rows. The training rows are copied. Validation rows are not weighted by `sample_weight`.
             With Blocks, whole blocks are held out.
-        metrics : iterable of str or callables
+        metrics : iterable of str or callables, default=()
             Further metrics of the validation data; see `fastmlp.metrics`.
-        shuffle : bool
+        shuffle : bool, default=True
             Whether to shuffle the rows before each epoch.
-        progress : bool
+        progress : bool, default=False
             Whether to show a progress bar.
-        callbacks : iterable of objects
+        callbacks : iterable of objects, default=()
             Objects whose methods are called during the fit; see `fastmlp.callbacks`.
-        resume : bool
+        resume : bool, default=False
             Whether to continue the last fit, up to `epochs` in total, with the state of its optimizer and schedule;
             pass the same schedule again. If the other arguments are the same too, the result is bit-identical to one
             long fit. A fit of Blocks that stopped within an epoch continues at the next step of that epoch.
@@ -320,7 +320,7 @@ input_dropout, input_noise
         ----------
         X, y : array_like
             Rows and targets, as for `fit`.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row's loss.
 
         Returns
@@ -350,7 +350,7 @@ input_dropout, input_noise
         ----------
         X : (n, I) array_like, table, sparse matrix or Blocks
             Rows, as for `fit`.
-        out : path, array or None
+        out : path, array or None, default=None
             Array to write into, or name of a .npy file to write, for Blocks with many rows. The file is replaced as a
             whole or not at all.
 
@@ -378,7 +378,7 @@ input_dropout, input_noise
         ----------
         X : (n, I) array_like, table, sparse matrix or Blocks
             Rows, as for `fit`.
-        out : path, array or None
+        out : path, array or None, default=None
             Where to write, as for `predict_proba`.
 
         Returns
@@ -430,7 +430,7 @@ input_dropout, input_noise
         ----------
         X, y : array_like
             Rows and targets, as for `fit`.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row.
 
         Returns
@@ -462,9 +462,9 @@ input_dropout, input_noise
         ----------
         X, y : array_like
             Rows and targets, as for `fit`.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row.
-        metrics : iterable of str or callables
+        metrics : iterable of str or callables, default=()
             Further metrics; see `fastmlp.metrics`.
 
         Returns
@@ -489,7 +489,7 @@ input_dropout, input_noise
         ----------
         X, y : array_like
             Rows and their classes, as for `fit`.
-        n : int
+        n : int, default=5
             Maximum number of pairs.
 
         Returns
@@ -519,7 +519,7 @@ input_dropout, input_noise
         ----------
         X, y : array_like
             Rows and their classes or labels, as for `fit`.
-        n : int
+        n : int, default=10
             Maximum number of rows.
 
         Returns

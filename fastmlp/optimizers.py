@@ -190,13 +190,13 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.1
         Learning rate.
-    momentum : float in [0, 1)
+    momentum : float in [0, 1), default=0.0
         Momentum; 0 is plain SGD.
-    nesterov : bool
+    nesterov : bool, default=False
         Whether to use Nesterov's momentum, ``w -= rate * (g + momentum * v)``. Requires momentum.
-    weight_decay : float
+    weight_decay : float, default=0.0
         Weight decay: ``g += weight_decay * w`` before the step.
     """
 
@@ -265,15 +265,15 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.001
         Learning rate.
-    betas : pair of float in [0, 1)
+    betas : pair of float in [0, 1), default=(0.9, 0.999)
         Decay rates beta1 and beta2 of the two means.
-    eps : float
+    eps : float, default=1e-8
         Added to the denominator for numerical stability.
-    weight_decay : float
+    weight_decay : float, default=0.0
         Weight decay: ``g += weight_decay * w`` before the step.
-    eps_hat : bool
+    eps_hat : bool, default=False
         Whether `eps` is the "epsilon hat" of the paper's faster form, as in scikit-learn and TensorFlow:
         ``w -= rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
     """
@@ -345,15 +345,15 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.001
         Learning rate.
-    betas : pair of float in [0, 1)
+    betas : pair of float in [0, 1), default=(0.9, 0.999)
         Decay rates of the two means, as for `Adam`.
-    eps : float
+    eps : float, default=1e-8
         Added to the denominator for numerical stability.
-    weight_decay : float
+    weight_decay : float, default=0.01
         Decoupled weight decay.
-    eps_hat : bool
+    eps_hat : bool, default=False
         Form of `eps`, as for `Adam`.
     """
 
@@ -391,17 +391,17 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.01
         Learning rate.
-    alpha : float in [0, 1)
+    alpha : float in [0, 1), default=0.99
         Decay rate of the mean.
-    eps : float
+    eps : float, default=1e-8
         Added to the denominator for numerical stability.
-    weight_decay : float
+    weight_decay : float, default=0.0
         Weight decay: ``g += weight_decay * w`` before the step.
-    momentum : float in [0, 1)
+    momentum : float in [0, 1), default=0.0
         Momentum: ``u = momentum * u + g / (sqrt(v) + eps); w -= rate * u``.
-    centered : bool
+    centered : bool, default=False
         Whether to replace v by ``v - m*m``, an estimate of the variance, with ``m = alpha * m + (1 - alpha) * g``.
     """
 
@@ -479,15 +479,15 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.01
         Learning rate.
-    lr_decay : float
+    lr_decay : float, default=0.0
         Decay of the learning rate: ``rate = learning_rate / (1 + (t - 1) * lr_decay)``.
-    weight_decay : float
+    weight_decay : float, default=0.0
         Weight decay: ``g += weight_decay * w`` before the step.
-    initial_accumulator_value : float
+    initial_accumulator_value : float, default=0.0
         Initial value of v.
-    eps : float
+    eps : float, default=1e-10
         Added to the denominator for numerical stability.
     """
 
@@ -555,9 +555,9 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
 
     Parameters
     ----------
-    optimizer : str, Optimizer or None
+    optimizer : str, Optimizer or None, default=None
         An optimizer, or a key of `OPTIMIZERS` for one with default settings. None is "sgd".
-    learning_rate : float or None
+    learning_rate : float or None, default=None
         Learning rate of an optimizer that is given by name; None is its default.
 
     Returns

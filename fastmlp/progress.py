@@ -85,11 +85,11 @@ class Table:
 
     Parameters
     ----------
-    every : int
+    every : int, default=1
         Number of epochs between lines; the last epoch is always printed.
-    columns : mapping of str to str, or None
+    columns : mapping of str to str, or None, default=None
         Measurements to print, as names and headings. None prints all of them and the seconds, under their own names.
-    write : callable or None
+    write : callable or None, default=None
         Function that prints a line. None is `print`. Use ``tqdm.write`` beside a progress bar.
 
     Examples

@@ -21,11 +21,11 @@ class MLflow(Tracker):
 
     Parameters
     ----------
-    run : str, Run or None
+    run : str, Run or None, default=None
         The run or its id. None is the active run. If there is none, each fit starts a new run and ends it.
-    prefix : str
+    prefix : str, default=""
         Prefix of the name of each measurement, such as "fold1/".
-    interval : float
+    interval : float, default=0.5
         Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Attributes
@@ -103,9 +103,9 @@ class TensorBoard(Tracker):
     ----------
     writer : SummaryWriter
         Of PyTorch (`torch.utils.tensorboard`) or tensorboardX.
-    prefix : str
+    prefix : str, default=""
         Prefix of the name of each measurement, such as "fold1/".
-    interval : float
+    interval : float, default=0.5
         Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
@@ -146,9 +146,9 @@ class WandB(Tracker):
     ----------
     run : Run
         The run that ``wandb.init()`` returns.
-    prefix : str
+    prefix : str, default=""
         Prefix of the name of each measurement, such as "fold1/".
-    interval : float
+    interval : float, default=0.5
         Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
@@ -194,11 +194,11 @@ class OptunaPruning(Tracker):
     ----------
     trial : optuna.Trial
         The trial. The first epoch is its step 0.
-    monitor : str
+    monitor : str, default="val_loss"
         Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
-    mode : {"auto", "min", "max"}
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name. It must agree with the study's direction.
-    interval : float
+    interval : float, default=0.5
         Minimum time between two reports, in seconds.
 
     Raises

@@ -73,7 +73,13 @@ class _OnCluster(BaseMLP):
         return state
 
     def to_local(self) -> Any:
-        """Return the estimator of `fastmlp` with the same parameters and copies of all that has been learned."""
+        """Return a copy as an estimator of `fastmlp`, which needs no cluster.
+
+        Returns
+        -------
+        fastmlp.MLPClassifier or fastmlp.MLPRegressor
+            An estimator with the same parameters and fitted attributes.
+        """
         twin: Any = object.__new__(self._local)
         twin.__setstate__(copy.deepcopy(self.__getstate__()))
         return twin
@@ -176,7 +182,7 @@ class _OnCluster(BaseMLP):
         )
 
     def predict(self, X: Any) -> Any:
-        """Return the prediction for each row, as the local estimator does.
+        """Predict the target of each row, as the local estimator does.
 
         Parameters
         ----------
@@ -191,16 +197,17 @@ class _OnCluster(BaseMLP):
         return self._of_blocks("predict", X) if is_dask_collection(X) else super().predict(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy, or R² for regression; predictions are computed where the rows are.
+        """Return the accuracy, or R² for regression. Predictions are computed on the workers.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X, y, sample_weight : Dask collections or array_like
+            Rows, targets and sample weights, as for `fit`.
 
         Returns
         -------
-        score : float
+        float
+            Accuracy or R².
         """
         y_pred = self.predict(X)
         y_pred, y_true, weights = (

@@ -100,7 +100,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             The training data. float32 trains about twice as fast as float64.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks, default=None
             The target values: class labels, or real numbers.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.

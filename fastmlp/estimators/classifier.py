@@ -184,7 +184,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             Test samples.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks, default=None
             True classes or labels.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.

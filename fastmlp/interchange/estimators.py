@@ -22,7 +22,7 @@ class EstimatorMethods:
 
         Parameters
         ----------
-        path : str or path or None
+        path : str or path or None, default=None
             Name of a file to write, such as "model.onnx". An existing file is replaced as a whole or not at all.
 
         Returns

@@ -41,16 +41,16 @@ class NetworkMethods(Model):
         ----------
         path : str or path
             Name of the file, such as "net.c". Existing files are replaced.
-        name : str
+        name : str, default="net"
             Prefix of all names in C.
-        bits : {32, 8}
+        bits : {32, 8}, default=32
             Bits of a weight. 32 is float32. 8 takes a quarter of the memory and needs no floating-point arithmetic in
             the inner loop, but costs some accuracy, which is measured on `X` and printed. Neither is exact for a
             network in float64.
-        X : (n, I) array_like, table or sparse matrix, or None
+        X : (n, I) array_like, table or sparse matrix, or None, default=None
             Rows for the measurement and for the test program, as for `predict`. Required for 8 bits. Without X, the
             test program uses normal random numbers.
-        y : (n,) or (n, C) array_like or None
+        y : (n,) or (n, C) array_like or None, default=None
             Targets of these rows, as for `score`.
 
         Returns
@@ -122,10 +122,10 @@ class NetworkMethods(Model):
         model : keras.Sequential or functional keras.Model
             A stack of Dense layers with activations that fastmlp has. Dropout, a Rescaling layer at the start, Gaussian
             noise after it and L2 penalties of all kernels become settings of the network.
-        activation : str, sequence of str or None
+        activation : str, sequence of str or None, default=None
             Expected activations. They are checked, and only "gelu" changes something: Keras's exact GELU is replaced by
             the tanh approximation, which differs by up to 5e-4.
-        output : {"softmax", "logistic", "identity", "exp"} or None
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
             Output of the network. None takes it from the model's last activation: softmax, sigmoid or exponential. If
             there is none, it is taken from the loss with which the model was compiled, and otherwise "identity".
         **settings
@@ -166,7 +166,7 @@ class NetworkMethods(Model):
 
         Parameters
         ----------
-        path : str or path or None
+        path : str or path or None, default=None
             Name of a file to write, such as "net.onnx". An existing file is replaced as a whole or not at all.
 
         Returns
@@ -207,7 +207,7 @@ class NetworkMethods(Model):
         ----------
         path : str, path or onnx.ModelProto
             Name of the file, or a model.
-        output : {"softmax", "logistic", "identity", "exp"} or None
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
             Output of the network. Needed for models that return logits, as PyTorch's classifiers do. None takes it from
             the model; logits are then "identity".
         **settings
@@ -244,12 +244,12 @@ class NetworkMethods(Model):
 
         Parameters
         ----------
-        probabilities : bool
+        probabilities : bool, default=False
             Whether to add a Softmax or Sigmoid; a single logistic output is the probability of class 1, (n, 1).
-        scaled_inputs : bool
+        scaled_inputs : bool, default=False
             Whether the module will get ``X * input_scale``; its parameters are then bit-identical to those of the
             network. If not, the first weights are multiplied by `input_scale`.
-        training : bool
+        training : bool, default=False
             Whether to return the optimizer with its state and the loss too, so that PyTorch can continue training.
             Arguments of `fit`, such as schedule, clipping and class weights, are not part of them.
 
@@ -297,13 +297,13 @@ class NetworkMethods(Model):
             An nn.Sequential, or a module that `torch.fx` can trace, of Linear layers in a row with activations that
             fastmlp has. Dropout and a factor of X become settings of the network. A state_dict must hold only weights
             and biases of Linear layers, in order.
-        activation : str, sequence of str or None
+        activation : str, sequence of str or None, default=None
             Activation of the hidden layers, required for a state_dict. For a module it is checked, and only "gelu"
             changes something: PyTorch's exact GELU is replaced by the tanh approximation, which differs by up to 5e-4.
-        output : {"softmax", "logistic", "identity", "exp"} or None
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
             Output of the network. None takes it from the end of the module: a softmax or a sigmoid. If that is a Linear
             layer, the output is "softmax", as for `MLP`.
-        optimizer : torch.optim.Optimizer or None
+        optimizer : torch.optim.Optimizer or None, default=None
             SGD, Adam, AdamW, RMSprop or Adagrad of the module's parameters. Its settings and state are copied, so that
             ``fit(..., resume=True)`` can continue. Where weights have more weight decay than biases, the difference
             becomes `l2`.

@@ -39,12 +39,12 @@ class Ensemble:
     net : MLP
         Network whose settings all members have, except for the seed. It is neither trained nor changed. Members start
         from new parameters even if it has been trained.
-    n : int
+    n : int, default=5
         Number of members.
-    bootstrap : bool
+    bootstrap : bool, default=False
         Whether to train each member on n rows drawn with replacement (bagging). Without it, members differ only in
         their initial weights and the order of the rows, which is usually more accurate.
-    seed : int or None
+    seed : int or None, default=0
         Seed of the members' seeds. The first members of a larger ensemble are the same. With None each ensemble is
         different.
 
@@ -145,7 +145,7 @@ class Ensemble:
 
         Parameters
         ----------
-        write : callable or None
+        write : callable or None, default=None
             Function that is called with each line. None is `print`.
         """
         summary.write_text(summary.of_ensemble(self), write)
@@ -169,7 +169,7 @@ class Ensemble:
         ----------
         X, y : array_like
             Rows and targets, as for `MLP.fit`.
-        fits : iterable of dict or None
+        fits : iterable of dict or None, default=None
             Arguments of `MLP.fit` that differ between members, one dict for each, as for `fit_many`.
         **fit
             Further arguments of `fit_many` and `MLP.fit`, such as `epochs`, `validation_data` and `progress`. Each
@@ -333,7 +333,7 @@ class Ensemble:
         ----------
         X, y : array_like
             Rows and targets, as for `MLP.score`.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row.
 
         Returns
@@ -361,9 +361,9 @@ class Ensemble:
         ----------
         X, y : array_like
             Rows and targets, as for `MLP.evaluate`.
-        sample_weight : (n,) array_like or None
+        sample_weight : (n,) array_like or None, default=None
             Weight of each row.
-        metrics : iterable of str or callables
+        metrics : iterable of str or callables, default=()
             Further metrics; see `fastmlp.metrics`.
 
         Returns
@@ -386,7 +386,7 @@ class Ensemble:
         ----------
         path : str or path
             Name of the .npz or .safetensors file, as for `MLP.save`.
-        training : bool
+        training : bool, default=False
             Whether to save the training state too, so that ``fit(..., resume=True)`` can continue.
 
         Raises

@@ -67,17 +67,17 @@ def fit_many(
         Networks to train in place. They may differ in everything but their number of inputs.
     X, y : array_like
         Rows and targets for all networks, as for `MLP.fit`.
-    n_jobs : int or None
+    n_jobs : int or None, default=None
         Number of cores to use. None and -1 use all that are available to this process. A network with its own
         `n_threads` uses that many in any case.
-    progress : bool
+    progress : bool, default=False
         Whether to show one progress bar for all networks.
-    fits : iterable of dict, or None
+    fits : iterable of dict, or None, default=None
         Arguments of `MLP.fit` for each network; they replace those of `**fit`. A dict may also have ``"rows"``, the
         rows of X to train on: indices, which may repeat, or a mask, as in ``X[rows]``. Folds and bootstraps thus need
         no copies, except with dropout or noise while their network trains. `sample_weight` has a weight for each row of
         X, not of ``X[rows]``.
-    return_exceptions : bool
+    return_exceptions : bool, default=False
         Whether to return errors in place of histories instead of raising them.
     **fit
         Arguments of `MLP.fit` for all networks. Each network gets its own copy of the schedule and of fastmlp's

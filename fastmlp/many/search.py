@@ -65,40 +65,40 @@ def search(
         dicts, each trial first draws one. Each trial gets its own copies of optimizers, schedules and callbacks.
     X, y : array_like
         Rows and targets, as for `MLP.fit`.
-    strategy : {"random", "grid"}
+    strategy : {"random", "grid"}, default="random"
         Whether to draw trials at random, or to try all combinations of the lists. Without distributions no combination
         is drawn twice, so there may be fewer trials than `n_trials`.
-    n_trials : int or None
+    n_trials : int or None, default=None
         Number of random trials. None is 27.
-    epochs : int
+    epochs : int, default=27
         Number of epochs of the trials that are trained to the end. Schedules are planned for this number.
-    factor : int or None
+    factor : int or None, default=3
         One in `factor` trials, rounded up, continues to the next rung, which has up to `factor` times as many epochs.
         None trains all trials to the end.
-    min_epochs : int
+    min_epochs : int, default=1
         Minimum number of epochs of the first rung.
-    validation_data : (X, y), (X, y, sample_weight) or None
+    validation_data : (X, y), (X, y, sample_weight) or None, default=None
         Data to score the trials on.
-    validation_fraction : float or None
+    validation_fraction : float or None, default=None
         Fraction of the rows of each class to hold out: the same rows in all trials. It is 0.2 if neither
         `validation_data` nor `validation_fraction` nor `folds` is given.
-    folds : int, splitter, list of pairs, or None
+    folds : int, splitter, list of pairs, or None, default=None
         Number of folds, which are shuffled, and stratified if y holds classes; or a scikit-learn splitter; or pairs of
         index arrays, the rows for training and for validation. A trial trains one network for each fold, and its score
         is their mean.
-    metric : str, callable or None
+    metric : str, callable or None, default=None
         Score of a trial on its validation data: "accuracy", "loss" or one of `fastmlp.metrics`, with or without the
         prefix ``"val_"``. None is the accuracy, or the loss for regression.
-    mode : {"auto", "min", "max"}
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    seed : int or None
+    seed : int or None, default=0
         Seed of the draws from the space, of the choice of validation rows and of the networks, unless the space has
         seeds. With None each search is different.
-    n_jobs : int or None
+    n_jobs : int or None, default=None
         Number of cores to use, as for `fit_many`.
-    progress : bool
+    progress : bool, default=False
         Whether to show progress bars, and a line after each rung.
-    refit : bool
+    refit : bool, default=True
         Whether to train the best network again on all rows, for as many epochs as the best trial and with the same
         schedule, but without callbacks that monitor validation data. With `validation_data` it was trained on all rows
         of X already, and is not trained again.

@@ -65,14 +65,14 @@ def report(
         Test rows and their true targets, as for `MLP.score`.
     path : str or path
         Name of the file. An existing file is replaced as a whole or not at all.
-    history : History, sequence of History or None
+    history : History, sequence of History or None, default=None
         Learning curves: one, or those of the members of an ensemble. None takes them from `net`.
-    shape : sequence of int or None
+    shape : sequence of int or None, default=None
         Shape of the images: (height, width), or with channels. None assumes square images if X looks like images: it
         has no column names, and many equal numbers or none below 0.
-    display_labels : sequence of C names or None
+    display_labels : sequence of C names or None, default=None
         Class names to show in place of those in y.
-    command : str or None
+    command : str or None, default=None
         Command or program to show that repeats the training. None writes one from the settings of `net`.
 
     Raises

@@ -160,25 +160,27 @@ def decision_boundary(
     net : MLP, Ensemble, estimator, or pipeline that ends in one
         The trained model.
     X : (n, I) array_like or table
+        Rows that set the range of the plane, and are shown in it.
     y : array_like
         True targets, as for `MLP.score`.
-    features : two integers or names of columns, or None
+    features : two integers or names of columns, or None, default=None
         The two features to plot. None requires that X has only two.
-    fixed : mapping of integers or names to values, or None
+    fixed : mapping of integers or names to values, or None, default=None
         Values of the other features. By default these are the median, or the most frequent value if a feature is not
         numeric.
-    grid_resolution : int
+    grid_resolution : int, default=200
         Number of grid points in each direction.
-    eps : float or None
+    eps : float or None, default=None
         Margin of the plane around the rows of X. None is 8 % of their range.
-    display_labels : sequence of C names or None
+    display_labels : sequence of C names or None, default=None
         Class names to show in place of those in y.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     DecisionBoundaryDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

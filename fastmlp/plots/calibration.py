@@ -94,18 +94,19 @@ def calibration(
         The trained model.
     X, y : array_like
         Rows and their true classes or labels, as for `MLP.score`.
-    pos_label : a class, or the number of a label, or None
+    pos_label : a class, or the number of a label, or None, default=None
         Class or label whose probabilities to use instead.
-    n_bins : int
+    n_bins : int, default=10
         Number of bins.
-    strategy : {"uniform", "quantile"}
+    strategy : {"uniform", "quantile"}, default="uniform"
         Whether all bins have the same width, or the same number of predictions.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     CalibrationDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

@@ -139,18 +139,19 @@ def confusion_matrix(
         The trained model.
     X, y : array_like
         Rows and their true classes, as for `MLP.score`.
-    normalize : {"true", "pred", "all"} or None
+    normalize : {"true", "pred", "all"} or None, default=None
         Whether to normalize over the true classes (rows), the predicted classes (columns) or all rows of X.
-    top : int
+    top : int, default=5
         Maximum number of confusions to list.
-    display_labels : sequence of C names or None
+    display_labels : sequence of C names or None, default=None
         Class names to show in place of those in y.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     ConfusionMatrixDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
     histories : History, list of History, or mapping of names to History
         The result of `fit`, `fit_many` or `Ensemble.fit`. Networks, ensembles, estimators and pipelines may be given
         too, for their last fit.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw the loss, without other measurements. None makes a new pyplot figure with Axes for each
         measurement; with False, nothing is drawn yet.
 

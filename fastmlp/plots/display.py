@@ -41,7 +41,7 @@ class Display(ABC):
 
         Parameters
         ----------
-        ax : matplotlib Axes, None or False
+        ax : matplotlib Axes, None or False, default=None
             Where to draw, without pyplot; of learning curves, only the loss is drawn there. None makes a new pyplot
             figure; with False, nothing is drawn.
 
@@ -72,7 +72,7 @@ class Display(ABC):
         ----------
         path : str or path
             Name of the file. Its suffix determines the format, such as .png, .svg or .pdf.
-        dpi : float
+        dpi : float, default=150
             Resolution in pixels per inch.
 
         Raises

@@ -112,18 +112,19 @@ def wrong_guesses(
         The trained model.
     X, y : array_like
         Images as rows and their true classes or labels, as for `MLP.score`.
-    n : int
+    n : int, default=24
         Maximum number of images.
-    shape : (height, width), (height, width, channels), (channels, height, width) or None
+    shape : (height, width), (height, width, channels), (channels, height, width) or None, default=None
         Shape of the images. None is a grayscale square.
-    display_labels : sequence of C names or None
+    display_labels : sequence of C names or None, default=None
         Class names to show in place of those in y.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     WrongGuessesDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

@@ -59,18 +59,19 @@ def samples(
     Parameters
     ----------
     X : (n_rows, I) array_like, table or sparse matrix; or images (n_rows, height, width), or with channels
-    y : (n_rows,) or one-hot (n_rows, C) array_like, or None
+    y : (n_rows,) or one-hot (n_rows, C) array_like, or None, default=None
         Classes. Without y, or if y holds numbers other than classes, the first rows are shown.
-    n : int
+    n : int, default=10
         Number of images.
-    shape : (height, width), (height, width, channels), (channels, height, width) or None
+    shape : (height, width), (height, width, channels), (channels, height, width) or None, default=None
         Shape of the images. None is a grayscale square.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     SamplesDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

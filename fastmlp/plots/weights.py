@@ -115,20 +115,21 @@ def weights(
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
         The trained model.
-    layer : int
+    layer : int, default=0
         Index into `MLP.weights`; negative indices count from the last layer.
-    n : int or None
+    n : int or None, default=None
         Number of units to plot, from the first. None is all, but at most 400.
-    shape : (height, width), (height, width, channels), (channels, height, width), "matrix" or None
+    shape : (height, width), (height, width, channels), (channels, height, width), "matrix" or None, default=None
         Shape of the images, or "matrix". None is a grayscale square in the first layer and "matrix" in the others.
-    member : int
+    member : int, default=0
         Index of the network in an ensemble, or in an estimator with `n_networks`.
-    ax : matplotlib Axes, None or False
+    ax : matplotlib Axes, None or False, default=None
         Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     WeightsDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

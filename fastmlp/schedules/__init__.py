@@ -41,18 +41,18 @@ Course = Duration
 @advised_constructor
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """Linear growth, followed by another schedule that starts when the warm-up is over.
+    """Increase the learning rate linearly, and then follow another schedule.
 
     Step t of n, counted from 0, has the factor ``(t + 1) / (n + 1)`` times the other schedule's first factor.
 
     Parameters
     ----------
-    epochs : float
-        Length of the warm-up.
-    steps : int or None
-        Length in steps, in place of epochs.
-    schedule : str, Schedule or callable
-        The schedule that follows.
+    epochs : float, default=1.0
+        Length of the warm-up in epochs.
+    steps : int or None, default=None
+        Length of the warm-up in steps, in place of `epochs`.
+    schedule : str, Schedule or callable, default=Constant()
+        Schedule that starts when the warm-up is over.
     """
 
     epochs: float = 1.0
@@ -118,9 +118,15 @@ def get_schedule(schedule: object = None) -> Schedule:
 
     Parameters
     ----------
-    schedule : str, Schedule, callable or None
-        Names are constant, cosine, one_cycle, warmup, inverse_scaling, adaptive and reduce_on_plateau; they use the
-        defaults. A callable returns the factor of each step, counted from 0. None is constant.
+    schedule : str, Schedule, callable or None, default=None
+        A schedule; or the name of one with default settings: "constant", "cosine", "one_cycle", "warmup",
+        "inverse_scaling", "adaptive" or "reduce_on_plateau"; or a function that gets the number of a step, from 0, and
+        returns its factor. None is "constant".
+
+    Returns
+    -------
+    Schedule
+        The schedule.
 
     Raises
     ------
