@@ -77,7 +77,25 @@ class Net(Protocol):
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Check callbacks and return them as a list, after a `ProgressBar` if `progress` is True."""
+    """Check callbacks and return them as a list.
+
+    Parameters
+    ----------
+    callbacks : iterable of objects
+        Callbacks, as for `MLP.fit`.
+    progress : bool, default=False
+        Whether to put a `ProgressBar` before them.
+
+    Returns
+    -------
+    list of objects
+        The callbacks.
+
+    Raises
+    ------
+    TypeError
+        If an object is not a callback.
+    """
     gathered = check_callbacks(callbacks)
     return [ProgressBar(), *gathered] if progress else gathered
 

@@ -361,7 +361,7 @@ def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, _IDX_UINT8, dimensions]):
         raise ValueError(
-            f"{path} is no idx file of {dimensions}-dimensional uint8: it starts with 0x{data[:4].hex()}, "
+            f"{path} is not an idx file of {dimensions}-dimensional uint8: it starts with 0x{data[:4].hex()}, "
             f"not with 0x0000{_IDX_UINT8:02x}{dimensions:02x}"
         )
     if len(data) < start:

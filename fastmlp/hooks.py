@@ -95,7 +95,7 @@ def check_callbacks(callbacks: Iterable[object]) -> list[object]:
     gathered = list(callbacks)
     for callback in gathered:
         if isinstance(callback, type):
-            raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
+            raise TypeError(f"callback {callback.__name__} is a class; pass an instance: {callback.__name__}()")
         methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
         for name in dir(callback):
             if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):

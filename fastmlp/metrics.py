@@ -54,7 +54,20 @@ def _from_scikit_learn(name: str, **settings: Any) -> _Weighted:
 
         return float(getattr(metrics, name)(y_true, y_pred, sample_weight=sample_weight, **settings))
 
-    metric.__doc__ = f"Return ``{name}(y_true, y_pred)`` of ``sklearn.metrics``."
+    metric.__doc__ = f"""Return `sklearn.metrics.{name}`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array_like
+        True and predicted values.
+    sample_weight : (n,) array or None, default=None
+        Weight of each row.
+
+    Returns
+    -------
+    float
+        The value of the metric.
+    """
     return metric
 
 
@@ -293,9 +306,25 @@ def measure(
     *,
     metrics: Mapping[str, Metric] = _NO_METRICS,
 ) -> dict[str, float]:
-    """Return the mean loss of checked data, the accuracy if the outputs are classes or labels, and `metrics`.
+    """Return the mean loss, the accuracy and further metrics of data that have been checked.
 
-    Without y, `X` is an iterable of such (X, y, sample_weight). Then only `metrics` need the predictions of all rows.
+    Parameters
+    ----------
+    engine : Engine
+        Engine of the network.
+    X : array, or iterable of (X, y, sample_weight)
+        Rows; or, without y, blocks of rows. Predictions of all blocks are kept only if there are `metrics`.
+    y : array or None, default=None
+        Targets, as the loss takes them.
+    sample_weight : (n,) array or None, default=None
+        Weight of each row.
+    metrics : mapping of str to Metric, default={}
+        Further metrics, from `check_metrics`.
+
+    Returns
+    -------
+    dict of str to float
+        Values by name. There is an accuracy if the outputs are classes or labels.
     """
     loss = engine.settings.loss
     sum_of_losses, n_correct, weight = 0.0, 0.0, 0.0

@@ -578,7 +578,7 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
             )
         return optimizer
     if isinstance(optimizer, type):
-        raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an object of it: {optimizer.__name__}()")
+        raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an instance: {optimizer.__name__}()")
     if not (optimizer is None or isinstance(optimizer, str)):
         raise TypeError(f"optimizer must be a name or an object of fastmlp.optimizers, not {optimizer!r}")
     named = OPTIMIZERS[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(OPTIMIZERS))]

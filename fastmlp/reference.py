@@ -289,7 +289,7 @@ class NumPyEngine(Engine):
 
 @advised_constructor
 class MLP(Network):
-    """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
+    """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, initial parameters and batches.
 
     Its numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken.
     """

@@ -76,7 +76,7 @@ def load_data(arguments: argparse.Namespace) -> TrainData:
     if not is_table(arguments.data):
         for option in ("target", "ignore", "task"):
             if getattr(arguments, option):
-                raise ValueError(f"--{option} is for tables, such as .csv files, and {arguments.data!r} is none")
+                raise ValueError(f"--{option} is for tables, such as .csv files, but {arguments.data!r} is not a table")
         rows = load(arguments.data)
         return TrainData(*rows, n_outputs=count_classes(rows[1]))
     import numpy as np

@@ -192,7 +192,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         continues = incremental or self.warm_start
         if continues and self._n_fitted not in (0, self.n_networks):
             raise ValueError(
-                f"n_networks is {self.n_networks}, but the model has {self._n_fitted}, and its training is to continue"
+                f"n_networks is {self.n_networks}, but the model has {self._n_fitted}, whose training would continue"
             )
         if self.n_networks > 1:
             fit_several(self, X, y, sample_weight, validation, sizes, incremental)

@@ -94,7 +94,7 @@ class Display(ABC):
         figure = Figure(figsize=self._size, layout="constrained")
         if form not in figure.canvas.get_supported_filetypes():
             raise ValueError(
-                f"path {path!r} must end in the name of a form that matplotlib writes, such as .png or .svg"
+                f"path {path!r} must end in the suffix of a format that matplotlib writes, such as .png or .svg"
             )
         self._draw_all(figure.subplots(1, self._n_axes, squeeze=False)[0])
         metadata = {_DATES[form]: None} if form in _DATES else None

@@ -50,7 +50,7 @@ def image_shape(
             )
         if side * side != n_features or side < _LEAST:
             raise ValueError(
-                f"{what} has {n_features} features, which are no square image of at least {_LEAST} x {_LEAST}; if its "
+                f"{what} has {n_features} features, not a square image of at least {_LEAST} x {_LEAST}; if its "
                 "rows are images, give shape=(height, width)"
             )
         return side, side

@@ -155,7 +155,7 @@ def weights(
     if not (isinstance(shape, str) and shape == "matrix"):
         if changed and shape is None:
             raise ValueError(
-                f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are no images; "
+                f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are not images; "
                 'give shape=(height, width), or shape="matrix"'
             )
         try:

@@ -138,7 +138,7 @@ def get_schedule(schedule: object = None) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     if isinstance(schedule, type):
-        raise TypeError(f"schedule {schedule.__name__} is a class; pass an object of it: {schedule.__name__}()")
+        raise TypeError(f"schedule {schedule.__name__} is a class; pass an instance: {schedule.__name__}()")
     if isinstance(schedule, str) and schedule in _NEED_SETTINGS:
         raise ValueError(f"schedule {schedule!r} needs settings; pass an object, e.g. {_NEED_SETTINGS[schedule]}")
     if callable(schedule):
@@ -147,12 +147,19 @@ def get_schedule(schedule: object = None) -> Schedule:
 
 
 def check_state(name: str, state: Mapping[str, object]) -> None:
-    """Refuse what cannot be the state of the schedule whose class has this name; a class of a user may have any.
+    """Check that a mapping can be the state of a schedule of this package. Other schedules may have any state.
+
+    Parameters
+    ----------
+    name : str
+        Name of the schedule's class.
+    state : mapping of str to numbers
+        The state, which is empty before the first epoch has ended.
 
     Raises
     ------
     TypeError, ValueError
-        If something is missing or out of range. A state is empty before the first epoch has ended.
+        If something is missing or out of range.
     """
     own = state.keys() == {"now", "best", "waited", "cooling"}  # else a warm-up is followed by a schedule of a user
     if state and (name in ("Adaptive", "ReduceOnPlateau") or (name == "Warmup" and own)):

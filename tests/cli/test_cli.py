@@ -377,7 +377,7 @@ def error_line(arguments, capsys, status=2, program="fastmlp train"):
         ),
         (
             "--class-weight 1 1=2 --data xor",
-            "--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture",
+            "--class-weight takes balanced, or numbers, or CLASS=NUMBER, but not a mixture",
         ),
         ("--class-weight 1 2 3 --data xor", "--class-weight has 3 numbers, but there are 2 classes"),
         ("--class-weight 2=1 --data xor", "--class-weight has class 2, but classes are 0 to 1"),

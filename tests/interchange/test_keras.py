@@ -251,13 +251,13 @@ def two_inputs():
         (lambda: sequential(layers.Dense(3, "relu"), layers.Dense(3, kernel_regularizer="l2")), "pass l2=0"),
         (lambda: sequential(layers.Dense(3, bias_regularizer="l2")), "pass l2=0"),
         (lambda: sequential(layers.Dense(3, kernel_regularizer="l1")), "pass l2=0"),
-        (lambda: sequential(Custom(3)), "is no layer of Keras itself"),
+        (lambda: sequential(Custom(3)), "is not one of Keras's own layers"),
         (lambda: sequential(layers.Reshape((2, 2)), layers.Flatten(), layers.Dense(3)), "it has Reshape"),
         (lambda: keras.Sequential([keras.Input((5, 4)), layers.Dense(3)]), "no Flatten comes before its layers"),
         (lambda: keras.Sequential([layers.Dense(3)]), "it is not built; call it once, or give it a keras.Input"),
         (skip_connection, "has 2 inputs; its layers must follow one another"),
         (two_inputs, "it has 2 inputs and 1 outputs"),
-        (lambda: sequential(layers.Flatten()), "there is no layer with weights"),
+        (lambda: sequential(layers.Flatten()), "it has no layer with weights"),
     ],
 )
 def test_a_model_that_fastmlp_cannot_be_is_refused_by_name(make, message):
@@ -288,7 +288,7 @@ def test_the_user_decides():
 
 
 def test_a_model_of_keras_is_none_of_pytorch():
-    with refused(TypeError, "from_torch got a model of Keras; use MLP.from_keras"):
+    with refused(TypeError, "module is a Keras model; use MLP.from_keras"):
         reference.MLP.from_torch(filled([4, 3]).to_keras())
 
 

@@ -287,7 +287,7 @@ def test_blocks_that_are_not_alike():
     for second, match in [
         ((X[:, :2], Y), r"block 1 of X has rows of shape \(2,\), but the first block \(3,\)"),
         ((X, Y[:3]), "block 1 of X has 20 rows in X, but 3 in y"),
-        (X, "block 1 of X has not the same parts as the first"),
+        (X, "block 1 of X does not have the same parts as the first"),
         ((X.astype("f4"), Y), "block 1 of X holds float32, but the first block float64"),
         ((X[0], Y[:3]), "X of block 1 of X must have two dimensions"),
         ((X, Y, Y, Y), "must be X, \\(X, y\\) or"),
