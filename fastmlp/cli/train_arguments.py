@@ -150,8 +150,8 @@ def add_train(train: Any) -> None:
         "--learning-rate",
         type=number(zero=False),
         metavar="RATE",
-        help="learning rate of the optimizer (default: 0.1 for sgd, momentum and nesterov, 0.01 for rmsprop and adagrad, "
-        "0.001 for adam and adamw)",
+        help="learning rate of the optimizer (default: 0.1 for sgd, momentum and nesterov, 0.01 for rmsprop and "
+        "adagrad, 0.001 for adam and adamw)",
     )
     add(
         "--schedule",

@@ -109,7 +109,7 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     def _output(self) -> str:
         """Return the kind of output that belongs to the loss."""
-        raise TypeError("an estimator says which output its loss has")
+        raise TypeError("an estimator must define the output of its loss")
 
     # --- attributes ---------------------------------------------------------------------------------------------------
 
