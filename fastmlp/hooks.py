@@ -1,4 +1,4 @@
-"""What `fit` calls of callbacks, and what it passes to them; `fastmlp.callbacks` describes both."""
+"""The methods of callbacks that `fit` calls, and the `FitState` that it passes; see `fastmlp.callbacks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics by name, or any function. `fit` measures them on validation data, beside loss and accuracy.
+"""Metrics, by name or as functions, that `fit` measures on validation data beside loss and accuracy.
 
 =====================================  =============================================================================
 outputs                                names

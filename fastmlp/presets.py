@@ -1,4 +1,4 @@
-"""Networks with their training, ready to use: the presets of ``fastmlp train --preset``.
+"""Ready-made networks with their training settings: the presets of ``fastmlp train --preset``.
 
 >>> from fastmlp import datasets, presets
 >>> X_train, y_train, X_test, y_test = datasets.load_mnist()

@@ -1,4 +1,4 @@
-"""The network in plain NumPy, as a textbook writes it. Tests compare the kernels with it.
+"""The network in plain NumPy, written like a textbook. Tests compare the kernels with it.
 
 Dimensions: `B` rows of a batch, `I` fan-in, `O` fan-out, `C` classes.
 """

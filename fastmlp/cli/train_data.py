@@ -1,4 +1,4 @@
-"""What ``fastmlp train`` trains on: a data set, arrays of a file, or a table."""
+"""The data of ``fastmlp train``: a data set, arrays in a file, or a table."""
 
 from __future__ import annotations
 

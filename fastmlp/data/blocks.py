@@ -1,4 +1,4 @@
-"""`Blocks`: rows that arrive in blocks, and need not fit in memory."""
+"""`Blocks`: data in blocks of rows, which need not fit in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks as models of Keras, there and back."""
+"""Conversion of networks to Keras models, and back."""
 
 from __future__ import annotations
 

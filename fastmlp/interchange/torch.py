@@ -1,4 +1,4 @@
-"""Networks as modules of PyTorch, there and back."""
+"""Conversion of networks to PyTorch modules, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimizers of PyTorch with their state, there and back."""
+"""Conversion of optimizers and their state to PyTorch, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Ensemble`: networks that differ by their seeds, and predict their mean."""
+"""`Ensemble`: networks that differ in their seeds, and whose predictions are averaged."""
 
 from __future__ import annotations
 

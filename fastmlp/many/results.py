@@ -1,4 +1,4 @@
-"""What a search returns: its trials, the best first, as a table."""
+"""The result of a search: a table of its trials, the best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`confusion_matrix`: which classes a model takes for which."""
+"""`confusion_matrix`: true and predicted classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`learning_curves`: what one fit or several have measured, epoch by epoch."""
+"""`learning_curves`: measurements of one fit or several, epoch by epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Display`: the numbers of a picture, which it draws into Axes of matplotlib, as scikit-learn's displays do."""
+"""`Display`: the data of a plot, which it draws into matplotlib Axes, as scikit-learn's displays do."""
 
 from __future__ import annotations
 

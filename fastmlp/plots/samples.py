@@ -1,4 +1,4 @@
-"""`samples`: what the data looks like."""
+"""`samples`: images from the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`weights`: what the units of a layer look for."""
+"""`weights`: the weights of a layer, as images or as a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: opened anew for each block, and held against what they were at first."""
+"""Files, which are opened anew for each block and checked for changes."""
 
 from __future__ import annotations
 
