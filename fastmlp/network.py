@@ -428,8 +428,10 @@ input_dropout, input_noise
 
         Parameters
         ----------
-        X, y : array_like
-            Rows and targets, as for `fit`.
+        X : (n, I) array_like, table, sparse matrix or Blocks
+            Rows, as for `fit`.
+        y : (n,) or (n, C) array_like, or None if X is Blocks, default=None
+            Targets, as for `fit`.
         sample_weight : (n,) array_like or None, default=None
             Weight of each row.
 
@@ -460,8 +462,10 @@ input_dropout, input_noise
 
         Parameters
         ----------
-        X, y : array_like
-            Rows and targets, as for `fit`.
+        X : (n, I) array_like, table, sparse matrix or Blocks
+            Rows, as for `fit`.
+        y : (n,) or (n, C) array_like, or None if X is Blocks, default=None
+            Targets, as for `fit`.
         sample_weight : (n,) array_like or None, default=None
             Weight of each row.
         metrics : iterable of str or callables, default=()

@@ -126,7 +126,7 @@ class Blocks:
         ----------
         batch_size : int, default=64
             Rows per step.
-        dtype : {"float32", "float64"}, default="float32"
+        dtype : {"float32", "float64"}, default=np.float32
             Data type of the network.
 
         Returns
