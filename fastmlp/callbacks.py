@@ -1,6 +1,6 @@
 """Callbacks: objects whose methods `fit` calls while it trains.
 
-A callback has any of these methods; `net` is the network and `fit` a `FitState`:
+A callback has one or more of these methods, where `net` is the network and `fit` a `FitState`:
 
 - ``on_fit_begin(net, fit)`` before the first epoch;
 - ``on_step(net, fit)`` a few dozen times per second during an epoch, not at every step. The parameters may then mix two
@@ -9,7 +9,7 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
-Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
+A callback with another method whose name begins with ``on_`` is refused, because `fit` would never call it.
 
 `MLflow`, `TensorBoard`, `WandB` and `OptunaPruning` report a fit to other programs.
 

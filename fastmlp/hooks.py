@@ -35,11 +35,11 @@ class FitState:
     Attributes
     ----------
     epochs, n_batches : int
-        Epochs requested, and steps in each.
+        Number of epochs requested, and of steps in each.
     epoch : int
-        Finished epochs, in `on_epoch_end` including the current one.
+        Number of finished epochs, including the current one in `on_epoch_end`.
     step : int
-        Finished steps of the current epoch; 0 in `on_epoch_end`.
+        Number of finished steps of the current epoch; 0 in `on_epoch_end`.
     history : History
         Measurements of the finished epochs.
     measures : tuple of str
@@ -49,7 +49,7 @@ class FitState:
     learning_rate_factor : float
         Multiplies the learning rate, from the next epoch on.
     batch_size : int
-        Rows of each step but perhaps the last of an epoch.
+        Rows per step; the last step of an epoch may have fewer.
     """
 
     epochs: int

@@ -6,8 +6,8 @@ optimizer holds settings only. Its state, `slots` arrays in the shape of each pa
 In the formulas `w` is a parameter, `g` its gradient, and `t` counts steps from 1. `weight_decay` applies to weights and
 biases, as in PyTorch; a network's `l2` applies to weights only.
 
-To add an optimizer, write its class here and add it to `OPTIMIZERS`. Write the same formula in `kernels/optimizers.py`;
-its keyword arguments have the names of the coefficients here.
+To add an optimizer, write its class here, add it to `OPTIMIZERS`, and write the same formula in
+`kernels/optimizers.py`, with the names of the coefficients here as its keyword arguments.
 """
 
 from __future__ import annotations

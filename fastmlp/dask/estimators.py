@@ -191,8 +191,8 @@ class _OnCluster(BaseMLP):
 
         Returns
         -------
-        y : lazy Dask array, series or dataframe, or ndarray
-            Of shape (n_samples,) or (n_samples, n_outputs).
+        lazy Dask array, series or dataframe, or ndarray
+            Predictions of shape (n_samples,) or (n_samples, n_outputs).
         """
         return self._of_blocks("predict", X) if is_dask_collection(X) else super().predict(X)
 
@@ -221,7 +221,7 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
     _local = estimators.MLPClassifier
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class, or label, for each row.
+        """Return the probability of each class or label.
 
         Parameters
         ----------
@@ -230,12 +230,13 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
 
         Returns
         -------
-        y_prob : lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+        lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+            Probabilities in the order of `classes_`.
         """
         return self._of_blocks("predict_proba", X) if is_dask_collection(X) else super().predict_proba(X)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithms of `predict_proba`.
+        """Return the log-probability of each class or label.
 
         Parameters
         ----------
@@ -244,7 +245,8 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
 
         Returns
         -------
-        log_y_prob : lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+        lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+            Logarithms of `predict_proba`.
         """
         return self._of_blocks("predict_log_proba", X) if is_dask_collection(X) else super().predict_log_proba(X)
 

@@ -27,7 +27,7 @@ _MOST_BESIDE = 4  # letters of a guess that are in one line with its probability
 
 @dataclass(eq=False, repr=False)
 class WrongGuessesDisplay(Display):
-    """Images of rows that are predicted wrong, the most confident first.
+    """Images that a model predicts wrong, the most confident predictions first.
 
     Attributes
     ----------
@@ -35,15 +35,19 @@ class WrongGuessesDisplay(Display):
         As from `MLP.wrong`, in another order. `probability` is that of the prediction; with several labels, the
         smallest of theirs.
     images : (k, height, width) or (k, height, width, channels) array
+        The images.
     labels, guesses : list of str
-        Names of the classes, to be shown.
+        Names of the true and of the predicted classes.
     probabilities : (k,) float64 array
+        Probability of each prediction.
     n_wrong, n_rows : int
-        How many rows are wrong, and how many there are.
+        Number of wrongly predicted rows, and of all rows.
     im_ : AxesImage or None
         One picture of all images; None if there is no mistake.
     text_ : list of Text
+        The captions.
     ax_, figure_ : Axes, Figure
+        Where the plot was drawn last.
     """
 
     mistakes: list[Mistake]
@@ -55,7 +59,7 @@ class WrongGuessesDisplay(Display):
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """Probability of each guess."""
+        """Probability of each prediction."""
         return np.array([mistake.probability for mistake in self.mistakes])
 
     @property

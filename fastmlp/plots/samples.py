@@ -22,18 +22,22 @@ __all__ = ["SamplesDisplay", "samples"]
 
 @dataclass(eq=False, repr=False)
 class SamplesDisplay(Display):
-    """Images of some rows.
+    """Images of some rows, with their classes.
 
     Attributes
     ----------
     rows : (k,) int array
+        Indices of the rows in X.
     images : (k, height, width) or (k, height, width, channels) array
+        The images.
     labels : list
-        The class of each image, or its number; empty if y was not given.
+        Class or number of each image; empty without y.
     im_ : AxesImage
         One picture of all images.
     text_ : list of Text
+        The captions.
     ax_, figure_ : Axes, Figure
+        Where the plot was drawn last.
     """
 
     rows: npt.NDArray[np.int64]

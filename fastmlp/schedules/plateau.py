@@ -37,6 +37,7 @@ class _Monitoring(Schedule):
     _sign: int
 
     def start(self) -> None:
+        """Reset the schedule at the start of a fit."""
         self.now, self.best, self.waited, self.cooling = 1.0, -self._sign * math.inf, 0, 0
 
     def at(self, steps: Steps, duration: Duration) -> float:
@@ -44,9 +45,11 @@ class _Monitoring(Schedule):
         return self.now
 
     def state(self) -> dict[str, float]:
+        """Return the factor, the best measurement and the counts of epochs."""
         return {"now": self.now, "best": self.best, "waited": self.waited, "cooling": self.cooling}
 
     def load_state(self, state: Mapping[str, float]) -> None:
+        """Restore what `state` returned."""
         self.now, self.best, self.waited, self.cooling = check_monitored(state)
 
 
