@@ -259,9 +259,9 @@ for _estimator in (MLPClassifier, MLPRegressor):
     _parameters = (_estimator._local.__doc__ or "").partition("    Examples\n")[0].rstrip()
     _estimator.__doc__ = f"""`fastmlp.{_estimator.__name__}` for Dask collections.
 
-    `fit` leaves the rows on the workers, see `fastmlp.dask.fit`. Predictions for Dask collections are lazy. Fitted
-    attributes are arrays of this process; `to_local` returns the estimator of `fastmlp`. The client is the current one,
-    or what is assigned to `client`.
+    `fit` trains where the rows are, on the workers; see `fastmlp.dask.fit`. Predictions for Dask collections are lazy.
+    Fitted attributes are arrays in this process, and `to_local` returns an estimator of `fastmlp`. The client is the
+    current one, unless another is assigned to the attribute `client`.
 
     {_parameters.partition(chr(10) * 2)[2].lstrip()}
     """
