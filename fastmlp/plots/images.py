@@ -77,7 +77,7 @@ def rows_as_images(X: Any, rows: npt.NDArray[np.int64], shape: Sequence[int] | N
     Raises
     ------
     TypeError, ValueError
-        If these are no images.
+        If the rows are not images.
     """
     taken = take_rows(X, rows)
     if taken.dtype.kind not in "fiub":
