@@ -54,7 +54,7 @@ def test_kinds_of_files(tmp_path):
     refused(ValueError, "x.dat is of an unknown format: its name must end in .npy, ", tmp_path / "x.dat")
     for ending in ("csv.gz", "npz"):
         (tmp_path / f"x.{ending}").write_text("1 2 3")
-        refused(ValueError, f"x.{ending} is packed", tmp_path / f"x.{ending}")
+        refused(ValueError, f"x.{ending} is compressed", tmp_path / f"x.{ending}")
     os.rename(npy(tmp_path, X), tmp_path / "no-ending")
     assert open_source(tmp_path / "no-ending").n_rows == 20
     (tmp_path / "a.csv").write_text("a\n1\n")
