@@ -243,7 +243,7 @@ def two_inputs():
         (lambda: sequential(layers.Dense(3), layers.BatchNormalization()), "it has BatchNormalization"),
         (lambda: sequential(layers.Normalization(mean=0.0, variance=1.0), layers.Dense(3)), "it has Normalization"),
         (lambda: sequential(layers.Rescaling(0.5, offset=1), layers.Dense(3)), "does more than multiply X by one"),
-        (lambda: sequential(layers.GaussianNoise(0.5), layers.Rescaling(0.5), layers.Dense(3)), "does more than multiply"),
+        (lambda: sequential(layers.GaussianNoise(0.5), layers.Rescaling(0.5), layers.Dense(3)), "more than multiply"),
         (lambda: sequential(layers.Dense(3), layers.GaussianNoise(0.5), layers.Dense(2)), "it has GaussianNoise"),
         (lambda: sequential(layers.Dense(3), layers.Dropout(0.5)), "dropout after the last layer"),
         (lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(2)), "softmax comes before Dense"),
