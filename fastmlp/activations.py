@@ -30,7 +30,18 @@ class Activation(NamedTuple):
 
 
 def relu(z: Floats) -> Floats:
-    """Return max(z, 0)."""
+    """Return the rectified linear unit of each element.
+
+    Parameters
+    ----------
+    z : array
+        Sums before the activation.
+
+    Returns
+    -------
+    array
+        ``max(z, 0)``.
+    """
     h: Floats = np.maximum(z, 0)
     return h
 
@@ -110,7 +121,18 @@ def tanh_slope(z: Floats) -> Floats:
 
 
 def logistic(z: Floats) -> Floats:
-    """Return 1 / (1 + exp(-z)), written so that exp never overflows."""
+    """Return the logistic function of each element, computed so that exp never overflows.
+
+    Parameters
+    ----------
+    z : array
+        Sums before the activation.
+
+    Returns
+    -------
+    array
+        ``1 / (1 + exp(-z))``.
+    """
     e = np.exp(-np.abs(z))
     h: Floats = np.where(z >= 0, 1, e) / (1 + e)
     return h

@@ -1,6 +1,6 @@
 """Callbacks: objects whose methods `fit` calls while it trains.
 
-A callback has any of these methods; `net` is the network and `fit` a `FitState`:
+A callback has one or more of these methods, where `net` is the network and `fit` a `FitState`:
 
 - ``on_fit_begin(net, fit)`` before the first epoch;
 - ``on_step(net, fit)`` a few dozen times per second during an epoch, not at every step. The parameters may then mix two
@@ -9,7 +9,7 @@ A callback has any of these methods; `net` is the network and `fit` a `FitState`
 - ``on_epoch_end(net, fit)`` after each epoch, which is then part of ``fit.history``;
 - ``on_fit_end(net, fit)`` at the end, even after Ctrl-C or an error, if `on_fit_begin` has returned.
 
-Other methods whose names begin with ``on_`` are refused, since `fit` would never call them.
+A callback with another method whose name begins with ``on_`` is refused, because `fit` would never call it.
 
 `MLflow`, `TensorBoard`, `WandB` and `OptunaPruning` report a fit to other programs.
 
@@ -77,7 +77,25 @@ class Net(Protocol):
 
 
 def gather_callbacks(callbacks: Iterable[object], progress: bool = False) -> list[object]:
-    """Return `callbacks`, checked by `check_callbacks`, as a list, after a `ProgressBar` if `progress` is True."""
+    """Check callbacks and return them as a list.
+
+    Parameters
+    ----------
+    callbacks : iterable of objects
+        Callbacks, as for `MLP.fit`.
+    progress : bool, default=False
+        Whether to put a `ProgressBar` before them.
+
+    Returns
+    -------
+    list of objects
+        The callbacks.
+
+    Raises
+    ------
+    TypeError
+        If an object is not a callback.
+    """
     gathered = check_callbacks(callbacks)
     return [ProgressBar(), *gathered] if progress else gathered
 
@@ -88,17 +106,17 @@ class EarlyStopping:
 
     Parameters
     ----------
-    monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
-    patience : int
-        Epochs in a row without improvement.
-    min_delta : float
-        An improvement must exceed this.
-    mode : {"auto", "min", "max"}
+    monitor : str, default="val_loss"
+        Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
+    patience : int, default=10
+        Number of epochs in a row without improvement after which the fit ends.
+    min_delta : float, default=0.0
+        Minimum change that counts as an improvement.
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    restore_best : bool
-        Whether the network has the parameters of the best epoch in the end, even after Ctrl-C. To resume
-        bit-identically you need the parameters of the last epoch, which `Checkpoint` writes.
+    restore_best : bool, default=True
+        Whether to restore the parameters of the best epoch at the end, after Ctrl-C too. To resume bit-identically you
+        need the parameters of the last epoch, which `Checkpoint` saves.
 
     Attributes
     ----------
@@ -135,7 +153,7 @@ class EarlyStopping:
         check_monitor(self.monitor, fit.measures)
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
-        """Copy the parameters if they are the best; stop after `patience` epochs."""
+        """Copy the parameters if the epoch is the best; end the fit after `patience` epochs without improvement."""
         if self._best.is_last(fit.history) and self.restore_best:
             self._parameters = [parameter.copy() for parameter in net.weights + net.biases]
         if fit.epoch - self.best_epoch >= self.patience:
@@ -157,18 +175,19 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The .npz or .safetensors file. Its name may have fields, as of `str.format`, for the epoch and for what the
-        epoch has measured, such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without them each save replaces the one
-        before. Write {{ for a brace.
-    monitor : str or None
-        A measurement such as "val_loss": save only epochs that are the best so far.
-    every : int
-        Save every so many epochs, and after the last one. List callbacks that may end the fit before this one.
-    mode : {"auto", "min", "max"}
+        Name of the .npz or .safetensors file. It may have fields of `str.format` for the epoch and its measurements,
+        such as ``"net-{epoch:03d}-{val_loss:.2f}.npz"``. Without fields, each save replaces the previous one. Write
+        ``{{`` for a brace.
+    monitor : str or None, default=None
+        Name of a measurement, such as "val_loss". If given, only epochs that are the best so far are saved.
+    every : int, default=1
+        Number of epochs between saves; the last epoch is always saved. List callbacks that may end the fit before this
+        one.
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    seconds : float or None
-        Where epochs over `fastmlp.data.Blocks` take long: save also within an epoch, whenever the last save is so many
-        seconds ago. The fit resumes from there. Not with `monitor`, nor with fields for measurements in the path.
+    seconds : float or None, default=None
+        Maximum time between saves, for long epochs over `fastmlp.data.Blocks`: the network is saved within epochs too,
+        and a fit resumes from there. Not with `monitor` or with fields for measurements in the path.
     """
 
     def __init__(
@@ -206,13 +225,13 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def on_mix_end(self, net: Net, fit: FitState) -> None:
-        """Save within an epoch, if the last save is long ago."""
+        """Save within an epoch if the last save was more than `seconds` ago."""
         if self.seconds is not None and time.monotonic() - self._saved >= self.seconds:
             net.save(self._file(fit.epoch, {}), training=True)
             self._saved = time.monotonic()
 
     def on_epoch_end(self, net: Net, fit: FitState) -> None:
-        """Save, if it is time to."""
+        """Save the network if it is due."""
         if fit.epoch % self.every and fit.epoch < fit.epochs and not fit.stop:
             return
         if self.monitor is None or self._best.is_last(fit.history):
@@ -250,7 +269,7 @@ class CSVLog:
     Parameters
     ----------
     path : str or path
-        An older file is replaced. A resumed fit writes the earlier epochs, too.
+        Name of the file. An existing file is replaced. A resumed fit writes the earlier epochs too.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -281,7 +300,16 @@ class CSVLog:
 
 @advised_constructor
 class TimeLimit:
-    """End the fit before an epoch that would, at the mean pace so far, exceed `seconds`; at least one is run."""
+    """End the fit before it exceeds a time limit.
+
+    No epoch begins that would exceed the limit if it took as long as the mean epoch so far. The first epoch always
+    runs.
+
+    Parameters
+    ----------
+    seconds : float
+        Time limit of the fit.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = check_number("seconds", seconds, zero=False)
@@ -299,23 +327,28 @@ class TimeLimit:
 
 @advised_constructor
 class LearningRateFinder:
-    """Suggest a learning rate, by training a copy of a network with rates from low to high (Smith, 2017).
+    """Suggest a learning rate by training a copy of a network with growing rates: the learning rate range test [1]_.
 
-    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``. This is not a callback; use it before `fit`.
+    This is not a callback. Use it before `fit`:
+    ``net.fit(X, y, learning_rate=LearningRateFinder().find(net, X, y))``.
 
     Parameters
     ----------
-    low, high : float
+    low, high : float, default=1e-6, 10.0
         First and last learning rate.
-    steps : int
-        Number of steps. Rates grow by the same factor from step to step. The search ends early if the loss explodes.
+    steps : int, default=100
+        Number of steps. The rate grows by the same factor from step to step. The test ends early if the loss explodes.
 
     Attributes
     ----------
     rates, losses, smooth_losses : (k,) float64 arrays
         Learning rate of each step, loss of its batch before the step, and a running mean of the losses.
     suggestion : float
-        The rate at which the running mean falls fastest.
+        Learning rate at which the running mean falls fastest.
+
+    References
+    ----------
+    .. [1] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
     """
 
     def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> None:
@@ -334,7 +367,23 @@ class LearningRateFinder:
         optimizer: OptimizerName | Optimizer | None = None,
         batch_size: int = 64,
     ) -> float:
-        """Return the suggestion for these rows. `net` is unchanged. There is no dropout and no noise.
+        """Run the test and return the suggested learning rate.
+
+        Parameters
+        ----------
+        net : MLP
+            The network; it is not changed. Dropout and noise are not applied.
+        X, y : array_like
+            Rows and targets, as for `MLP.fit`.
+        optimizer : str, Optimizer or None, default=None
+            Optimizer, as for `MLP.fit`.
+        batch_size : int, default=64
+            Rows per step.
+
+        Returns
+        -------
+        float
+            The attribute `suggestion`.
 
         Raises
         ------
@@ -375,7 +424,23 @@ class LearningRateFinder:
         return self.suggestion
 
     def plot(self, ax: Any = None) -> Any:
-        """Plot the losses over the learning rates into `ax`, or new Axes of matplotlib, and return it."""
+        """Plot the losses over the learning rates.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to plot. None makes a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            `ax`, or the new Axes.
+
+        Raises
+        ------
+        ValueError
+            If `find` has not been called yet.
+        """
         if not hasattr(self, "suggestion"):
             raise ValueError("nothing has been found yet; call find(net, X, y) first")
         from fastmlp.plots.colors import CURVES

@@ -229,7 +229,7 @@ def _read_training(state: State, saved: Saved) -> None:
     generator, written = batch_generator(0), json.loads(_text(state, "generator"))
     generator.bit_generator.state = written
     if generator.bit_generator.state != written:
-        raise ValueError("its random generator has a state that there is not")
+        raise ValueError("its random generator has an unknown state")
     seed = _count(state, "regularization_seed", 2**32)
     saved.random = RandomStreams(generator, seed, _count(state, "passes"))
     saved.history = _history(json.loads(_text(state, "history")))

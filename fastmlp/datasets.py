@@ -46,10 +46,10 @@ def load_mnist(*, n_samples: int | None = None, seed: int | None = 0) -> Dataset
 
     Parameters
     ----------
-    n_samples
-        Number of training rows, drawn at random without repetition; None is all. The test rows are always all.
-    seed
-        Selects them: the same seed draws the same rows in the same order. None is random.
+    n_samples : int or None, default=None
+        Number of training rows, drawn at random without replacement. None is all. All test rows are always returned.
+    seed : int or None, default=0
+        Seed of the draw: the same seed gives the same rows in the same order. With None each draw is different.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def load_mnist(*, n_samples: int | None = None, seed: int | None = 0) -> Dataset
 
 @advised
 def load_digits() -> Dataset:
-    """Load scikit-learn's 1,797 images of 8x8 pixels, split 80/20 with ``random_state=42``.
+    """Load scikit-learn's 1,797 images of digits with 8x8 pixels, split 80/20 with ``random_state=42``.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def load_digits() -> Dataset:
 
 @advised
 def load_xor() -> Dataset:
-    """Return the four points of exclusive or, as training and as test data.
+    """Return the four points of exclusive or, both as training and as test data.
 
     Returns
     -------
@@ -111,13 +111,13 @@ def load_xor() -> Dataset:
 def load_npz(path: StrPath) -> Dataset:
     """Load a NumPy archive that holds X_train, y_train, X_test and y_test.
 
-    Keras's names ``x_train`` and ``x_test`` work, too. Images (n, ...) are flattened to rows. uint8 is divided by 255;
+    Keras's names ``x_train`` and ``x_test`` work too. Images (n, ...) are flattened to rows. uint8 is divided by 255;
     floating point is used as it is. Labels are whole numbers of any type, (n,) or (n, 1), or one-hot rows (n, C).
 
     Parameters
     ----------
-    path
-        The ``.npz`` file. Pickled objects are refused.
+    path : str or path
+        Name of the ``.npz`` file. Pickled objects are refused.
 
     Returns
     -------
@@ -153,14 +153,14 @@ def load_idx(folder: StrPath, *, split: str | None = None) -> Dataset:
 
     Parameters
     ----------
-    folder
-        Holds four files, gzipped or not: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+    folder : str or path
+        Folder with four files, gzipped or not: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
         ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Names may have a dot before ``idx``, ``test`` for
         ``t10k``, and a prefix such as ``emnist-letters-``. If a file exists with and without ``.gz``, the latter is
         read.
-    split
-        Which data set to read if the folder holds several: the prefix, with or without ``emnist-``, such as
-        ``"letters"``; ``""`` for the files without a prefix.
+    split : str or None, default=None
+        Data set to read if the folder holds several: the prefix of its files, with or without ``emnist-``, such as
+        ``"letters"``; ``""`` for files without a prefix.
 
     Returns
     -------
@@ -200,10 +200,10 @@ def load_openml(name: str, *, version: int | str = "active") -> Dataset:
 
     Parameters
     ----------
-    name
-        Its name there, such as ``"mnist_784"``, ``"Fashion-MNIST"`` or ``"letter"``.
-    version
-        Its version there; ``"active"`` is the oldest that is still active.
+    name : str
+        Name of the data set on openml.org, such as ``"mnist_784"``, ``"Fashion-MNIST"`` or ``"letter"``.
+    version : int or "active", default="active"
+        Version of the data set; ``"active"`` is the oldest version that is still active.
 
     Returns
     -------
@@ -361,7 +361,7 @@ def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, _IDX_UINT8, dimensions]):
         raise ValueError(
-            f"{path} is no idx file of {dimensions}-dimensional uint8: it starts with 0x{data[:4].hex()}, "
+            f"{path} is not an idx file of {dimensions}-dimensional uint8: it starts with 0x{data[:4].hex()}, "
             f"not with 0x0000{_IDX_UINT8:02x}{dimensions:02x}"
         )
     if len(data) < start:

@@ -1,4 +1,4 @@
-"""Says what may be wrong with a fit that has diverged or learned nothing. It looks only where something is suspicious.
+"""Likely reasons why a fit has diverged or learned nothing. Only what is suspicious is examined.
 
 The check after a fit compares its last losses with those of a constant guess, for some microseconds. Only if they are
 no better does it compute the outputs of some rows, in NumPy.

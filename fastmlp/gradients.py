@@ -17,7 +17,7 @@ __all__ = ["check_gradients"]
 
 @advised
 def check_gradients(net: Network, X: Any, y: npt.ArrayLike, n: int = 20, h: float = 1e-5) -> float:
-    """Return how far the gradients of backpropagation are from finite differences: below 1e-6 if they are right.
+    """Compare the gradients of backpropagation with finite differences.
 
     The difference quotient of a parameter w is ``(loss(w + h) - loss(w - h)) / (2 * h)``. Both sides are computed in
     float64 by a copy of the network in `fastmlp.reference`: in float32, rounding errors of the losses would be far
@@ -26,19 +26,21 @@ def check_gradients(net: Network, X: Any, y: npt.ArrayLike, n: int = 20, h: floa
     Parameters
     ----------
     net : MLP
-    X, y
-        As for `MLP.fit`; some dozens of rows are enough.
-    n : int
-        Number of parameters to check in each weight matrix and each bias vector, drawn at random. The same call draws
-        the same ones.
-    h : float
+        The network.
+    X, y : array_like
+        Rows and targets, as for `MLP.fit`. A few dozen rows are enough.
+    n : int, default=20
+        Number of parameters to check in each weight matrix and each bias vector. They are drawn at random, but the same
+        call draws the same ones.
+    h : float, default=1e-5
         Step of the finite differences.
 
     Returns
     -------
     float
-        Largest relative difference: ``|a - b| / max(|a|, |b|)`` of a gradient a and a difference quotient b. Gradients
-        much smaller than the largest one of their array are compared with a thousandth of it.
+        Largest relative difference, below 1e-6 if the gradients are right: ``|a - b| / max(|a|, |b|)`` of a gradient a
+        and a difference quotient b. If both are below a thousandth of the largest gradient in their array, the
+        difference is divided by that thousandth instead.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def check_gradients(net: Network, X: Any, y: npt.ArrayLike, n: int = 20, h: floa
     Notes
     -----
     Activations with a kink, such as ReLU, have no derivative at 0. If a row comes closer to it than h, the difference
-    may be large although all is right; try another `h` or other rows.
+    may be large although the gradients are right. Try another `h` or other rows.
     """
     if not isinstance(net, Network):
         raise TypeError(f"net must be a network, e.g. MLP([784, 128, 10]), not {net!r}")

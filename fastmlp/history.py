@@ -35,9 +35,9 @@ _SMALL_IS_GOOD = {
 @advised_methods
 @dataclass(repr=False)
 class History:
-    """Measurements of one fit: lists with one entry per finished epoch.
+    """Measurements of a fit: lists with one entry per finished epoch.
 
-    ``history["val_f1_macro"]`` returns any list by name.
+    ``history["val_f1_macro"]`` returns a list by its name.
 
     Attributes
     ----------
@@ -95,7 +95,13 @@ class History:
         return measured[name]
 
     def last(self) -> str:
-        """Return the measurements of the last epoch as text."""
+        """Return the measurements of the last epoch as text.
+
+        Returns
+        -------
+        str
+            One line, as a progress bar shows it.
+        """
         return ", ".join(f"{name} {value:.4f}" for name, value in self._last().items())
 
     def _last(self) -> dict[str, float]:
@@ -104,11 +110,23 @@ class History:
         return {name: values[-1] for name, values in self._measured().items() if name not in apart}
 
     def append(self, **measured: float) -> None:
-        """Add one epoch: a number for each named list. Other lists get nan."""
+        """Add the measurements of one epoch.
+
+        Parameters
+        ----------
+        **measured : float
+            A number for each list, by name. Other lists get nan.
+        """
         self.extend(**{name: [value] for name, value in measured.items()})
 
     def extend(self, **measured: Sequence[float]) -> None:
-        """Add several epochs at once, a sequence of numbers for each list. Otherwise as `append`."""
+        """Add the measurements of several epochs.
+
+        Parameters
+        ----------
+        **measured : sequence of float
+            Numbers for each list, by name. Other lists get nan.
+        """
         self._put(len(self.loss), measured)
 
     def _put(self, start: int, measured: Mapping[str, Sequence[float]]) -> None:
@@ -123,27 +141,49 @@ class History:
                 values += [math.nan] * (n_epochs - len(values))
 
     def best_epoch(self, monitor: str = "val_loss", mode: Mode = "auto", min_delta: float = 0.0) -> int:
-        """Return the epoch, counted from 1, with the best number in a list; 0 if all are nan.
+        """Return the epoch with the best value of a measurement.
 
         Parameters
         ----------
-        monitor : str
-            Name of the list.
-        mode : {"auto", "min", "max"}
-            Whether small or large numbers are good; "auto" decides by the name.
-        min_delta : float
-            An improvement must exceed this.
+        monitor : str, default="val_loss"
+            Name of the measurement.
+        mode : {"auto", "min", "max"}, default="auto"
+            Whether small or large values are good; "auto" decides by the name.
+        min_delta : float, default=0.0
+            Minimum change that counts as an improvement.
+
+        Returns
+        -------
+        int
+            The epoch, from 1, or 0 if all values are nan.
         """
         best = Best(monitor, mode, min_delta)
         best.is_last(self)
         return best.epoch
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Return copies of all lists that are not empty, by name."""
+        """Return all measurements as lists.
+
+        Returns
+        -------
+        dict of str to list of float
+            Copies of all lists that are not empty, by name.
+        """
         return {name: list(values) for name, values in self._measured().items()}
 
     def to_pandas(self) -> Any:
-        """Return a pandas DataFrame with a column per list and a row per epoch, counted from 1."""
+        """Return all measurements as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column for each list, and a row for each epoch, from 1.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         try:
             import pandas as pd
         except ImportError as error:
@@ -155,7 +195,7 @@ class History:
 
         Parameters
         ----------
-        ax : Axes of matplotlib or None
+        ax : matplotlib Axes or None, default=None
             Where to plot the loss, and nothing else. None makes a figure with axes for each measurement.
             `fastmlp.plots.learning_curves` plots several histories.
 

@@ -1,4 +1,4 @@
-"""What `fit` calls of callbacks, and what it passes to them; `fastmlp.callbacks` describes both."""
+"""The methods of callbacks that `fit` calls, and the `FitState` that it passes; see `fastmlp.callbacks`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class FitState:
     Attributes
     ----------
     epochs, n_batches : int
-        Epochs requested, and steps in each.
+        Number of epochs requested, and of steps in each.
     epoch : int
-        Finished epochs, in `on_epoch_end` including the current one.
+        Number of finished epochs, including the current one in `on_epoch_end`.
     step : int
-        Finished steps of the current epoch; 0 in `on_epoch_end`.
+        Number of finished steps of the current epoch; 0 in `on_epoch_end`.
     history : History
         Measurements of the finished epochs.
     measures : tuple of str
@@ -49,7 +49,7 @@ class FitState:
     learning_rate_factor : float
         Multiplies the learning rate, from the next epoch on.
     batch_size : int
-        Rows of each step but perhaps the last of an epoch.
+        Rows per step; the last step of an epoch may have fewer.
     """
 
     epochs: int
@@ -95,7 +95,7 @@ def check_callbacks(callbacks: Iterable[object]) -> list[object]:
     gathered = list(callbacks)
     for callback in gathered:
         if isinstance(callback, type):
-            raise TypeError(f"callback {callback.__name__} is a class; pass an object of it: {callback.__name__}()")
+            raise TypeError(f"callback {callback.__name__} is a class; pass an instance: {callback.__name__}()")
         methods = {hook: getattr(callback, hook) for hook in HOOKS if hasattr(callback, hook)}
         for name in dir(callback):
             if name.startswith("on_") and name not in HOOKS and callable(getattr(callback, name, None)):

@@ -1,4 +1,4 @@
-"""What keeps a call whole when a signal handler raises in the midst of it: Ctrl-C, a time limit by SIGALRM.
+"""Calls that stay whole when a signal handler raises in the middle of them: Ctrl-C, a time limit by SIGALRM.
 
 Python runs signal handlers between any two instructions of the main thread, in ``finally`` blocks too. Two rules follow
 for whatever must not be left half done:

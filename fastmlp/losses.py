@@ -26,16 +26,39 @@ Targets: TypeAlias = npt.NDArray[Any]
 
 
 def softmax(z: Floats) -> Floats:
-    """Return the probabilities (B, C) of `z` (B, C); subtracting the row's maximum keeps exp from overflowing."""
+    """Return the softmax of each row, computed so that exp never overflows.
+
+    Parameters
+    ----------
+    z : (B, C) array
+        Logits.
+
+    Returns
+    -------
+    (B, C) array
+        Probabilities, ``exp(z) / sum(exp(z))`` of each row.
+    """
     e: Floats = np.exp(z - z.max(axis=1, keepdims=True))
     e /= e.sum(axis=1, keepdims=True)
     return e
 
 
 def cross_entropy(z: Floats, y: Targets, label_smoothing: float = 0.0) -> Floats:
-    """Return the losses (B,) of `z` (B, C) for the classes `y` (B,).
+    """Return the cross-entropy of each row.
 
-    That is log(sum(exp(z))) - z[y], and with label smoothing s, log(sum(exp(z))) - (1 - s) z[y] - s mean(z).
+    Parameters
+    ----------
+    z : (B, C) array
+        Logits.
+    y : (B,) int array
+        Classes.
+    label_smoothing : float in [0, 1), default=0.0
+        Label smoothing s.
+
+    Returns
+    -------
+    (B,) array
+        ``log(sum(exp(z))) - (1 - s) * z[y] - s * mean(z)`` of each row.
     """
     shifted = z - z.max(axis=1, keepdims=True)
     losses: Floats = np.log(np.exp(shifted).sum(axis=1)) - (1 - label_smoothing) * shifted[np.arange(len(y)), y]

@@ -1,4 +1,4 @@
-"""Metrics by name, or any function. `fit` measures them on validation data, beside loss and accuracy.
+"""Metrics, by name or as functions, that `fit` measures on validation data beside loss and accuracy.
 
 =====================================  =============================================================================
 outputs                                names
@@ -38,7 +38,7 @@ from fastmlp.validation.settings import check_choice, is_iterable
 __all__ = ["Metric", "check_metrics", "measure", "r2"]
 
 Metric: TypeAlias = Callable[[Any, Any], float]
-"""A function of (y_true, y_pred), both in the form in which users pass y."""
+"""Function of (y_true, y_pred), both in the form of y, that returns a number."""
 
 _Weighted: TypeAlias = Callable[..., float]  # of (y_true, y_pred, sample_weight)
 
@@ -54,7 +54,20 @@ def _from_scikit_learn(name: str, **settings: Any) -> _Weighted:
 
         return float(getattr(metrics, name)(y_true, y_pred, sample_weight=sample_weight, **settings))
 
-    metric.__doc__ = f"Return ``{name}(y_true, y_pred)`` of ``sklearn.metrics``."
+    metric.__doc__ = f"""Return `sklearn.metrics.{name}`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array_like
+        True and predicted values.
+    sample_weight : (n,) array or None, default=None
+        Weight of each row.
+
+    Returns
+    -------
+    float
+        The value of the metric.
+    """
     return metric
 
 
@@ -199,16 +212,23 @@ class _Chosen:
 def check_metrics(
     metrics: object, loss: Loss, sample_weight: Floats | None = None, classes: npt.NDArray[Any] | None = None
 ) -> dict[str, Metric]:
-    """Return the chosen metrics by name.
+    """Check metrics and return them by name.
 
     Parameters
     ----------
     metrics : iterable of str or callables
+        Names of metrics, and functions.
     loss : Loss
-    sample_weight : (n,) array or None
+        Loss of the network, which determines the metrics that fit its outputs.
+    sample_weight : (n,) array or None, default=None
         Weights of the rows to be measured.
-    classes : (C,) array or None
-        Names of the classes, for functions of a user.
+    classes : (C,) array or None, default=None
+        Class names, which functions get in y_true and y_pred.
+
+    Returns
+    -------
+    dict of str to Metric
+        The metrics.
 
     Raises
     ------
@@ -286,9 +306,25 @@ def measure(
     *,
     metrics: Mapping[str, Metric] = _NO_METRICS,
 ) -> dict[str, float]:
-    """Return the mean loss of checked data, the accuracy if the outputs are classes or labels, and `metrics`.
+    """Return the mean loss, the accuracy and further metrics of data that have been checked.
 
-    Without y, `X` is an iterable of such (X, y, sample_weight). Then only `metrics` need the predictions of all rows.
+    Parameters
+    ----------
+    engine : Engine
+        Engine of the network.
+    X : array, or iterable of (X, y, sample_weight)
+        Rows; or, without y, blocks of rows. Predictions of all blocks are kept only if there are `metrics`.
+    y : array or None, default=None
+        Targets, as the loss takes them.
+    sample_weight : (n,) array or None, default=None
+        Weight of each row.
+    metrics : mapping of str to Metric, default={}
+        Further metrics, from `check_metrics`.
+
+    Returns
+    -------
+    dict of str to float
+        Values by name. There is an accuracy if the outputs are classes or labels.
     """
     loss = engine.settings.loss
     sum_of_losses, n_correct, weight = 0.0, 0.0, 0.0

@@ -46,23 +46,22 @@ def warm_up(
 ) -> None:
     """Compile the kernels for training and predictions, or load them, so that the first fit starts at once.
 
-    Kernels are compiled once for each kind of activations, output, dtype, optimizer and X, whatever the layer sizes.
-    They are kept on disk. A program that must not wait later, such as a server or the image of a container, calls this
-    while it is being started or built.
+    Kernels are compiled once for each combination of activations, output, dtype, optimizer and kind of X, whatever the
+    layer sizes, and cached on disk. Call this when a server starts, or when the image of a container is built.
 
     Parameters
     ----------
     layers : sequence of int
-        As for `MLP`.
-    optimizer : str or Optimizer
-        As for `MLP.fit`.
-    rows : iterable of {"dense", "sparse", "uint8", "sparse uint8", "csr"}
-        What X will be: numbers, of which few or most are zero, the same in bytes, or CSR matrices of SciPy. Predictions
-        of fewer than 6 rows need the kernels for "sparse".
-    clip_norm, clip_value : float or None
-        As for `MLP.fit`; whether they are given matters, but not how large they are.
+        Layer sizes, as for `MLP`.
+    optimizer : str or Optimizer, default="sgd"
+        Optimizer, as for `MLP.fit`.
+    rows : iterable of {"dense", "sparse", "uint8", "sparse uint8", "csr"}, default=("dense", "sparse")
+        Kinds of X to prepare for: arrays with few zeros ("dense") or many ("sparse"), the same as bytes ("uint8",
+        "sparse uint8"), and SciPy's CSR matrices ("csr"). Predictions for fewer than 6 rows use "sparse".
+    clip_norm, clip_value : float or None, default=None
+        Gradient clipping, as for `MLP.fit`. Any number compiles the same kernels.
     **settings
-        Further settings of `MLP`, such as ``dtype="float64"`` or ``output="identity"``.
+        Further parameters of `MLP`, such as ``dtype="float64"`` or ``output="identity"``.
 
     Raises
     ------

@@ -116,12 +116,12 @@ class Model(ABC):
         self._names = Names()
 
     def initialize(self, *, seed: int | EllipsisType | None = ...) -> None:
-        """Start afresh: as a new network, with the first parameters of the seed and without history.
+        """Reset the network to its initial parameters and forget all training.
 
         Parameters
         ----------
-        seed : int or None
-            The new seed; without it the network keeps its own. None is random.
+        seed : int or None, optional
+            A new seed, as for `MLP`. By default the network keeps its seed.
 
         Raises
         ------
@@ -194,12 +194,12 @@ class Model(ABC):
         return summary.as_html(summary.of_network(self))
 
     def summary(self, write: Callable[[str], object] | None = None) -> None:
-        """Print a table of the layers with their numbers of parameters, and what the last fit has measured.
+        """Print a table of the layers and their numbers of parameters, and the results of the last fit.
 
         Parameters
         ----------
-        write : callable or None
-            Receives each line; None is `print`.
+        write : callable or None, default=None
+            Function that is called with each line. None is `print`.
 
         Examples
         --------
@@ -225,12 +225,12 @@ class Model(ABC):
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:
-        """Dropout of the inputs of each layer."""
+        """Dropout rate of the inputs of each layer."""
         return self._engine.settings.dropout_rates
 
     @property
     def n_threads(self) -> int | None:
-        """Threads for training and prediction; None chooses."""
+        """Number of threads for training and prediction; None chooses it."""
         return self._engine.n_threads
 
     @n_threads.setter
@@ -239,7 +239,7 @@ class Model(ABC):
 
     @property
     def weights(self) -> list[Floats]:
-        """Weights (I, O) of each layer; writing into them changes the network."""
+        """Weights of each layer, (I, O) arrays; writing into them changes the network."""
         return Views("weights", self._engine.weights)
 
     @weights.setter
@@ -248,7 +248,7 @@ class Model(ABC):
 
     @property
     def biases(self) -> list[Floats]:
-        """Biases (O,) of each layer; writing into them changes the network."""
+        """Biases of each layer, (O,) arrays; writing into them changes the network."""
         return Views("biases", self._engine.biases)
 
     @biases.setter
@@ -262,12 +262,12 @@ class Model(ABC):
 
     @property
     def feature_names(self) -> list[str] | None:
-        """Names of the columns of the first table X that trained the network; tables must have the same columns."""
+        """Column names of the first table that trained the network; later tables must have the same columns."""
         return None if self._names.features is None else list(self._names.features)
 
     @property
     def classes(self) -> npt.NDArray[Any] | None:
-        """Classes (C,) in the order of the outputs, if y had strings, or one-hot rows with names; else None."""
+        """Class names in the order of the outputs, if y had strings or was a one-hot table; else None."""
         return None if self._names.classes is None else self._names.classes.copy()
 
     def _alone(self, work: Callable[[], T]) -> T:
@@ -309,10 +309,15 @@ class Model(ABC):
             self._training_state = self._training_state.copied_into(self._engine)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return settings, parameters and training state as arrays, numbers and strings, all of them copies.
+        """Return copies of the settings, the parameters and the training state.
 
-        The training state is the optimizer with its state, the states of schedule and random generator, and the
-        history. After `load_state_dict`, ``fit(..., resume=True)`` continues bit-identically, also in another process.
+        The training state holds the optimizer, the schedule, the random generator and the history. After
+        `load_state_dict`, ``fit(..., resume=True)`` continues bit-identically, in another process too.
+
+        Returns
+        -------
+        dict of str to array, number or str
+            What `load_state_dict` restores.
         """
         return self._parameters_dict() | checkpoint.training_dict(self.history, self._random, self._training_state)
 
@@ -321,12 +326,17 @@ class Model(ABC):
         return parameters | self._names.to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore parameters and training state.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            What `state_dict` returned, of a network with the same settings.
 
         Raises
         ------
         TypeError, ValueError
-            If it is no such dict, is damaged, or belongs to a network with other settings. The network is unchanged.
+            If `state_dict` is damaged or comes from a network with other settings. The network is unchanged.
         RuntimeError
             If the network is being trained.
         """
@@ -341,21 +351,28 @@ class Model(ABC):
         self._alone(restore)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
-        """Write settings and parameters to `path`; an older file is replaced as a whole or not at all.
+        """Save the network to a file, which `load` reads.
 
-        The file is a .safetensors file if its name ends so, which needs safetensors, and otherwise a .npz file. Both
-        have a checksum, and hold weights as (I, O). With ``training=True`` the whole `state_dict` is written. The
-        number of threads is never saved.
+        `n_threads` is not saved. An existing file is replaced as a whole or not at all. The file has a checksum.
+
+        Parameters
+        ----------
+        path : str or path
+            Name of the file. If it ends in .safetensors, the format is safetensors; otherwise it is .npz.
+        training : bool, default=False
+            Whether to save the training state too, so that ``fit(..., resume=True)`` can continue.
 
         Raises
         ------
         TypeError
-            If `path` is not the name of a file, or `training` not True or False.
+            If an argument has the wrong type.
         ValueError
-            If parameters are not finite, since a fit has diverged; `load` would refuse the file. Or if `path` has the
-            suffix of another form, such as .onnx.
+            If parameters are not finite because a fit has diverged, or `path` has the suffix of another format, such as
+            .onnx.
         ImportError
-            If the file is to be a .safetensors file, and safetensors is not installed.
+            If a .safetensors file is asked for and safetensors is not installed.
+        OSError
+            If the file cannot be written.
         """
         save = saver(path)
         save(path, **self._savable(check_bool("training", training)))
@@ -368,7 +385,17 @@ class Model(ABC):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Return the network that `save` wrote to `path`, with its training state if that was saved.
+        """Load a network that `save` has written.
+
+        Parameters
+        ----------
+        path : str or path
+            Name of the .npz or .safetensors file.
+
+        Returns
+        -------
+        MLP
+            The network, with its training state if that was saved.
 
         Raises
         ------
@@ -377,7 +404,7 @@ class Model(ABC):
         ValueError
             If the file is damaged or does not hold a network.
         ImportError
-            If it is a .safetensors file, and safetensors is not installed.
+            If it is a .safetensors file and safetensors is not installed.
         """
         return cls._from_state(read_file(path), check_path(path))
 

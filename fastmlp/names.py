@@ -1,4 +1,4 @@
-"""Names that a network learns from tables and from classes that are no numbers."""
+"""Names that a network learns from tables and from classes that are not numbers."""
 
 from __future__ import annotations
 

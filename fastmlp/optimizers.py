@@ -6,8 +6,8 @@ optimizer holds settings only. Its state, `slots` arrays in the shape of each pa
 In the formulas `w` is a parameter, `g` its gradient, and `t` counts steps from 1. `weight_decay` applies to weights and
 biases, as in PyTorch; a network's `l2` applies to weights only.
 
-To add an optimizer, write its class here and add it to `OPTIMIZERS`. Write the same formula in `kernels/optimizers.py`;
-its keyword arguments have the names of the coefficients here.
+To add an optimizer, write its class here, add it to `OPTIMIZERS`, and write the same formula in
+`kernels/optimizers.py`, with the names of the coefficients here as its keyword arguments.
 """
 
 from __future__ import annotations
@@ -53,9 +53,20 @@ def _of_steps(n_steps: int, **coefficients: Doubles | float) -> Coefficients:
 
 
 def at_step(coefficients: Mapping[str, Doubles] | Doubles, step: int) -> Any:
-    """Return the coefficients of one of the steps, counted from 0, as `Optimizer.update` takes them.
+    """Return the coefficients of one step, as `Optimizer.update` takes them.
 
-    Optimizers that users wrote for earlier versions return an array with a row for each step, and take a row.
+    Parameters
+    ----------
+    coefficients : mapping of str to (n_steps,) arrays
+        The result of `Optimizer.coefficients`; for optimizers written for earlier versions, an array with a row for
+        each step.
+    step : int
+        Index of the step, from 0.
+
+    Returns
+    -------
+    dict of str to float, or a row of the array
+        The coefficients.
     """
     if isinstance(coefficients, np.ndarray):
         return coefficients[step]
@@ -64,16 +75,19 @@ def at_step(coefficients: Mapping[str, Doubles] | Doubles, step: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """How a step changes each parameter, given its gradient.
+    """Base class of optimizers: how a step changes each parameter, given its gradient.
 
     `fastmlp.reference.MLP` trains with any subclass; `fastmlp.MLP` has kernels only for those of this module.
 
-    Attributes
+    Parameters
     ----------
     learning_rate : float
-        A schedule multiplies it from step to step.
+        Learning rate. A schedule multiplies it in each step.
+
+    Attributes
+    ----------
     name : str
-        The name that `get_optimizer` knows.
+        Name of the optimizer in `OPTIMIZERS`.
     """
 
     learning_rate: float
@@ -100,7 +114,18 @@ class Optimizer(ABC):
         return False
 
     def rescaled(self, scale: float) -> Self:
-        """Return the optimizer that does with a gradient what this one does with `scale` times the gradient."""
+        """Return an optimizer for gradients that are divided by a factor.
+
+        Parameters
+        ----------
+        scale : float
+            The factor.
+
+        Returns
+        -------
+        Optimizer
+            It does with a gradient g what this optimizer does with ``scale * g``.
+        """
         return self
 
     @property
@@ -110,22 +135,29 @@ class Optimizer(ABC):
 
     @abstractmethod
     def coefficients(self, steps: npt.NDArray[np.int64], rates: Doubles) -> Coefficients:
-        """Return what the formula takes in each step, by the names of its keyword arguments.
+        """Return the coefficients of the formula in each step.
 
         Parameters
         ----------
         steps : (n_steps,) int64 array
-            Counted from 1.
+            Numbers of the steps, from 1.
         rates : (n_steps,) float64 array
             Learning rate of each of these steps.
 
         Returns
         -------
-        coefficients : dict of str to (n_steps,) float64 arrays
+        dict of str to (n_steps,) float64 arrays
+            Coefficients, by the names of the formula's keyword arguments.
         """
 
     def start(self, state: Sequence[Floats]) -> None:
-        """Fill the state of one parameter, `slots` arrays, before the first step."""
+        """Initialize the state of one parameter before the first step.
+
+        Parameters
+        ----------
+        state : sequence of arrays
+            The `slots` arrays, in the shape of the parameter.
+        """
         for slot in state:
             slot[...] = 0
 
@@ -133,9 +165,18 @@ class Optimizer(ABC):
     def update(
         self, parameter: Floats, gradient: Floats, state: Sequence[Floats], coefficients: Mapping[str, float]
     ) -> None:
-        """Change one parameter and its state in place, element by element; `gradient` stays as it is.
+        """Update one parameter and its state in place, element by element.
 
-        `coefficients` are those of the step: see `at_step`.
+        Parameters
+        ----------
+        parameter : array
+            The weights or biases of a layer.
+        gradient : array
+            Their gradient; it is not changed.
+        state : sequence of arrays
+            The `slots` arrays of the parameter.
+        coefficients : mapping of str to float
+            Coefficients of the step, from `at_step`.
         """
 
 
@@ -144,17 +185,19 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= rate * g``; with momentum ``v = momentum * v + g; w -= rate * v``.
 
-    With momentum its state is as large as the parameters. The cost of a step of plain SGD on CSR rows depends on their
-    nonzeros; with momentum, `weight_decay` or `l2` each step updates all weights, as with every other optimizer.
+    With momentum, the state is as large as the parameters. On CSR rows, the cost of a step of plain SGD depends on
+    their nonzeros; with momentum, `weight_decay` or `l2`, each step updates all weights.
 
     Parameters
     ----------
-    learning_rate : float
-    momentum : float in [0, 1)
-    nesterov : bool
-        ``w -= rate * (g + momentum * v)``; needs momentum.
-    weight_decay : float
-        ``g += weight_decay * w`` is applied first.
+    learning_rate : float, default=0.1
+        Learning rate.
+    momentum : float in [0, 1), default=0.0
+        Momentum; 0 is plain SGD.
+    nesterov : bool, default=False
+        Whether to use Nesterov's momentum, ``w -= rate * (g + momentum * v)``. Requires momentum.
+    weight_decay : float, default=0.0
+        Weight decay: ``g += weight_decay * w`` before the step.
     """
 
     learning_rate: float = 0.1
@@ -218,17 +261,20 @@ class Adam(Optimizer):
     ``w -= rate * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)``, where the powers of beta1 and beta2 correct
     the bias of means that start from zero.
 
-    Its state is twice as large as the parameters. Each step updates all of them, also on CSR rows.
+    The state is twice as large as the parameters. Each step updates all parameters, on CSR rows too.
 
     Parameters
     ----------
-    learning_rate : float
-    betas : pair of float in [0, 1)
-    eps : float
-    weight_decay : float
-        ``g += weight_decay * w`` is applied first.
-    eps_hat : bool
-        Whether eps is the "epsilon hat" of the paper's faster form, as in scikit-learn and TensorFlow:
+    learning_rate : float, default=0.001
+        Learning rate.
+    betas : pair of float in [0, 1), default=(0.9, 0.999)
+        Decay rates beta1 and beta2 of the two means.
+    eps : float, default=1e-8
+        Added to the denominator for numerical stability.
+    weight_decay : float, default=0.0
+        Weight decay: ``g += weight_decay * w`` before the step.
+    eps_hat : bool, default=False
+        Whether `eps` is the "epsilon hat" of the paper's faster form, as in scikit-learn and TensorFlow:
         ``w -= rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
     """
 
@@ -293,15 +339,22 @@ class Adam(Optimizer):
 @advised_constructor
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w -= rate * weight_decay * w`` besides.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    Each step is ``w -= rate * weight_decay * w``, followed by a step of `Adam` without weight decay.
 
     Parameters
     ----------
-    learning_rate : float
-    betas : pair of float in [0, 1)
-    eps : float
-    weight_decay : float
-    eps_hat : bool
+    learning_rate : float, default=0.001
+        Learning rate.
+    betas : pair of float in [0, 1), default=(0.9, 0.999)
+        Decay rates of the two means, as for `Adam`.
+    eps : float, default=1e-8
+        Added to the denominator for numerical stability.
+    weight_decay : float, default=0.01
+        Decoupled weight decay.
+    eps_hat : bool, default=False
+        Form of `eps`, as for `Adam`.
     """
 
     weight_decay: float = 0.01
@@ -334,19 +387,22 @@ class RMSprop(Optimizer):
 
     ``v = alpha * v + (1 - alpha) * g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is one to three times as large as the parameters. Each step updates all of them, also on CSR rows.
+    The state is one to three times as large as the parameters. Each step updates all parameters, on CSR rows too.
 
     Parameters
     ----------
-    learning_rate : float
-    alpha : float in [0, 1)
-    eps : float
-    weight_decay : float
-        ``g += weight_decay * w`` is applied first.
-    momentum : float in [0, 1)
-        ``u = momentum * u + g / (sqrt(v) + eps); w -= rate * u``.
-    centered : bool
-        Use ``v - m*m``, an estimate of the variance, in place of v, with ``m = alpha * m + (1 - alpha) * g``.
+    learning_rate : float, default=0.01
+        Learning rate.
+    alpha : float in [0, 1), default=0.99
+        Decay rate of the mean.
+    eps : float, default=1e-8
+        Added to the denominator for numerical stability.
+    weight_decay : float, default=0.0
+        Weight decay: ``g += weight_decay * w`` before the step.
+    momentum : float in [0, 1), default=0.0
+        Momentum: ``u = momentum * u + g / (sqrt(v) + eps); w -= rate * u``.
+    centered : bool, default=False
+        Whether to replace v by ``v - m*m``, an estimate of the variance, with ``m = alpha * m + (1 - alpha) * g``.
     """
 
     learning_rate: float = 0.01
@@ -419,18 +475,20 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): ``v += g*g; w -= rate * g / (sqrt(v) + eps)``.
 
-    Its state is as large as the parameters. Each step updates all of them, also on CSR rows.
+    The state is as large as the parameters. Each step updates all parameters, on CSR rows too.
 
     Parameters
     ----------
-    learning_rate : float
-    lr_decay : float
-        ``rate = learning_rate / (1 + (t - 1) * lr_decay)``.
-    weight_decay : float
-        ``g += weight_decay * w`` is applied first.
-    initial_accumulator_value : float
+    learning_rate : float, default=0.01
+        Learning rate.
+    lr_decay : float, default=0.0
+        Decay of the learning rate: ``rate = learning_rate / (1 + (t - 1) * lr_decay)``.
+    weight_decay : float, default=0.0
+        Weight decay: ``g += weight_decay * w`` before the step.
+    initial_accumulator_value : float, default=0.0
         Initial value of v.
-    eps : float
+    eps : float, default=1e-10
+        Added to the denominator for numerical stability.
     """
 
     learning_rate: float = 0.01
@@ -493,14 +551,19 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Optimizer:
-    """Return the optimizer that a user means.
+    """Return an optimizer, given as an object or by name.
 
     Parameters
     ----------
-    optimizer : str, Optimizer or None
-        A name of `OPTIMIZERS` gives an optimizer with defaults. None is "sgd".
-    learning_rate : float or None
-        Replaces the default of a name.
+    optimizer : str, Optimizer or None, default=None
+        An optimizer, or a key of `OPTIMIZERS` for one with default settings. None is "sgd".
+    learning_rate : float or None, default=None
+        Learning rate of an optimizer that is given by name; None is its default.
+
+    Returns
+    -------
+    Optimizer
+        The optimizer.
 
     Raises
     ------
@@ -515,7 +578,7 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
             )
         return optimizer
     if isinstance(optimizer, type):
-        raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an object of it: {optimizer.__name__}()")
+        raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an instance: {optimizer.__name__}()")
     if not (optimizer is None or isinstance(optimizer, str)):
         raise TypeError(f"optimizer must be a name or an object of fastmlp.optimizers, not {optimizer!r}")
     named = OPTIMIZERS[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(OPTIMIZERS))]

@@ -1,4 +1,4 @@
-"""Weights and biases as users see them, and what may be written into them."""
+"""Weights and biases as users see them, with checks of what is written into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks with their training, ready to use: the presets of ``fastmlp train --preset``.
+"""Ready-made networks with their training settings: the presets of ``fastmlp train --preset``.
 
 >>> from fastmlp import datasets, presets
 >>> X_train, y_train, X_test, y_test = datasets.load_mnist()
@@ -24,19 +24,22 @@ __all__ = ["PRESETS", "Preset"]
 
 @dataclass(frozen=True)
 class Preset:
-    """A network and its training.
+    """Settings of a network and of its training.
 
     Attributes
     ----------
     hidden : tuple of int
         Sizes of the hidden layers.
     epochs, batch_size : int
+        Number of epochs, and rows per step.
     optimizer : Optimizer
+        Optimizer of the fit.
     schedule : Schedule
+        Learning rate schedule of the fit.
     settings : mapping
         Further arguments of `fastmlp.MLP`.
     activation : str
-        Of the hidden layers.
+        Activation of the hidden layers.
     """
 
     hidden: tuple[int, ...]
@@ -48,7 +51,20 @@ class Preset:
     activation: str = "relu"
 
     def network(self, n_inputs: int, n_outputs: int, **settings: Any) -> MLP:
-        """Return a new network; `settings` are further arguments of `fastmlp.MLP`, such as ``seed=1``."""
+        """Return a new network with these settings.
+
+        Parameters
+        ----------
+        n_inputs, n_outputs : int
+            Numbers of inputs and outputs.
+        **settings
+            Further parameters of `fastmlp.MLP`, such as ``seed=1``.
+
+        Returns
+        -------
+        MLP
+            The network, not trained.
+        """
         from fastmlp.mlp import MLP
 
         layers = [n_inputs, *self.hidden, n_outputs]

@@ -22,9 +22,9 @@ _LINES = 20  # about this many lines report a long fit if there is no terminal
 
 @advised_constructor
 class ProgressBar:
-    """A bar in a terminal (on stderr) or notebook; elsewhere plain lines, one per epoch, but at most about 20.
+    """Progress bar in a terminal, on stderr, or in a notebook.
 
-    In a notebook it is one output, which is updated in place. A stored notebook keeps its last state.
+    Elsewhere, for example in a log file, it prints a line per epoch, but at most about 20 lines.
     """
 
     def __init__(self) -> None:
@@ -85,12 +85,12 @@ class Table:
 
     Parameters
     ----------
-    every : int
-        Print every so many epochs, and the last one.
-    columns : mapping of str to str, or None
-        Headings of the measurements to print, by name. None prints all, and the seconds, under their own names.
-    write : callable or None
-        Prints a line; None is `print`. Use ``tqdm.write`` beside a progress bar.
+    every : int, default=1
+        Number of epochs between lines; the last epoch is always printed.
+    columns : mapping of str to str, or None, default=None
+        Measurements to print, as names and headings. None prints all of them and the seconds, under their own names.
+    write : callable or None, default=None
+        Function that prints a line. None is `print`. Use ``tqdm.write`` beside a progress bar.
 
     Examples
     --------
@@ -129,7 +129,7 @@ class Table:
         self._print("epoch", *(f"{heading:>{self._widths[name]}}" for name, heading in shown.items()))
 
     def on_epoch_end(self, net: object, fit: FitState) -> None:
-        """Print the line of the finished epoch, if it is time to."""
+        """Print the line of the epoch if it is due."""
         if fit.epoch % self.every == 0 or fit.epoch == fit.epochs:
             self._line(fit)
 

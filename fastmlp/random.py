@@ -1,4 +1,4 @@
-"""Everything drawn from the seed: first parameters, order of the rows, validation and bootstrap rows, dropout, noise.
+"""Everything drawn from the seed: initial parameters, order of the rows, validation and bootstrap rows, dropout, noise.
 
 `fastmlp.MLP` and `fastmlp.reference.MLP` both draw here, so the same seed gives them the same start and the same
 batches.

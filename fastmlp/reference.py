@@ -1,4 +1,4 @@
-"""The network in plain NumPy, as a textbook writes it. Tests compare the kernels with it.
+"""The network in plain NumPy, written like a textbook. Tests compare the kernels with it.
 
 Dimensions: `B` rows of a batch, `I` fan-in, `O` fan-out, `C` classes.
 """
@@ -43,7 +43,24 @@ def forward(
     activation: str | Sequence[str],
     masks: Masks | None = None,
 ) -> list[Floats]:
-    """Return [x, z of the first layer, ..., z of the last], where z (B, O) are the sums before the activation."""
+    """Compute the forward pass.
+
+    Parameters
+    ----------
+    x : (B, I) array
+        Rows of a batch.
+    weights, biases : list of (I, O) arrays, list of (O,) arrays
+        Parameters of each layer.
+    activation : str or sequence of str
+        Activation of the hidden layers.
+    masks : list of (B, I) arrays, or None, default=None
+        Dropout masks: for each layer the factors of its inputs, 0 or 1 / (1 - dropout), or None.
+
+    Returns
+    -------
+    list of arrays
+        ``[x, z of the first layer, ..., z of the last]``, where z (B, O) are the sums before the activation.
+    """
     sums = [x]
     for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
         sums.append(_inputs(sums, layer, len(weights), activation, masks) @ w + b)
@@ -70,20 +87,31 @@ def backward(
     row_weights: Floats | None = None,
     masks: Masks | None = None,
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return the gradients of the mean loss, dW (I, O) and db (O,) of each layer.
+    """Compute the gradients of the mean loss.
 
     Parameters
     ----------
     sums : list of arrays
         The result of `forward`.
     y : array
-        Targets as the head takes them; for a softmax (B,) int32 classes.
-    weights, activation, masks
-        As passed to `forward`.
-    head : Loss or None
-        What the outputs mean; None is a softmax with cross-entropy.
-    row_weights : (B,) array or None
+        Targets as the loss takes them; for softmax (B,) int32 classes.
+    weights : list of (I, O) arrays
+        Weights, as for `forward`.
+    activation : str or sequence of str
+        Activation, as for `forward`.
+    head : Loss or None, default=None
+        Output activation and loss. None is softmax with cross-entropy.
+    row_weights : (B,) array or None, default=None
         Weight of each row's loss.
+    masks : list of (B, I) arrays, or None, default=None
+        Dropout masks, as for `forward`.
+
+    Returns
+    -------
+    dW : list of (I, O) arrays
+        Gradient with respect to the weights of each layer.
+    db : list of (O,) arrays
+        Gradient with respect to the biases of each layer.
     """
     dw: list[Floats] = []
     db: list[Floats] = []
@@ -105,7 +133,15 @@ def backward(
 
 
 def clip(gradients: Sequence[Floats], clipping: Clipping) -> None:
-    """Clip the gradients in place, as PyTorch does: each number first, then the 2-norm of all of them."""
+    """Clip gradients in place, as PyTorch does: first each element, then the 2-norm of all of them.
+
+    Parameters
+    ----------
+    gradients : sequence of arrays
+        Gradients of all parameters.
+    clipping : Clipping
+        Limits of the elements and of the norm.
+    """
     if clipping.value is not None:
         for g in gradients:
             np.clip(g, -clipping.value, clipping.value, out=g)
@@ -253,7 +289,7 @@ class NumPyEngine(Engine):
 
 @advised_constructor
 class MLP(Network):
-    """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, first parameters and batches.
+    """`fastmlp.MLP` in plain NumPy, with the same arguments, methods, initial parameters and batches.
 
     Its numbers differ from those of `fastmlp.MLP` only by the order in which floating-point sums are taken.
     """

@@ -1,4 +1,4 @@
-"""What `summary` prints of networks, and notebooks show of networks, ensembles and histories: the same tables."""
+"""The tables that `summary` prints, and that notebooks show, of networks, ensembles and histories."""
 
 from __future__ import annotations
 

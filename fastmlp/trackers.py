@@ -21,17 +21,17 @@ class MLflow(Tracker):
 
     Parameters
     ----------
-    run : str, Run or None
-        The run, or its id. None is the active run or, without one, a new run for each fit, which ends with it.
-    prefix : str
-        Comes before the name of each measurement, such as "fold1/".
-    interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+    run : str, Run or None, default=None
+        The run or its id. None is the active run. If there is none, each fit starts a new run and ends it.
+    prefix : str, default=""
+        Prefix of the name of each measurement, such as "fold1/".
+    interval : float, default=0.5
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Attributes
     ----------
     run_id : str or None
-        The run of the last fit.
+        Id of the run of the last fit.
 
     Raises
     ------
@@ -103,10 +103,10 @@ class TensorBoard(Tracker):
     ----------
     writer : SummaryWriter
         Of PyTorch (`torch.utils.tensorboard`) or tensorboardX.
-    prefix : str
-        Comes before the name of each measurement, such as "fold1/".
-    interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+    prefix : str, default=""
+        Prefix of the name of each measurement, such as "fold1/".
+    interval : float, default=0.5
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
     ------
@@ -140,16 +140,16 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """Record the settings and measurements of a fit in a run of Weights & Biases.
 
-    The epoch is recorded, too, and is the x axis of the charts. So a run may have several fits.
+    The epoch is recorded too, and is the x axis of the charts. A run may record several fits.
 
     Parameters
     ----------
     run : Run
-        What ``wandb.init()`` returns.
-    prefix : str
-        Comes before the name of each measurement, such as "fold1/".
-    interval : float
-        Seconds between two writes during the fit. With 0 it waits for a write after each epoch.
+        The run that ``wandb.init()`` returns.
+    prefix : str, default=""
+        Prefix of the name of each measurement, such as "fold1/".
+    interval : float, default=0.5
+        Minimum time between two writes during the fit, in seconds. With 0, the fit waits for a write after each epoch.
 
     Raises
     ------
@@ -182,24 +182,24 @@ class WandB(Tracker):
 
 @advised_constructor
 class OptunaPruning(Tracker):
-    """Report a measurement to Optuna, and end the fit if the pruner gives the trial up.
+    """Report a measurement to Optuna, and end the fit if the pruner prunes the trial.
 
-    `fit` then raises `optuna.TrialPruned`, as Optuna wants it.
+    `fit` then raises `optuna.TrialPruned`, as Optuna expects.
 
-    Fast epochs are not all reported: there is a report at most twice a second, and of the last epoch. The epochs are
-    multiples of powers of two, so that pruners can compare trials. With ``interval=0`` each epoch is reported and
-    waited for, and a study with seeds prunes the same trials again.
+    If epochs are short, not all are reported, but the last one is. Reported epochs are multiples of powers of two, so
+    that pruners can compare trials. With ``interval=0`` every epoch is reported, the fit waits for each report, and a
+    seeded study prunes the same trials when it is repeated.
 
     Parameters
     ----------
-    trial : Trial
-        Of Optuna. It reports epochs from step 0 on.
-    monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
-    mode : {"auto", "min", "max"}
-        Whether small or large values are good, as the study must see it too; "auto" decides by the name.
-    interval : float
-        Seconds between two reports.
+    trial : optuna.Trial
+        The trial. The first epoch is its step 0.
+    monitor : str, default="val_loss"
+        Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether small or large values are good; "auto" decides by the name. It must agree with the study's direction.
+    interval : float, default=0.5
+        Minimum time between two reports, in seconds.
 
     Raises
     ------
@@ -257,7 +257,7 @@ class OptunaPruning(Tracker):
             )
 
     def on_epoch_end(self, net: Any, fit: FitState) -> None:
-        """Report the epoch if it is time to; raise `optuna.TrialPruned` if an earlier report has led to it."""
+        """Report the epoch if it is due; raise `optuna.TrialPruned` if an earlier report has pruned the trial."""
         super().on_epoch_end(net, fit)
         if self._pruned_at:
             from optuna import TrialPruned

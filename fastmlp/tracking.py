@@ -221,7 +221,7 @@ class Tracker:
         reason = traceback.format_exception_only(error)[-1].strip()  # str(error) may fail, too
         self._failures += 1
         if self._failures == 1 and not quietly:
-            warn(f"{type(self).__name__} has failed and will try again, while training goes on: {reason}")
+            warn(f"{type(self).__name__} has failed and will try again; training continues: {reason}")
         return reason
 
     # --- copies -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A lock file: of the processes that share a folder, one at a time compiles a kernel, and the others wait for it.
 
-It needs only what network file systems do right, too: that a file is created by one process alone (``O_EXCL``), and
+It relies only on what network file systems guarantee: that a file is created by one process alone (``O_EXCL``), and
 that a file which is opened shows its latest state. Locks of the system, such as ``flock``, are not among that.
 
 The owner refreshes the time of its file once a second. Those who wait compare no clocks: they count how often they have
@@ -30,7 +30,7 @@ OLD = 3600.0
 
 
 class Seen(NamedTuple):
-    """What a lock looks like; it changes with each sign of life."""
+    """The state of a lock file, which changes each time its owner refreshes it."""
 
     owner: bytes
     time_ns: int
@@ -106,7 +106,7 @@ def release_all() -> None:
 
 
 def release_own() -> None:
-    """Release the locks of this thread. That they need no name lets a signal handler raise at any line before."""
+    """Release the locks of this thread. They need no names, so a signal handler may raise at any line before."""
     for lock in list(_held):
         if lock.thread == threading.get_ident():
             lock.release()
@@ -173,7 +173,7 @@ def _create(path: Path) -> Lock | None:
 
 
 def look(path: Path) -> Seen | None:
-    """Return what a lock looks like, or None if there is none."""
+    """Return the state of a lock file, or None if there is none."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # the name may be that of a pipe
     try:
         with open(os.open(path, flags), "rb") as file:  # a file that is opened has its latest state, on NFS too

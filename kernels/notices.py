@@ -1,4 +1,4 @@
-"""What users are told while kernels are compiled: one line on stderr, beside a progress bar if there is one."""
+"""Messages while kernels are compiled: one line on stderr, beside a progress bar if there is one."""
 
 import math
 import os
@@ -34,7 +34,7 @@ def say_once(message: str) -> None:
 
 
 class Notices:
-    """Says what takes long: once for kernels that follow one another."""
+    """Announces what takes long, once for a series of kernels."""
 
     patience, gap = 0.3, 3.0
     """Seconds that a kernel may take without a word, and seconds after the last one until the next needs a new line."""
@@ -46,7 +46,7 @@ class Notices:
 
     @contextmanager
     def during(self, message: str):
-        """Say so if what is done meanwhile takes long."""
+        """Announce the work in this context if it takes long."""
         ended = threading.Event()
         if time.monotonic() > self._last + self.gap:
             self._said.clear()

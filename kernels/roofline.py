@@ -1,4 +1,4 @@
-"""What a core can do at most: multiply-adds on registers alone, and reading memory alone, for a roofline model."""
+"""Peak rates of a core, for a roofline model: multiply-adds on registers alone, and reading memory alone."""
 
 from .jit import entry
 from .simd import VECTOR_BYTES

@@ -1,6 +1,6 @@
 """Softmax, its cross-entropy and its gradient: of one row, and of as many rows as a vector has lanes, bit-identical.
 
-One row is bound by latency: its maximum, then the sum over its classes, then the logarithm of that. For many rows the
+A single row is latency-bound: its maximum, then the sum over its classes, then the logarithm of that. For many rows the
 reductions across lanes are done together: halves of two rows in one vector, then quarters of four, and so on, in the
 order in which one row is reduced.
 """

@@ -1,4 +1,4 @@
-"""What kernels hand to one another: a record for each layer, and named tuples of arrays.
+"""Data structures that kernels pass to one another: a record for each layer, and named tuples of arrays.
 
 Python passes flat arguments, since Numba takes a microsecond to recognize a tuple. The entries group them.
 """
@@ -22,11 +22,11 @@ LAYER = np.dtype(
             # where these start in `work`, the buffer that the threads of a team share:
             "out",  # outputs (chunk, O)
             "slope",  # slopes of the activation (chunk, O); 0 if none are stored
-            "turn",  # from these outputs and slopes to the place of those of the next batch; 0 if it is the same
+            "turn",  # offset from these outputs and slopes to those of the next batch; 0 if they share the buffer
             "w_t",  # transposed weights (O, I)
             "delta", "delta_pitch",  # gradient of the loss by the products (chunk, O)
             "private", "private_pitch",  # the thread's own copy of its columns of the weights; pitch 0 if there is none
-            "slot_stride",  # numbers from that copy to that of the optimizer's first slot, and so on
+            "slot_stride",  # offset from that copy to that of the optimizer's first slot, and from slot to slot
             "gradient", "gradient_pitch",  # of the weights; pitch 0 if there is room for one block only
             "partial_sums",  # of an update from packed rows, until more rows are added to them
             "squares",  # where its sums of squares start in each half of `sums`

@@ -1,4 +1,4 @@
-"""What kernels do with vectors: load, store, prefetch, and move lanes."""
+"""Operations on vectors: load, store, prefetch, and move lanes."""
 
 from llvmlite import ir
 from numba import types

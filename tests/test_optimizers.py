@@ -97,7 +97,7 @@ def test_which_optimizer_is_plain_sgd():
         (("admw",), ValueError, f"optimizer must be one of {str(tuple(OPTIMIZERS))[1:-1]}, not 'admw'; "
          "did you mean 'adamw'?"),
         (("",), ValueError, "optimizer must be one of "),
-        ((Adam,), TypeError, "optimizer Adam is a class; pass an object of it: Adam()"),
+        ((Adam,), TypeError, "optimizer Adam is a class; pass an instance: Adam()"),
         ((0.1,), TypeError, "optimizer must be a name or an object of fastmlp.optimizers, not 0.1"),
         ((Adam(), 0.1), ValueError, "learning_rate=0.1 conflicts with the optimizer's learning_rate=0.001; "
          "set it only there: Adam(learning_rate=...)"),

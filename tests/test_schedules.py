@@ -82,7 +82,7 @@ def test_names(name, schedule):
          "'inverse_scaling', 'adaptive', 'reduce_on_plateau', not 'cosin'; did you mean 'cosine'?"),
         ("invscaling", ValueError, "did you mean 'inverse_scaling'?"),
         ("step", ValueError, "schedule 'step' needs settings; pass an object, e.g. Step(every=10)"),
-        (Cosine, TypeError, "schedule Cosine is a class; pass an object of it: Cosine()"),
+        (Cosine, TypeError, "schedule Cosine is a class; pass an instance: Cosine()"),
         (0.5, TypeError, "schedule must be one of 'constant', "),
     ],
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What ``fastmlp bench`` runs: it measures the limits of the machine, fastmlp, and other libraries."""
+"""The measurements of ``fastmlp bench``: the limits of the machine, fastmlp, and other libraries."""

@@ -1,4 +1,4 @@
-"""How many operations an epoch of plain training takes."""
+"""The number of floating-point operations in an epoch of plain training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the machine other programs use while something is measured."""
+"""The load that other programs put on the machine during a measurement."""
 
 from __future__ import annotations
 

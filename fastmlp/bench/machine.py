@@ -1,4 +1,4 @@
-"""What this machine is, and its measured limits."""
+"""A description of this machine, and its measured limits."""
 
 from __future__ import annotations
 

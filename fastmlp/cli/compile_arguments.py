@@ -60,24 +60,28 @@ def add_compile(parser: Any, activations: tuple[str, ...], jobs: Any) -> None:
     """Add the options. None means that one was not given, so that --all stands for every value of it."""
     add = parser.add_argument_group("networks").add_argument
     several = {"action": "extend", "nargs": "+", "metavar": "NAME"}
-    add("--optimizer", choices=ALL_OPTIMIZERS, **several, help=f"{', '.join(ALL_OPTIMIZERS)} (default: sgd adam)")
-    add("--activation", choices=activations, **several, help="of the hidden layers (default: relu)")
-    add("--output", choices=OUTPUTS, **several, help=f"{', '.join(OUTPUTS)} (default: softmax identity)")
-    add("--dtype", choices=DTYPES, **several, help="float32, float64 (default: float32)")
+    add(
+        "--optimizer",
+        choices=ALL_OPTIMIZERS,
+        **several,
+        help=f"optimizers: {', '.join(ALL_OPTIMIZERS)} (default: sgd adam)",
+    )
+    add("--activation", choices=activations, **several, help="activations of the hidden layers (default: relu)")
+    add("--output", choices=OUTPUTS, **several, help=f"outputs: {', '.join(OUTPUTS)} (default: softmax identity)")
+    add("--dtype", choices=DTYPES, **several, help="data types: float32, float64 (default: float32)")
     add(
         "--rows",
         choices=list(ROWS),
         **several,
-        help="what X is: numbers, of which few (dense) or most (sparse) are zero; the same in bytes (uint8, "
-        "sparse-uint8); or CSR matrices of SciPy (csr). Predictions of fewer than 6 rows need sparse (default: dense "
-        "sparse)",
+        help="kinds of X: arrays with few zeros (dense) or many (sparse), the same as bytes (uint8, sparse-uint8), and "
+        "SciPy's CSR matrices (csr). Predictions for fewer than 6 rows use sparse (default: dense sparse)",
     )
-    add("--l2", action="store_true", help="with an l2 penalty; only plain SGD has other kernels then")
-    add("--clipping", action="store_true", help="with clipped gradients; the same")
+    add("--l2", action="store_true", help="with an L2 penalty; only plain SGD has other kernels then")
+    add("--clipping", action="store_true", help="with gradient clipping; only plain SGD has other kernels then")
     add("--dropout", action="store_true", help="with dropout of hidden units")
     add("--input-dropout", action="store_true", help="with dropout of inputs")
     add("--input-noise", action="store_true", help="with noise on the inputs")
     add("--label-smoothing", action="store_true", help="with label smoothing, where the output is softmax")
-    add("--all", action="store_true", help="everything, of which options that are given select a part")
+    add("--all", action="store_true", help="all kernels that the given options allow")
     work = parser.add_argument_group("work")
-    work.add_argument("--jobs", type=jobs, metavar="N", help="processes that compile (default: one per core)")
+    work.add_argument("--jobs", type=jobs, metavar="N", help="number of processes (default: one per core)")

@@ -160,10 +160,10 @@ def check_processor(facts: Facts) -> Iterator[Finding]:
     remedy = "in a virtual machine, choose the CPU type host; on a Mac with an M processor, install Python for arm64"
     if facts.vector_bits is not None and facts.vector_bits < 256:
         yield Finding(
-            "slow", f"this processor shows no AVX2, so vectors have {facts.vector_bits} bits and not 256", remedy
+            "slow", f"this processor reports no AVX2, so vectors have {facts.vector_bits} bits and not 256", remedy
         )
     if facts.has_fma is False:
-        yield Finding("slow", "this processor shows no FMA, so a multiply-add takes two instructions", remedy)
+        yield Finding("slow", "this processor reports no FMA, so a multiply-add takes two instructions", remedy)
 
 
 def check_numba_settings(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What ``fastmlp doctor`` observes on this machine."""
+"""The facts that ``fastmlp doctor`` gathers about this machine."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments, unknown = parser.parse_known_args(argv)
         if arguments.command is None:
-            parser.error(f"say what to do: fastmlp {', '.join(commands)}, or fastmlp --help")
+            parser.error(f"a command is missing: fastmlp {', '.join(commands)}, or fastmlp --help")
         command = commands[arguments.command]
         arguments.command_line = shlex.join(["fastmlp", *(sys.argv[1:] if argv is None else argv)])
         if unknown:

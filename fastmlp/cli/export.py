@@ -54,7 +54,7 @@ def _form(to: str | None, path: str) -> str:
     named = next((form for form, suffixes in FORMS.items() if suffix in suffixes), None)
     form = to or named
     if form is None:
-        raise ValueError(f"--output {path!r} does not say in which form; give --to, one of {', '.join(FORMS)}")
+        raise ValueError(f"--output {path!r} does not determine the format; give --to, one of {', '.join(FORMS)}")
     if form != named and (named or form in ("safetensors", "keras")):  # these two are known by their suffix
         raise ValueError(f"--output {path!r} must end in {' or '.join(FORMS[form])}")
     return form

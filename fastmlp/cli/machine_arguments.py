@@ -91,14 +91,20 @@ def add_bench(bench: Any) -> None:
         default="relu",
         choices=_PEER_ACTIVATIONS,
         metavar="NAME",
-        help=f"of the hidden layers: {' or '.join(_PEER_ACTIVATIONS)} (default: %(default)s)",
+        help=f"activation of the hidden layers: {' or '.join(_PEER_ACTIVATIONS)} (default: %(default)s)",
     )
     add("--epochs", default=2, type=whole_number(1), metavar="N", help="passes over the rows in one turn (default: 2)")
     add("--batch-size", default=64, type=whole_number(1), metavar="N", help="rows per step (default: %(default)s)")
-    add("--learning-rate", default=0.1, type=number(zero=False), metavar="RATE", help="of SGD (default: %(default)s)")
+    add(
+        "--learning-rate",
+        default=0.1,
+        type=number(zero=False),
+        metavar="RATE",
+        help="learning rate of SGD (default: %(default)s)",
+    )
     measure = bench.add_argument_group("measurement")
     add = measure.add_argument
-    add("--runs", default=5, type=whole_number(1), metavar="N", help="turns (default: %(default)s)")
+    add("--runs", default=5, type=whole_number(1), metavar="N", help="number of turns (default: %(default)s)")
     add(
         "--peers",
         default=list(PEERS),

@@ -116,7 +116,7 @@ def add_predict(parser: Any) -> None:
     """Add the options of ``fastmlp predict``."""
     _add_network(parser)
     parser.add_argument("--data", required=True, metavar="FILE", help="the rows to predict")
-    target = "a column of a table without names to leave out, by its number from 0 (default: there is none)"
+    target = "number, from 0, of a column to leave out of a table without names (default: none)"
     parser.add_argument("--target", metavar="COLUMN", help=target)
     parser.add_argument("-o", "--output", metavar="FILE", help="write to this .csv or .npz file (default: print)")
 
@@ -125,9 +125,7 @@ def add_report(parser: Any) -> None:
     """Add the options of ``fastmlp report``, but for the data."""
     _add_network(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the .html file to write")
-    parser.add_argument(
-        "--target", metavar="COLUMN", help="of a table, the column with the answers (default: the last)"
-    )
+    parser.add_argument("--target", metavar="COLUMN", help="column of a table with the true values (default: the last)")
 
 
 def _add_network(parser: Any) -> None:

@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses, printing, and the words of messages."""
+"""Common parts of all commands: exit statuses, printing, and the words of messages."""
 
 import re
 import sys

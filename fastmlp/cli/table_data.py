@@ -1,4 +1,4 @@
-"""What a network is trained on, and predicts, of a table: features, categories as one-hot columns, and the target."""
+"""Tables as data for a network: numeric features, categories as one-hot columns, and the target."""
 
 from __future__ import annotations
 

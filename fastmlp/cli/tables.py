@@ -1,4 +1,4 @@
-"""Tables in files, CSV and Parquet, as columns of numbers and texts."""
+"""Tables in files, CSV and Parquet, as columns of numbers and strings."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _joined(weights: list[Any] | None) -> Any:
         return weights
     if kinds == {tuple}:
         return dict(weights)
-    raise ValueError("--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture of them")
+    raise ValueError("--class-weight takes balanced, or numbers, or CLASS=NUMBER, but not a mixture of them")
 
 
 def _checked_class_weight(weights: Any, data: TrainData) -> Any:

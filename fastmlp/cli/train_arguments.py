@@ -33,13 +33,12 @@ examples:
   fastmlp train --data houses.csv --target price --ignore id --save net.npz
   fastmlp train --plot pictures --plot-format svg
 
-Train a softmax classifier, with plain SGD unless you say otherwise, and
-evaluate it on the test rows. Of tables with numbers to predict, train a
-regression.
+Train a softmax classifier, with plain SGD by default, and evaluate it on the
+test rows. If the target of a table is a number, train a regression.
 
-Prints one line per epoch, then five sample predictions, then the test
-accuracy. Loss and train accuracy are means over the epoch while it trains;
-test accuracy is measured after the epoch; seconds are training time only.
+Prints a line per epoch, then five sample predictions, then the test accuracy.
+Loss and train accuracy are means over the epoch, measured before each step;
+test accuracy is measured after the epoch. Seconds are training time only.
 """
 
 _TRAIN_DETAILS = """\
@@ -53,15 +52,15 @@ X_train=X_train, ...) writes it, of
 The network has one input per column of X_train and one output per class in
 y_train.
 
---data FILE.csv is a table, also .tsv, .txt, .parquet, and text with .gz; - is
-one in standard input. Its first line may have names. --target says which
-column to predict, by its name or number; the last one, if not given. Texts,
-and integers of at most 30 values, are classes; other numbers make a
-regression, and --task overrides that. A fifth of the rows, always the same, is
-for the test. Features are scaled to mean 0 and deviation 1 while training, and
-texts among them become one column for each category, such as color=red; the
-saved network takes the table as it is. Adam is the optimizer unless you say
-otherwise.
+--data FILE.csv is a table; .tsv, .txt and .parquet work too, gzipped text, and
+- for text on standard input. The first line may hold column names. --target
+names the column to predict, or gives its number; the default is the last. A
+target of strings, or of integers with at most 30 values, is a class; otherwise
+it is a number, for a regression. --task overrides that. A fifth of the rows,
+always the same, is the test set. Training scales features to mean 0 and
+standard deviation 1, and turns strings into a column for each category, such
+as color=red; the saved network takes the table as it is. The default optimizer
+is Adam.
 
 --data FOLDER holds idx files, gzipped or not, as MNIST, Fashion-MNIST, KMNIST
 and EMNIST are published: train-images-idx3-ubyte, train-labels-idx1-ubyte,
@@ -69,25 +68,26 @@ t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte. If it holds several data sets,
 say which: --data FOLDER/letters.
 
 --validation-fraction holds out training rows. The table then shows their
-accuracy, and the test rows are used only at the end. --patience stops when
-the loss on these rows has not improved for so many epochs, and restores the
-best parameters.
+accuracy, and the test rows are used only at the end. --patience N stops when
+the loss on these rows has not improved for N epochs, and restores the best
+parameters.
 
---save FILE writes the trained network, to a .safetensors file if FILE ends so,
-else to a .npz file. `fastmlp predict` and `fastmlp export` use it, or Python:
+--save FILE writes the trained network to a .npz file, or to a .safetensors
+file if FILE ends in it. `fastmlp predict` and `fastmlp export` read it, and
+Python:
   net = fastmlp.MLP.load("net.npz")
   net.predict(X)
 
---plot FOLDER writes pictures, and makes the folder if there is none: learning
-curves, the confusion matrix, the calibration and the weights; of images also
-samples and wrong guesses; of two inputs the decision boundary. All but the
-learning curves are about the test rows. It needs matplotlib.
+--plot FOLDER writes pictures into the folder, which is created if necessary:
+learning curves, confusion matrix, calibration curve and weights; for images
+also samples and wrong predictions, and for two inputs the decision boundary.
+All but the learning curves show the test rows. It needs matplotlib.
 
---report FILE.html writes one page about the network, which runs in it: open it
-in a browser and draw a digit.
+--report FILE.html writes a page about the network, in which the network runs:
+open it in a browser and draw a digit.
 
-Ctrl-C stops training early; the network so far is evaluated, and saved with
---save.
+Ctrl-C stops training early. The network is then evaluated, and saved if --save
+is given.
 
 exit status: 0 done, 1 the loss became NaN or infinite, 2 wrong usage,
 130 stopped by Ctrl-C
@@ -100,13 +100,13 @@ def add_train(train: Any) -> None:
     """Add the options of training. Those of a preset have no default here: None means that they were not given."""
     data = train.add_argument_group("data and network")
     add_data_options(data)
-    data.add_argument("--target", metavar="COLUMN", help="of a table, the column to predict (default: the last)")
-    data.add_argument("--ignore", nargs="+", default=[], metavar="COLUMN", help="of a table, columns to leave out")
+    data.add_argument("--target", metavar="COLUMN", help="column of a table to predict (default: the last)")
+    data.add_argument("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns of a table to leave out")
     data.add_argument(
         "--task",
         choices=("classification", "regression"),
         metavar="classification|regression",
-        help="of a table, whether the target is a class or a number (default: by its values)",
+        help="whether the target of a table is a class or a number (default: by its values)",
     )
     add_layers(data)
     add = data.add_argument
@@ -114,14 +114,14 @@ def add_train(train: Any) -> None:
         "--activation",
         choices=ACTIVATIONS,
         metavar="NAME",
-        help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (default: relu)",
+        help=f"activation of the hidden layers: {', '.join(ACTIVATIONS)} (default: relu)",
     )
     add(
         "--init",
         default="he",
         choices=INITS,
         metavar="NAME",
-        help="standard deviation of the normal first weights: he, sqrt(2 / inputs); xavier, sqrt(2 / (inputs + "
+        help="standard deviation of the normal initial weights: he, sqrt(2 / inputs); xavier, sqrt(2 / (inputs + "
         "outputs)); normal, 0.01 (default: %(default)s)",
     )
     add(
@@ -145,14 +145,14 @@ def add_train(train: Any) -> None:
         "--optimizer",
         choices=OPTIMIZERS,
         metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} ; adam for tables (default: sgd)",
+        help=f"optimizer: {', '.join(OPTIMIZERS)}; tables use adam unless told otherwise (default: sgd)",
     )
     add(
         "--learning-rate",
         type=number(zero=False),
         metavar="RATE",
-        help="of the optimizer (default: 0.1 for sgd, momentum and nesterov, 0.01 for rmsprop and adagrad, 0.001 for "
-        "adam and adamw)",
+        help="learning rate of the optimizer (default: 0.1 for sgd, momentum and nesterov, 0.01 for rmsprop and "
+        "adagrad, 0.001 for adam and adamw)",
     )
     add(
         "--schedule",
@@ -164,7 +164,7 @@ def add_train(train: Any) -> None:
         "--epochs",
         type=whole_number(1),
         metavar="N",
-        help="passes over the training rows; up to 100 for tables of few rows (default: 10)",
+        help="number of passes over the training rows; small tables get up to 100 (default: 10)",
     )
     add("--batch-size", type=whole_number(1), metavar="N", help="rows per step (default: 64)")
     add(
@@ -172,8 +172,8 @@ def add_train(train: Any) -> None:
         nargs="+",
         type=class_weight,
         metavar="WEIGHT",
-        help="weights of the classes in the loss: balanced, which gives all classes the same total; or one number for "
-        "each class; or CLASS=NUMBER for some (default: 1 each)",
+        help="weights of the classes in the loss: balanced, which gives all classes the same total weight; or a number "
+        "for each class; or CLASS=NUMBER for some (default: 1 each)",
     )
     add(
         "--validation-fraction",
@@ -185,14 +185,14 @@ def add_train(train: Any) -> None:
         "--patience",
         type=whole_number(1),
         metavar="N",
-        help="stop after N epochs without a better loss on the rows held out (default: train for all epochs)",
+        help="stop after N epochs without a better loss on the held-out rows (default: train for all epochs)",
     )
     add(
         "--seed",
         default=0,
         type=whole_number(0),
         metavar="N",
-        help="of everything random: first weights, order of the rows, dropout (default: %(default)s)",
+        help="seed of everything random: initial weights, order of the rows, dropout (default: %(default)s)",
     )
     add_threads(
         training, "number of threads; does not change the result (default: one per core, or one if steps are small)"
@@ -206,6 +206,6 @@ def add_train(train: Any) -> None:
         choices=("png", "svg"),
         default="png",
         metavar="png|svg",
-        help="their form (default: %(default)s)",
+        help="format of these pictures (default: %(default)s)",
     )
     add("--report", metavar="FILE", help="write a page about the trained network to this .html file")

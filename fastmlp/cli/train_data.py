@@ -1,4 +1,4 @@
-"""What ``fastmlp train`` trains on: a data set, arrays of a file, or a table."""
+"""The data of ``fastmlp train``: a data set, arrays in a file, or a table."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def load_data(arguments: argparse.Namespace) -> TrainData:
     if not is_table(arguments.data):
         for option in ("target", "ignore", "task"):
             if getattr(arguments, option):
-                raise ValueError(f"--{option} is for tables, such as .csv files, and {arguments.data!r} is none")
+                raise ValueError(f"--{option} is for tables, such as .csv files, but {arguments.data!r} is not a table")
         rows = load(arguments.data)
         n_outputs, largest = count_classes(rows[1]), int(rows[3].max())
         if largest >= n_outputs:

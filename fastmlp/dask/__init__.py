@@ -1,4 +1,4 @@
-"""Training on a cluster of Dask: `fit_many`, `fit`, `MLPClassifier` and `MLPRegressor`."""
+"""Training on a Dask cluster: `fit_many`, `fit`, `MLPClassifier` and `MLPRegressor`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -241,7 +241,7 @@ class Driver:
                 if not tasks:
                     return
         raise RuntimeError(
-            f"workers were lost again and again, {_ALLOWED_LOSSES + 1} times all that had X; their logs may say why, "
+            f"all workers that had X were lost, {_ALLOWED_LOSSES + 1} times in a row; their logs may say why, "
             "such as too little memory"
         )
 

@@ -73,7 +73,13 @@ class _OnCluster(BaseMLP):
         return state
 
     def to_local(self) -> Any:
-        """Return the estimator of `fastmlp` with the same parameters and copies of all that has been learned."""
+        """Return a copy as an estimator of `fastmlp`, which needs no cluster.
+
+        Returns
+        -------
+        fastmlp.MLPClassifier or fastmlp.MLPRegressor
+            An estimator with the same parameters and fitted attributes.
+        """
         twin: Any = object.__new__(self._local)
         twin.__setstate__(copy.deepcopy(self.__getstate__()))
         return twin
@@ -176,7 +182,7 @@ class _OnCluster(BaseMLP):
         )
 
     def predict(self, X: Any) -> Any:
-        """Return the prediction for each row, as the local estimator does.
+        """Predict the target of each row, as the local estimator does.
 
         Parameters
         ----------
@@ -185,22 +191,23 @@ class _OnCluster(BaseMLP):
 
         Returns
         -------
-        y : lazy Dask array, series or dataframe, or ndarray
-            Of shape (n_samples,) or (n_samples, n_outputs).
+        lazy Dask array, series or dataframe, or ndarray
+            Predictions of shape (n_samples,) or (n_samples, n_outputs).
         """
         return self._of_blocks("predict", X) if is_dask_collection(X) else super().predict(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy, or R² for regression; predictions are computed where the rows are.
+        """Return the accuracy, or R² for regression. Predictions are computed on the workers.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X, y, sample_weight : Dask collections or array_like
+            Rows, targets and sample weights, as for `fit`.
 
         Returns
         -------
-        score : float
+        float
+            Accuracy or R².
         """
         y_pred = self.predict(X)
         y_pred, y_true, weights = (
@@ -214,7 +221,7 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
     _local = estimators.MLPClassifier
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class, or label, for each row.
+        """Return the probability of each class or label.
 
         Parameters
         ----------
@@ -223,12 +230,13 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
 
         Returns
         -------
-        y_prob : lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+        lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+            Probabilities in the order of `classes_`.
         """
         return self._of_blocks("predict_proba", X) if is_dask_collection(X) else super().predict_proba(X)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithms of `predict_proba`.
+        """Return the log-probability of each class or label.
 
         Parameters
         ----------
@@ -237,7 +245,8 @@ class MLPClassifier(_OnCluster, estimators.MLPClassifier):  # noqa: D101 - set b
 
         Returns
         -------
-        log_y_prob : lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+        lazy Dask array or dataframe, or ndarray, of shape (n_samples, n_classes)
+            Logarithms of `predict_proba`.
         """
         return self._of_blocks("predict_log_proba", X) if is_dask_collection(X) else super().predict_log_proba(X)
 
@@ -250,9 +259,9 @@ for _estimator in (MLPClassifier, MLPRegressor):
     _parameters = (_estimator._local.__doc__ or "").partition("    Examples\n")[0].rstrip()
     _estimator.__doc__ = f"""`fastmlp.{_estimator.__name__}` for Dask collections.
 
-    `fit` leaves the rows on the workers, see `fastmlp.dask.fit`. Predictions for Dask collections are lazy. Fitted
-    attributes are arrays of this process; `to_local` returns the estimator of `fastmlp`. The client is the current one,
-    or what is assigned to `client`.
+    `fit` trains where the rows are, on the workers; see `fastmlp.dask.fit`. Predictions for Dask collections are lazy.
+    Fitted attributes are arrays in this process, and `to_local` returns an estimator of `fastmlp`. The client is the
+    current one, unless another is assigned to the attribute `client`.
 
     {_parameters.partition(chr(10) * 2)[2].lstrip()}
     """

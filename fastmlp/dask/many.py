@@ -40,59 +40,59 @@ def fit_many(
     return_exceptions: bool = False,
     **fit: Any,
 ) -> list[History]:
-    """Train many networks on the workers of a Dask cluster, to the same bits as `fastmlp.fit_many`.
+    """Train many networks on the workers of a Dask cluster, with the same results as `fastmlp.fit_many`.
 
-    The networks travel in tasks of about equal cost, the longest fits first. A worker with k threads trains k networks
-    at the same time; the last ones are trained by several of its cores each. X and y are sent to each worker once.
+    Networks are sent to the workers in tasks of about equal cost, the longest fits first. A worker with k threads
+    trains k networks at the same time, and the last ones with several threads each. X and y are sent to each worker
+    once.
 
     Parameters
     ----------
     client : Client or None
-        Of `distributed`; not an asynchronous one. None is the current client, and inside of a task that of its worker.
+        A synchronous `distributed.Client`. None is the current client, or inside a task that of its worker.
     nets : iterable of MLP
-        They may differ in everything but their number of inputs. They are sent to the workers, and what comes back is
-        put into them: parameters, history, and what training needs to resume.
-    X, y
-        As for `MLP.fit`; or futures of such data; or Dask arrays and dataframes, which are put together on the cluster
+        Networks to train in place. They may differ in everything but their number of inputs.
+    X, y : array_like, future, or Dask collection
+        Rows and targets for all networks, as for `MLP.fit`. Dask arrays and dataframes are concatenated on the cluster
         and must fit into the memory of each worker.
-    progress : bool
-        Whether to show one progress bar for all.
-    fits : iterable of dict, or None
-        As for `fastmlp.fit_many`.
-    return_exceptions : bool
-        Whether to return the errors of networks in place of histories.
+    progress : bool, default=False
+        Whether to show one progress bar for all networks.
+    fits : iterable of dict, or None, default=None
+        Arguments of `MLP.fit` for each network, as for `fastmlp.fit_many`.
+    return_exceptions : bool, default=False
+        Whether to return errors in place of histories instead of raising them.
     **fit
         Arguments of `MLP.fit` for all networks. `validation_data` and `sample_weight` may also be futures or Dask
-        collections. An argument that several networks share is sent to each worker once.
+        collections. Data that several networks share is sent to each worker once.
 
     Returns
     -------
     list of History
-        One for each network, in their order. After Ctrl-C all workers stop after the current step, and steps taken so
-        far are kept. A second Ctrl-C raises KeyboardInterrupt at once; networks that have not come back stay as they
-        were.
+        Measurements of each network, in the order of `nets`. After Ctrl-C all workers stop after the current step, and
+        the steps taken so far are kept. A second Ctrl-C raises KeyboardInterrupt at once; networks that have not been
+        returned by then are unchanged.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong. No network is changed, except by numbers in Dask data that are not finite: then
-        networks that have come back before are trained.
+        If an argument is wrong. No network is changed, unless the cause is a number in Dask data that is not finite:
+        then networks that were returned before are trained.
     ExceptionGroup
-        If networks have failed, for example because they diverged, a callback raised, or workers died again and again
-        while they trained them. The others are trained.
+        If some networks have failed, for example because they diverged, a callback raised, or their workers died
+        repeatedly. The others are trained.
     ConnectionError
-        If the scheduler is lost. As in the two cases below, networks that have come back before are trained.
+        If the scheduler is lost. Here and in the two cases below, networks that were returned before are trained.
     TimeoutError
-        If there has been no worker for 20 seconds, or the scheduler does not answer for so long.
+        If there has been no worker, or no answer from the scheduler, for 20 seconds.
     RuntimeError
-        If all workers that had X were lost several times, or futures that were given were lost; if a network is being
-        trained already; or if a callback calls this function.
+        If all workers that had X were lost several times, or futures that were given were lost; if a network is already
+        being trained; or if a callback calls this function.
 
     Notes
     -----
-    Callbacks are pickled, and called on the workers; what they remember does not come back. A file that a callback
-    writes is a file of the worker. If a worker is lost, its networks are trained again by others from the beginning, to
-    the same bits; their callbacks are then called again.
+    Callbacks are pickled and called on the workers. Their state is not returned, and files that they write are on the
+    worker. If a worker is lost, other workers train its networks again from the beginning, bit-identically, and their
+    callbacks are called again.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the workers do for `fit_many`: tasks that train some of the networks each."""
+"""The tasks of the workers for `fit_many`, each of which trains some of the networks."""
 
 from __future__ import annotations
 

@@ -61,26 +61,27 @@ def fit(
 ) -> History:
     """Train a network on rows that stay on the workers of a cluster.
 
-    The partitions of X, neighbours together, make `n_shards` shards. Each is held by one worker, and trained on by its
-    threads. The client keeps the parameters. It validates, calls callbacks and decides when to stop, as `MLP.fit` does.
-    With xgboost on the workers, they work up to half a second without it where it has nothing to decide.
+    Neighbouring partitions of X form `n_shards` shards. A worker holds each shard and trains on it. The client keeps
+    the parameters, evaluates validation data, calls callbacks and decides when to stop, as `MLP.fit` does. If the
+    workers have xgboost, they average parameters among themselves, for up to half a second without the client.
 
     Parameters
     ----------
     client : distributed.Client
+        Client of the cluster.
     net : MLP
-        Trained in place.
+        Network to train in place.
     X : (n, I) Dask array or dataframe, list of delayed blocks, futures or arrays, or array_like
         Blocks are what `MLP.fit` takes as X: arrays, tables or sparse matrices. An X in memory is divided equally, and
         is sent to the workers once.
     y : (n,) or (n, C) of the same kinds
         Divided like X. Classes are learned from all partitions.
-    epochs : int
-        Passes over the rows.
-    batch_size : int
-        Rows per step, of all shards together: each has its part. So an epoch has as many steps as one of `MLP.fit`.
-        Steps on fewer than some 30 rows of a shard are slow; larger batches need a larger `learning_rate`.
-    average_every : "epoch", int or "step"
+    epochs : int, default=10
+        Number of passes over the rows.
+    batch_size : int, default=64
+        Rows per step, over all shards together, so that an epoch has as many steps as with `MLP.fit`. Steps with fewer
+        than about 30 rows per shard are slow; larger batches need a larger `learning_rate`.
+    average_every : "epoch", int or "step", default="epoch"
         How the shards work together.
 
         - "epoch" or a number of steps, local SGD: each shard trains like a process of its own. After so many steps, and
@@ -89,14 +90,14 @@ def fit(
         - "step", exact SGD: the gradient of each step is the mean over one batch from all shards. It is what
           `MLP.fit` computes, with the same batches, up to the rounding of sums. Each step sends all parameters and
           all gradients, so batches must be large.
-    n_shards : int or None
-        None is the number of threads of all workers. There is at most one for each partition with rows.
+    n_shards : int or None, default=None
+        Number of shards, at most one for each partition with rows. None is the number of threads of all workers.
     learning_rate, optimizer, schedule, class_weight, clip_norm, clip_value, metrics, shuffle, progress, callbacks, \
-resume
+resume : optional
         As for `MLP.fit`.
-    sample_weight : (n,) of the kinds of y, or None
+    sample_weight : (n,) of the kinds of y, or None, default=None
         Weight of each row's loss.
-    validation_data : (X, y), (X, y, sample_weight) or None
+    validation_data : (X, y), (X, y, sample_weight) or None, default=None
         Arrays, or Dask collections, which are fetched by the client. They are evaluated there after each epoch.
 
     Returns
@@ -115,16 +116,16 @@ resume
     TimeoutError
         If the cluster has no workers for 25 seconds.
     RuntimeError
-        If one shard was lost several times with its worker, or the network is being trained already. After this error
-        and the three before, the network has the last averaged parameters.
+        If a shard was lost several times with its worker, or the network is already being trained.
 
     Notes
     -----
-    The result depends on the partitions and on `n_shards`, but not on the workers that have them. If a worker is lost,
-    its shards are made again on the others, and all go on from the last average to the same bits. Data that only the
-    lost worker had, such as scattered futures, cannot be made again.
+    The result depends on the partitions and on `n_shards`, but not on which workers hold them. If a worker is lost, its
+    shards are computed again on other workers, and training resumes from the last average, bit-identically. Data that
+    only the lost worker had, such as scattered futures, cannot be recovered.
 
-    After Ctrl-C the network has the last averaged parameters that the client has got.
+    After Ctrl-C, and after errors during training, the network has the last averaged parameters that the client
+    received.
 
     Without callbacks and validation data, `history.seconds` are means over many epochs.
     """

@@ -1,4 +1,4 @@
-"""Rows that need not fit in memory, see `Blocks`. The MNIST data set lies in this folder, too."""
+"""Data that need not fit in memory: `Blocks`. The MNIST data set is in this folder too."""
 
 from fastmlp.data.blocks import Blocks
 

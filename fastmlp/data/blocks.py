@@ -1,4 +1,4 @@
-"""`Blocks`: rows that arrive in blocks, and need not fit in memory."""
+"""`Blocks`: data in blocks of rows, which need not fit in memory."""
 
 from __future__ import annotations
 
@@ -26,38 +26,43 @@ _MIX_ROWS = 1 << 20
 
 @advised_constructor
 class Blocks:
-    """Rows that arrive in blocks, for networks that train on more of them than fit in memory.
+    """Data in blocks of rows, for training on more rows than fit in memory.
 
-    `MLP.fit`, `evaluate`, `score`, `predict` and `predict_proba`, and the estimators, take them in place of X and y.
-    Each epoch takes the blocks in a new random order. The rows of some blocks at a time are shuffled together, while a
-    second thread reads the next blocks.
+    `MLP.fit`, `evaluate`, `score`, `predict` and `predict_proba`, and the estimators, take Blocks in place of X and y.
+    Each epoch reads the blocks in a new random order. The rows of several blocks are shuffled together, while a second
+    thread reads the next blocks.
 
     Parameters
     ----------
     X : path, list of paths, array, table, or iterable
-        The rows, see `docs/out-of-core.md`: .npy files, memory maps, Parquet, Arrow, HDF5, zarr, Dask arrays, CSV,
-        SVMlight, or any object that yields X, ``(X, y)`` or ``(X, y, sample_weight)`` each time it is iterated over.
-    y : like X, or None
+        The rows: .npy, Parquet, Arrow, HDF5, CSV or SVMlight files, memory maps, zarr or Dask arrays, or any object
+        that yields X, ``(X, y)`` or ``(X, y, sample_weight)`` each time it is iterated over. The guide on training out
+        of core describes them.
+    y : like X, or None, default=None
         The targets, unless they are in X. Not needed for predictions.
-    sample_weight : like X, str or None
-        Weight of each row's loss; of tables, the name of its column.
-    features, target : list of str, str or None
-        Columns of a table; `features` are all others if they are not given.
-    rows : int or None
-        Rows of each block. None is about 512 KB, or the blocks that the source has.
-    mix : int or None
-        How many blocks are shuffled together. More mix better and take more memory. None is about 32 MB.
+    sample_weight : like X, str or None, default=None
+        Weight of each row's loss; for tables, the name of a column.
+    features : list of str or None, default=None
+        Columns of a table to train on. None is all columns except `target` and `sample_weight`.
+    target : str, list of str or None, default=None
+        Column or columns of a table with the targets.
+    rows : int or None, default=None
+        Rows per block. None makes blocks of about 512 KB, or takes those of the source.
+    mix : int or None, default=None
+        Number of blocks that are shuffled together. More blocks shuffle better and take more memory. None is about
+        32 MB.
 
     Attributes
     ----------
     n_rows, n_features, n_blocks : int
+        Numbers of rows, features and blocks.
     shape : tuple of int
-        Rows and features.
+        ``(n_rows, n_features)``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, files differ in length, dtype or width, or one is truncated.
+        If an argument is wrong, files do not fit together, or one is truncated.
     OSError
         If a file cannot be read.
     ModuleNotFoundError
@@ -112,10 +117,22 @@ class Blocks:
         return self.n_rows, self.n_features
 
     def memory(self, batch_size: int = 64, dtype: npt.DTypeLike = np.float32) -> int:
-        """Return how many bytes a fit of a network of this dtype holds at most beside it, whatever the number of rows.
+        """Return the maximum memory that a fit needs for these data. It does not depend on the number of rows.
 
-        These are the mix that is trained on, the next one, and a block that is being read. Rows of CSR matrices are
-        counted as if all had as many nonzeros as the fullest block.
+        It holds the blocks that are shuffled together, the next ones, and a block that is being read. Blocks of CSR
+        matrices count as if each had as many nonzeros as the fullest.
+
+        Parameters
+        ----------
+        batch_size : int, default=64
+            Rows per step.
+        dtype : {"float32", "float64"}, default=np.float32
+            Data type of the network.
+
+        Returns
+        -------
+        int
+            Memory in bytes, without the network.
         """
         source, n_rows = self._source, self._most_rows(check_int("batch_size", batch_size, 1))
         numbers = 1 if source.is_sparse or source.dtype == np.uint8 else np.dtype(dtype).itemsize // 4
@@ -125,24 +142,24 @@ class Blocks:
         return int(n_rows * (copies * of_a_row + of_more_targets) + 2 * source.nbytes)
 
     def split(self, fraction: float, seed: int | None = 0) -> tuple[Self, Self]:
-        """Divide the blocks at random, for example for training and for validation.
+        """Divide the blocks at random into two parts, for example for training and validation.
 
         Parameters
         ----------
         fraction : float
-            Part of the blocks in the second part; at least one block is in each.
-        seed : int or None
-            Selects them. None is random.
+            Fraction of the blocks for the second part. Each part has at least one block.
+        seed : int or None, default=0
+            Seed of the choice. With None each choice is different.
 
         Returns
         -------
-        two Blocks
-            The blocks of each in their order.
+        (Blocks, Blocks)
+            The two parts. Blocks keep their order.
 
         Raises
         ------
         ValueError
-            If there is only one block, or blocks come in one order only.
+            If there is only one block, or the blocks can be read in one order only.
         """
         fraction = check_number("fraction", fraction, below=1, zero=False)
         n_blocks = self.n_blocks

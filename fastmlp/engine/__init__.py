@@ -1,1 +1,1 @@
-"""What the compiled network computes with: rows of X, buffers, threads."""
+"""The engine of the compiled network: rows of X, buffers and threads."""

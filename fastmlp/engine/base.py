@@ -1,4 +1,4 @@
-"""What an engine is: it owns the parameters of a network, and computes training steps, gradients and predictions.
+"""The interface of an engine, which owns the parameters of a network and computes steps, gradients and predictions.
 
 There are two, with the same interface: `fastmlp.engine.compiled` runs the kernels, `fastmlp.reference` is plain NumPy.
 """
@@ -67,7 +67,7 @@ NO_CLIPPING = Clipping()
 
 @dataclass
 class StepPlan:
-    """How the gradients of the steps to come change the parameters.
+    """How the gradients of the next steps change the parameters.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class StepPlan:
 
 @dataclass
 class EpochTotals:
-    """What training on some epochs has come to.
+    """Results of training for some epochs.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class Engine(ABC):
         return any(np.may_share_memory(array, parameter) for parameter in self.parameters)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027 - any will do for plain NumPy
-        """Refuse an optimizer that the engine cannot use."""
+        """Raise TypeError or ValueError for an optimizer that the engine cannot use."""
 
     def new_state(self, slots: int) -> list[list[Floats]]:
         """Return zeros for an optimizer's state: `slots` arrays in the shape of each parameter, weights first."""

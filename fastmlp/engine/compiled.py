@@ -112,7 +112,7 @@ class CompiledEngine(Engine):  # noqa: D101
         return np.may_share_memory(array, self._params)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
-        """Refuse an optimizer that has no kernel, or does not fit it."""
+        """Raise TypeError or ValueError for an optimizer that has no kernel, or does not fit it."""
         check_formula(optimizer)
 
     def new_state(self, slots: int) -> list[list[Floats]]:

@@ -1,4 +1,4 @@
-"""Cores are counted once: how many threads each of the calls that run at the same time may use.
+"""The number of threads that each call may use, so that calls at the same time do not oversubscribe the cores.
 
 Calls at work share the cores in a tree: the machine, or the quota of a container, gives to groups of calls and to other
 processes, and each group to its calls. What some cannot use goes to the others (max-min fairness). A team asks again 20
@@ -217,7 +217,7 @@ def available_threads() -> int:
 
 
 def still_at_work() -> None:
-    """Let other processes know that the calls of this one go on; called while a team is at work."""
+    """Tell other processes that the calls of this one are still running; called while a team is at work."""
     _machine.tell()
 
 

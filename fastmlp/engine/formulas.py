@@ -1,4 +1,4 @@
-"""What the kernels read of an optimizer: its formula, its coefficients and its state, all of them checked here.
+"""The parts of an optimizer that kernels read: its formula, coefficients and state, all of them checked here.
 
 Kernels do not check what they read. An optimizer may be of a user's own class, so nothing that it says about itself
 reaches a kernel: the number of state arrays and of coefficients are those of the kernel's formula.

@@ -1,4 +1,4 @@
-"""How much memory this process can still take: of the machine, its control groups and its own limits."""
+"""The memory that this process can still allocate, by the machine, its control groups and its own limits."""
 
 from __future__ import annotations
 

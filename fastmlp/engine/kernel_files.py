@@ -1,4 +1,4 @@
-"""What other packages may know of the compiled kernels on disk, and of the processor that they are for."""
+"""The compiled kernels on disk and the processor that they are for, as other packages may use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of a user have at work, in a small file that all of them map into memory.
+"""The calls that the processes of a user are running, in a small file that all of them map into memory.
 
 Each process writes how many calls it has at work, and when, to a slot of its own. There are no locks. A slot belongs to
 the process whose random number it holds; a process that finds another number in its slot takes another slot. One that
@@ -28,7 +28,7 @@ _N_BYTES = 8 * WIDTH * N_SLOTS
 
 
 class Processes:
-    """The slots of all processes of this user, and that of this process.
+    """The slots of all processes of this user.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How many threads to use where the user leaves it open: found by measuring, while the work is done.
+"""The number of threads where the user does not set it: measured while the work is done.
 
 No bit of a result depends on the number of threads, so a fit may take its steps in segments, each with another team.
 The first segments are short trials of some sizes. Then the fastest size continues, and is measured on. It is left for
@@ -56,7 +56,7 @@ class Segment(NamedTuple):
 
 
 class Record:
-    """What has been measured of steps of one kind.
+    """Measurements of one kind of step.
 
     Parameters
     ----------

@@ -99,13 +99,14 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
-            The input data. float32 trains twice as fast as float64.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
+            The training data. float32 trains about twice as fast as float64.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks, default=None
             The target values: class labels, or real numbers.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val : like X and y, default=None
-            Validation data, scored after each epoch. `early_stopping` uses it in place of a part of X. Not for 'lbfgs'.
+            Validation data, scored after each epoch. With `early_stopping`, it replaces the held-out part of X. Not for
+            'lbfgs'.
         sample_weight_val : array_like of shape (n_val_samples,), default=None
             Sample weights of the validation data.
 
@@ -191,7 +192,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         continues = incremental or self.warm_start
         if continues and self._n_fitted not in (0, self.n_networks):
             raise ValueError(
-                f"n_networks is {self.n_networks}, but the model has {self._n_fitted}, and its training is to continue"
+                f"n_networks is {self.n_networks}, but the model has {self._n_fitted}, whose training would continue"
             )
         if self.n_networks > 1:
             fit_several(self, X, y, sample_weight, validation, sizes, incremental)

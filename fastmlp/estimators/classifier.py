@@ -25,22 +25,25 @@ __all__ = ["MLPClassifier"]
 
 @documented
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
-    """Multilayer perceptron for classes or multilabel targets, with the interface of scikit-learn's.
+    """Multilayer perceptron classifier with the interface of `sklearn.neural_network.MLPClassifier`.
 
-    Minimizes the cross-entropy. The output is a softmax for more than two classes. It is logistic for two classes and
-    for multilabel targets, y (n_samples, n_labels) of 0 and 1.
+    It minimizes the cross-entropy. The output activation is softmax for more than two classes, and logistic for two
+    classes and for multilabel targets, where y (n_samples, n_labels) holds 0 and 1.
 
     Parameters
     ----------
     {parameters}
-    class_weight : dict, 'balanced' or None, default=None
-        Weights of the classes; they multiply the sample weights. 'balanced' gives all classes the same total weight.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     {attributes}
+
+    See Also
+    --------
+    MLPRegressor : Multilayer perceptron regressor.
+    MLP : The network itself, with minibatches, schedules and metrics of its own.
 
     Examples
     --------
@@ -109,7 +112,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
         classes : array_like of shape (n_classes,), default=None
-            All classes of all calls; the first call needs them.
+            All classes that occur in any call. Required in the first call.
 
         Returns
         -------
@@ -129,7 +132,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @for_blocks_too
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the class of each row, or its labels.
+        """Predict the class of each row, or its labels.
 
         Parameters
         ----------
@@ -138,7 +141,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Predicted classes, or 0 and 1 for each label.
         """
         X = self._check_X(X)
         predicted: npt.NDArray[Any]
@@ -159,7 +163,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @for_blocks_too
     def predict_proba(self, X: Any) -> Floats:
-        """Return the probability of each class, or label, for each row.
+        """Return the probability of each class or label.
 
         Parameters
         ----------
@@ -168,26 +172,27 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        y_prob : ndarray of shape (n_samples, n_classes)
-            Classes are in the order of `classes_`. If `out_activation_` is assigned, the outputs of the last layer.
+        ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of `classes_`. If `out_activation_` was assigned, outputs of the last layer.
         """
         return self._probabilities(self._check_X(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy; of several labels, that of whole rows.
+        """Return the accuracy.
 
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             Test samples.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
-            What is true of them.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks, default=None
+            True classes or labels.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
 
         Returns
         -------
-        score : float
+        float
+            Accuracy of `predict`. With several labels, a row counts as correct only if all its labels are.
         """
         y, sample_weight = targets_of(X, y, sample_weight)
         predicted = self.predict(X)
@@ -208,7 +213,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return probabilities
 
     def predict_log_proba(self, X: Any) -> Floats:
-        """Return the logarithms of `predict_proba`.
+        """Return the log-probability of each class or label.
 
         Parameters
         ----------
@@ -217,7 +222,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        log_y_prob : ndarray of shape (n_samples, n_classes)
+        ndarray of shape (n_samples, n_classes)
+            Logarithms of `predict_proba`.
         """
         probabilities = self.predict_proba(X)
         return np.asarray(np.log(probabilities, out=probabilities))

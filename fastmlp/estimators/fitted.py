@@ -109,13 +109,13 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
 
     def _output(self) -> str:
         """Return the kind of output that belongs to the loss."""
-        raise TypeError("an estimator says which output its loss has")
+        raise TypeError("an estimator must define the output of its loss")
 
     # --- attributes ---------------------------------------------------------------------------------------------------
 
     @property
     def n_layers_(self) -> int:
-        """Number of layers, the inputs included. If another one is assigned, only the first layers count."""
+        """Number of layers, inputs included. If a smaller number is assigned, only the first layers are used."""
         try:
             n_layers, n_fitted = self.__dict__["n_layers_"], self.__dict__["_n_fitted_layers"]
         except KeyError:
@@ -238,7 +238,7 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
         return mean_of(getattr(estimator, method)(X) for estimator in self.estimators_)
 
     def hidden_activations(self, X: Any) -> list[Floats]:
-        """Return the outputs of the hidden layers for each row, for example as features of another model.
+        """Return the outputs of the hidden layers, for example as features for another model.
 
         Parameters
         ----------
@@ -248,7 +248,7 @@ class FittedMLP(EstimatorMethods, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         list of ndarrays of shape (n_samples, n_units)
-            One for each hidden layer, after its activation and without dropout.
+            Outputs of each hidden layer after its activation, without dropout.
         """
         X = self._check_X(X)
         return self._network().hidden_activations(X)

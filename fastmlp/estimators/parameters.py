@@ -53,105 +53,124 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 _PARAMETERS = """hidden_layer_sizes : array_like of shape (n_layers - 2,), default=(100,)
-        Units of each hidden layer.
+        Number of units in each hidden layer.
     activation : str or list of str, default='relu'
-        Of all hidden layers, or of each: 'identity', 'logistic', 'tanh', 'relu', or another name of
-        `fastmlp.activations.ACTIVATIONS`.
+        Activation of the hidden layers: one name for all layers, or one for each. Names are 'identity', 'logistic',
+        'tanh', 'relu' and the other keys of `fastmlp.activations.ACTIVATIONS`.
     solver : {'lbfgs', 'sgd', 'adam'} or Optimizer, default='adam'
-        'lbfgs' is a quasi-Newton method on all rows at once, often best for small data. 'sgd' is stochastic gradient
-        descent with momentum. 'adam' is that of Kingma and Ba (2015). An object of `fastmlp.optimizers` uses its own
-        settings.
+        Algorithm that trains the network:
+
+        - 'lbfgs', a quasi-Newton method on all rows at once, often best for small data;
+        - 'sgd', stochastic gradient descent with momentum;
+        - 'adam', the optimizer of Kingma and Ba (2015);
+        - an object of `fastmlp.optimizers`, with its own settings.
     alpha : float, default=0.0001
-        Strength of the L2 penalty, ``alpha / 2 * sum(W**2)`` divided by the rows of the batch.
+        Strength of the L2 penalty: ``alpha / 2 * sum(W**2)``, divided by the number of rows in the batch.
     batch_size : int or 'auto', default='auto'
         Rows per step; 'auto' is ``min(200, n_samples)``. 'lbfgs' uses all rows.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, Schedule or callable, default='constant'
-        How the learning rate changes. Only for 'sgd': 'invscaling' divides it by ``(t_ + 1) ** power_t`` after each
-        epoch; 'adaptive' divides it by 5 when epochs do not improve, until it is below 1e-6. For every solver but
-        'lbfgs': an object of `fastmlp.schedules`, or a function that returns the factor of each step.
+        How the learning rate changes. With 'sgd', 'invscaling' divides `learning_rate_init` by ``(t_ + 1) ** power_t``
+        after each epoch, and 'adaptive' divides the learning rate by 5 when epochs stop improving, until it is below
+        1e-6. All solvers but 'lbfgs' also take an object of `fastmlp.schedules`, or a function that gets the number of
+        the step, from 0, and returns a factor.
     learning_rate_init : float, default=0.001
-        The learning rate of 'sgd' and 'adam'.
+        Initial learning rate of 'sgd' and 'adam'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Maximum of epochs, or of iterations of 'lbfgs'.
+        Maximum number of epochs, or of iterations for 'lbfgs'.
     shuffle : bool, default=True
         Whether to shuffle the rows in each epoch.
     random_state : int, RandomState instance or None, default=None
-        Draws the first parameters, the validation rows and the order of the rows, as scikit-learn does.
+        Determines the initial parameters, the validation rows and the order of the rows, as in scikit-learn.
     tol : float, default=1e-4
-        Training stops after `n_iter_no_change` epochs without an improvement of loss or score by `tol`. 'lbfgs' stops
-        when the largest gradient is below it.
-    verbose : bool, default=False
-        Whether to report epochs on stdout. In a terminal or notebook ``verbose=1`` shows a bar and 2 prints lines.
+        Training stops when loss or score has not improved by `tol` for `n_iter_no_change` epochs. 'lbfgs' stops when
+        the largest element of the gradient is below `tol`.
+    verbose : bool or int, default=False
+        Whether to report progress. True or 1 shows a progress bar in a terminal or notebook, and elsewhere prints the
+        loss of each epoch; 2 always prints.
     warm_start : bool, default=False
         Whether `fit` continues from the last solution, with the state of the optimizer.
-    momentum : float in [0, 1), default=0.9
-        Of 'sgd'.
+    momentum : float in [0, 1], default=0.9
+        Momentum of 'sgd'.
     nesterovs_momentum : bool, default=True
         Whether 'sgd' uses Nesterov's momentum.
     early_stopping : bool, default=False
-        Whether to stop when the score of validation data, not the training loss, stops improving, and to keep the
+        Whether to stop when the validation score, rather than the training loss, stops improving, and to restore the
         parameters of the best epoch.
     validation_fraction : float, default=0.1
-        Fraction of the rows for early stopping, unless `fit` gets validation data. Stratified for two classes.
-    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        Of 'adam'.
+        Fraction of the rows to hold out for early stopping, unless `fit` gets validation data. Stratified for two
+        classes.
+    beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
+        Decay rates of the moment estimates of 'adam'.
+    epsilon : float, default=1e-8
+        Numerical stability term of 'adam'.
     n_iter_no_change : int or inf, default=10
-        See `tol`.
+        Maximum number of epochs in a row without an improvement by `tol`.
     max_fun : int, default=15000
-        Maximum of loss evaluations by 'lbfgs'.
+        Maximum number of loss evaluations by 'lbfgs'.
     dropout : float in [0, 1) or list of float, default=0.0
-        Fraction of the units of all hidden layers, or of each, that each step drops at random. Not for 'lbfgs'.
-    scoring : str, callable or None, default=None
-        Score of validation data: the name of a scorer of scikit-learn, a function (estimator, X, y) that may take
-        sample_weight as well, 'loss', or None for {score}.
+        Fraction of the hidden units to drop at random in each step: one number for all layers, or one for each. Not
+        for 'lbfgs'.
+    {class_weight}scoring : str, callable or None, default=None
+        Validation score: the name of a scikit-learn scorer, 'loss', a function of (estimator, X, y) and optionally
+        sample_weight, or None for {score}.
     callbacks : list or None, default=None
-        Objects with methods such as `on_epoch_end`, see `fastmlp.callbacks`. Not for 'lbfgs'.
+        Objects whose methods are called during the fit; see `fastmlp.callbacks`. Not for 'lbfgs'.
     n_threads : int or None, default=None
-        Threads. None uses the available cores, which fits that run at the same time share. Results are
+        Number of threads. None uses the available cores; fits that run at the same time share them. Results are
         bit-identical for any number.
     dtype : {'float32', 'float64'} or None, default=None
-        Of parameters and computation. None follows X: float64 for float64 and integers, float32 for float32, float16
-        and uint8.
+        Data type of the parameters and of all computation. None chooses float64 if X is float64 or integers, and
+        float32 if X is float32, float16 or uint8.
     n_networks : int, default=1
-        More than one trains as many networks at the same time, which differ by their random states, and averages their
-        probabilities or predictions. Early stopping holds out the same rows for all; each has its own copy of
-        fastmlp's callbacks. `n_threads` is for all networks together."""
+        Number of networks to train at the same time with different random states; their probabilities or predictions
+        are averaged. Early stopping holds out the same rows for all. Each network has its own copy of fastmlp's
+        callbacks. All share `n_threads`."""
+
+_CLASS_WEIGHT = """class_weight : dict, 'balanced' or None, default=None
+        Weight of each class, by which sample weights are multiplied. 'balanced' gives all classes the same total
+        weight.
+    """
 
 _ATTRIBUTES = """loss_ : float
-        The last loss.
+        Current loss.
     best_loss_ : float or None
-        The smallest loss; None with `early_stopping`. 'lbfgs' sets neither this nor the next five.
+        Minimum loss; None with `early_stopping`. 'lbfgs' sets neither this nor the next five attributes.
     loss_curve_ : list of float
         Loss of each epoch.
     validation_scores_, validation_loss_curve_ : list of float or None
-        Score and loss of the validation data after each epoch; None without such data.
+        Validation score and loss after each epoch; None without validation data.
     best_validation_score_ : float or None
-        The best score, with `early_stopping`.
+        Best validation score, with `early_stopping`.
     t_ : int
-        Rows seen.
-    coefs_, intercepts_ : list of arrays
-        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them changes the model, and so does
-        assigning other arrays, of any shapes that fit each other.
+        Number of rows seen during the fit.
+    coefs_, intercepts_ : list of ndarrays
+        Weights (n_in, n_out) and biases (n_out,) of each layer. Writing into them changes the model. So does assigning
+        other arrays, whose shapes only need to fit each other.
     n_features_in_ : int
+        Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of X, if it has any.
     n_iter_ : int
-        Epochs or iterations of the last fit.
+        Number of epochs, or of iterations for 'lbfgs', of the last fit.
     n_layers_, n_outputs_ : int
+        Number of layers, inputs included, and number of outputs.
     out_activation_ : str
-        {out_activations}. Predictions also use any other name of an activation that you assign.
+        Output activation: {out_activations}. Another one may be assigned; predictions then use it.
     estimators_ : list of {kind}
-        The networks, if `n_networks` is more than one. Only they have `coefs_`, `loss_` and what else belongs to one
-        network, then; `n_iter_` is the largest of theirs."""
+        The networks, if `n_networks` is more than one. In that case only they have attributes of a single network, such
+        as `coefs_` and `loss_`; `n_iter_` is the largest of theirs."""
 
 
 def documented(cls: Any) -> Any:
     """Insert the common documentation into the docstring of an estimator."""
     classifies = issubclass(cls, ClassifierMixin)
     cls.__doc__ = cls.__doc__.replace(
-        "{parameters}", _PARAMETERS.replace("{score}", "the accuracy" if classifies else "R²")
+        "{parameters}",
+        _PARAMETERS.replace("{score}", "the accuracy" if classifies else "R²").replace(
+            "{class_weight}", _CLASS_WEIGHT if classifies else ""
+        ),
     ).replace(
         "{attributes}",
         _ATTRIBUTES.replace(

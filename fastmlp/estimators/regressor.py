@@ -20,18 +20,23 @@ __all__ = ["MLPRegressor"]
 
 @documented
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
-    """Multilayer perceptron for numbers, with the interface of scikit-learn's.
+    """Multilayer perceptron regressor with the interface of `sklearn.neural_network.MLPRegressor`.
 
     Parameters
     ----------
     loss : {'squared_error', 'poisson'}, default='squared_error'
-        Half the squared error, or half the Poisson deviance for counts y >= 0 whose mean is the exponential of the
-        output.
+        Loss to minimize: half the squared error, or half the Poisson deviance. The latter is for counts, y >= 0, and
+        uses an exponential output activation.
     {parameters}
 
     Attributes
     ----------
     {attributes}
+
+    See Also
+    --------
+    MLPClassifier : Multilayer perceptron classifier.
+    MLP : The network itself, with minibatches, schedules and metrics of its own.
 
     Examples
     --------
@@ -108,7 +113,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @for_blocks_too
     def predict(self, X: Any) -> Floats:
-        """Return the prediction for each row.
+        """Predict the target of each row.
 
         Parameters
         ----------
@@ -117,7 +122,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predicted values.
         """
         outputs = self._outputs(self._check_X(X))
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
@@ -129,14 +135,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features), or fastmlp.data.Blocks
             Test samples.
-        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks
-            What is true of them.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs), or None if X is Blocks, default=None
+            True values.
         sample_weight : array_like of shape (n_samples,), default=None
             Sample weights.
 
         Returns
         -------
-        score : float
+        float
+            R² of `predict`: 1 at best, and 0 for a model that always predicts the mean of y.
         """
         return float(super().score(X, *targets_of(X, y, sample_weight)))
 

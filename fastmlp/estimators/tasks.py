@@ -37,24 +37,25 @@ else:
         """Has `set_callbacks`."""
 
         def set_callbacks(self, *callbacks: Any) -> Self:
-            """Set callbacks of scikit-learn, such as `sklearn.callback.ProgressBar`, for the fits to come.
+            """Set scikit-learn callbacks, such as `sklearn.callback.ProgressBar`, for later fits.
 
             The tasks of a fit are its epochs, or the iterations of 'lbfgs'. A callback whose `on_fit_task_end` returns
-            True ends the fit. Those of `fastmlp.callbacks` belong to the parameter `callbacks`.
+            True ends the fit. For callbacks of `fastmlp.callbacks`, use the parameter `callbacks`.
 
             Parameters
             ----------
             *callbacks : objects of `sklearn.callback`
-                They replace those that were set before.
+                The callbacks. They replace all that were set before.
 
             Returns
             -------
             self : object
+                This estimator.
 
             Raises
             ------
             TypeError
-                If one is not a callback of scikit-learn.
+                If an argument is not a scikit-learn callback.
             """
             for callback in callbacks:
                 if any(hasattr(callback, hook) for hook in HOOKS) and not hasattr(callback, "on_fit_task_end"):

@@ -142,7 +142,7 @@ class Chain:
             The output if the last layer has no function.
         """
         if not self.weights:
-            raise ValueError("there is no layer with weights")
+            raise ValueError("it has no layer with weights")
         if self._dropout[-1]:
             raise ValueError("there is dropout after the last layer; fastmlp has it before layers only")
         *hidden, last = self.functions

@@ -14,31 +14,32 @@ class EstimatorMethods:
     # --- ONNX ---------------------------------------------------------------------------------------------------------
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Return the estimator as an ONNX model, and write it to `path` if that is given.
+        """Convert the estimator to an ONNX model.
 
-        The input "X" (n_samples, n_features) has the dtype of `coefs_`. The outputs are "label", as from `predict`,
-        int64 or strings, and "probabilities", as from `predict_proba`; that of a regressor is "variable", as from
-        `predict`. They differ from these by rounding. skl2onnx converts the estimator too, alone and in a pipeline.
+        The input "X" (n_samples, n_features) has the dtype of `coefs_`. For a classifier, the outputs are "label"
+        (int64 or strings) and "probabilities"; for a regressor, the output is "variable". They equal the results of
+        `predict` and `predict_proba` up to rounding. skl2onnx can convert the estimator too, alone or in a pipeline.
 
         Parameters
         ----------
-        path : str or path or None
-            Name of the file, such as "model.onnx". An older file is replaced as a whole or not at all.
+        path : str or path or None, default=None
+            Name of a file to write, such as "model.onnx". An existing file is replaced as a whole or not at all.
 
         Returns
         -------
         onnx.ModelProto
+            The model.
 
         Raises
         ------
         ImportError
-            Without the package onnx.
+            If onnx is not installed.
         sklearn.exceptions.NotFittedError
-            Before `fit`.
+            If the estimator is not fitted.
         TypeError
             If classes are neither integers nor strings.
         ValueError
-            If parameters are not finite, or have 2 GiB, which a file of ONNX cannot hold.
+            If parameters are not finite, or take 2 GiB or more, which an ONNX file cannot hold.
         OSError
             If the file cannot be written.
         """
@@ -50,9 +51,9 @@ class EstimatorMethods:
 
     @property
     def network_(self) -> Any:
-        """The network of the fitted estimator, a new `MLP`: for files, for other programs and for fits of its own.
+        """A copy of the fitted network as a new `MLP`, for example to save it or to export it.
 
-        It is what ``MLP.from_sklearn(self)`` returns; training it or writing into its weights does not change the
+        It is what ``MLP.from_sklearn(self)`` returns. Training it or writing into its weights does not change the
         estimator.
         """
         from fastmlp.interchange import sklearn
@@ -60,18 +61,18 @@ class EstimatorMethods:
         return sklearn.network_of(self)
 
     def to_sklearn(self) -> Any:
-        """Return the estimator of scikit-learn with the same parameters, attributes and state of the optimizer.
+        """Convert the estimator to scikit-learn's, with parameters, fitted attributes and the state of the optimizer.
 
         Returns
         -------
         sklearn.neural_network.MLPClassifier or MLPRegressor
-            Fitted; it shares nothing with this estimator. Settings of training that scikit-learn does not have, such as
-            `dropout`, are left out with a warning.
+            A fitted copy. Training parameters that scikit-learn does not have, such as `dropout`, are dropped with a
+            warning.
 
         Raises
         ------
         ValueError
-            If scikit-learn cannot predict the same: it has no such activation, or one for each layer.
+            If scikit-learn cannot make the same predictions, because it lacks an activation or has one for all layers.
         NotFittedError
             If this estimator is not fitted.
         """
@@ -81,22 +82,22 @@ class EstimatorMethods:
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Self:
-        """Return an estimator with the parameters, attributes and state of the optimizer of scikit-learn's.
+        """Convert a scikit-learn estimator, with parameters, fitted attributes and the state of the optimizer.
 
         Parameters
         ----------
         estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
-            Fitted, and of the same kind.
+            A fitted estimator of the same kind.
 
         Returns
         -------
         MLPClassifier or MLPRegressor
-            It shares nothing with `estimator`.
+            A fitted copy.
 
         Raises
         ------
         TypeError
-            If `estimator` is something else.
+            If `estimator` is not such an estimator.
         ValueError
             If its parameters do not fit each other.
         NotFittedError

@@ -1,4 +1,4 @@
-"""Networks as models of Keras, there and back."""
+"""Conversion of networks to Keras models, and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _keras() -> Any:
         import keras
     except ImportError as error:
         if error.name == "keras":
-            raise ImportError("models of Keras need keras: pip install keras") from error
+            raise ImportError("Keras models need keras: pip install keras") from error
         raise ImportError(
             f"Keras finds no backend ({error}); set the environment variable KERAS_BACKEND to one that is installed: "
             "torch, jax or tensorflow"
@@ -95,7 +95,7 @@ def _check_dtype(keras: Any, dtype: str) -> None:
         made = keras.ops.convert_to_numpy(keras.ops.zeros((1,), dtype=dtype)).dtype.name
     if made != dtype:
         raise ValueError(
-            f"Keras with the backend {keras.backend.backend()} has {made} in place of {dtype}; with JAX, "
+            f"Keras with the backend {keras.backend.backend()} made {made} instead of {dtype}; with JAX, "
             "jax.config.update('jax_enable_x64', True) allows float64"
         )
 
@@ -178,7 +178,7 @@ def _read(keras: Any, chain: Chain, operation: Any, found: dict[str, Any]) -> No
     """Read one layer or operation; `found` gets settings."""
     kind, where = type(operation).__name__, _where(operation)
     if type(operation).__module__.partition(".")[0] != "keras":
-        raise ValueError(f"{where} is no layer of Keras itself")
+        raise ValueError(f"{where} is not one of Keras's own layers")
     if kind == "Dense":
         bias = operation.bias if operation.use_bias else None
         chain.dense(_array(keras, operation.kernel), None if bias is None else _array(keras, bias), where)
@@ -189,7 +189,7 @@ def _read(keras: Any, chain: Chain, operation: Any, found: dict[str, Any]) -> No
         chain.dropout(float(operation.rate), where)
     elif kind == "Rescaling":
         if np.any(operation.offset) or np.ndim(operation.scale) or "input_noise" in found:
-            raise ValueError(f"{where} does more than to multiply X by one number")
+            raise ValueError(f"{where} does more than multiply X by one number")
         chain.scale(float(operation.scale), where)
     elif kind == "GaussianNoise" and not chain.weights and not found:
         found["input_noise"] = float(operation.stddev)

@@ -1,4 +1,4 @@
-"""`Layers`, what a network of another program is read into before it becomes one of ours."""
+"""`Layers`: the network of another program, read but not yet converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lets MLflow log our estimators as it logs scikit-learn's, with its own functions and their defaults.
+"""Lets MLflow log our estimators as it logs scikit-learn's, with its own functions and their defaults.
 
 `mlflow.sklearn` knows classes by name. Its default format, skops, loads only those of scikit-learn, unless others are
 named as the model is logged; and `autolog` patches only those of scikit-learn.

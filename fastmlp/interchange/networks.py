@@ -30,41 +30,43 @@ class NetworkMethods(Model):
         X: Any = None,
         y: npt.ArrayLike | None = None,
     ) -> dict[str, float]:
-        """Write the network as C to `path`, for a micro-controller or any other program, and a test program beside it.
+        """Write the network as C99, for a microcontroller or any other program.
 
-        The file is C99 and needs nothing but the C library, without allocation. ``net_predict`` and
-        ``net_predict_proba`` predict one row as `predict` and `predict_proba` do; the comment at its beginning says how
-        to call them, and how much memory they take. ``net_test.c`` beside a ``net.c`` compares up to 100 rows.
+        The file needs only the C library and allocates no memory. Its functions ``net_predict`` and
+        ``net_predict_proba`` predict one row, like `predict` and `predict_proba`. The comment at the top says how to
+        call them and how much memory they take. A test program, ``net_test.c`` beside ``net.c``, compares up to 100
+        rows.
 
         Parameters
         ----------
         path : str or path
-            Name of the file, such as "net.c". Older files are replaced.
-        name : str
-            What the names in C begin with.
-        bits : {32, 8}
-            Of a weight. 32 is float32. 8 bits need a fourth of the memory, and no floating-point numbers in the inner
-            loop, but cost some accuracy, which is measured on `X` and printed. Neither is exact for a network in
-            float64.
-        X : (n, I) array_like, table of pandas or polars, or sparse matrix of SciPy, or None
-            Rows to measure on, as for `predict`; 8 bits need some. The rows of the test program are among them. Without
-            X they are normal random numbers.
-        y : (n,) or (n, C) array_like or None
-            As for `score`.
+            Name of the file, such as "net.c". Existing files are replaced.
+        name : str, default="net"
+            Prefix of all names in C.
+        bits : {32, 8}, default=32
+            Bits of a weight. 32 is float32. 8 takes a quarter of the memory and needs no floating-point arithmetic in
+            the inner loop, but costs some accuracy, which is measured on `X` and printed. Neither is exact for a
+            network in float64.
+        X : (n, I) array_like, table or sparse matrix, or None, default=None
+            Rows for the measurement and for the test program, as for `predict`. Required for 8 bits. Without X, the
+            test program uses normal random numbers.
+        y : (n,) or (n, C) array_like or None, default=None
+            Targets of these rows, as for `score`.
 
         Returns
         -------
         dict of str to float
-            What was measured on X, otherwise empty: "n_rows", the fraction of "equal" predictions, or for regression
-            the "largest_difference", and with y "accuracy" or "r2" of the network, and "accuracy_in_c" or "r2_in_c".
-            It is measured in NumPy, with the arithmetic of the C file.
+            Measurements on X, or empty without X: "n_rows", the fraction of "equal" predictions or, for regression, the
+            "largest_difference"; with y also "accuracy" or "r2" of the network, and "accuracy_in_c" or "r2_in_c". They
+            are computed in NumPy with the arithmetic of the C file.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong, 8 bits have no X, or parameters are not finite in float32. Nothing is written.
+            If an argument is wrong, X is missing for 8 bits, or parameters are not finite in float32. Nothing is
+            written.
         OSError
-            If a file cannot be written, or the file of the test program is not one that `to_c` wrote.
+            If a file cannot be written, or the test program would replace a file that `to_c` did not write.
 
         Examples
         --------
@@ -78,24 +80,23 @@ class NetworkMethods(Model):
     # --- Keras --------------------------------------------------------------------------------------------------------
 
     def to_keras(self) -> Any:
-        """Return a model of Keras with copies of the parameters.
+        """Convert the network to a Keras model.
 
-        It takes the X of this network, and returns what `predict_proba` returns, or for regression `predict`, as
-        (n, C). A single logistic output is the probability of class 1, (n, 1). Dropout, `input_noise` and `l2` are part
-        of the model, but it is not compiled. Names of columns and classes, label smoothing and training state are not
-        part of it.
+        The model takes the same X and returns probabilities, or numbers for regression, as (n, C). A single logistic
+        output is the probability of class 1, (n, 1). Dropout, `input_noise` and `l2` become part of the model. Names of
+        columns and classes, label smoothing and the training state do not. The model is not compiled.
 
         Returns
         -------
         keras.Model
-            Of Dense layers; a Rescaling layer is the `input_scale`.
+            Dense layers with copies of the parameters, after a Rescaling layer for `input_scale`.
 
         Raises
         ------
         ImportError
-            If there is no Keras, or none of its backends.
+            If Keras or its backend is not installed.
         ValueError
-            If the backend has no float64, but the network does.
+            If the network is in float64 and the backend does not support it.
 
         Examples
         --------
@@ -114,35 +115,35 @@ class NetworkMethods(Model):
         output: Output | None = None,
         **settings: Any,
     ) -> Self:
-        """Return a network with copies of the parameters of a Keras model.
+        """Convert a Keras model to a network.
 
         Parameters
         ----------
         model : keras.Sequential or functional keras.Model
-            Of Dense layers, one after the other, with activations that fastmlp has. Dropout, a Rescaling layer at the
-            start, Gaussian noise after it and L2 penalties of all kernels become settings of the network.
-        activation : str, sequence of str or None
-            Checked if given. Only "gelu" changes something: it replaces the exact GELU, Keras's default, by the
-            approximation by tanh, which differs by up to 5e-4.
-        output : {"softmax", "logistic", "identity", "exp"} or None
-            What the outputs mean. None is what the last activation says: softmax, sigmoid, exponential, or if there is
-            none, the loss with which the model was compiled, and otherwise "identity".
+            A stack of Dense layers with activations that fastmlp has. Dropout, a Rescaling layer at the start, Gaussian
+            noise after it and L2 penalties of all kernels become settings of the network.
+        activation : str, sequence of str or None, default=None
+            Expected activations. They are checked, and only "gelu" changes something: Keras's exact GELU is replaced by
+            the tanh approximation, which differs by up to 5e-4.
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
+            Output of the network. None takes it from the model's last activation: softmax, sigmoid or exponential. If
+            there is none, it is taken from the loss with which the model was compiled, and otherwise "identity".
         **settings
-            Further settings of `MLP`, such as ``n_threads=1``. They replace those found in the model.
+            Further parameters of `MLP`, such as ``n_threads=1``. They replace those found in the model.
 
         Returns
         -------
         MLP
-            Of the model's dtype; bfloat16 and float16 become float32.
+            A network with copies of the model's parameters, in its dtype; bfloat16 and float16 become float32.
 
         Raises
         ------
         ImportError
-            If there is no Keras, or none of its backends.
+            If Keras or its backend is not installed.
         TypeError
-            If `model` is no model of Keras, or a setting is wrong.
+            If `model` is not a Keras model, or a setting is wrong.
         ValueError
-            If the model has something that fastmlp's networks do not have; the error names it.
+            If the model has something that fastmlp's networks do not have; the message names it.
 
         Examples
         --------
@@ -157,28 +158,28 @@ class NetworkMethods(Model):
     # --- ONNX ---------------------------------------------------------------------------------------------------------
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Return the network as an ONNX model, and write it to `path` if that is given.
+        """Convert the network to an ONNX model.
 
-        It needs opset 13 and no other operators, so every runtime of the last years reads it. The input "X" (n, I) has
-        the network's dtype. The outputs are "label", as from `predict`, and "probabilities", as from `predict_proba`;
-        for regression it is "variable", as from `predict`. They differ from these by rounding. Names of classes are in
-        the model, those of columns in its metadata.
+        The model uses standard operators of opset 13 only. Its input "X" (n, I) has the network's dtype. Its outputs
+        are "label" and "probabilities", or "variable" for regression. They equal the results of `predict` and
+        `predict_proba` up to rounding. The model contains the class names, and its metadata the column names.
 
         Parameters
         ----------
-        path : str or path or None
-            Name of the file, such as "net.onnx". An older file is replaced as a whole or not at all.
+        path : str or path or None, default=None
+            Name of a file to write, such as "net.onnx". An existing file is replaced as a whole or not at all.
 
         Returns
         -------
         onnx.ModelProto
+            The model.
 
         Raises
         ------
         ImportError
-            Without the package onnx.
+            If onnx is not installed.
         ValueError
-            If parameters are not finite, or have 2 GiB, which a file of ONNX cannot hold.
+            If parameters are not finite, or take 2 GiB or more, which an ONNX file cannot hold.
         OSError
             If the file cannot be written.
 
@@ -195,31 +196,32 @@ class NetworkMethods(Model):
 
     @classmethod
     def from_onnx(cls, path: Any, *, output: str | None = None, **settings: Any) -> Self:
-        """Return the network that an ONNX file holds, if it is a multilayer perceptron.
+        """Convert an ONNX model that is a multilayer perceptron to a network.
 
-        Files of `to_onnx`, of PyTorch, Keras and skl2onnx are read, and others of the same operators. What has no
-        effect on predictions, such as Dropout, is left out. A scaling of the inputs becomes `input_scale` if it is one
-        factor. Otherwise it is multiplied into the weights, as batch normalization is, which changes results by
+        Models from `to_onnx`, PyTorch, Keras and skl2onnx can be read, and others with the same operators. Operators
+        that do not affect predictions, such as Dropout, are dropped. Scaling of the inputs becomes `input_scale` if it
+        is a single factor. Otherwise it is folded into the weights, like batch normalization, which changes results by
         rounding. Weights of 16 bits become float32.
 
         Parameters
         ----------
         path : str, path or onnx.ModelProto
             Name of the file, or a model.
-        output : {"softmax", "logistic", "identity", "exp"} or None
-            What the outputs mean, for a file that ends with the sums of the last layer, such as those of PyTorch's
-            classifiers. None is what the file says; such sums are then numbers, "identity".
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
+            Output of the network. Needed for models that return logits, as PyTorch's classifiers do. None takes it from
+            the model; logits are then "identity".
         **settings
-            Further settings of `MLP` for training, such as ``l2=1e-4``.
+            Further parameters of `MLP` for training, such as ``l2=1e-4``.
 
         Returns
         -------
         MLP
+            A network with copies of the model's parameters.
 
         Raises
         ------
         ImportError
-            Without the package onnx.
+            If onnx is not installed.
         FileNotFoundError
             If there is no such file.
         ValueError
@@ -233,39 +235,40 @@ class NetworkMethods(Model):
     # --- PyTorch ------------------------------------------------------------------------------------------------------
 
     def to_torch(self, *, probabilities: bool = False, scaled_inputs: bool = False, training: bool = False) -> Any:
-        """Return an nn.Sequential of PyTorch with copies of the parameters.
+        """Convert the network to a PyTorch module.
 
-        It takes the X of this network, as a tensor of its dtype, and returns the outputs (n, C) of the last layer, as
-        losses of PyTorch take them. They are logits of classes or labels, the numbers of a regression, or logarithms of
-        means of counts. It is on the CPU, with Linear layers, activations and Dropout, and in eval mode unless
-        ``training=True``. Names of columns and classes are not part of it.
+        The module takes X as a tensor of the network's dtype and returns the outputs (n, C) of the last layer, as
+        PyTorch's losses expect: logits for classes and labels, numbers for regression, and logarithms of the means for
+        counts. It is on the CPU, and in eval mode unless ``training=True``. Names of columns and classes are not part
+        of it.
 
         Parameters
         ----------
-        probabilities : bool
+        probabilities : bool, default=False
             Whether to add a Softmax or Sigmoid; a single logistic output is the probability of class 1, (n, 1).
-        scaled_inputs : bool
-            Whether the module will get ``X * input_scale``, which keeps its parameters bit-equal to those of this
+        scaled_inputs : bool, default=False
+            Whether the module will get ``X * input_scale``; its parameters are then bit-identical to those of the
             network. If not, the first weights are multiplied by `input_scale`.
-        training : bool
-            Whether to return the optimizer with its state and the loss too, so that PyTorch continues training. Options
-            of `fit`, such as schedule, clipping and class weights, are not part of them.
+        training : bool, default=False
+            Whether to return the optimizer with its state and the loss too, so that PyTorch can continue training.
+            Arguments of `fit`, such as schedule, clipping and class weights, are not part of them.
 
         Returns
         -------
         nn.Sequential, or with ``training=True`` a named tuple (module, optimizer, loss)
-            `loss` takes the outputs and targets: classes (n,) int64 for a softmax, else (n, C) of the network's dtype.
-            The network's `l2` is a weight decay of the weights.
+            The module has Linear layers, activations and Dropout, with copies of the parameters. `loss` takes the
+            outputs and the targets: classes (n,) int64 for softmax, else (n, C) in the network's dtype. The network's
+            `l2` becomes weight decay of the weights.
 
         Raises
         ------
         ImportError
-            If there is no PyTorch.
+            If PyTorch is not installed.
         TypeError
-            If there are no probabilities.
+            If ``probabilities=True`` is given for a regression.
         ValueError
-            With ``training=True``, if this network has not been trained, or has an optimizer or a penalty that PyTorch
-            does not have, or an `input_scale` without ``scaled_inputs=True``.
+            With ``training=True``, if the network has not been trained, if PyTorch lacks its optimizer or penalty, or
+            if it has an `input_scale` without ``scaled_inputs=True``.
 
         Examples
         --------
@@ -286,39 +289,40 @@ class NetworkMethods(Model):
         optimizer: Any = None,
         **settings: Any,
     ) -> Self:
-        """Return a network with copies of the parameters of a PyTorch module or of a state_dict.
+        """Convert a PyTorch module or state_dict to a network.
 
         Parameters
         ----------
         module : nn.Module or mapping of str to tensors or arrays
-            A module that computes Linear layers, one after the other, with activations that fastmlp has: an
-            nn.Sequential, or any module whose forward `torch.fx` can trace. Dropout and a factor of X become settings
-            of the network. A state_dict holds the weights and biases of Linear layers only, in their order.
-        activation : str, sequence of str or None
-            Of the hidden layers. A state_dict needs it. For a module it is checked, and only "gelu" changes something:
-            it replaces the exact GELU, PyTorch's default, by the approximation by tanh, which differs by up to 5e-4.
-        output : {"softmax", "logistic", "identity", "exp"} or None
-            What the outputs mean. None is what the module ends in, a softmax or a sigmoid; if it ends in a Linear
-            layer, "softmax", as for `MLP`.
-        optimizer : torch.optim.Optimizer or None
-            SGD, Adam, AdamW, RMSprop or Adagrad of the module's parameters. Its settings and state are taken over, so
-            that ``fit(..., resume=True)`` continues. More weight decay of weights than of biases becomes `l2`.
+            An nn.Sequential, or a module that `torch.fx` can trace, of Linear layers in a row with activations that
+            fastmlp has. Dropout and a factor of X become settings of the network. A state_dict must hold only weights
+            and biases of Linear layers, in order.
+        activation : str, sequence of str or None, default=None
+            Activation of the hidden layers, required for a state_dict. For a module it is checked, and only "gelu"
+            changes something: PyTorch's exact GELU is replaced by the tanh approximation, which differs by up to 5e-4.
+        output : {"softmax", "logistic", "identity", "exp"} or None, default=None
+            Output of the network. None takes it from the end of the module: a softmax or a sigmoid. If that is a Linear
+            layer, the output is "softmax", as for `MLP`.
+        optimizer : torch.optim.Optimizer or None, default=None
+            SGD, Adam, AdamW, RMSprop or Adagrad of the module's parameters. Its settings and state are copied, so that
+            ``fit(..., resume=True)`` can continue. Where weights have more weight decay than biases, the difference
+            becomes `l2`.
         **settings
-            Further settings of `MLP`, such as ``input_scale=1 / 255``. They replace those found in the module.
+            Further parameters of `MLP`, such as ``input_scale=1 / 255``. They replace those found in the module.
 
         Returns
         -------
         MLP
-            Of the module's dtype; bfloat16 and float16 become float32.
+            A network with copies of the module's parameters, in its dtype; bfloat16 and float16 become float32.
 
         Raises
         ------
         ImportError
-            If `module` is no mapping, and there is no PyTorch.
+            If `module` is not a mapping and PyTorch is not installed.
         TypeError
             If an argument has the wrong type.
         ValueError
-            If module or optimizer have something that fastmlp does not have; the error names it.
+            If the module or the optimizer has something that fastmlp does not have; the message names it.
 
         Examples
         --------
@@ -338,26 +342,26 @@ class NetworkMethods(Model):
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Self:
-        """Return a network with the parameters of a fitted estimator.
+        """Convert a fitted estimator to a network.
 
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
-            Of scikit-learn or of fastmlp. Of a pipeline, pass the last step: what the other steps do is not part of the
-            network.
+            A fitted estimator of scikit-learn or fastmlp. For a pipeline, pass its last step; the other steps do not
+            become part of the network.
 
         Returns
         -------
         MLP
-            Its dtype is that of `coefs_`. It predicts the labels of `classes_`, knows the names of the columns, and
-            shares nothing with the estimator. Penalties, dropout and the state of the optimizer are not taken over.
+            A network with copies of `coefs_` and `intercepts_`, in their dtype. It keeps `classes_` and the column
+            names, but not penalties, dropout and the state of the optimizer.
 
         Raises
         ------
         TypeError
-            If `estimator` is something else.
+            If `estimator` is not such an estimator.
         ValueError
-            If its parameters do not fit each other, or no network has such an `out_activation_`.
+            If its parameters do not fit each other, or its `out_activation_` is not an output of `MLP`.
         NotFittedError
             If it is not fitted.
         """

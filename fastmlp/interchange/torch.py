@@ -1,4 +1,4 @@
-"""Networks as modules of PyTorch, there and back."""
+"""Conversion of networks to PyTorch modules, and back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("modules of PyTorch need torch: pip install torch") from error
+        raise ImportError("PyTorch modules need torch: pip install torch") from error
     return torch
 
 
@@ -126,7 +126,7 @@ def from_torch(
     for name in {"layers", "dtype"} & settings.keys():
         raise TypeError(f"{name} cannot be given: it is that of the module")
     if any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__):
-        raise TypeError("from_torch got a model of Keras; use MLP.from_keras")
+        raise TypeError("module is a Keras model; use MLP.from_keras")
     only_state = isinstance(module, Mapping)
     if only_state and optimizer is not None:
         raise TypeError("the state of an optimizer needs the module that it trains, not only its state_dict")

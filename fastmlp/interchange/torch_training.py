@@ -1,4 +1,4 @@
-"""The optimizers of PyTorch with their state, there and back."""
+"""Conversion of optimizers and their state to PyTorch, and back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def to_optimizer(torch: Any, net: Model, module: Any) -> Any:
         raise ValueError(f"PyTorch has no optimizer {type(optimizer).__name__}; leave out training=True")
     settings = asdict(optimizer)
     if settings.pop("eps_hat", False):
-        raise ValueError("PyTorch has no eps_hat of Adam; leave out training=True")
+        raise ValueError("PyTorch's Adam has no eps_hat; leave out training=True")
     settings["lr"] = settings.pop("learning_rate") * state.learning_rate_factor
     if net.l2 and isinstance(optimizer, AdamW):
         raise ValueError("PyTorch has no l2 penalty beside the weight decay of AdamW; leave out training=True")

@@ -1,4 +1,4 @@
-"""`Ensemble`: networks that differ by their seeds, and predict their mean."""
+"""`Ensemble`: networks that differ in their seeds, and whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -29,37 +29,47 @@ __all__ = ["Ensemble"]
 @advised_constructor
 @advised_methods
 class Ensemble:
-    """Networks with the same settings but their own seeds, whose predictions are averaged (a deep ensemble).
+    """Deep ensemble: networks that differ in their seeds, and whose predictions are averaged.
 
-    The mean is more accurate than most of its members, and how far they are apart says how sure it is
-    (Lakshminarayanan, Pritzel and Blundell 2017).
+    The mean is usually more accurate than a single network, and the disagreement of the members measures its
+    uncertainty [1]_.
 
     Parameters
     ----------
     net : MLP
-        Its settings are those of all members, but for the seed. It is neither trained nor changed, and if it has been
-        trained, the members start afresh all the same.
-    n : int
+        Network whose settings all members have, except for the seed. It is neither trained nor changed. Members start
+        from new parameters even if it has been trained.
+    n : int, default=5
         Number of members.
-    bootstrap : bool
-        Whether each member is trained on as many rows as there are, drawn with replacement (bagging). Without, members
-        differ by their first weights and the order of the rows alone, which is mostly more accurate.
-    seed : int or None
-        Draws the seeds of the members, which draw everything else. A member is the same in a larger ensemble. None is
-        random.
+    bootstrap : bool, default=False
+        Whether to train each member on n rows drawn with replacement (bagging). Without it, members differ only in
+        their initial weights and the order of the rows, which is usually more accurate.
+    seed : int or None, default=0
+        Seed of the members' seeds. The first members of a larger ensemble are the same. With None each ensemble is
+        different.
 
     Attributes
     ----------
     members : tuple of MLP
-        Also ``ensemble[i]``, ``len(ensemble)`` and ``for net in ensemble``. They are ordinary networks.
-    bootstrap : bool
-    seed : int or None
-        As given.
+        The networks; also ``ensemble[i]``, ``len(ensemble)`` and ``for net in ensemble``.
+    bootstrap, seed : bool, int or None
+        The parameters above; read-only.
     histories : list of History
-        Of the last fit of each member.
+        Measurements of the last fit of each member.
     feature_names : list of str or None
+        Column names of the table that trained the ensemble.
     classes : (C,) array or None
-        As of `MLP`.
+        Class names in the order of the outputs, if y had names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    References
+    ----------
+    .. [1] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation using
+       deep ensembles", NIPS 2017.
 
     Examples
     --------
@@ -69,11 +79,6 @@ class Ensemble:
     >>> histories = ensemble.fit(X_train, y_train, epochs=30, optimizer="adam")
     >>> ensemble.score(X_test, y_test) > sum(net.score(X_test, y_test) for net in ensemble) / 5
     True
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type or is out of range.
     """
 
     def __init__(self, net: Network, n: int = 5, bootstrap: bool = False, seed: int | None = 0) -> None:
@@ -97,22 +102,22 @@ class Ensemble:
 
     @property
     def seed(self) -> int | None:
-        """Draws the seeds of the members."""
+        """Seed of the members' seeds."""
         return self._seed
 
     @property
     def histories(self) -> list[History]:
-        """The history of each member's last fit."""
+        """Measurements of the last fit of each member."""
         return [member.history for member in self._members]
 
     @property
     def feature_names(self) -> list[str] | None:
-        """Names of the columns of the table X that trained the ensemble."""
+        """Column names of the table that trained the ensemble, or None."""
         return self._named.feature_names
 
     @property
     def classes(self) -> npt.NDArray[Any] | None:
-        """Classes (C,) in the order of the outputs, if y had names."""
+        """Class names in the order of the outputs, if y had names; else None."""
         return self._named.classes
 
     def __len__(self) -> int:
@@ -136,7 +141,13 @@ class Ensemble:
         return summary.as_html(summary.of_ensemble(self))
 
     def summary(self, write: Callable[[str], object] | None = None) -> None:
-        """Print the layers of each member, and what the last fit has measured; `write` is that of `MLP.summary`."""
+        """Print a table of the layers of a member, and the results of the last fit.
+
+        Parameters
+        ----------
+        write : callable or None, default=None
+            Function that is called with each line. None is `print`.
+        """
         summary.write_text(summary.of_ensemble(self), write)
 
     def __copy__(self) -> Self:
@@ -150,33 +161,33 @@ class Ensemble:
     def fit(
         self, X: Any, y: npt.ArrayLike, *, fits: Iterable[Mapping[str, Any]] | None = None, **fit: Any
     ) -> list[History]:
-        """Train all members at the same time, by `fastmlp.fit_many`.
+        """Train all members at the same time, with `fastmlp.fit_many`.
 
-        As of one network, a second call continues from the current parameters.
+        Like `MLP.fit`, a second call continues from the current parameters.
 
         Parameters
         ----------
-        X, y
-            As for `MLP.fit`.
-        fits : iterable of dict or None
-            What is different for each member, one dict each, as for `fit_many`.
+        X, y : array_like
+            Rows and targets, as for `MLP.fit`.
+        fits : iterable of dict or None, default=None
+            Arguments of `MLP.fit` that differ between members, one dict for each, as for `fit_many`.
         **fit
-            All other arguments of `fit_many` and `MLP.fit`, such as `epochs`, `validation_data` and `progress`. Each
-            member gets its own copy of callbacks of fastmlp, so that early stopping ends one and not the others. With
+            Further arguments of `fit_many` and `MLP.fit`, such as `epochs`, `validation_data` and `progress`. Each
+            member gets its own copy of fastmlp's callbacks, so early stopping ends one member and not the others. With
             ``resume=True``, bootstrap rows are the same as before.
 
         Returns
         -------
         list of History
-            One for each member, also in `histories`.
+            Measurements of each member, also in `histories`.
 
         Raises
         ------
         TypeError, ValueError
-            As of `fit_many`, or if `validation_fraction` is given with bootstrap, where copies of one row could be in
-            both parts. No member is changed.
+            If an argument is wrong, or if `validation_fraction` is given with bootstrap, where copies of one row could
+            be in both parts. No member is changed.
         ExceptionGroup
-            If members have failed. The others are trained.
+            If some members have failed. The others are trained.
         """
         if self.bootstrap:
             each = check_fits(fits, len(self))
@@ -203,12 +214,24 @@ class Ensemble:
         return MeanEngine([member._engine for member in self])
 
     def predict_proba(self, X: Any) -> Floats:
-        """Return the mean of the members' probabilities, in the shape of those of `MLP.predict_proba`.
+        """Return the probability of each class or label: the mean over the members.
+
+        Parameters
+        ----------
+        X : (n, I) array_like, table or sparse matrix
+            Rows, as for `MLP.predict_proba`.
+
+        Returns
+        -------
+        (n, C) array
+            Probabilities, as from `MLP.predict_proba`.
 
         Raises
         ------
+        TypeError
+            If the members do regression.
         TypeError, ValueError
-            If the members do regression, or as in `MLP.predict`.
+            If X does not hold finite real numbers, or its columns are not those of training.
         """
         named = self._named
         if not named._loss.classifies:
@@ -217,34 +240,49 @@ class Ensemble:
         return p
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return a prediction for each row, in the form of y.
+        """Return the prediction for each row, in the form of y.
 
-        Classes: the one with the largest mean probability, the first of a tie. Labels: those whose mean probability is
-        above 0.5. Regression: the mean of the members' numbers, with output "exp" that of their means of counts.
+        Parameters
+        ----------
+        X : (n, I) array_like, table or sparse matrix
+            Rows, as for `MLP.predict`.
+
+        Returns
+        -------
+        (n,) or (n, C) array
+            For classes, the one with the largest mean probability, or the first of equally probable ones. For labels, 1
+            where the mean probability is above 0.5. For regression, the mean of the members' predictions.
 
         Raises
         ------
         TypeError, ValueError
-            As in `MLP.predict`.
+            If X does not hold finite real numbers, or its columns are not those of training.
         """
         named = self._named
         return named._names.decoded(self._engine.predict(named._check_X(X)))
 
     def predict_std(self, X: Any) -> npt.NDArray[np.float64]:
-        """Return the standard deviation of the members' numbers for each row: sqrt(mean((f_m - mean(f))**2)).
+        """Return the standard deviation of the members' predictions, for regression.
 
-        It is the standard deviation of the mixture of all members, without Bessel's correction; multiply it by
-        sqrt(n / (n - 1)) for an estimate of that of networks with other seeds. It says how far the members are apart,
-        not how noisy y is.
+        It measures how far the members are apart, not how noisy y is.
+
+        Parameters
+        ----------
+        X : (n, I) array_like, table or sparse matrix
+            Rows, as for `MLP.predict`.
 
         Returns
         -------
         (n,) or (n, C) float64 array
+            ``sqrt(mean((f_m - mean(f))**2))`` for each row, where f_m is the prediction of member m. Multiply it by
+            ``sqrt(n / (n - 1))``, with n members, to estimate the deviation over all seeds.
 
         Raises
         ------
+        TypeError
+            If the members do not do regression.
         TypeError, ValueError
-            If the members do not do regression, or as in `MLP.predict`.
+            If X does not hold finite real numbers, or its columns are not those of training.
         """
         named = self._named
         if named._loss.classifies:
@@ -255,26 +293,54 @@ class Ensemble:
     def spread(self, X: Any) -> npt.NDArray[np.float64]:
         """Return how much the members disagree about each row.
 
+        Parameters
+        ----------
+        X : (n, I) array_like, table or sparse matrix
+            Rows, as for `MLP.predict`.
+
         Returns
         -------
-        (n,) float64 array for classes, (n, C) for several labels
-            The Jensen-Shannon divergence of the members' probabilities, in nats: mean(KL(p_m || mean(p))), which is the
-            entropy of the mean minus the mean entropy. It is 0 where all agree, and at most log(n) and log(C). This is
-            the disagreement of Lakshminarayanan et al. (2017) divided by n, and the mutual information of class and
-            member (BALD; Houlsby et al. 2011).
-        (n,) or (n, C) float64 array for regression
-            `predict_std`.
+        (n,) or (n, C) float64 array
+            For classes (n,) and labels (n, C), the Jensen-Shannon divergence of the members' probabilities, in nats.
+            For regression, `predict_std`.
 
         Raises
         ------
         TypeError, ValueError
-            As in `MLP.predict`.
+            If X does not hold finite real numbers, or its columns are not those of training.
+
+        Notes
+        -----
+        The Jensen-Shannon divergence is ``mean(KL(p_m || mean(p)))``, the entropy of the mean minus the mean of the
+        entropies. It is 0 where all members agree, and at most the logarithm of the number of members, and of C. It is
+        the disagreement of Lakshminarayanan et al. [1]_ divided by the number of members, and the mutual information of
+        class and member, known as BALD [2]_.
+
+        References
+        ----------
+        .. [1] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation
+           using deep ensembles", NIPS 2017.
+        .. [2] N. Houlsby, F. Huszár, Z. Ghahramani and M. Lengyel, "Bayesian active learning for classification and
+           preference learning", arXiv:1112.5745, 2011.
         """
         spread: npt.NDArray[np.float64] = self._engine.spread(self._named._check_X(X))
         return spread
 
     def score(self, X: Any, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Return the accuracy of `predict`, for multilabel outputs that of whole rows; R² for regression."""
+        """Return the accuracy of the mean predictions, or R² for regression.
+
+        Parameters
+        ----------
+        X, y : array_like
+            Rows and targets, as for `MLP.score`.
+        sample_weight : (n,) array_like or None, default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            Accuracy or R², as from `MLP.score`.
+        """
         named = self._named
         X_, y_, weights = check_arrays(named, X, y, sample_weight)
         if named._loss.classifies:
@@ -289,9 +355,21 @@ class Ensemble:
         sample_weight: npt.ArrayLike | None = None,
         metrics: Iterable[str | Metric] = (),
     ) -> dict[str, float]:
-        """Return the mean loss, except for regression the accuracy, and `metrics` of the mean predictions.
+        """Return the mean loss, the accuracy and further metrics of the mean predictions.
 
-        The arguments are those of `MLP.evaluate`.
+        Parameters
+        ----------
+        X, y : array_like
+            Rows and targets, as for `MLP.evaluate`.
+        sample_weight : (n,) array_like or None, default=None
+            Weight of each row.
+        metrics : iterable of str or callables, default=()
+            Further metrics; see `fastmlp.metrics`.
+
+        Returns
+        -------
+        dict of str to float
+            Values by name, as from `MLP.evaluate`.
         """
         named = self._named
         names = named._names.learned(X, y, named._loss)
@@ -302,9 +380,19 @@ class Ensemble:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str], *, training: bool = False) -> None:
-        """Write all members to one .npz or .safetensors file; an older one is replaced as a whole or not at all.
+        """Save all members to one file, which `load` reads.
 
-        The arguments and errors are those of `MLP.save`. With ``training=True`` training can be resumed.
+        Parameters
+        ----------
+        path : str or path
+            Name of the .npz or .safetensors file, as for `MLP.save`.
+        training : bool, default=False
+            Whether to save the training state too, so that ``fit(..., resume=True)`` can continue.
+
+        Raises
+        ------
+        TypeError, ValueError, ImportError, OSError
+            As in `MLP.save`.
         """
         save, training = saver(path), check_bool("training", training)
         state: dict[str, Any] = {
@@ -319,7 +407,17 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Return the ensemble that `save` wrote to `path`; its members are of the class `fastmlp.MLP`.
+        """Load an ensemble that `save` has written.
+
+        Parameters
+        ----------
+        path : str or path
+            Name of the .npz or .safetensors file.
+
+        Returns
+        -------
+        Ensemble
+            The ensemble. Its members are `fastmlp.MLP`.
 
         Raises
         ------
@@ -328,7 +426,7 @@ class Ensemble:
         ValueError
             If the file is damaged or does not hold an ensemble.
         ImportError
-            If it is a .safetensors file, and safetensors is not installed.
+            If it is a .safetensors file and safetensors is not installed.
         """
         from fastmlp.mlp import MLP
 

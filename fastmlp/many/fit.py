@@ -56,49 +56,54 @@ def fit_many(
     return_exceptions: bool = False,
     **fit: Any,
 ) -> list[History]:
-    """Train many networks at the same time, to the same bits as one after another.
+    """Train many networks at the same time, with the same results as one after another.
 
-    While there are more networks than cores, each is trained by one core, the longest fits first. The last ones are
-    trained by several cores each. All share X: it is checked and packed once, and no network copies it.
+    As long as there are more networks than cores, each core trains one network, the longest fits first. The last
+    networks are trained by several cores each. All networks share X: it is checked and packed once, and not copied.
 
     Parameters
     ----------
     nets : iterable of MLP
-        They may differ in everything but their number of inputs, and are trained in place.
-    X, y
-        As for `MLP.fit`, for all networks.
-    n_jobs : int or None
-        Cores to use. None uses those available to this process, and so does -1. A network that has its own `n_threads`
-        uses so many, whatever this says.
-    progress : bool
-        Whether to show one progress bar for all.
-    fits : iterable of dict, or None
-        Further arguments of `MLP.fit` for each network, in place of those for all. A dict may also have ``"rows"``:
-        which rows of X to train on, as in ``X[rows]``. These are indices, which may repeat, or a mask; so folds and
-        bootstraps need no copies. `sample_weight` has the weights of all rows of X. Only for dropout or noise, rows are
-        copied while their network trains.
-    return_exceptions : bool
-        Whether to return errors in place of histories, and raise nothing.
+        Networks to train in place. They may differ in everything but their number of inputs.
+    X, y : array_like
+        Rows and targets for all networks, as for `MLP.fit`.
+    n_jobs : int or None, default=None
+        Number of cores to use. None and -1 use all that are available to this process. A network with its own
+        `n_threads` uses that many in any case.
+    progress : bool, default=False
+        Whether to show one progress bar for all networks.
+    fits : iterable of dict, or None, default=None
+        Arguments of `MLP.fit` for each network; they replace those of `**fit`. A dict may also have ``"rows"``, the
+        rows of X to train on: indices, which may repeat, or a mask, as in ``X[rows]``. Folds and bootstraps thus need
+        no copies, except with dropout or noise while their network trains. `sample_weight` has a weight for each row of
+        X, not of ``X[rows]``.
+    return_exceptions : bool, default=False
+        Whether to return errors in place of histories instead of raising them.
     **fit
-        Arguments of `MLP.fit` for all networks. Each network gets its own copy of a schedule and of fastmlp's
-        callbacks. Other callbacks are called by several threads at the same time. Those that write, such as
-        `Checkpoint` and trackers, belong into `fits`.
+        Arguments of `MLP.fit` for all networks. Each network gets its own copy of the schedule and of fastmlp's
+        callbacks. Other callbacks are called from several threads. Callbacks that write files, such as `Checkpoint` and
+        trackers, must be given in `fits`.
 
     Returns
     -------
     list of History
-        One for each network, in their order. Ctrl-C stops all after the current step, with a warning; the networks
-        keep the steps taken so far, and ``history.interrupted`` says which have not been trained to the end.
+        Measurements of each network, in the order of `nets`.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is wrong. No network is changed.
     ExceptionGroup
-        If networks have failed, for example because they diverged or a callback raised. The others are trained. Each
-        error has a note that says which network it comes from.
+        If some networks have failed, for example because they diverged or a callback raised. The others are trained. A
+        note on each error names its network.
     RuntimeError
-        If a callback of a network that `fit_many` trains calls it.
+        If `fit_many` is called by a callback of a network that it trains.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C stops training. The networks keep the steps taken so far; ``history.interrupted`` is True for those
+        that are not trained to the end.
 
     Examples
     --------

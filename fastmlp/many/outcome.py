@@ -1,4 +1,4 @@
-"""`Outcome`: what has become of many fits."""
+"""`Outcome`: the results of many fits, with their errors and warnings."""
 
 from __future__ import annotations
 

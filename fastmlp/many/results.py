@@ -1,4 +1,4 @@
-"""What a search returns: its trials, the best first, as a table."""
+"""The result of a search: a table of its trials, the best first."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _SHOWN = 10  # trials
 
 @dataclass
 class Trial:
-    """One choice of settings, and how well it did.
+    """A trial of a search: settings and their scores.
 
     Attributes
     ----------
     number : int
-        In the order in which they were drawn, counted from 0.
+        Number of the trial, from 0, in the order in which trials were drawn.
     settings : dict
-        What was drawn from the space.
+        Settings drawn from the space.
     scores : list of float
-        The metric on the validation data of each fold, or of the only split; nan if it failed.
+        Metric on the validation data of each fold, or of the only split; nan if the trial failed.
     epochs : int
-        After which the network was scored: those it was trained for, or the best one if `EarlyStopping` restored it. Of
-        folds, their mean, rounded.
+        Number of epochs after which the network was scored: all that it was trained for, or up to the best one if
+        `EarlyStopping` restored it. With folds, the rounded mean.
     rung : int
-        Rungs of successive halving that it has finished.
+        Number of finished rungs of successive halving.
     histories : list of History
-        One for each fold.
+        Measurements of each fold.
     error : str or None
-        Why it failed.
+        Reason why the trial failed.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Time of training, of all folds together."""
+        """Training time of all folds together, in seconds."""
         return sum(sum(history.seconds) for history in self.histories)
 
 

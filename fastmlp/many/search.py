@@ -51,64 +51,66 @@ def search(
     refit: bool = True,
     **settings: Any,
 ) -> SearchResult:
-    """Look for the best settings of a network and its fit: random or grid search with successive halving.
+    """Search for the best settings of a network and its fit: random or grid search with successive halving.
 
-    Trials train side by side, by `fit_many`, first for a few epochs. The better third trains on, for three times as
-    long, and so forth, until the best have all epochs. No epoch is trained twice, and a trial has the bits that one
-    long fit with its settings would have. The same seed gives the same table, but for the seconds, with any `n_jobs`.
+    All trials train at the same time, with `fit_many`, for a few epochs. The best third continues for three times as
+    long, and so on, until the best trials have all epochs [1]_. No epoch is trained twice: a trial is bit-identical to
+    one long fit with its settings. The same seed gives the same results with any `n_jobs`, except for the seconds.
 
     Parameters
     ----------
     space : dict, or list of dicts
-        For each setting a list of values, or a distribution of SciPy such as ``scipy.stats.loguniform(1e-4, 1)``: any
-        object with a method ``rvs(random_state=...)``. Settings are the arguments of `MLP` and of `MLP.fit`. Of several
-        dicts each trial draws one first. Optimizers, schedules and callbacks are copied for each trial.
-    X, y
-        As for `MLP.fit`. Folds share the rows of X.
-    strategy : {"random", "grid"}
-        Whether to draw trials, or to try all combinations of lists. Without distributions no combination is drawn
-        twice, so there may be fewer trials than `n_trials`.
-    n_trials : int or None
-        Number of random trials; None is 27.
-    epochs : int
-        Of the trials that are trained to the end. Schedules know it from the start.
-    factor : int or None
-        One of `factor` trials, rounded up, stays for the next rung, and is trained up to `factor` times as many epochs.
+        For each setting, a list of values or a SciPy distribution, such as ``scipy.stats.loguniform(1e-4, 1)``: any
+        object with a method ``rvs(random_state=...)``. Settings are arguments of `MLP` and `MLP.fit`. From a list of
+        dicts, each trial first draws one. Each trial gets its own copies of optimizers, schedules and callbacks.
+    X, y : array_like
+        Rows and targets, as for `MLP.fit`.
+    strategy : {"random", "grid"}, default="random"
+        Whether to draw trials at random, or to try all combinations of the lists. Without distributions no combination
+        is drawn twice, so there may be fewer trials than `n_trials`.
+    n_trials : int or None, default=None
+        Number of random trials. None is 27.
+    epochs : int, default=27
+        Number of epochs of the trials that are trained to the end. Schedules are planned for this number.
+    factor : int or None, default=3
+        One in `factor` trials, rounded up, continues to the next rung, which has up to `factor` times as many epochs.
         None trains all trials to the end.
-    min_epochs : int
-        The first rung has at least so many epochs.
-    validation_data : (X, y), (X, y, sample_weight) or None
-    validation_fraction : float or None
-        Fraction of the rows of each class to hold out: the same rows in all trials. Without any of these three it is
-        0.2.
-    folds : int, splitter or list of pairs
-        Number of folds, shuffled, and stratified if y holds classes; or a splitter of scikit-learn; or pairs of index
-        arrays, the rows for training and for validation. A trial has one network for each fold; its score is the mean.
-    metric : str, callable or None
-        Measured on the validation data: "accuracy", "loss" or one of `fastmlp.metrics`, with or without ``"val_"``
-        before it. None is the accuracy, or the loss for regression.
-    mode : {"auto", "min", "max"}
+    min_epochs : int, default=1
+        Minimum number of epochs of the first rung.
+    validation_data : (X, y), (X, y, sample_weight) or None, default=None
+        Data to score the trials on.
+    validation_fraction : float or None, default=None
+        Fraction of the rows of each class to hold out: the same rows in all trials. It is 0.2 if neither
+        `validation_data` nor `validation_fraction` nor `folds` is given.
+    folds : int, splitter, list of pairs, or None, default=None
+        Number of folds, which are shuffled, and stratified if y holds classes; or a scikit-learn splitter; or pairs of
+        index arrays, the rows for training and for validation. A trial trains one network for each fold, and its score
+        is their mean.
+    metric : str, callable or None, default=None
+        Score of a trial on its validation data: "accuracy", "loss" or one of `fastmlp.metrics`, with or without the
+        prefix ``"val_"``. None is the accuracy, or the loss for regression.
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
-    seed : int or None
-        Seeds what is drawn from the space, the rows held out, and the networks, unless the space has seeds. None is
-        random.
-    n_jobs : int or None
-        As for `fit_many`.
-    progress : bool
+    seed : int or None, default=0
+        Seed of the draws from the space, of the choice of validation rows and of the networks, unless the space has
+        seeds. With None each search is different.
+    n_jobs : int or None, default=None
+        Number of cores to use, as for `fit_many`.
+    progress : bool, default=False
         Whether to show progress bars, and a line after each rung.
-    refit : bool
-        Whether the best network is trained anew on all rows, for as many epochs as the best trial, in the same
-        schedule, but without callbacks that monitor validation data. With `validation_data` it has been trained on all
-        rows of X already, and stays as it is.
+    refit : bool, default=True
+        Whether to train the best network again on all rows, for as many epochs as the best trial and with the same
+        schedule, but without callbacks that monitor validation data. With `validation_data` it was trained on all rows
+        of X already, and is not trained again.
     **settings
-        Further arguments of `MLP` and `MLP.fit`, the same for all trials. `sample_weight` is for training alone.
+        Further arguments of `MLP` and `MLP.fit`, the same for all trials. `sample_weight` is used for training only.
 
     Returns
     -------
     SearchResult
-        With `best_net`, `best_settings`, `best_score`, `trials`, `table` and `to_pandas`. Without refit, `best_net` is
-        the network of the best trial, and None if there are folds. Trials that diverge, or whose callbacks raise, are
-        last in the table, with their error. Ctrl-C ends the search with a warning and returns what is there.
+        Object with the attributes `best_net`, `best_settings`, `best_score`, `trials` and `table`, and the method
+        `to_pandas`. With ``refit=False``, `best_net` is the network of the best trial, or None if there are folds.
+        Trials that diverged, or whose callbacks raised, are last in the table, with their error.
 
     Raises
     ------
@@ -116,6 +118,16 @@ def search(
         If an argument or a setting is wrong. Nothing has been trained.
     Exception
         The error of the first trial, if all trials fail.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C ends the search. The result has what was measured so far.
+
+    References
+    ----------
+    .. [1] K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
+       AISTATS 2016.
 
     Examples
     --------

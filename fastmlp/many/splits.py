@@ -1,4 +1,4 @@
-"""What a search trains on, and what it measures: validation data, a fraction of the rows, or folds."""
+"""The training and validation rows of a search: validation data, a fraction of the rows, or folds."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ class Search:
         run.end()
         if run.error is None:
             return run.net
-        warn(f"the best network could not be trained on all rows, so best_net has not been: {run.error}")
+        warn(f"best_net was not trained on all rows, because that fit failed: {run.error}")
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the page shows, as JSON: `web/main.js` builds the page from it."""
+"""The content of the page as JSON: `web/main.js` builds the page from it."""
 
 from __future__ import annotations
 

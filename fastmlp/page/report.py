@@ -47,32 +47,33 @@ def report(
     display_labels: Sequence[Any] | None = None,
     command: str | None = None,
 ) -> None:
-    """Write one HTML page about what a network has learned. It opens without a server or a network connection.
+    """Write an HTML page about what a network has learned, in which the network runs.
 
     The page shows what was trained and how to repeat it, learning curves, the confusion matrix with the images or rows
-    of each cell, the most confident wrong guesses, precision and recall of each class, and first-layer weights. The
-    network runs inside the page, in JavaScript. It answers live: drawings, if X has images without colours; points of
-    the plane, if X has two features; otherwise a form with one field per feature. The page is smaller than 2 MB. A
-    network that does not fit in it, and a pipeline whose steps are not scalers of scikit-learn, are left out of the
-    page, which says so.
+    of each cell, the most confident wrong predictions, precision and recall of each class, and the weights of the first
+    layer. It opens without a server or a network connection, and is smaller than 2 MB.
+
+    The network runs in the page, in JavaScript. It classifies drawings if X holds grayscale images, and points of the
+    plane if X has two features. Otherwise there is a form with a field for each feature. A network that is too large,
+    or a pipeline with steps other than scikit-learn's scalers, is left out, and the page says so.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-        Trained.
-    X_test, y_test
-        Rows (n, I) that it was not trained on, and what is true of them, as for its `score`.
+        The trained model.
+    X_test, y_test : array_like
+        Test rows and their true targets, as for `MLP.score`.
     path : str or path
-        The file to write. An older one is replaced as a whole or not at all.
-    history : History, sequence of History or None
-        Learning curves; several are those of an ensemble. None is what `net` remembers.
-    shape : sequence of int or None
-        (height, width) of images, or with channels. None is a square if X looks like images: no column names, and many
-        numbers that are the same, or none below 0.
-    display_labels : sequence of C names or None
-        Names of the classes, to be shown in place of those in y.
-    command : str or None
-        The command or program that repeats the training, to be shown. None writes one from the settings of `net`.
+        Name of the file. An existing file is replaced as a whole or not at all.
+    history : History, sequence of History or None, default=None
+        Learning curves: one, or those of the members of an ensemble. None takes them from `net`.
+    shape : sequence of int or None, default=None
+        Shape of the images: (height, width), or with channels. None assumes square images if X looks like images: it
+        has no column names, and many equal numbers or none below 0.
+    display_labels : sequence of C names or None, default=None
+        Class names to show in place of those in y.
+    command : str or None, default=None
+        Command or program to show that repeats the training. None writes one from the settings of `net`.
 
     Raises
     ------

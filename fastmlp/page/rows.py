@@ -1,4 +1,4 @@
-"""Which test rows the page shows, and these rows: as images, or as numbers."""
+"""The test rows that the page shows, as images or as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned, with matplotlib (``pip install "fastmlp[plot]"``).
+"""Plots of what a network has learned, with matplotlib (``pip install "fastmlp[plot]"``).
 
 Each function draws at once and returns a display, as in scikit-learn: an object with the numbers and artists as
 attributes, with ``plot(ax=...)``, which draws it again elsewhere, and ``save(path)``.

@@ -27,26 +27,26 @@ _FONT = 7  # points, of names on regions
 
 @dataclass(eq=False, repr=False)
 class DecisionBoundaryDisplay(Display):
-    """What a model predicts in a plane, and rows of X as points in it.
+    """Decision boundary: the predictions of a model in the plane of two features, and rows of X as points.
 
     Attributes
     ----------
     xx0, xx1 : (k, k) float64 arrays
         The two features at each point of a grid.
     response : (k, k) array
-        What is predicted there: the index of a class, or of a set of labels, in `display_labels`; or a number.
+        Prediction at each point: the index of a class, or of a set of labels, in `display_labels`; or a number.
     probability : (k, k) array or None
-        That of the class.
+        Probability of the predicted class.
     display_labels : list of str
-        Names of the classes; of sets of labels that are predicted or true somewhere; empty for numbers.
+        Names of the classes, or of the sets of labels that are predicted or true somewhere. Empty for regression.
     feature_names : (str, str)
     points : (m, 2) array
-        Features of the rows that are shown, at most 2,000, spread evenly over X.
+        The two features of the rows that are shown: at most 2,000, spread evenly over X.
     targets : (m,) array
-        What is true for them, in the form of `response`.
+        True targets of these rows, in the form of `response`.
     surface_, points_ : AxesImage, PathCollection
     labels_ : Legend, list of Text, or Colorbar
-        Names in a legend, or on the regions of more than ten classes; for numbers a scale.
+        Legend, or names on the regions if there are more than ten classes, or color bar for regression.
     ax_, figure_ : Axes, Figure
     """
 
@@ -151,33 +151,36 @@ def decision_boundary(
     display_labels: Sequence[Any] | None = None,
     ax: Any = None,
 ) -> DecisionBoundaryDisplay:
-    """Plot what a model predicts for each point of the plane of two features, and the rows of X as points in it.
+    """Plot the predictions of a model in the plane of two features, with the rows of X as points.
 
-    Classes have colours, paler where they are less probable. For regression, colours are numbers.
+    Each class has a color, which is paler where the class is less probable. For regression, colors show numbers.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
+        The trained model.
     X : (n, I) array_like or table
+        Rows that set the range of the plane, and are shown in it.
     y : array_like
-        As for `MLP.score`.
-    features : two integers or names of columns, or None
-        None needs an X of two features.
-    fixed : mapping of integers or names to values, or None
-        Values of other features; those that are not given have their median, or their most frequent value if they are
-        no numbers.
-    grid_resolution : int
-        Points of the grid in each direction.
-    eps : float or None
-        How far the plane extends beyond the rows of X; None is 8 % of their range.
-    display_labels : sequence of C names or None
-        In place of the classes in y.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        True targets, as for `MLP.score`.
+    features : two integers or names of columns, or None, default=None
+        The two features to plot. None requires that X has only two.
+    fixed : mapping of integers or names to values, or None, default=None
+        Values of the other features. By default these are the median, or the most frequent value if a feature is not
+        numeric.
+    grid_resolution : int, default=200
+        Number of grid points in each direction.
+    eps : float or None, default=None
+        Margin of the plane around the rows of X. None is 8 % of their range.
+    display_labels : sequence of C names or None, default=None
+        Class names to show in place of those in y.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     DecisionBoundaryDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

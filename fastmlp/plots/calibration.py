@@ -20,23 +20,24 @@ __all__ = ["CalibrationDisplay", "calibration"]
 
 @dataclass(eq=False, repr=False)
 class CalibrationDisplay(Display):
-    """A reliability diagram: how often predictions of a probability come true.
+    """Calibration curve, also called reliability diagram: how often predictions come true, by their probability.
 
     Attributes
     ----------
     prob_true, prob_pred : (k,) float64 arrays
-        For each bin that is not empty: the fraction that came true, and the mean probability.
+        Fraction of predictions that came true, and mean probability, in each bin that is not empty.
     counts : (k,) int64 array
-        Predictions in each of these bins.
+        Number of predictions in each of these bins.
     edges : (n_bins + 1,) float64 array
-        Of all bins.
+        Edges of all bins.
     expected_calibration_error : float
-        The mean of ``|prob_true - prob_pred|``, weighted by `counts`.
+        Mean of ``|prob_true - prob_pred|``, weighted by `counts`.
     what : str
-        What has these probabilities.
+        What the probabilities are of, for the labels of the axes.
     line_, bars_ : Line2D, BarContainer
-        The curve, and the share of predictions in each bin.
+        The curve, and the fraction of predictions in each bin.
     ax_, figure_ : Axes, Figure
+        Where the plot was drawn last.
     """
 
     prob_true: npt.NDArray[np.float64]
@@ -81,28 +82,31 @@ def calibration(
     strategy: Literal["uniform", "quantile"] = "uniform",
     ax: Any = None,
 ) -> CalibrationDisplay:
-    """Plot how often predictions come true, for each probability that the model gives them.
+    """Plot the calibration curve: how often predictions come true, by their probability.
 
-    Of two classes, these are the probabilities of the second, as in scikit-learn. Of more classes, they are those of
-    the guesses: is the model right in 80 % of the rows of which it is 80 % sure? Of several labels, they are those of
-    all labels of all rows.
+    For two classes, the probability is that of the second, as in scikit-learn. For more classes, it is that of the
+    predicted class: is the model right in 80 % of the rows of which it is 80 % sure? For several labels, the
+    probabilities of all labels of all rows count.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-    X, y
-        As for `MLP.score`.
-    pos_label : a class, or the number of a label, or None
-        Whose probabilities to take in place of these.
-    n_bins : int
-    strategy : {"uniform", "quantile"}
-        Whether the bins have the same width, or as many predictions each.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        The trained model.
+    X, y : array_like
+        Rows and their true classes or labels, as for `MLP.score`.
+    pos_label : a class, or the number of a label, or None, default=None
+        Class or label whose probabilities to use instead.
+    n_bins : int, default=10
+        Number of bins.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        Whether all bins have the same width, or the same number of predictions.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     CalibrationDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Colours that the colour-blind can tell apart, for light and for dark backgrounds."""
+"""Colors that the color-blind can tell apart, on light and dark backgrounds."""
 
 from __future__ import annotations
 

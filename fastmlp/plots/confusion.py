@@ -1,4 +1,4 @@
-"""`confusion_matrix`: which classes a model takes for which."""
+"""`confusion_matrix`: true and predicted classes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _FONT, _LEAST_FONT = 8.3, 4.0  # points, of the words and of the smallest number
 
 @dataclass(eq=False, repr=False)
 class ConfusionMatrixDisplay(Display):
-    """A confusion matrix. The diagonal has its own colours, so that rare mistakes can be seen.
+    """Confusion matrix, with a color scale of its own for the diagonal, so that rare mistakes can be seen.
 
     Attributes
     ----------
     confusion_matrix : (C, C) array
-        Number of rows of class i that are predicted as class j; normalized if that was asked for.
+        Number of rows of class i that are predicted as class j, or what `normalize` makes of it.
     display_labels : list of str
         Names of the classes.
     normalize : {"true", "pred", "all"} or None
@@ -39,9 +39,11 @@ class ConfusionMatrixDisplay(Display):
     words : list of str
         The same in words. They are drawn if there is room beside the matrix.
     n_rows : int
+        Number of rows.
     accuracy : float
+        Accuracy of the predictions.
     im_, diagonal_ : AxesImage
-        Everything but the diagonal, and the diagonal.
+        The cells off the diagonal, and those on it.
     text_ : (C, C) array of Text or None
         The numbers in the cells, if there are at most 25 classes and they can be read; None in cells that are 0.
     ax_, figure_ : Axes, Figure
@@ -129,30 +131,32 @@ def confusion_matrix(
     display_labels: Sequence[Any] | None = None,
     ax: Any = None,
 ) -> ConfusionMatrixDisplay:
-    """Plot how many rows of each class are predicted as each class, and the most common confusions in words.
+    """Plot the confusion matrix, and the most common confusions in words.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-    X, y
-        As for `MLP.score`; one class for each row.
-    normalize : {"true", "pred", "all"} or None
-        Divide the numbers by the sums of rows, by the sums of columns, or by their total, as scikit-learn does.
-    top : int
-        How many confusions to list at most.
-    display_labels : sequence of C names or None
-        In place of the classes in y.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        The trained model.
+    X, y : array_like
+        Rows and their true classes, as for `MLP.score`.
+    normalize : {"true", "pred", "all"} or None, default=None
+        Whether to normalize over the true classes (rows), the predicted classes (columns) or all rows of X.
+    top : int, default=5
+        Maximum number of confusions to list.
+    display_labels : sequence of C names or None, default=None
+        Class names to show in place of those in y.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     ConfusionMatrixDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, or rows have several labels, or numbers.
+        If an argument is wrong, or the model predicts several labels or numbers.
     """
     if normalize is not None:
         normalize = check_choice("normalize", normalize, ("true", "pred", "all"))  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""`learning_curves`: what one fit or several have measured, epoch by epoch."""
+"""`learning_curves`: measurements of one fit or several, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _FEW = 30  # epochs, each of which gets a dot
 
 @dataclass(eq=False, repr=False)
 class LearningCurvesDisplay(Display):
-    """Curves of training and validation, one panel for each measurement.
+    """Learning curves of training and validation, one panel for each measurement.
 
     Attributes
     ----------
     histories : list of History
+        The histories.
     names : list of str
-        Of the histories.
+        Names of the histories.
     panels : list of str
         "loss", "accuracy" and further measurements of the histories, without the prefix "val".
     axes_ : array of Axes
@@ -106,16 +107,16 @@ class LearningCurvesDisplay(Display):
 
 @advised
 def learning_curves(histories: Any, *, ax: Any = None) -> LearningCurvesDisplay:
-    """Plot loss, accuracy and further metrics of training and validation over the epochs.
+    """Plot learning curves: loss, accuracy and further metrics over the epochs.
 
     Parameters
     ----------
     histories : History, list of History, or mapping of names to History
-        What `fit`, `fit_many` and `Ensemble.fit` return. Networks, ensembles, estimators and pipelines stand for their
-        last fit.
-    ax : Axes of matplotlib, None or False
-        Where to draw the loss, and nothing else. None makes a figure of pyplot with Axes for each measurement; with
-        False, nothing is drawn yet.
+        The result of `fit`, `fit_many` or `Ensemble.fit`. Networks, ensembles, estimators and pipelines may be given
+        too, for their last fit.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw the loss, without other measurements. None makes a new pyplot figure with Axes for each
+        measurement; with False, nothing is drawn yet.
 
     Returns
     -------

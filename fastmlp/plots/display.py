@@ -1,4 +1,4 @@
-"""`Display`: the numbers of a picture, which it draws into Axes of matplotlib, as scikit-learn's displays do."""
+"""`Display`: the data of a plot, which it draws into matplotlib Axes, as scikit-learn's displays do."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DATES = {"svg": "Date", "pdf": "CreationDate", "ps": "CreationDate", "eps": "Cr
 
 @advised_methods
 class Display(ABC):
-    """Numbers of a picture.
+    """Base class of the displays, which hold the data of a plot and draw it.
 
     Attributes
     ----------
     ax_, figure_ : Axes, Figure
-        Where it has been drawn last.
+        Where the plot was drawn last.
     """
 
     ax_: Any
@@ -37,18 +37,23 @@ class Display(ABC):
         return f"<{type(self).__name__}>"
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw the picture, and return this object.
+        """Draw the plot.
 
         Parameters
         ----------
-        ax : Axes of matplotlib, None or False
-            Where to draw; pyplot is not touched then. Of learning curves, this draws the loss and nothing else. None
-            makes a new figure of pyplot; with False, nothing is drawn.
+        ax : matplotlib Axes, None or False, default=None
+            Where to draw, without pyplot; of learning curves, only the loss is drawn there. None makes a new pyplot
+            figure; with False, nothing is drawn.
+
+        Returns
+        -------
+        Display
+            This object.
 
         Raises
         ------
         TypeError
-            If `ax` is no Axes.
+            If `ax` is not a matplotlib Axes.
         ImportError
             If matplotlib is not installed.
         """
@@ -59,20 +64,21 @@ class Display(ABC):
         return self
 
     def save(self, path: str | os.PathLike[str], *, dpi: float = 150) -> None:
-        """Draw the picture into a file, without pyplot; the suffix says the form, such as .png, .svg and .pdf.
+        """Draw the plot into a file, without pyplot.
 
-        The same numbers give the same bytes. An older file is replaced as a whole or not at all.
+        The same data give the same bytes. An existing file is replaced as a whole or not at all.
 
         Parameters
         ----------
         path : str or path
-        dpi : float
-            Pixels per inch.
+            Name of the file. Its suffix determines the format, such as .png, .svg or .pdf.
+        dpi : float, default=150
+            Resolution in pixels per inch.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong, or matplotlib knows no such form.
+            If an argument is wrong, or matplotlib does not know the format.
         ImportError
             If matplotlib is not installed.
         """
@@ -88,7 +94,7 @@ class Display(ABC):
         figure = Figure(figsize=self._size, layout="constrained")
         if form not in figure.canvas.get_supported_filetypes():
             raise ValueError(
-                f"path {path!r} must end in the name of a form that matplotlib writes, such as .png or .svg"
+                f"path {path!r} must end in the suffix of a format that matplotlib writes, such as .png or .svg"
             )
         self._draw_all(figure.subplots(1, self._n_axes, squeeze=False)[0])
         metadata = {_DATES[form]: None} if form in _DATES else None

@@ -27,23 +27,27 @@ _MOST_BESIDE = 4  # letters of a guess that are in one line with its probability
 
 @dataclass(eq=False, repr=False)
 class WrongGuessesDisplay(Display):
-    """Images of rows that are predicted wrong, the most confident first.
+    """Images that a model predicts wrong, the most confident predictions first.
 
     Attributes
     ----------
     mistakes : list of Mistake(row, true, predicted, probability)
-        In the form of `MLP.wrong`, in another order. `probability` is that of the guess; of several labels, the
-        smallest.
+        As from `MLP.wrong`, in another order. `probability` is that of the prediction; with several labels, the
+        smallest of theirs.
     images : (k, height, width) or (k, height, width, channels) array
+        The images.
     labels, guesses : list of str
-        Names of the classes, to be shown.
+        Names of the true and of the predicted classes.
     probabilities : (k,) float64 array
+        Probability of each prediction.
     n_wrong, n_rows : int
-        How many rows are wrong, and how many there are.
+        Number of wrongly predicted rows, and of all rows.
     im_ : AxesImage or None
         One picture of all images; None if there is no mistake.
     text_ : list of Text
+        The captions.
     ax_, figure_ : Axes, Figure
+        Where the plot was drawn last.
     """
 
     mistakes: list[Mistake]
@@ -55,7 +59,7 @@ class WrongGuessesDisplay(Display):
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """Probability of each guess."""
+        """Probability of each prediction."""
         return np.array([mistake.probability for mistake in self.mistakes])
 
     @property
@@ -102,32 +106,34 @@ def wrong_guesses(
     display_labels: Sequence[Any] | None = None,
     ax: Any = None,
 ) -> WrongGuessesDisplay:
-    """Plot the images that a model predicts wrong, those of the most probable guesses first.
+    """Plot images that a model predicts wrong, the most confident predictions first.
 
-    Above each image are its class, and the guess with its probability.
+    Above each image are the true class, and the predicted class with its probability.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-    X, y
-        As for `MLP.score`: images with their classes or labels.
-    n : int
-        Number of images at most.
-    shape : (height, width), (height, width, channels), (channels, height, width) or None
-        None is a square without colours.
-    display_labels : sequence of C names or None
-        In place of the classes in y.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        The trained model.
+    X, y : array_like
+        Images as rows and their true classes or labels, as for `MLP.score`.
+    n : int, default=24
+        Maximum number of images.
+    shape : (height, width), (height, width, channels), (channels, height, width) or None, default=None
+        Shape of the images. None is a grayscale square.
+    display_labels : sequence of C names or None, default=None
+        Class names to show in place of those in y.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     WrongGuessesDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, the rows are no images, or the model predicts numbers.
+        If an argument is wrong, the rows are not images, or the model predicts numbers.
     """
     n = check_int("n", n, 1)
     check_axes(ax)

@@ -28,7 +28,7 @@ def image_shape(
     ----------
     n_features : int
     shape : sequence of int or None
-        As given by a user; None is a square without colours.
+        As given by a user; Shape of the images. None is a grayscale square.
     feature_names : sequence of str or None
         If they differ by more than numbers, as "pixel1" and "pixel2" do, X is a table and no image.
     what : str
@@ -50,7 +50,7 @@ def image_shape(
             )
         if side * side != n_features or side < _LEAST:
             raise ValueError(
-                f"{what} has {n_features} features, which are no square image of at least {_LEAST} x {_LEAST}; if its "
+                f"{what} has {n_features} features, not a square image of at least {_LEAST} x {_LEAST}; if its "
                 "rows are images, give shape=(height, width)"
             )
         return side, side
@@ -77,7 +77,7 @@ def rows_as_images(X: Any, rows: npt.NDArray[np.int64], shape: Sequence[int] | N
     Raises
     ------
     TypeError, ValueError
-        If these are no images.
+        If the rows are not images.
     """
     taken = take_rows(X, rows)
     if taken.dtype.kind not in "fiub":

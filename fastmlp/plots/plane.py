@@ -142,5 +142,5 @@ def _usual(column: npt.NDArray[Any]) -> Any:
 
 def _numbers(column: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     if column.dtype.kind not in "fiub":
-        raise TypeError(f"feature {name!r} holds no numbers, so it cannot vary; choose another")
+        raise TypeError(f"feature {name!r} is not numeric, so it cannot be plotted; choose another")
     return column.astype(np.float64)

@@ -1,4 +1,4 @@
-"""`samples`: what the data looks like."""
+"""`samples`: images from the data."""
 
 from __future__ import annotations
 
@@ -22,18 +22,22 @@ __all__ = ["SamplesDisplay", "samples"]
 
 @dataclass(eq=False, repr=False)
 class SamplesDisplay(Display):
-    """Images of some rows.
+    """Images of some rows, with their classes.
 
     Attributes
     ----------
     rows : (k,) int array
+        Indices of the rows in X.
     images : (k, height, width) or (k, height, width, channels) array
+        The images.
     labels : list
-        The class of each image, or its number; empty if y was not given.
+        Class or number of each image; empty without y.
     im_ : AxesImage
         One picture of all images.
     text_ : list of Text
+        The captions.
     ax_, figure_ : Axes, Figure
+        Where the plot was drawn last.
     """
 
     rows: npt.NDArray[np.int64]
@@ -54,28 +58,29 @@ class SamplesDisplay(Display):
 def samples(
     X: Any, y: npt.ArrayLike | None = None, n: int = 10, shape: Sequence[int] | None = None, *, ax: Any = None
 ) -> SamplesDisplay:
-    """Plot the first images of each class, in turns, so that all classes are shown if there is room.
+    """Plot the first images of each class, one class after the other in turn.
 
     Parameters
     ----------
     X : (n_rows, I) array_like, table or sparse matrix; or images (n_rows, height, width), or with channels
-    y : (n_rows,) or one-hot (n_rows, C) array_like, or None
-        Classes. With numbers that are no classes, or without y, the first rows are shown.
-    n : int
+    y : (n_rows,) or one-hot (n_rows, C) array_like, or None, default=None
+        Classes. Without y, or if y holds numbers other than classes, the first rows are shown.
+    n : int, default=10
         Number of images.
-    shape : (height, width), (height, width, channels), (channels, height, width) or None
-        None is a square without colours.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+    shape : (height, width), (height, width, channels), (channels, height, width) or None, default=None
+        Shape of the images. None is a grayscale square.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     SamplesDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, or the rows are no images.
+        If an argument is wrong, or the rows are not images.
     """
     n = check_int("n", n, 1)
     check_axes(ax)

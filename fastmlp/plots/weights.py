@@ -1,4 +1,4 @@
-"""`weights`: what the units of a layer look for."""
+"""`weights`: the weights of a layer, as images or as a matrix."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class WeightsDisplay(Display):
     feature_names : list of str or None
         Names of the inputs of the first layer, if X was a table.
     limit : float
-        Weights of this size and above have the strongest colour: 99.7 % are below.
+        Absolute weight from which on the color is saturated; 99.7 % of the weights are below.
     im_ : AxesImage
-        One picture of all units. Of colour images it shows the mean over the channels.
+        One picture of all units. Color images are shown as the mean over their channels.
     colorbar_ : Colorbar
     ax_, figure_ : Axes, Figure
     """
@@ -58,7 +58,7 @@ class WeightsDisplay(Display):
 
     @property
     def limit(self) -> float:
-        """The weight with the strongest colour."""
+        """Absolute weight from which on the color is saturated."""
         return float(np.quantile(np.abs(finite(self.weights)), 0.997)) or 1.0
 
     @property
@@ -109,30 +109,32 @@ def weights(
     member: int = 0,
     ax: Any = None,
 ) -> WeightsDisplay:
-    """Plot the weights of each unit of a layer: as an image in the first layer, and as a matrix in the others.
+    """Plot the weights of a layer: in the first layer as an image for each unit, in others as a matrix.
 
     Parameters
     ----------
     net : MLP, Ensemble, estimator, or pipeline that ends in one
-    layer : int
-        The layer of `MLP.weights`; negative ones count from the last.
-    n : int or None
-        How many units, the first ones. None is all, but at most 400.
-    shape : (height, width), (height, width, channels), (channels, height, width), "matrix" or None
-        None is a square in the first layer, and "matrix" in the others.
-    member : int
-        Which network of an ensemble, or of an estimator with `n_networks`.
-    ax : Axes of matplotlib, None or False
-        None makes a new figure of pyplot; with False, nothing is drawn yet.
+        The trained model.
+    layer : int, default=0
+        Index into `MLP.weights`; negative indices count from the last layer.
+    n : int or None, default=None
+        Number of units to plot, from the first. None is all, but at most 400.
+    shape : (height, width), (height, width, channels), (channels, height, width), "matrix" or None, default=None
+        Shape of the images, or "matrix". None is a grayscale square in the first layer and "matrix" in the others.
+    member : int, default=0
+        Index of the network in an ensemble, or in an estimator with `n_networks`.
+    ax : matplotlib Axes, None or False, default=None
+        Where to draw. None makes a new pyplot figure; with False, nothing is drawn yet.
 
     Returns
     -------
     WeightsDisplay
+        The plot, drawn unless ``ax=False``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, the model is none of fastmlp, or the inputs are no images and `shape` is None.
+        If an argument is wrong, the model is not from fastmlp, or `shape` is None and the inputs are not images.
     """
     check_axes(ax)
     subject = Subject.of(net)
@@ -153,7 +155,7 @@ def weights(
     if not (isinstance(shape, str) and shape == "matrix"):
         if changed and shape is None:
             raise ValueError(
-                f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are no images; "
+                f"the pipeline makes {n_inputs} inputs of {subject.n_features} features, so they are not images; "
                 'give shape=(height, width), or shape="matrix"'
             )
         try:

@@ -41,18 +41,18 @@ Course = Duration
 @advised_constructor
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """Linear growth, followed by another schedule that starts when the warm-up is over.
+    """Increase the learning rate linearly, and then follow another schedule.
 
     Step t of n, counted from 0, has the factor ``(t + 1) / (n + 1)`` times the other schedule's first factor.
 
     Parameters
     ----------
-    epochs : float
-        Length of the warm-up.
-    steps : int or None
-        Length in steps, in place of epochs.
-    schedule : str, Schedule or callable
-        The schedule that follows.
+    epochs : float, default=1.0
+        Length of the warm-up in epochs.
+    steps : int or None, default=None
+        Length of the warm-up in steps, in place of `epochs`.
+    schedule : str, Schedule or callable, default=Constant()
+        Schedule that starts when the warm-up is over.
     """
 
     epochs: float = 1.0
@@ -118,9 +118,15 @@ def get_schedule(schedule: object = None) -> Schedule:
 
     Parameters
     ----------
-    schedule : str, Schedule, callable or None
-        Names are constant, cosine, one_cycle, warmup, inverse_scaling, adaptive and reduce_on_plateau; they use the
-        defaults. A callable returns the factor of each step, counted from 0. None is constant.
+    schedule : str, Schedule, callable or None, default=None
+        A schedule; or the name of one with default settings: "constant", "cosine", "one_cycle", "warmup",
+        "inverse_scaling", "adaptive" or "reduce_on_plateau"; or a function that gets the number of a step, from 0, and
+        returns its factor. None is "constant".
+
+    Returns
+    -------
+    Schedule
+        The schedule.
 
     Raises
     ------
@@ -132,7 +138,7 @@ def get_schedule(schedule: object = None) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     if isinstance(schedule, type):
-        raise TypeError(f"schedule {schedule.__name__} is a class; pass an object of it: {schedule.__name__}()")
+        raise TypeError(f"schedule {schedule.__name__} is a class; pass an instance: {schedule.__name__}()")
     if isinstance(schedule, str) and schedule in _NEED_SETTINGS:
         raise ValueError(f"schedule {schedule!r} needs settings; pass an object, e.g. {_NEED_SETTINGS[schedule]}")
     if callable(schedule):
@@ -141,12 +147,19 @@ def get_schedule(schedule: object = None) -> Schedule:
 
 
 def check_state(name: str, state: Mapping[str, object]) -> None:
-    """Refuse what cannot be the state of the schedule whose class has this name; a class of a user may have any.
+    """Check that a mapping can be the state of a schedule of this package. Other schedules may have any state.
+
+    Parameters
+    ----------
+    name : str
+        Name of the schedule's class.
+    state : mapping of str to numbers
+        The state, which is empty before the first epoch has ended.
 
     Raises
     ------
     TypeError, ValueError
-        If something is missing or out of range. A state is empty before the first epoch has ended.
+        If something is missing or out of range.
     """
     own = state.keys() == {"now", "best", "waited", "cooling"}  # else a warm-up is followed by a schedule of a user
     if state and (name in ("Adaptive", "ReduceOnPlateau") or (name == "Warmup" and own)):

@@ -21,7 +21,7 @@ Steps: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a fit takes.
+    """Length of a fit.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Duration:
 
 
 class Schedule(ABC):
-    """A factor for the learning rate of each step.
+    """Base class of schedules, which give a factor of the learning rate for each step.
 
-    Your own schedule needs only the method `at`. One that depends on what the fit measures overrides the others, too.
+    A schedule of your own only needs the method `at`. One that depends on measurements overrides the others too.
     """
 
     def _set(self, **checked: object) -> None:
@@ -56,15 +56,42 @@ class Schedule(ABC):
 
     @property
     def monitor(self) -> str | None:
-        """Measurement in the history on which it depends; None if it is known in advance."""
+        """Name of the measurement on which the schedule depends; None if it is known in advance."""
         return None
 
     @abstractmethod
     def at(self, steps: Steps, duration: Duration) -> Any:
-        """Return the factors (k,) of these steps (k,), counted from 0, or one factor for all."""
+        """Return the factors of the learning rate in some steps.
+
+        Parameters
+        ----------
+        steps : (k,) int64 array
+            Numbers of the steps, from 0.
+        duration : Course
+            Length of the fit.
+
+        Returns
+        -------
+        (k,) array or float
+            A factor for each step, or one for all.
+        """
 
     def factors(self, first_step: int, n_steps: int, duration: Duration) -> Doubles:
-        """Return the factors (n_steps,) from `first_step` on.
+        """Return the factors of consecutive steps, checked.
+
+        Parameters
+        ----------
+        first_step : int
+            Number of the first step, from 0.
+        n_steps : int
+            Number of steps.
+        duration : Course
+            Length of the fit.
+
+        Returns
+        -------
+        (n_steps,) float64 array
+            A factor for each step.
 
         Raises
         ------
@@ -89,17 +116,35 @@ class Schedule(ABC):
         return factors
 
     def start(self) -> None:  # noqa: B027 - most schedules have no state
-        """Forget earlier fits."""
+        """Reset the schedule at the start of a fit."""
 
     def on_epoch_end(self, history: History) -> None:  # noqa: B027
-        """Read what the epoch has measured."""
+        """Update the schedule after an epoch.
+
+        Parameters
+        ----------
+        history : History
+            Measurements of the fit, including this epoch.
+        """
 
     def state(self) -> dict[str, float]:
-        """Return the state as numbers; text and lists of both are possible, too."""
+        """Return the state, so that a resumed fit can continue.
+
+        Returns
+        -------
+        dict of str to float
+            Numbers by name; strings and lists of both are possible too.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:  # noqa: B027
-        """Restore what `state` returned."""
+        """Restore the state.
+
+        Parameters
+        ----------
+        state : dict of str to float
+            What the method `state` returned.
+        """
 
 
 def plain_state(state: object, what: str = "the state of its schedule") -> dict[str, Any]:

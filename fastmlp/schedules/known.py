@@ -46,13 +46,14 @@ class _Decay(Schedule):
 @advised_constructor
 @dataclass(frozen=True)
 class Step(_Decay):
-    """``gamma ** (epoch // every)``.
+    """Multiply the learning rate by `gamma` after every few epochs: the factor is ``gamma ** (epoch // every)``.
 
     Parameters
     ----------
     every : int
-        Epochs.
-    gamma : float
+        Number of epochs between two drops.
+    gamma : float, default=0.1
+        Factor of each drop.
     """
 
     every: int
@@ -68,13 +69,14 @@ class Step(_Decay):
 @advised_constructor
 @dataclass(frozen=True)
 class MultiStep(_Decay):
-    """Multiply by `gamma` at each of the `milestones`.
+    """Multiply the learning rate by `gamma` at each of the `milestones`.
 
     Parameters
     ----------
     milestones : sequence of int
-        Finished epochs.
-    gamma : float
+        Numbers of finished epochs at which the learning rate drops.
+    gamma : float, default=0.1
+        Factor of each drop.
     """
 
     milestones: Sequence[int]
@@ -94,7 +96,13 @@ class MultiStep(_Decay):
 @advised_constructor
 @dataclass(frozen=True)
 class Exponential(_Decay):
-    """``gamma ** epoch``."""
+    """Multiply the learning rate by `gamma` after each epoch: the factor is ``gamma ** epoch``.
+
+    Parameters
+    ----------
+    gamma : float
+        Factor of each epoch.
+    """
 
     gamma: float
 
@@ -108,7 +116,15 @@ class Exponential(_Decay):
 @advised_constructor
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """``(1 + rows seen) ** -power_t``, where the rows are counted at the start of each epoch, as in scikit-learn."""
+    """Decrease the learning rate after each epoch, as scikit-learn's "invscaling".
+
+    The factor is ``(1 + n) ** -power_t``, where n is the number of rows seen before the epoch.
+
+    Parameters
+    ----------
+    power_t : float, default=0.5
+        Exponent.
+    """
 
     power_t: float = 0.5
 
@@ -125,7 +141,17 @@ class InverseScaling(Schedule):
 @advised_constructor
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine wave from 1 down to `minimum` at the end of the fit (Loshchilov and Hutter, 2017)."""
+    """Decrease the learning rate along half a cosine wave, to `minimum` at the end of the fit.
+
+    Parameters
+    ----------
+    minimum : float in [0, 1), default=0.0
+        Factor at the end; it starts from 1.
+
+    References
+    ----------
+    I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
+    """
 
     minimum: float = 0.0
 
@@ -140,16 +166,21 @@ class Cosine(Schedule):
 @advised_constructor
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Half a cosine wave up to 1, then one down, far below the start (Smith and Topin, 2018).
+    """Increase the learning rate along half a cosine wave, then decrease it far below the start: the 1cycle policy.
 
     Parameters
     ----------
-    pct_start : float in [0, 1)
+    pct_start : float in [0, 1), default=0.3
         Fraction of the fit in which the factor rises.
-    div_factor : float
+    div_factor : float, default=25.0
         The first factor is ``1 / div_factor``.
-    final_div_factor : float
+    final_div_factor : float, default=1e4
         The last factor is the first one divided by this.
+
+    References
+    ----------
+    L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks using large learning rates",
+    arXiv:1708.07120, 2018.
     """
 
     pct_start: float = 0.3

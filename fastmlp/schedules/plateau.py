@@ -37,6 +37,7 @@ class _Monitoring(Schedule):
     _sign: int
 
     def start(self) -> None:
+        """Reset the schedule at the start of a fit."""
         self.now, self.best, self.waited, self.cooling = 1.0, -self._sign * math.inf, 0, 0
 
     def at(self, steps: Steps, duration: Duration) -> float:
@@ -44,9 +45,11 @@ class _Monitoring(Schedule):
         return self.now
 
     def state(self) -> dict[str, float]:
+        """Return the factor, the best measurement and the counts of epochs."""
         return {"now": self.now, "best": self.best, "waited": self.waited, "cooling": self.cooling}
 
     def load_state(self, state: Mapping[str, float]) -> None:
+        """Restore what `state` returned."""
         self.now, self.best, self.waited, self.cooling = check_monitored(state)
 
 
@@ -75,21 +78,23 @@ def check_monitored(state: Mapping[str, object]) -> tuple[float, float, int, int
 @advised_constructor
 @dataclass
 class ReduceOnPlateau(_Monitoring):
-    """Multiply by `factor` after more than `patience` epochs without improvement, as PyTorch's ReduceLROnPlateau.
+    """Reduce the learning rate when a measurement has stopped improving, as PyTorch's ReduceLROnPlateau.
 
     Parameters
     ----------
-    monitor : str
-        Measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
-    factor : float in (0, 1)
-    patience : int
-    threshold : float in [0, 1)
-        An improvement must exceed this fraction of the best measurement.
-    cooldown : int
-        Epochs to ignore after each drop.
-    minimum : float
-        Lower bound of the factor.
-    mode : {"auto", "min", "max"}
+    monitor : str, default="loss"
+        Name of the measurement: "loss", "val_loss", "val_accuracy", or ``"val_..."`` of any metric.
+    factor : float in (0, 1), default=0.1
+        Factor of each drop.
+    patience : int, default=10
+        Number of epochs in a row without improvement that are tolerated before a drop.
+    threshold : float in [0, 1), default=1e-4
+        Minimum improvement, as a fraction of the best measurement.
+    cooldown : int, default=0
+        Number of epochs to ignore after each drop.
+    minimum : float, default=0.0
+        Lower bound of the factor for the learning rate.
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
     """
 
@@ -127,17 +132,19 @@ class ReduceOnPlateau(_Monitoring):
 @advised_constructor
 @dataclass
 class Adaptive(_Monitoring):
-    """Divide by 5 after more than `n_iter_no_change` epochs without an improvement by `tol`, as scikit-learn.
+    """Divide the learning rate by 5 when a measurement has stopped improving, as scikit-learn's "adaptive".
 
-    scikit-learn ends the fit once the learning rate is below 1e-6. This schedule does not; add `EarlyStopping` for it.
+    Unlike scikit-learn, it does not end the fit once the learning rate is below 1e-6; use `EarlyStopping` for that.
 
     Parameters
     ----------
-    tol : float
-    n_iter_no_change : int
-    monitor : str
-        Measurement. scikit-learn's is "loss", or "val_accuracy" with early stopping.
-    mode : {"auto", "min", "max"}
+    tol : float, default=1e-4
+        Minimum improvement.
+    n_iter_no_change : int, default=10
+        Number of epochs in a row without improvement that are tolerated before a drop.
+    monitor : str, default="loss"
+        Name of the measurement. scikit-learn uses "loss", or "val_accuracy" with early stopping.
+    mode : {"auto", "min", "max"}, default="auto"
         Whether small or large values are good; "auto" decides by the name.
     """
 

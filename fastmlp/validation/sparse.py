@@ -79,12 +79,12 @@ def _without_bad_indices(X: Any, name: str) -> Any:
         for places, n_places in ((row, n_rows), (column, n_features)):
             _check_range(places, n_places, name)
         if not len(row) == len(column) == len(X.data):
-            raise ValueError(f"{name} is broken: it has {len(X.data)} numbers at {len(row)} places")
+            raise ValueError(f"{name} is broken: it has {len(X.data)} values, but {len(row)} indices")
         return type(X)((X.data, (row, column)), shape=X.shape)
     if X.format == "lil" and [len(row) for row in X.rows] != [len(row) for row in X.data]:
-        raise ValueError(f"{name} is broken: a row has more numbers than places, or fewer")
+        raise ValueError(f"{name} is broken: a row has different numbers of values and of indices")
     if X.format == "dia" and (np.ndim(X.data) != 2 or len(X.data) != len(X.offsets)):
-        raise ValueError(f"{name} is broken: it has {len(X.data)} diagonals at {len(X.offsets)} places")
+        raise ValueError(f"{name} is broken: it has {len(X.data)} diagonals, but {len(X.offsets)} offsets")
     return X
 
 

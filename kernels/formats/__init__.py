@@ -1,4 +1,4 @@
-"""The formats in which X comes, one file each."""
+"""The row formats of X, one file each."""
 
 from .base import Format, Products, Rows
 from .bytes import BYTES, PACKED_BYTES

@@ -1,4 +1,4 @@
-"""What a row format consists of: how its rows are loaded, and what the first layer computes with them."""
+"""Row formats: how rows are loaded, and how the first layer computes with them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ For the update, ``lists`` holds the nonzeros of a batch by column, each column's
 lists. It consists of: how many columns the batch has; for each column where its first link is, 0 if it has none; the
 columns of the batch; and the links, each the place of the next link, its row, and where its number is in the row.
 
-Everything lies anywhere in memory, and waiting for it is most of the work. So all of it is prefetched.
+All of these are scattered in memory, and most of the time goes into waiting for them. So all are prefetched.
 """
 
 import numpy as np
@@ -308,7 +308,7 @@ def buffers(chunk, n_in, n_nonzeros):
     return Buffers(lists=1 + n_in + LINK_FIELDS * n_nonzeros, lists_dtype="int32")
 
 
-# Columns of X lie anywhere in memory. If threads divided the columns of w, each would have to fetch all of them.
+# Columns of X are scattered in memory. If threads divided the columns of w, each would have to fetch all of them.
 PRODUCTS = Products(forward, update, gradient, prepare, release=release, buffers=buffers, by_columns=False)
 PLAIN = Rows("csr", load, in_place, PRODUCTS, staged=False)
 DROPOUT = Rows("csr_dropout", load_dropout, kept_rows, PRODUCTS, staged=False, keeps=True)

@@ -68,7 +68,7 @@ pytestmark = pytest.mark.loops("command line")
         ),
         (
             "--class-weight 1 1=2 --data xor",
-            "--class-weight takes balanced, or numbers, or CLASS=NUMBER, but no mixture",
+            "--class-weight takes balanced, or numbers, or CLASS=NUMBER, but not a mixture",
         ),
         ("--class-weight 1 2 3 --data xor", "--class-weight has 3 numbers, but there are 2 classes"),
         ("--class-weight 2=1 --data xor", "--class-weight has class 2, but classes are 0 to 1"),

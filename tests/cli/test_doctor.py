@@ -64,8 +64,8 @@ def test_what_is_unknown_says_nothing():
         ({"memory_limit": 4 * GB}, "note", "limits allow this process 4.0 GB of memory: "),
         ({"spinning": 0.1}, "note", "threads of NumPy's BLAS keep cores busy for 0.10 s after a product of matrices: "),
         ({"spinning": 1.0, "pools": ("openblas",)}, "slow", "threads of NumPy's BLAS (openblas) keep cores busy"),
-        ({"vector_bits": 128}, "slow", "this processor shows no AVX2, so vectors have 128 bits and not 256: "),
-        ({"has_fma": False}, "slow", "this processor shows no FMA, "),
+        ({"vector_bits": 128}, "slow", "this processor reports no AVX2, so vectors have 128 bits and not 256: "),
+        ({"has_fma": False}, "slow", "this processor reports no FMA, "),
         ({"others": 1.5}, "slow", "other programs use 1.5 of 8 cores now: close them, or wait"),
     ],
 )  # fmt: skip

@@ -187,7 +187,7 @@ def test_files_of_predictions(capsys):
         ("rows.npy", b"", "rows.npy cannot be read"),
         ("rows.npy", b"\x93NUMPY\1\0v\0", "rows.npy cannot be read"),
         ("rows.npz", b"PK", "rows.npz is not a whole .npz file"),
-        ("rows.pt", b"PK\3\4", "rows.pt is no idx file"),
+        ("rows.pt", b"PK\3\4", "rows.pt is not an idx file"),
     ],
 )
 def test_wrong_rows(name, content, words, capsys):
@@ -291,7 +291,7 @@ def test_wrong_calls_of_export(capsys, tmp_path, monkeypatch):
     before = (tmp_path / "net.npz").read_bytes()
     for arguments, words in [
         (["net.npz"], "-o"),
-        (["net.npz", "-o", "net"], "--output 'net' does not say in which form; give --to, one of onnx, "),
+        (["net.npz", "-o", "net"], "--output 'net' does not determine the format; give --to, one of onnx, "),
         (["net.npz", "--to", "onyx", "-o", "net"], "did you mean onnx?"),
         (["net.npz", "--to", "pytorch", "-o", "net"], "did you mean torch?"),
         (["net.npz", "--format", "onnx", "-o", "net"], "did you mean --to?"),

@@ -242,8 +242,8 @@ def two_inputs():
         (lambda: sequential(layers.Dense(3), layers.ELU(alpha=0.5)), "an ELU with alpha=0.5"),
         (lambda: sequential(layers.Dense(3), layers.BatchNormalization()), "it has BatchNormalization"),
         (lambda: sequential(layers.Normalization(mean=0.0, variance=1.0), layers.Dense(3)), "it has Normalization"),
-        (lambda: sequential(layers.Rescaling(0.5, offset=1), layers.Dense(3)), "does more than to multiply X by one"),
-        (lambda: sequential(layers.GaussianNoise(0.5), layers.Rescaling(0.5), layers.Dense(3)), "does more than to"),
+        (lambda: sequential(layers.Rescaling(0.5, offset=1), layers.Dense(3)), "does more than multiply X by one"),
+        (lambda: sequential(layers.GaussianNoise(0.5), layers.Rescaling(0.5), layers.Dense(3)), "more than multiply"),
         (lambda: sequential(layers.Dense(3), layers.GaussianNoise(0.5), layers.Dense(2)), "it has GaussianNoise"),
         (lambda: sequential(layers.Dense(3), layers.Dropout(0.5)), "dropout after the last layer"),
         (lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(2)), "softmax comes before Dense"),
@@ -251,13 +251,13 @@ def two_inputs():
         (lambda: sequential(layers.Dense(3, "relu"), layers.Dense(3, kernel_regularizer="l2")), "pass l2=0"),
         (lambda: sequential(layers.Dense(3, bias_regularizer="l2")), "pass l2=0"),
         (lambda: sequential(layers.Dense(3, kernel_regularizer="l1")), "pass l2=0"),
-        (lambda: sequential(Custom(3)), "is no layer of Keras itself"),
+        (lambda: sequential(Custom(3)), "is not one of Keras's own layers"),
         (lambda: sequential(layers.Reshape((2, 2)), layers.Flatten(), layers.Dense(3)), "it has Reshape"),
         (lambda: keras.Sequential([keras.Input((5, 4)), layers.Dense(3)]), "no Flatten comes before its layers"),
         (lambda: keras.Sequential([layers.Dense(3)]), "it is not built; call it once, or give it a keras.Input"),
         (skip_connection, "has 2 inputs; its layers must follow one another"),
         (two_inputs, "it has 2 inputs and 1 outputs"),
-        (lambda: sequential(layers.Flatten()), "there is no layer with weights"),
+        (lambda: sequential(layers.Flatten()), "it has no layer with weights"),
     ],
 )
 def test_a_model_that_fastmlp_cannot_be_is_refused_by_name(make, message):
@@ -288,7 +288,7 @@ def test_the_user_decides():
 
 
 def test_a_model_of_keras_is_none_of_pytorch():
-    with refused(TypeError, "from_torch got a model of Keras; use MLP.from_keras"):
+    with refused(TypeError, "module is a Keras model; use MLP.from_keras"):
         reference.MLP.from_torch(filled([4, 3]).to_keras())
 
 

@@ -347,7 +347,7 @@ REFUSED = {
         ("MatMul", "x W", "z"), ("LeakyRelu", "z", "h", {"alpha": 0.3}), SECOND,
     ],
     "a hidden layer has Clip, which is none of relu": [("MatMul", "x W", "z"), ("Clip", "z low six", "h"), SECOND],
-    "(Relu) has attributes that are no numbers": [("Relu", "x", "y", {"t": onnx.TensorProto()})],
+    "(Relu) has attributes that are not numbers": [("Relu", "x", "y", {"t": onnx.TensorProto()})],
     "(Unsqueeze) has 999 axes": [("Unsqueeze", "W row", "y")],
     "(Cast) makes something else than numbers of a constant": [("Cast", "W", "y", {"to": onnx.TensorProto.STRING})],
     "its output 'y' is Tanh, but a network ends in one of softmax": [("MatMul", "x W", "z"), ("Tanh", "z", "y")],

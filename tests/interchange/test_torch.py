@@ -124,7 +124,7 @@ def test_what_pytorch_cannot_hold_is_refused_by_name():
         net.to_torch(training=True)
     X, y = data(20)
     net.train_batch(X, y, optimizer=Adam(eps_hat=True))
-    with refused(ValueError, "PyTorch has no eps_hat of Adam"):
+    with refused(ValueError, "PyTorch's Adam has no eps_hat"):
         net.to_torch(training=True)
     with refused(ValueError, "losses of PyTorch take outputs"):
         net.to_torch(training=True, probabilities=True)

@@ -215,7 +215,7 @@ def decides(s, x):
         (nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), "'0' (ReLU) comes before the first layer"),
         (nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 3)), "'1' (Linear) takes 4 numbers, but the layer before"),
         (nn.Sequential(nn.ReLU()), "comes before the first layer"),
-        (nn.Sequential(), "there is no layer with weights"),
+        (nn.Sequential(), "it has no layer with weights"),
         (Branch(lambda s, x: x + s.b(s.a(x))), "it has add(), which does not compute from the step before alone"),
         (Branch(lambda s, x: s.a(x) + s.b(x)), "'b' (Linear), which does not compute from the step before alone"),
         (Branch(lambda s, x: {"logits": s.a(x)}), "returns something else than the outputs of its last layer"),
@@ -274,7 +274,7 @@ W, B = torch.ones(3, 4), torch.zeros(3)
         ({"0.weight": torch.ones(1).expand(10**6, 10**6)}, "is an expanded tensor, which repeats its numbers"),
         ({"0.weight": W, "0.bias": "x"}, "'0.bias' is a str, not a tensor"),
         ({"model": {"0.weight": W}, "epoch": 3}, "pass it alone"),
-        ({}, "there is no layer with weights"),
+        ({}, "it has no layer with weights"),
     ],
     ids=str,
 )  # fmt: skip

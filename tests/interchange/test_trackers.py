@@ -208,7 +208,7 @@ def test_a_tracker_that_dies_meanwhile_warns_once_and_says_at_the_end_what_is_mi
         history = net.fit(X, Y, epochs=6, callbacks=[TensorBoard(writer, interval=0)])
     assert len(history.loss) == 6
     first, last = (str(w.message) for w in caught)
-    assert first.startswith("TensorBoard has failed and will try again, while training goes on: OSError")
+    assert first.startswith("TensorBoard has failed and will try again; training continues: OSError")
     assert last.startswith("TensorBoard may not have recorded epochs 3 to 6: OSError")
 
 

@@ -244,7 +244,7 @@ def test_subfigures_and_figures_without_layout():
 def test_save_refuses_what_is_no_picture(tmp_path):
     display = plots.samples(*digits()[:2], ax=False)
     for name in ("picture.xyz", "picture", ".png"):
-        with refused(ValueError, "must end in the name of a form that matplotlib writes, such as .png or .svg"):
+        with refused(ValueError, "must end in the suffix of a format that matplotlib writes, such as .png or .svg"):
             display.save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     with refused(FileNotFoundError, "missing"):

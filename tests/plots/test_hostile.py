@@ -128,7 +128,11 @@ def pipeline():
         (lambda: plots.wrong_guesses(NET, X, Y, shape=(8, 9)), ValueError, "shape (8, 9) has 72 numbers, but X has 64"),
         (lambda: plots.wrong_guesses(NET, X, Y, shape=64), TypeError, "shape must be (height, width)"),
         (lambda: plots.wrong_guesses(NET, X, Y, shape=(8.0, 8)), TypeError, "shape[0] must be an integer"),
-        (lambda: plots.wrong_guesses(PLANE, POINTS, SIDES), ValueError, "X has 2 features, which are no square image"),
+        (
+            lambda: plots.wrong_guesses(PLANE, POINTS, SIDES),
+            ValueError,
+            "X has 2 features, not a square image",
+        ),
         (lambda: plots.samples(POINTS, SIDES), ValueError, "if its rows are images, give shape=(height, width)"),
         (lambda: plots.samples(X, Y[:5]), ValueError, "y must hold a class for each of the 200 rows of X"),
         (lambda: plots.samples(X[:0]), ValueError, "X is empty"),

@@ -1,4 +1,4 @@
-"""Files: opened anew for each block, and held against what they were at first."""
+"""Files, which are opened anew for each block and checked for changes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def read_into(file: IO[bytes], offset: int, out: npt.NDArray[Any], name: str) ->
     while len(view):
         count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
-            raise ValueError(f"{name} ends {len(view):,} bytes too early")
+            raise ValueError(f"{name} is truncated: {len(view):,} bytes are missing")
         view = view[count:]
 
 
@@ -175,7 +175,7 @@ def kind_of_file(path: str | os.PathLike[str]) -> str:
         if first.startswith(magic):
             return kind
     if ending in _PACKED:
-        raise ValueError(f"{name} is packed ({ending}), and cannot be read in any order; unpack it first")
+        raise ValueError(f"{name} is compressed ({ending}) and cannot be read in any order; decompress it first")
     known = ", ".join(f".{one}" for one in _KIND_OF_ENDING)
     raise ValueError(f"{name} is of an unknown format: its name must end in {known}")
 

@@ -88,7 +88,7 @@ class Items(Reader):
         if tuple(X.shape[1:]) != self.shape:
             raise ValueError(f"{where} has rows of shape {tuple(X.shape[1:])}, but the first block {self.shape}")
         if (block.y is not None, block.sample_weight is not None) != (self.has_y, self.has_weights):
-            raise ValueError(f"{where} has not the same parts as the first: X, (X, y) or (X, y, sample_weight)")
+            raise ValueError(f"{where} does not have the same parts as the first: X, (X, y) or (X, y, sample_weight)")
         if hasattr(X, "tocsr") != self.is_sparse or column_names(X) != self.feature_names:
             raise ValueError(f"{where} is of another kind than the first, or has other columns")
         if not is_frame(X) and X.dtype != self.dtype:

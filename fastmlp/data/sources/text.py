@@ -1,4 +1,4 @@
-"""Text files with a row on each line, read from any row on with a small index of where some rows begin."""
+"""Text files with a row on each line, read from any row with a sparse index of line positions."""
 
 from __future__ import annotations
 

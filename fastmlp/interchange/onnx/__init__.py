@@ -1,4 +1,4 @@
-"""ONNX, the form of networks that most runtimes read.
+"""ONNX, the format of networks that most runtimes read.
 
 `nodes.py` has what a network computes, as nodes of ONNX. `export.py` makes a model of them, and `pipelines.py` gives
 them to skl2onnx, which converts whole pipelines. For reading, `files.py` opens files of any origin, `values.py` has

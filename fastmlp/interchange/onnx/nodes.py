@@ -1,4 +1,4 @@
-"""What a network computes, as nodes of ONNX."""
+"""The computation of a network as ONNX nodes."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _by_onnx(node: Any, versions: Any) -> Callable[..., Any]:
     kinds = onnx.AttributeProto
     harmless = (kinds.FLOAT, kinds.FLOATS, kinds.INT, kinds.INTS, kinds.STRING)
     if any(attribute.type not in harmless for attribute in node.attribute):  # a tensor might be in any other file
-        raise ValueError("has attributes that are no numbers")
+        raise ValueError("has attributes that are not numbers")
     names = [f"x{i}" if name else "" for i, name in enumerate(node.input)]
     copy = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=["y"], attribute=node.attribute)
     given = [name for name in names if name]

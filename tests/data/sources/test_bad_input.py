@@ -30,7 +30,7 @@ def test_kinds_of_files(tmp_path):
     refused(ValueError, "x.dat is of an unknown format: its name must end in .npy, ", tmp_path / "x.dat")
     for ending in ("csv.gz", "npz"):
         (tmp_path / f"x.{ending}").write_text("1 2 3")
-        refused(ValueError, f"x.{ending} is packed", tmp_path / f"x.{ending}")
+        refused(ValueError, f"x.{ending} is compressed", tmp_path / f"x.{ending}")
     os.rename(npy(tmp_path, X), tmp_path / "no-ending")
     assert open_source(tmp_path / "no-ending").n_rows == 20
     (tmp_path / "a.csv").write_text("a\n1\n")
@@ -236,7 +236,7 @@ def test_blocks_that_are_not_alike():
     for second, match in [
         ((X[:, :2], Y), r"block 1 of X has rows of shape \(2,\), but the first block \(3,\)"),
         ((X, Y[:3]), "block 1 of X has 20 rows in X, but 3 in y"),
-        (X, "block 1 of X has not the same parts as the first"),
+        (X, "block 1 of X does not have the same parts as the first"),
         ((X.astype("f4"), Y), "block 1 of X holds float32, but the first block float64"),
         ((X[0], Y[:3]), "X of block 1 of X must have two dimensions"),
         ((X, Y, Y, Y), "must be X, \\(X, y\\) or"),
