@@ -132,7 +132,7 @@ def test_fit_end_is_called_in_the_order_of_the_list(net):
     ("given", "message"),
     [
         (Recorder(), "callbacks must be a list of callbacks, not Recorder"),
-        ([Recorder], "callback Recorder is a class; pass an object of it: Recorder()"),
+        ([Recorder], "callback Recorder is a class; pass an instance: Recorder()"),
         ([AtEpochEnd(3)], "must be a method, not 3"),
         (["bar"], "callback 'bar' has none of the methods on_fit_begin, on_step, on_mix_end, on_epoch_end, on_fit_end"),
     ],
