@@ -98,7 +98,7 @@ def random_fit(generator):
     fit = {
         "epochs": int(generator.integers(1, 4)),
         "batch_size": int(generator.choice([1, 5, 32, 64, 200, 1000])) if depth else 50,
-        "optimizer": str(generator.choice(["sgd", "adam"])),
+        "optimizer": "sgd" if dropout else str(generator.choice(["sgd", "adam"])),
         "shuffle": bool(generator.random() < 0.8),
     }
     if generator.random() < 0.4:
