@@ -32,6 +32,12 @@ def broken_csr():
     return X
 
 
+def matrix(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(x)
+
+
 VALUES = [
     None, True, False, ..., -1, 0, 1, 2, 3, 7, 2**31, 2**63, 2**64, -(2**70), 10**400,
     0.0, 0.5, -0.5, 1e-320, 1e30, 1e300, -1e300, float("nan"), float("inf"), 1j,
@@ -46,7 +52,7 @@ VALUES = [
     np.full((N, 4), np.inf), np.full((N, 4), 1e300), np.zeros((N, 4), complex), np.zeros((N, 4), object),
     np.zeros(N, "datetime64[s]"), np.zeros(N, [("a", int)]), np.zeros((N, 4), ">f8")[::-1], np.eye(3)[np.arange(N) % 3],
     np.arange(N) % 3, np.arange(N) % 2, np.arange(N), np.array(["a", "b", "c"] * 4), np.array(["a", None] * 6, object),
-    np.ma.masked_array(np.zeros((N, 4)), np.eye(N, 4, dtype=bool)), np.matrix(np.zeros((N, 4))),
+    np.ma.masked_array(np.zeros((N, 4)), np.eye(N, 4, dtype=bool)), matrix(np.zeros((N, 4))),
     sparse.csr_array(np.zeros((N, 4))), sparse.csr_array(np.eye(N, 4, dtype=np.float32)), sparse.coo_array((N, 5)),
     broken_csr(), optimizers.Adam, optimizers.Adam(), optimizers.SGD(learning_rate=0.5, momentum=0.9), schedules.Cosine,
     schedules.Cosine(), schedules.ReduceOnPlateau("val_loss"), callbacks.EarlyStopping, callbacks.EarlyStopping(),
