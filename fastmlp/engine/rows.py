@@ -32,6 +32,7 @@ _BRIEF = 2**20  # numbers that are packed in less than a millisecond, for which 
 _MOST_COUNTED = 2**16  # nonzeros from all over a CSR matrix, from which those of each feature are estimated
 
 _MOST_KEPT = 2**28  # bytes
+_MOST_TIMES = 2  # of the memory that is needed, which may be used again
 _ALWAYS_FITS = 2**26  # bytes of X for whose packed copy nobody looks up how much memory is free
 _kept: list[npt.NDArray[np.uint64]] = []  # memory of packed rows that nobody uses any more, at most one
 
@@ -205,14 +206,19 @@ def _memory(n_words: int) -> npt.NDArray[np.uint64]:
     """Return uninitialized memory for some words.
 
     That of earlier rows is used again if it is large enough. Fresh memory takes as long to get as to write to, and on
-    virtual machines several times as long.
+    virtual machines several times as long. Few rows, for validation, leave it to the many that are trained on.
     """
     try:
         words = _kept.pop()
     except IndexError:
         return np.empty(n_words, np.uint64)
-    return words if words.size >= n_words else np.empty(n_words, np.uint64)
+    if n_words <= words.size <= _MOST_TIMES * n_words:
+        return words
+    if words.size > n_words:
+        _keep(words)
+    return np.empty(n_words, np.uint64)
 
 
 def _keep(words: npt.NDArray[np.uint64]) -> None:
-    _kept[:] = [words]
+    """Keep this memory, or what is kept already if that is larger."""
+    _kept[:] = [max([*_kept, words], key=len)]

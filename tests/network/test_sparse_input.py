@@ -6,6 +6,7 @@ from scipy import sparse
 from support.nets import DTYPES, LONG, AtEpochEnd, assert_bits, parameters, refused, snapshot
 
 from fastmlp import MLP, reference
+from fastmlp.engine import rows as engine_rows
 from fastmlp.engine.rows import rows_to_train
 from fastmlp.engine.threads import run_team
 
@@ -315,6 +316,19 @@ def test_memory_of_packed_rows_is_used_again_when_nobody_has_them():
     del second, third
     larger = rows_to_train(numbers(4000)[0], "sparse", 8, 1)
     assert larger.indices.size >= larger.indptr[-1]
+
+
+def test_few_rows_leave_the_memory_of_many_to_the_next_many(monkeypatch):
+    """As when a network is trained with validation data again and again."""
+    monkeypatch.setattr(engine_rows, "_kept", [])
+    X = np.eye(240, 130, dtype=np.float32)
+    rows_to_train(X, "sparse", 8, 1)  # its memory is kept
+    (kept,) = engine_rows._kept
+    few, many = rows_to_train(X[:40], "sparse", 8, 1), rows_to_train(X, "sparse", 8, 1)
+    assert many.indices is kept
+    assert few.indices is not kept
+    del many, few
+    assert engine_rows._kept[0] is kept
 
 
 def test_a_matrix_without_numbers_trains():
