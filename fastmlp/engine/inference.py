@@ -1,4 +1,4 @@
-"""`InferenceEngine` predicts. Training, in `compiled.py`, uses its parameters, workspaces and choice of threads, too."""
+"""`InferenceEngine` predicts. `compiled.py` trains, with its parameters, workspaces and choice of threads."""
 
 from __future__ import annotations
 
