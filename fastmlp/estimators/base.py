@@ -1,4 +1,4 @@
-"""`BaseMLP`, the common part of `MLPClassifier` and `MLPRegressor`. Training is in `fastmlp.estimators.solvers`."""
+"""`BaseMLP`, the common part of `MLPClassifier` and `MLPRegressor`. `solvers.py` and `lbfgs.py` train."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from sklearn import config_context, get_config
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.activations import ACTIVATIONS, Floats, per_layer
-from fastmlp.bars import new_bar, shows_bars
+from fastmlp.bars import shows_bars
 from fastmlp.callbacks import gather_callbacks
 from fastmlp.data.blocks import Blocks, check_alone
 from fastmlp.estimators.blocks import few_rows, in_blocks
 from fastmlp.estimators.data import CheckedMLP, check_weights
+from fastmlp.estimators.lbfgs import check_lbfgs, fit_lbfgs
 from fastmlp.estimators.parameters import CONSTRAINTS
 from fastmlp.estimators.several import fit_several
 from fastmlp.estimators.solvers import (
@@ -31,14 +31,12 @@ from fastmlp.estimators.solvers import (
     StochasticTrainer,
     changes_momentum,
     initial_parameters,
-    minimize,
     rescale_momentum,
     scale_of,
 )
 from fastmlp.estimators.tasks import SupportsCallbacks, Tasks, with_callbacks
 from fastmlp.history import History
 from fastmlp.interrupts import finish
-from fastmlp.losses import Targets
 from fastmlp.network import Network
 from fastmlp.once import Sharing, each_time
 from fastmlp.optimizers import SGD, Adam, Optimizer
@@ -188,7 +186,7 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
         check_activation(self.activation, len(sizes), tuple(ACTIVATIONS))
         check_dropout(self.dropout, len(sizes))
         if not self._stochastic:
-            self._check_lbfgs(validation)
+            check_lbfgs(self, validation)
         continues = incremental or self.warm_start
         if continues and self._n_fitted not in (0, self.n_networks):
             raise ValueError(
@@ -270,25 +268,13 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
                 f"{self._output()!r} before training"
             )
         if not self._stochastic:
-            return partial(self._fit_lbfgs, net, *self._check_data(net, X, targets, once=once), weights, tasks)
+            return partial(fit_lbfgs, self, net, *self._check_data(net, X, targets, once=once), weights, tasks)
         self._begin_curves()
         trainer = self._trainer(net, X, y, targets, weights, validation, incremental, history, once)
         if tasks is not None:
             trainer.callbacks = [*trainer.callbacks, tasks]
             tasks.follow(trainer.parameters_to_keep)
         return EstimatorFit(net, trainer, net._names)
-
-    def _check_lbfgs(self, validation: Any) -> None:
-        """Refuse arguments that need epochs, which 'lbfgs' does not have, except those that scikit-learn ignores."""
-        given = {
-            "dropout": np.any(self.dropout),
-            "callbacks": self.callbacks,
-            "a schedule as learning_rate": not isinstance(self.learning_rate, str),
-            "X_val": validation is not None,
-        }
-        for what, is_given in given.items():
-            if is_given:
-                raise ValueError(f"{what} is for solver='sgd', 'adam' or an optimizer, not 'lbfgs'")
 
     def _initialize(self, layers: list[int], dtype: str) -> None:
         """Draw the first parameters, and forget earlier fits."""
@@ -311,46 +297,6 @@ class BaseMLP(SupportsCallbacks, CheckedMLP, metaclass=ABCMeta):
             self.best_loss_ = None if self.early_stopping else np.inf
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self._no_improvement_count = 0
-
-    def _fit_lbfgs(self, net: Network, X: Any, y: Targets, weights: Floats | None, tasks: Tasks | None) -> None:
-        l2 = float(self.alpha / (len(y) if weights is None else weights.sum()))
-        scale = scale_of(net.output, net.layers[-1])
-
-        bar = new_bar(self.max_iter, "iteration") if self.verbose == 1 else None
-
-        def report(iteration: int, loss: float) -> bool:
-            if bar is not None:
-                bar.show(iteration, "lbfgs", [f"loss {loss:.4f}"])
-            elif self.verbose:
-                self._print(f"Iteration {iteration}, loss = {loss:.8f}")
-            stop = tasks is not None and tasks.end_subtask()
-            if tasks is not None and not stop:
-                tasks.begin_subtask("lbfgs-iter")
-            return stop
-
-        if tasks is not None:
-            tasks.follow(net._engine.parameters)
-            tasks.begin_subtask("lbfgs-iter")
-        result = finish(
-            lambda: net._alone(
-                lambda: minimize(
-                    net._engine,
-                    X,
-                    y,
-                    row_weights(weights, None, y, net._loss, net.dtype),
-                    scale=scale.gradient,
-                    l2=l2,
-                    options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-                    report=report if self.verbose or tasks is not None else None,
-                )
-            ),
-            lambda: None if bar is None else bar.close(),
-        )
-        if tasks is not None:
-            tasks.drop_subtask()
-        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
-        penalty = l2 / 2 * sum(float(np.square(coef, dtype=np.float64).sum()) for coef in self.coefs_)
-        self.loss_ = np.float64((result.fun - penalty) * scale.loss / scale.gradient + penalty)
 
     def _trainer(
         self,

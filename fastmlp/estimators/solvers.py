@@ -1,4 +1,4 @@
-"""The solvers of the estimators: training as scikit-learn does it.
+"""The solvers 'sgd' and 'adam' of the estimators, which train as those of scikit-learn do. 'lbfgs' is in `lbfgs.py`.
 
 It differs from `Network.fit` in some ways. scikit-learn draws from a `RandomState`. Its losses are sums over the
 outputs, or half of that. Its penalty is divided by the rows of the batch. Its momentum accumulates steps, not
@@ -8,7 +8,7 @@ gradients. After each epoch it decides whether to stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp.activations import Floats
-from fastmlp.engine.base import Engine, EpochTotals, StepPlan
+from fastmlp.engine.base import EpochTotals, StepPlan
 from fastmlp.fitting import Fitting
 from fastmlp.losses import Targets
 from fastmlp.optimizers import Optimizer
@@ -31,7 +31,6 @@ __all__ = [
     "StochasticTrainer",
     "changes_momentum",
     "initial_parameters",
-    "minimize",
     "rescale_momentum",
     "scale_of",
 ]
@@ -88,9 +87,6 @@ class EstimatorFit(Fitting):
         trainer = self.trainer
         assert isinstance(trainer, StochasticTrainer)
         yield from trainer.warnings
-
-
-# --- sgd and adam -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -323,84 +319,3 @@ def rescale_momentum(state: TrainingState, optimizer: Optimizer, factor: float) 
 def changes_momentum(state: TrainingState, optimizer: Optimizer, factor: float) -> bool:
     """Return whether the learning rate changes."""
     return state.optimizer.learning_rate * state.learning_rate_factor != optimizer.learning_rate * factor
-
-
-# --- lbfgs ------------------------------------------------------------------------------------------------------------
-
-
-class _Stopped(Exception):
-    """Raised within `minimize` to end it."""
-
-    def __init__(self, vector: Doubles) -> None:
-        self.vector = vector
-
-
-def minimize(
-    engine: Engine,
-    X: Any,
-    y: Targets,
-    row_weights: Floats | None,
-    *,
-    scale: float,
-    l2: float,
-    options: Mapping[str, float],
-    report: Callable[[int, float], bool] | None = None,
-) -> Any:
-    """Minimize `scale` times the loss of all rows, plus ``l2 / 2 * sum(W**2)``, with SciPy's L-BFGS-B.
-
-    Parameters
-    ----------
-    engine : Engine
-        Its own l2 is 0. It has the best parameters in the end, or those of before if anything is raised.
-    X, y, row_weights
-        Checked.
-    scale, l2 : float
-    options : mapping
-        Of L-BFGS-B.
-    report : function of iteration and loss, or None
-        Called after each iteration, when the engine has its parameters; returns whether to stop.
-
-    Returns
-    -------
-    OptimizeResult of SciPy
-    """
-    from scipy import optimize
-
-    own = engine.parameters
-    ends = np.cumsum([parameter.size for parameter in own])
-    weights = slice(ends[len(engine.weights) - 1])
-    iteration, last = 0, math.nan
-
-    def fill(vector: Doubles) -> None:
-        for parameter, values in zip(own, np.split(vector, ends[:-1]), strict=True):
-            parameter[...] = values.reshape(parameter.shape)
-
-    def loss_and_gradient(vector: Doubles) -> tuple[float, Doubles]:
-        nonlocal last
-        fill(vector)
-        loss, dw, db = engine.gradients(X, y, row_weights)
-        gradient = scale * np.concatenate([g.ravel() for g in dw + db], dtype=np.float64)
-        gradient[weights] += l2 * vector[weights]
-        last = scale * loss + l2 / 2 * float(vector[weights] @ vector[weights])
-        return last, gradient
-
-    def each_iteration(vector: Doubles) -> None:
-        nonlocal iteration
-        iteration += 1
-        if report is not None:
-            fill(vector)
-            if report(iteration, last):
-                raise _Stopped(vector.copy())
-
-    start = np.concatenate([parameter.ravel() for parameter in own], dtype=np.float64)
-    try:
-        result = optimize.minimize(
-            loss_and_gradient, start, method="L-BFGS-B", jac=True, options=dict(options), callback=each_iteration
-        )
-    except _Stopped as stopped:
-        result = optimize.OptimizeResult(x=stopped.vector, fun=last, nit=iteration, status=0, message="stopped")
-    except BaseException:
-        fill(start)
-        raise
-    fill(result.x)
-    return result

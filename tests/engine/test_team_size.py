@@ -12,7 +12,7 @@ from scipy import sparse
 from support.nets import parameters
 
 from fastmlp import MLP
-from fastmlp.engine import compiled, team_size
+from fastmlp.engine import inference, team_size
 from fastmlp.engine.team_size import Segment, TeamSize
 
 POLL = 0.02
@@ -307,7 +307,7 @@ def test_a_pause_ends_a_call_after_a_step_and_changes_no_bit(monkeypatch):
     nets = [MLP([30, 40, 5], seed=1, n_threads=1) for _ in range(2)]
     nets[0].fit(X, y, epochs=2, batch_size=8)
 
-    class Paused(compiled.Workspace):
+    class Paused(inference.Workspace):
         def reset(self, first_step=0):
             super().reset(first_step)
             self.pause()
@@ -319,7 +319,7 @@ def test_a_pause_ends_a_call_after_a_step_and_changes_no_bit(monkeypatch):
 
     team = EverOther(random.Random(0), 3)
     monkeypatch.setattr(nets[1]._engine, "_team_size", lambda *_, **__: team)
-    monkeypatch.setattr(compiled, "Workspace", Paused)
+    monkeypatch.setattr(inference, "Workspace", Paused)
     nets[1].fit(X, y, epochs=2, batch_size=8)
     assert [segment.n_steps for segment in team.segments] == list(range(50, 0, -1))
     for got, wanted in zip(parameters(nets[1]), parameters(nets[0]), strict=True):

@@ -21,7 +21,7 @@ from support.nets import data, parameters
 import fastmlp
 from fastmlp import MLP, MLPClassifier, fit_many, reference
 from fastmlp.data import Blocks
-from fastmlp.engine import compiled
+from fastmlp.engine import inference
 from fastmlp.random import permutations
 
 pytestmark = pytest.mark.loops("any line")
@@ -152,7 +152,7 @@ def test_fit(request, whole, monkeypatch, which, n_threads, watched, optimizer):
     nets = []
 
     def call():
-        monkeypatch.setattr(compiled, "_compiled", set())  # each fit waits for a thread that loads the kernels
+        monkeypatch.setattr(inference, "_compiled", set())  # each fit waits for a thread that loads the kernels
         nets.append(MLP(LAYERS, n_threads=n_threads))
         nets[-1].fit(X, Y, **settings)
 

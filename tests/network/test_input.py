@@ -8,7 +8,7 @@ import pytest
 from support.nets import DTYPES, LONG, X, Y, assert_bits, both_kinds, data, parameters, refused, snapshot
 
 from fastmlp import MLP
-from fastmlp.engine import compiled
+from fastmlp.engine import inference
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
 
@@ -144,12 +144,12 @@ def test_a_second_fit_makes_no_new_workspace(batch_size, n_threads, monkeypatch)
     X, y = data(2 * LONG)
     made = []
 
-    class Counted(compiled.Workspace):
+    class Counted(inference.Workspace):
         def __init__(self, *arguments, **named):
             made.append(arguments)
             super().__init__(*arguments, **named)
 
-    monkeypatch.setattr(compiled, "Workspace", Counted)
+    monkeypatch.setattr(inference, "Workspace", Counted)
     net = MLP([4, 8, 3], n_threads=n_threads)
 
     def work():

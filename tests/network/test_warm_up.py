@@ -6,7 +6,7 @@ from support.nets import data, refused
 
 import fastmlp
 from fastmlp import MLP
-from fastmlp.engine import compiled
+from fastmlp.engine import compiled, inference
 
 pytestmark = pytest.mark.loops("any line")
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.loops("any line")
 @pytest.fixture
 def ready(monkeypatch):
     """Return the set of loops that this process has ready, as it is in a new process."""
-    monkeypatch.setattr(compiled, "_compiled", set())
-    return compiled._compiled
+    monkeypatch.setattr(inference, "_compiled", set())
+    return inference._compiled
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
