@@ -36,8 +36,8 @@ for ax, epochs in zip(axes.flat, (1, 100, 200, 300, 600, 5_000), strict=True):
     ax.set_title(f"after {epochs:,} epoch{'s' * (epochs > 1)}: loss {history.loss[-1]:.3f}", fontsize="medium")
 
 # %% [markdown]
-# Soon the network says "one half" nearly everywhere, which is a loss of about log 2 = 0.69. Then a line moves between the
-# points, and later a second one.
+# Soon the network says "one half" nearly everywhere, which is a loss of about log 2 = 0.69. Then a line moves between
+# the points, and later a second one.
 
 # %%
 plots.learning_curves(history)

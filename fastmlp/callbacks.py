@@ -348,7 +348,7 @@ class LearningRateFinder:
 
     References
     ----------
-    .. [1] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
+    .. [1] Leslie N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
     """
 
     def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> None:
