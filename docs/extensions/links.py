@@ -53,7 +53,7 @@ def show_titles(app, doctree, docname):
         if link.get("internal") and link.astext().endswith(".md"):
             page = os.path.join(os.path.dirname(docname), link["refuri"].partition("#")[0])
             title = app.env.titles[os.path.normpath(page).removesuffix(".html")]
-            link.children = [nodes.inline("", title.astext())]
+            link.children = [nodes.emphasis("", title.astext())]
 
 
 def link_names(app, doctree, docname):
