@@ -36,7 +36,7 @@ for ax, epochs in zip(axes.flat, (1, 100, 200, 300, 600, 5_000), strict=True):
     ax.set_title(f"after {epochs:,} epoch{'s' * (epochs > 1)}: loss {history.loss[-1]:.3f}", fontsize="medium")
 
 # %% [markdown]
-# At first the network says "one half" nearly everywhere, and its loss is about log 2 = 0.69. Then a line moves between
+# Soon the network says "one half" nearly everywhere, which is a loss of about log 2 = 0.69. Then a line moves between
 # the points, and later a second one.
 
 # %%

@@ -56,7 +56,7 @@ class LearningRateFinder:
 
     References
     ----------
-    .. [1] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
+    .. [1] Leslie N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
     """
 
     __module__ = "fastmlp.callbacks"  # where users and pickles find it

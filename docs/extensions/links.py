@@ -1,6 +1,7 @@
 """Files of the repository that are pages here, and links that readers of the files do not need.
 
 - ``{include} ../FILE.md`` brings the text of a file outside of docs/. A link to that file becomes one to its page.
+- A link that shows the name of a file, such as [speed.md](speed.md), shows the title of the page.
 - `MLP` or `fastmlp.search` in Markdown becomes a link to its page of the reference.
 """
 
@@ -46,6 +47,15 @@ def to_pages(app, docname, source):
         source[0] = INCLUDE.sub(included, linked(source[0], folder, folder))
 
 
+def show_titles(app, doctree, docname):
+    """Show the title of a page where a link shows the name of its file."""
+    for link in doctree.findall(nodes.reference):
+        if link.get("internal") and link.astext().endswith(".md"):
+            page = os.path.join(os.path.dirname(docname), link["refuri"].partition("#")[0])
+            title = app.env.titles[os.path.normpath(page).removesuffix(".html")]
+            link.children = [nodes.emphasis("", title.astext())]
+
+
 def link_names(app, doctree, docname):
     """Make links of the names of the interface in the text of a page."""
     if docname.startswith("reference/"):  # docstrings have their own links
@@ -63,5 +73,6 @@ def link_names(app, doctree, docname):
 def setup(app):
     """Connect to Sphinx."""
     app.connect("source-read", to_pages)
+    app.connect("doctree-resolved", show_titles)
     app.connect("doctree-resolved", link_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -150,7 +150,7 @@ class Cosine(Schedule):
 
     References
     ----------
-    I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
+    Ilya Loshchilov and Frank Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     """
 
     minimum: float = 0.0

@@ -58,6 +58,16 @@ def test_links_between_pages_lead_somewhere():
     assert wrong == []
 
 
+def test_links_show_titles_and_not_names_of_files():
+    shown = re.compile(r"<a\b[^>]*?\shref=\"[^\":]+\.html[^>]*>([^<]*(?:<[^/][^>]*>[^<]*)*\.md)</")
+    assert {path.name: found for path, text in pages() if (found := shown.findall(text))} == {}
+
+
+def test_initials_of_authors_and_ends_of_sentences_are_no_lists():
+    lists = re.compile(r"<ol class=\"(?:upper|lower)[^>]*>|<ol[^>]*>\s*<li>(?:(?!<li>|<ol).)*</ol>", re.DOTALL)
+    assert {path.name: found for path, text in pages() if (found := lists.findall(text))} == {}
+
+
 @needs_chromium
 @pytest.mark.parametrize("look", LOOKS)
 def test_pages_open_from_a_disk(browser, look):
