@@ -350,7 +350,7 @@ def test_history_and_settings_cannot_be_broken(kind):
 def test_a_softmax_over_one_output_is_refused(layers, kind):
     with refused(ValueError, "a softmax over one output is always 1; for two classes use output='logistic', or two"):
         kind(layers)
-    assert kind(layers, output="logistic", dtype="float64").predict_proba(X).shape == (10, 2)
+    assert kind(layers, output="logistic").predict_proba(X).shape == (10, 2)
 
 
 @both_kinds
