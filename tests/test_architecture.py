@@ -96,22 +96,32 @@ def _imports_among(nodes: Iterable[ast.AST], package: str, top: bool, typing: bo
             yield from _imports_among(ast.iter_child_nodes(node), package, top and not inside, typing)
 
 
-def modules_below(folder: Path, name: str) -> dict[str, list[Import]]:
-    """The imports of each module in a folder, which is the package of this name."""
+def files_below(folder: Path, name: str) -> dict[str, Path]:
+    """The file of each module in a folder, which is the package of this name."""
     found = {}
     for path in sorted(path for path in folder.rglob("*.py") if KERNELS_LINK not in path.parents):
         parts = path.relative_to(folder).with_suffix("").parts
-        module = ".".join([name, *(parts[:-1] if parts[-1] == "__init__" else parts)])
-        found[module] = imports(path, module)
+        found[".".join([name, *(parts[:-1] if parts[-1] == "__init__" else parts)])] = path
     return found
+
+
+def imports_of(files: dict[str, Path]) -> dict[str, list[Import]]:
+    """The imports of each module."""
+    return {module: imports(path, module) for module, path in files.items()}
 
 
 def is_below(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
-MODULES = modules_below(PACKAGE, "fastmlp") | modules_below(KERNELS, "fastmlp.kernels")
-each_module = pytest.mark.parametrize("module", MODULES)
+FILES = files_below(PACKAGE, "fastmlp") | files_below(KERNELS, "fastmlp.kernels")
+each_module = pytest.mark.parametrize("module", FILES)
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, list[Import]]:
+    """The imports of all modules. Reading them takes seconds, so the processes that only collect this test do not."""
+    return imports_of(FILES)
 
 
 def layer_of(module: str) -> int:
@@ -188,7 +198,7 @@ def test_a_cycle_is_found(tmp_path):
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    found = modules_below(tmp_path, "package")
+    found = imports_of(files_below(tmp_path, "package"))
     circle = ["package.one", "package.three", "package.folder.two"]
     turns = [circle[i:] + circle[:i] + [circle[i]] for i in range(3)]
     assert cycle(found) in [" <- ".join(turn) for turn in turns]
@@ -201,15 +211,15 @@ def test_a_cycle_is_found(tmp_path):
 
 def test_all_folders_are_read():
     packages = {"fastmlp", *(f"fastmlp.{name}" for name in ("bench", "cli", "engine", "estimators", "kernels"))}
-    assert packages <= MODULES.keys()
-    assert "fastmlp.kernels.epoch" in MODULES
+    assert packages <= FILES.keys()
+    assert "fastmlp.kernels.epoch" in FILES
 
 
 @each_module
-def test_a_module_imports_only_the_packages_that_it_may(module):
+def test_a_module_imports_only_the_packages_that_it_may(modules, module):
     rule = RULES[max((name for name in RULES if is_below(module, name)), key=len)]
     wrong = [
-        found for found in MODULES[module]
+        found for found in modules[module]
         if found.package not in sys.stdlib_module_names
         and found.package not in (rule.at_top if found.top else rule.at_top | rule.inside_functions)
         and not (is_below(module, "fastmlp.kernels") and is_below(found.module, "fastmlp.kernels"))
@@ -218,24 +228,24 @@ def test_a_module_imports_only_the_packages_that_it_may(module):
 
 
 @each_module
-def test_only_the_engine_and_the_bench_import_kernels(module):
+def test_only_the_engine_and_the_bench_import_kernels(modules, module):
     if not module.startswith(IMPORT_KERNELS):
-        assert [found for found in MODULES[module] if is_below(found.module, "fastmlp.kernels")] == []
+        assert [found for found in modules[module] if is_below(found.module, "fastmlp.kernels")] == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if is_below(module, "fastmlp.kernels")])
-def test_kernels_import_only_from_earlier_layers(module):
+@pytest.mark.parametrize("module", [module for module in FILES if is_below(module, "fastmlp.kernels")])
+def test_kernels_import_only_from_earlier_layers(modules, module):
     layer = layer_of(module)
-    assert [found for found in targets(MODULES, module) if layer_of(found) > layer] == []
+    assert [found for found in targets(modules, module) if layer_of(found) > layer] == []
 
 
-def test_no_modules_import_one_another_in_a_circle():
-    assert cycle(MODULES) == ""
+def test_no_modules_import_one_another_in_a_circle(modules):
+    assert cycle(modules) == ""
 
 
-def test_nothing_else_of_the_package_imports_the_bench_as_it_is_imported():
-    others = [module for module in MODULES if not is_below(module, "fastmlp.bench")]
-    assert [module for module in others if any(is_below(n, "fastmlp.bench") for n in targets(MODULES, module))] == []
+def test_nothing_else_of_the_package_imports_the_bench_as_it_is_imported(modules):
+    others = [module for module in FILES if not is_below(module, "fastmlp.bench")]
+    assert [module for module in others if any(is_below(n, "fastmlp.bench") for n in targets(modules, module))] == []
 
 
 # --- what is loaded ---------------------------------------------------------------------------------------------------

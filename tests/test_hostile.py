@@ -220,7 +220,7 @@ def test_a_metric_that_writes_into_its_arguments_changes_no_target():
 )
 def test_what_is_put_back_is_whole(settings, arguments, rows):
     """Rows of the weights are padded; sums of squares read the padding, where a fit that diverged has left nan."""
-    net, other = (MLP([8, 9, 3], n_threads=1, **settings) for _ in range(2))
+    net, other = (MLP([8, 9, 3], n_threads=1, dtype="float64", **settings) for _ in range(2))
     state = net.state_dict()
     net._engine._params[:] = np.nan
     net.load_state_dict(state)

@@ -213,8 +213,9 @@ def test_estimators(rows):
         classifier = MLPClassifier(
             hidden_layer_sizes=(16,), max_iter=5, batch_size=20, learning_rate_init=0.01, random_state=0
         ).fit(blocks_of(rows))
+        numbers = rows[0].astype(np.float64)  # other tests compile this loop
         regressor = MLPRegressor(hidden_layer_sizes=(16,), max_iter=20, learning_rate_init=0.01, random_state=0).fit(
-            Blocks(rows[0], rows[0][:, 0], rows=40, mix=5)
+            Blocks(numbers, numbers[:, 0], rows=40, mix=5)
         )
     assert classifier.score(*rows) > 0.8
     assert classifier.classes_.tolist() == [0, 1, 2]

@@ -14,6 +14,7 @@ from support.fitted import beside_1_9, one_thread  # noqa: F401
 import fastmlp
 from fastmlp import reference
 from fastmlp.estimators.solvers import StochasticTrainer, initial_parameters
+from fastmlp.optimizers import SGD
 
 pytestmark = beside_1_9
 
@@ -221,7 +222,7 @@ def test_score_is_the_accuracy(y):
     X = np.random.default_rng(0).normal(size=(len(y), 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ours = fastmlp.MLPClassifier(8, max_iter=2, random_state=0).fit(X, y)
+        ours = fastmlp.MLPClassifier(8, solver=SGD(), alpha=0, max_iter=2, random_state=0).fit(X, y)
     predicted, others = ours.predict(X), np.roll(y, 1)
     for true in (y, others, others.tolist()):
         score = ours.score(X, true)

@@ -20,6 +20,7 @@ from fastmlp.plots.subject import Subject
 
 X, Y = load_iris(return_X_y=True)
 NUMBERS = X[:, :3], X[:, 3]
+PLAIN_SGD = {"solver": SGD(learning_rate=0.001), "alpha": 0}  # of heads with few users: a loop that other tests compile
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -36,7 +37,7 @@ def ensemble():
 
 RUN_IN_THE_PAGE = {
     "estimator": lambda: classifier().fit(X, Y),
-    "two classes": lambda: classifier().fit(X, Y == 1),
+    "two classes": lambda: classifier(**PLAIN_SGD).fit(X, Y == 1),
     "several networks": lambda: classifier(n_networks=2).fit(X, Y),
     "ensemble": ensemble,
     "float64": lambda: filled([4, 5, 3], dtype="float64", activation="gelu"),
@@ -61,7 +62,7 @@ def test_the_network_of_this_model_runs_in_the_page(kind, tmp_path):
 
 
 def test_regression_runs_in_the_page(tmp_path):
-    for model in (regressor().fit(*NUMBERS), regressor(loss="poisson", n_networks=2).fit(*NUMBERS)):
+    for model in (regressor().fit(*NUMBERS), regressor(loss="poisson", n_networks=2, **PLAIN_SGD).fit(*NUMBERS)):
         content = page(tmp_path, model, *NUMBERS)
         assert content["kind"] == "numbers"
         assert "parameters" in content["network"]
@@ -90,8 +91,8 @@ def test_changed_answers_are_left_out(tmp_path):
 
 def test_rows_that_are_no_numbers_are_shown_as_text(tmp_path):
     words = ["red apple", "green apple", "red <b>", "blue sky"] * 5
-    y = [0, 1, 2, 1] * 5  # three classes, and SGD without a penalty: a loop that other tests compile
-    model = make_pipeline(CountVectorizer(), classifier(solver=SGD(), alpha=0)).fit(words, y)
+    y = [0, 1, 2, 1] * 5  # three classes: a loop that other tests compile
+    model = make_pipeline(CountVectorizer(), classifier(**PLAIN_SGD)).fit(words, y)
     content = page(tmp_path, model, words, y)
     assert "CountVectorizer" in content["network"]["why"]
     assert content["shown"]["cells"][0] == [words[content["shown"]["row"][0]]]
