@@ -83,10 +83,12 @@ def not_finite(
 
     The arguments are those of `what_went_wrong`.
     """
-    largest = float(np.max([_range_of(parameter).largest for parameter in engine.parameters]))
-    if not np.isfinite(largest):
+    high = np.maximum.reduce([np.maximum.reduce(parameter, axis=None) for parameter in engine.parameters])
+    low = np.minimum.reduce([np.minimum.reduce(parameter, axis=None) for parameter in engine.parameters])
+    if not (-np.inf < low and high < np.inf):
         return "the last step has made parameters infinite or nan"
-    if largest < _LARGE_WEIGHT and engine.settings.loss.name != "exp":  # exp of 100 is infinite in float32
+    overflows = engine.settings.loss.name == "exp"  # in float32, exp of 100 does
+    if not overflows and low > -_LARGE_WEIGHT and high < _LARGE_WEIGHT:
         return None
     X, y, weights = _some_of(X, y, row_weights, chosen)
     with np.errstate(all="ignore"):
