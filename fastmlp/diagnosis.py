@@ -16,7 +16,7 @@ from fastmlp.activations import ACTIVATIONS, Floats
 from fastmlp.engine.base import Engine
 from fastmlp.losses import Loss, Targets
 
-__all__ = ["ConvergenceWarning", "after_divergence", "loss_of_a_guess", "what_went_wrong"]
+__all__ = ["ConvergenceWarning", "after_divergence", "loss_of_a_guess", "not_finite", "what_went_wrong"]
 
 _ROWS = 2000  # about so many rows, evenly spaced, stand for all
 _MANY_STEPS, _MANY_MORE = 100, 500  # after fewer steps (of one epoch: fewer than the second) the loss may still be high
@@ -76,6 +76,28 @@ def after_divergence(engine: Engine, X: Any, y: Targets, first: bool) -> str:
     return "; or ".join(scale) or "parameters, X or y are too large before any step: make a new network or scale them"
 
 
+def not_finite(
+    engine: Engine, X: Any, y: Targets, row_weights: Floats | None, chosen: npt.NDArray[np.int64] | None
+) -> str | None:
+    """Return what is wrong if the last step, after which no loss was measured, has made a fit diverge; else None.
+
+    The arguments are those of `what_went_wrong`.
+    """
+    high = np.maximum.reduce([np.maximum.reduce(parameter, axis=None) for parameter in engine.parameters])
+    low = np.minimum.reduce([np.minimum.reduce(parameter, axis=None) for parameter in engine.parameters])
+    if not (-np.inf < low and high < np.inf):
+        return "the last step has made parameters infinite or nan"
+    overflows = engine.settings.loss.name == "exp"  # in float32, exp of 100 does
+    if not overflows and low > -_LARGE_WEIGHT and high < _LARGE_WEIGHT:
+        return None
+    X, y, weights = _some_of(X, y, row_weights, chosen)
+    with np.errstate(all="ignore"):
+        outputs, *_ = _outputs(engine, X)
+        losses = engine.settings.loss.losses(outputs, y).astype(np.float64)
+    bad = ~np.isfinite(losses) if weights is None else ~np.isfinite(losses) & (weights > 0)
+    return f"the last step has made the loss {losses[bad][0]}" if bad.any() else None
+
+
 # --- a fit that has learned nothing -----------------------------------------------------------------------------------
 
 
@@ -119,16 +141,14 @@ def what_went_wrong(
     n_steps : int
     learning_rate : float
     """
-    if not all(np.isfinite(w).all() for w in engine.weights):
-        return "the last step has made parameters infinite or nan; lower learning_rate and make a new network"
+    if trouble := not_finite(engine, X, y, row_weights, chosen):
+        return f"{trouble}; lower learning_rate and make a new network"
     many = n_steps >= (_MANY_STEPS if len(losses) > 1 else _MANY_MORE)
     long = many and len(losses) >= _LONG_EPOCHS
     if not losses or n_steps < 2:
         return None
     loss, first, last = engine.settings.loss, losses[0], losses[-1]
-    every = slice(None, None, -(-len(y if chosen is None else chosen) // _ROWS))
-    rows = every if chosen is None else chosen[every]
-    targets, weights = y[rows], None if row_weights is None else row_weights[rows]
+    X, targets, weights = _some_of(X, y, row_weights, chosen)
     if weights is not None and not weights.any():
         return None
     with np.errstate(all="ignore"):
@@ -138,7 +158,7 @@ def what_went_wrong(
         margin = guess * (0.1 if long else 1)
         if last < guess * (_CLOSE if many else _HUGE) and last <= first + margin:
             return None
-        outputs, dead, n_hidden = _outputs(engine, X[rows])
+        outputs, dead, n_hidden = _outputs(engine, X)
         final = float(np.average(loss.losses(outputs, targets).astype(np.float64), weights=weights))
         predicted = loss.predicted(outputs)
     rose = last > first + margin and not final <= first + margin
@@ -153,12 +173,21 @@ def what_went_wrong(
         trouble = f"the loss rose from {first:.4g} to {final:.4g}"
     else:
         return None
-    hints = _hints(engine, X[rows], targets)
+    hints = _hints(engine, X, targets)
     if dead:
         hints.append(f"{dead} of {n_hidden} hidden units are dead, 0 for every row")
     moved = not abs(final - first) < 0.01 * first
     advice = "may be too high" if moved or dead else "may be too low, or the epochs too few"
     return f"this fit has learned nothing: {'; '.join([trouble, *hints, f'learning_rate={learning_rate:g} {advice}'])}"
+
+
+def _some_of(
+    X: Any, y: Targets, row_weights: Floats | None, chosen: npt.NDArray[np.int64] | None
+) -> tuple[Any, Targets, Floats | None]:
+    """Return the rows that stand for all, with their targets and weights."""
+    every = slice(None, None, -(-len(y if chosen is None else chosen) // _ROWS))
+    rows = every if chosen is None else chosen[every]
+    return X[rows], y[rows], None if row_weights is None else row_weights[rows]
 
 
 def _hints(engine: Engine, X: Any, y: Targets) -> list[str]:

@@ -247,7 +247,7 @@ def check_metrics(
         if callable(metric):
             name, one = _name(metric), _function(metric, loss, classes)
         else:
-            name = check_choice("metrics", metric, list(known), _ALSO_CALLED)
+            name = check_choice("metrics", metric, list(known), _ALSO_CALLED, ["a function of (y_true, y_pred)"])
             one = _Chosen(known[name], name in _FOR_PROBABILITIES)
         if name in chosen or name in ("loss", "accuracy"):
             raise ValueError(f"metrics has two entries named {name!r}")

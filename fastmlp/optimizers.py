@@ -581,5 +581,6 @@ def get_optimizer(optimizer: object = None, learning_rate: object = None) -> Opt
         raise TypeError(f"optimizer {optimizer.__name__} is a class; pass an instance: {optimizer.__name__}()")
     if not (optimizer is None or isinstance(optimizer, str)):
         raise TypeError(f"optimizer must be a name or an object of fastmlp.optimizers, not {optimizer!r}")
-    named = OPTIMIZERS[check_choice("optimizer", "sgd" if optimizer is None else optimizer, list(OPTIMIZERS))]
+    name = "sgd" if optimizer is None else optimizer
+    named = OPTIMIZERS[check_choice("optimizer", name, list(OPTIMIZERS), others=["an object of fastmlp.optimizers"])]
     return named if learning_rate is None else replace(named, learning_rate=cast(float, learning_rate))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.activations import Floats
-from fastmlp.diagnosis import after_divergence, what_went_wrong
+from fastmlp.diagnosis import after_divergence, not_finite, what_went_wrong
 from fastmlp.engine.base import NO_CLIPPING, Clipping, Engine, EpochTotals, StepPlan, sampled, total_weight
 from fastmlp.history import History, check_monitor
 from fastmlp.hooks import FitState, call_hooks
@@ -386,6 +386,10 @@ class Trainer:
         losses, steps = self.history.loss[n_losses:], self.history.steps - n_steps
         rate = self.state.optimizer.learning_rate
         return what_went_wrong(self.engine, *self._some_rows(), losses, steps, rate)
+
+    def not_finite(self) -> str | None:
+        """Return what is wrong if the last step has made the fit diverge, else None."""
+        return not_finite(self.engine, *self._some_rows())
 
     def _schedule_state(self) -> dict[str, Any]:
         return plain_state(self.schedule.state(), f"state() of the schedule {type(self.schedule).__name__}")

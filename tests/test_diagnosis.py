@@ -152,6 +152,41 @@ def test_a_last_step_that_destroys_the_network():
         MLP([5, 3]).fit(1000 * X, CLASSES, epochs=1, batch_size=N, learning_rate=3e38)
 
 
+@both_kinds
+@pytest.mark.parametrize(
+    ("output", "rate", "trouble"),
+    [
+        ("identity", 3e38, "parameters infinite or nan"),
+        ("identity", 1e20, "the loss inf"),  # of finite parameters
+        ("logistic", 1e38, "the loss (nan|inf)"),
+        (None, 1e38, "the loss (nan|inf)"),
+        ("exp", 100.0, "the loss inf"),  # of parameters that are not even large
+    ],
+)
+def test_a_last_step_after_which_the_loss_is_not_finite(output, rate, trouble, kind):
+    y = CLASSES if output is None else (NUMBERS > 0) * 1 if output == "logistic" else NUMBERS**2 + 10
+    net = kind([5, 16, 3 if output is None else 1], **({} if output is None else {"output": output}))
+    with pytest.warns(ConvergenceWarning, match=rf"^the last step has made {trouble}; lower learning_rate and make "):
+        net.fit(X, y, epochs=1, batch_size=N, learning_rate=rate)
+    with refused(FloatingPointError, "loss is "):
+        net.fit(X, y, epochs=1)
+
+
+def test_biases_alone_may_be_infinite():
+    net = MLP([5, 1], output="identity")
+    with pytest.warns(ConvergenceWarning, match="^the last step has made parameters infinite or nan"):
+        net.fit(0 * X, 1e5 * np.sign(NUMBERS) + 1e5, epochs=1, batch_size=N, learning_rate=1e37)
+    assert np.isfinite(net.weights[0]).all()
+
+
+def test_rows_without_weight_may_have_any_loss():
+    rows, weights = X.copy(), np.ones(N)
+    rows[3], weights[3] = 1e18, 0
+    net = MLP([5, 1], output="identity")
+    net.weights[0][...] = 1e4
+    net.fit(rows, NUMBERS, epochs=1, batch_size=N, learning_rate=1e-9, sample_weight=weights)
+
+
 def test_there_is_one_warning_and_it_names_the_line_of_the_call():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

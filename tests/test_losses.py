@@ -243,7 +243,11 @@ def test_settings_are_kept_as_given(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"activation": "swish"}, ValueError, f"activation must be one of {str(ALL_ACTIVATIONS)[1:-1]}, not"),
+        (
+            {"activation": "swish"},
+            ValueError,
+            f"activation must be one of {str(ALL_ACTIVATIONS)[1:-1]}, or a list with one for each hidden layer, not",
+        ),
         ({"activation": "swish"}, ValueError, "did you mean 'silu'?"),
         ({"activation": ["relu"]}, ValueError, "activation has 1 entries, but the network has 2 hidden layers"),
         ({"activation": ["relu", "Tanh"]}, ValueError, "activation[1] must be one of"),

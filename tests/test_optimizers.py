@@ -94,8 +94,8 @@ def test_which_optimizer_is_plain_sgd():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("admw",), ValueError, f"optimizer must be one of {str(tuple(OPTIMIZERS))[1:-1]}, not 'admw'; "
-         "did you mean 'adamw'?"),
+        (("admw",), ValueError, f"optimizer must be one of {str(tuple(OPTIMIZERS))[1:-1]}, "
+         "or an object of fastmlp.optimizers, not 'admw'; did you mean 'adamw'?"),
         (("",), ValueError, "optimizer must be one of "),
         ((Adam,), TypeError, "optimizer Adam is a class; pass an instance: Adam()"),
         ((0.1,), TypeError, "optimizer must be a name or an object of fastmlp.optimizers, not 0.1"),

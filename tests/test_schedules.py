@@ -79,7 +79,8 @@ def test_names(name, schedule):
     ("given", "error", "message"),
     [
         ("cosin", ValueError, "schedule must be one of 'constant', 'cosine', 'one_cycle', 'warmup', "
-         "'inverse_scaling', 'adaptive', 'reduce_on_plateau', not 'cosin'; did you mean 'cosine'?"),
+         "'inverse_scaling', 'adaptive', 'reduce_on_plateau', an object of fastmlp.schedules, or a function, "
+         "not 'cosin'; did you mean 'cosine'?"),
         ("invscaling", ValueError, "did you mean 'inverse_scaling'?"),
         ("step", ValueError, "schedule 'step' needs settings; pass an object, e.g. Step(every=10)"),
         (Cosine, TypeError, "schedule Cosine is a class; pass an instance: Cosine()"),

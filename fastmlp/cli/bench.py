@@ -7,7 +7,7 @@ import shutil
 import sys
 
 from fastmlp.cli.data import DATA_SETS, count_classes, load
-from fastmlp.cli.export import refuse_overwriting
+from fastmlp.cli.files import refuse_overwriting, refuse_same_output
 from fastmlp.cli.machine_arguments import PEERS
 from fastmlp.cli.output import FAILED, INTERRUPTED, say, tell
 
@@ -16,9 +16,11 @@ __all__ = ["bench"]
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure and report; return the exit status."""
-    for option, path in (("--json", arguments.json), ("--chart", arguments.chart)):
+    outputs = {"--json": arguments.json, "--chart": arguments.chart}
+    for option, path in outputs.items():
         if path is not None and arguments.data not in DATA_SETS:
             refuse_overwriting(path, arguments.data, option=option)
+    refuse_same_output(outputs)
     x_train, y_train, *_ = load(arguments.data)
     from fastmlp.bench import command, peers
 

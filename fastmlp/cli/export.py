@@ -7,10 +7,11 @@ import os
 from typing import Any
 
 import fastmlp
+from fastmlp.cli.files import refuse_overwriting
 from fastmlp.cli.network_arguments import FORMS
 from fastmlp.cli.output import tell
 
-__all__ = ["export", "load_network", "refuse_overwriting"]
+__all__ = ["export", "load_network"]
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -36,16 +37,6 @@ def load_network(path: str, kind: Any = None) -> Any:
         return kind.load(path)
     except OSError as error:
         raise ValueError(f"cannot read the network {path!r}: {error.strerror or error}") from error
-
-
-def refuse_overwriting(path: str, *sources: str, option: str = "--output") -> None:
-    """Refuse an output that is one of the inputs, or an idx file in a folder that is one."""
-    for source in sources:
-        if not (os.path.exists(path) and os.path.exists(source)):
-            continue
-        is_idx_file = os.path.isdir(source) and "-ubyte" in path
-        if os.path.samefile(os.path.dirname(path) or "." if is_idx_file else path, source):
-            raise ValueError(f"{option} {path!r} would overwrite {source!r}")
 
 
 def _form(to: str | None, path: str) -> str:

@@ -9,7 +9,8 @@ import os
 import re
 from typing import Any
 
-from fastmlp.cli.export import load_network, refuse_overwriting
+from fastmlp.cli.export import load_network
+from fastmlp.cli.files import refuse_overwriting
 from fastmlp.cli.output import say, tell
 
 __all__ = ["predict"]

@@ -10,6 +10,7 @@ from typing import Any
 import fastmlp
 from fastmlp.cli.data import is_table, load
 from fastmlp.cli.export import load_network
+from fastmlp.cli.files import refuse_overwriting
 from fastmlp.cli.output import tell
 
 __all__ = ["check_page", "report", "write_page"]
@@ -41,15 +42,13 @@ def _test_rows(net: Any, data: str, target: str | None) -> tuple[Any, Any]:
     return X[test], y[test]
 
 
-def check_page(path: str, option: str, *sources: str | None) -> None:
+def check_page(path: str, option: str, *sources: str) -> None:
     """Refuse a path to which the page cannot be written, before anything that takes long."""
     from fastmlp.storage import check_writable
 
     if os.path.splitext(path)[1].lower() not in _SUFFIXES:
         raise ValueError(f"{option} {path!r} must end in {' or '.join(_SUFFIXES)}")
-    for source in sources:
-        if source is not None and os.path.realpath(source) == os.path.realpath(path):
-            raise ValueError(f"{option} {path!r} would overwrite {source!r}")
+    refuse_overwriting(path, *sources, option=option)
     check_writable(path)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastmlp
 from fastmlp.cli.data import DATA_SETS
-from fastmlp.cli.export import refuse_overwriting
+from fastmlp.cli.files import refuse_overwriting, refuse_same_output
 from fastmlp.cli.output import INTERRUPTED, in_options, say, tell
 from fastmlp.cli.plots import check_plots, write_plots
 from fastmlp.cli.report import check_page, write_page
@@ -30,12 +30,13 @@ _FRACTION = 0.1  # that --patience holds out, as scikit-learn does
 def train(arguments: argparse.Namespace) -> int:
     """Load, train, save and report; return the exit status."""
     class_weight = _joined(arguments.class_weight)
+    refuse_same_output({"--save": arguments.save, "--report": arguments.report, "--plot": arguments.plot})
     if arguments.save is not None:
         _check_save(arguments.save, arguments.data)
     if arguments.plot is not None:
         check_plots(arguments.plot)
     if arguments.report is not None:
-        check_page(arguments.report, "--report", arguments.data, arguments.save)
+        check_page(arguments.report, "--report", arguments.data)
     data = load_data(arguments)
     preset = _chosen(arguments, data)
     class_weight = _checked_class_weight(class_weight, data)

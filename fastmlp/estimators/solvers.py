@@ -158,6 +158,8 @@ class StochasticTrainer(Trainer):
             parameter[...] = best
         if self.history.interrupted:
             self.warnings.append(("Training interrupted by user.", UserWarning))
+        elif self.history.steps and (trouble := self.not_finite()) is not None:
+            self.warnings.append((f"{trouble}; lower the learning rate, or scale X and y", ConvergenceWarning))
         elif not (self._converged or self.incremental) and self.estimator.n_iter_ == self.estimator.max_iter:
             n = self.estimator.max_iter
             what = f"Stochastic Optimizer: Maximum iterations ({n}) reached and the optimization hasn't converged yet."

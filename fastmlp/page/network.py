@@ -53,6 +53,8 @@ def network_in_page(
             raise _LeftOut(f"its {nets[0].layers[0]:,} features are too many for a form")
         rows = evenly(len(predictions.predicted), _CHECKED_ROWS)
         expected = predictions.predicted if predictions.task == "numbers" else predictions.probabilities
+        if not np.isfinite(np.asarray(expected, np.float64)).all():
+            raise _LeftOut("some of its predictions are not finite")
         return _fitted(nets, steps, take_rows(X, rows), np.asarray(expected)[rows], most_bytes)
     except _LeftOut as why:
         return {"why": str(why)}

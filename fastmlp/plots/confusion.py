@@ -159,7 +159,9 @@ def confusion_matrix(
         If an argument is wrong, or the model predicts several labels or numbers.
     """
     if normalize is not None:
-        normalize = check_choice("normalize", normalize, ("true", "pred", "all"))  # type: ignore[assignment]
+        normalize = check_choice(  # type: ignore[assignment]
+            "normalize", normalize, ("true", "pred", "all"), others=["None"]
+        )
     top = check_int("top", top, 0)
     check_axes(ax)
     subject = Subject.of(net)

@@ -143,7 +143,8 @@ def get_schedule(schedule: object = None) -> Schedule:
         raise ValueError(f"schedule {schedule!r} needs settings; pass an object, e.g. {_NEED_SETTINGS[schedule]}")
     if callable(schedule):
         return _Function(schedule)
-    return _NAMES[check_choice("schedule", schedule, list(_NAMES), _ALSO_CALLED)]()
+    others = ("an object of fastmlp.schedules", "a function")
+    return _NAMES[check_choice("schedule", schedule, list(_NAMES), _ALSO_CALLED, others)]()
 
 
 def check_state(name: str, state: Mapping[str, object]) -> None:

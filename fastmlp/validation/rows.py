@@ -55,7 +55,8 @@ def check_class_weight(
     if n_classes == 0:
         raise ValueError("class_weight needs rows of one class each: output='softmax', or 'logistic' with one unit")
     if isinstance(class_weight, str):
-        check_choice("class_weight", class_weight, ("balanced",))
+        others = ("a dict with weights of classes", "a list with one for each class", "None")
+        check_choice("class_weight", class_weight, ("balanced",), others=others)
         return balanced(np.bincount(classes, minlength=n_classes))
     weights = np.ones(n_classes)
     if not isinstance(class_weight, Mapping):

@@ -80,15 +80,22 @@ def check_layers(layers: object) -> tuple[int, ...]:
     return sizes
 
 
-def check_choice(name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NONE) -> str:
-    """Return `value`, which must be one of `choices`. The error names them and suggests the closest."""
+def check_choice(
+    name: str, value: object, choices: Sequence[str], also_called: Mapping[str, str] = _NONE, others: Sequence[str] = ()
+) -> str:
+    """Return `value`, which must be one of `choices`. The error names them and suggests the closest.
+
+    `others` says what else the setting may be. The caller has found that `value` is none of it.
+    """
     if isinstance(value, str) and value in choices:
         return str(value)  # as a plain str, not NumPy's
     word = value.lower() if isinstance(value, str) else ""
     close = [also_called[word]] if word in also_called else difflib.get_close_matches(word, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     kind = ValueError if isinstance(value, str) else TypeError
-    raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{hint}")
+    allowed = [*map(repr, choices), *others[:-1], *(f"or {last}" for last in others[-1:])]
+    one_of = "one of " if len(choices) > 1 else ""
+    raise kind(f"{name} must be {one_of}{', '.join(allowed)}, not {value!r}{hint}")
 
 
 def check_dtype(value: object, choices: Sequence[str]) -> str:
@@ -146,7 +153,7 @@ def check_activation(activation: object, n_hidden: int, choices: Sequence[str]) 
     """Return the name of an activation, or a tuple with one for each hidden layer."""
     also_called = {"sigmoid": "logistic", "swish": "silu", "linear": "identity", "lrelu": "leaky_relu"}
     if not is_list(activation):
-        return check_choice("activation", activation, choices, also_called)
+        return check_choice("activation", activation, choices, also_called, ["a list with one for each hidden layer"])
     names = _one_each("activation", activation, n_hidden)
     return tuple(check_choice(name, each, choices, also_called) for name, each in names)
 

@@ -85,3 +85,27 @@ def test_wrong_labels_are_refused_before_anything_is_printed(changes, words, arc
     assert main(["train", "--data", archive]) == 2
     output, message = capsys.readouterr()
     assert (output, message) == ("", f"fastmlp train: error: {words}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("bench --json a.svg --chart a.svg", "--chart 'a.svg' would overwrite --json 'a.svg'"),
+        ("bench --json x/../a.svg --chart ./a.svg", "--chart './a.svg' would overwrite --json 'x/../a.svg'"),
+        ("bench --json link.svg --chart a.svg", "--chart 'a.svg' would overwrite --json 'link.svg'"),
+        ("bench --json hard.svg --chart target.svg", "--chart 'target.svg' would overwrite --json 'hard.svg'"),
+        ("train --save net.npz --report page.html", "--report 'page.html' would overwrite --save 'net.npz'"),
+        ("train --save net.npz --plot net.npz", "--plot 'net.npz' would overwrite --save 'net.npz'"),
+        ("train --report p.html --plot p.html/", "--plot 'p.html/' would overwrite --report 'p.html'"),
+    ],
+)
+def test_two_outputs_are_two_files(line, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("a.svg", "link.svg")
+    os.symlink("net.npz", "page.html")
+    (tmp_path / "target.svg").write_text("")
+    os.link("target.svg", "hard.svg")
+    before = sorted(os.listdir())
+    assert main([*line.split(), "--data", "xor"]) == 2
+    assert capsys.readouterr().err == f"fastmlp {line.split()[0]}: error: {words}\n"
+    assert sorted(os.listdir()) == before

@@ -5,6 +5,7 @@ import io
 import pickle
 import subprocess
 import sys
+import warnings
 
 import joblib
 import numpy as np
@@ -399,3 +400,16 @@ def test_bits_do_not_depend_on_threads(kind, n_threads):
 def test_import_needs_no_compiler():
     program = "import sys, fastmlp.estimators; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_last_step_after_which_the_loss_is_not_finite():
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((60, 5)).astype("f4")
+    model = MLPRegressor(hidden_layer_sizes=(16,), solver=SGD(learning_rate=1e20), alpha=0, max_iter=1, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, X[:, 0])
+    told = [each for each in caught if str(each.message).startswith("the last step has made the loss inf; lower the ")]
+    assert len(told) == 1
+    assert (told[0].category, told[0].filename) == (ConvergenceWarning, __file__)
+    assert all(np.isfinite(coef).all() for coef in model.coefs_)

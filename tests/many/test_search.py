@@ -257,7 +257,7 @@ def test_a_network_that_cannot_be_trained_on_all_rows():
         def on_epoch_end(self, net, fit):
             assert "val_loss" in fit.measures, "no validation data"
 
-    with pytest.warns(UserWarning, match="best network could not be trained on all rows.*no validation data"):
+    with pytest.warns(UserWarning, match="best_net was not trained on all rows, .*no validation data"):
         result = found({}, callbacks=[OnlyWithValidation()], validation_fraction=0.3)
     assert result.best_net.history is result.trials[0].histories[0]
     with refused(ValueError, "but refit=True trains on all rows"):

@@ -198,7 +198,12 @@ ONES = np.ones(N)
         ({"sample_weight": 0 * ONES}, ValueError, "the weights of all rows add up to 0.0; some must be more than 0"),
         ({"sample_weight": 1e308 * ONES}, ValueError, "the weights of all rows add up to inf; make them smaller"),
         ({"sample_weight": ONES.astype(str)}, TypeError, "sample_weight holds string values"),
-        ({"class_weight": "even"}, ValueError, "class_weight must be one of 'balanced', not 'even'"),
+        (
+            {"class_weight": "balance"},
+            ValueError,
+            "class_weight must be 'balanced', a dict with weights of classes, a list with one for each class, or None, "
+            "not 'balance'; did you mean 'balanced'?",
+        ),
         ({"class_weight": {3: 1}}, ValueError, "class_weight has class 3, but classes are 0 to 2"),
         ({"class_weight": {0: -1}}, ValueError, "class_weight[0] must be 0 or more and finite, not -1"),
         ({"class_weight": {"a": 1}}, TypeError, "a class of class_weight must be an integer, not 'a'"),
@@ -217,6 +222,7 @@ ONES = np.ones(N)
         ({"metrics": ["f1_macro"]}, ValueError, "metrics need validation data; give validation_data or"),
         ({"metrics": "f1_macro"}, TypeError, "metrics must be a list of names or functions"),
         ({"metrics": ["f2"]}, ValueError, "metrics must be one of 'balanced_accuracy', 'f1', "),
+        ({"metrics": ["f2"]}, ValueError, ", or a function of (y_true, y_pred), not 'f2'"),
         ({"metrics": ["r2"]}, ValueError, "metrics must be one of 'balanced_accuracy'"),
         ({"metrics": [3]}, TypeError, "metrics must be one of"),
         ({"metrics": ["f1_macro", "f1_macro"]}, ValueError, "metrics has two entries named 'f1_macro'"),

@@ -89,6 +89,15 @@ def test_changed_answers_are_left_out(tmp_path):
     assert "differs from Python" in page(tmp_path, changed, X, Y)["network"]["why"]
 
 
+def test_a_network_that_has_diverged_is_left_out(tmp_path):
+    model = regressor().fit(*NUMBERS)
+    model.out_activation_ = "exp"
+    for coef in model.coefs_:
+        coef *= 1e6
+    with np.errstate(over="ignore"):
+        assert page(tmp_path, model, *NUMBERS)["network"]["why"] == "some of its predictions are not finite"
+
+
 def test_rows_that_are_no_numbers_are_shown_as_text(tmp_path):
     words = ["red apple", "green apple", "red <b>", "blue sky"] * 5
     y = [0, 1, 2, 1] * 5  # three classes: a loop that other tests compile
