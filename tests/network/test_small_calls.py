@@ -47,7 +47,7 @@ def fit(net, epochs):
         (lambda net: net.evaluate(X, y), 85),
         (lambda net: net.train_batch(X, y), 245),
         (lambda net: net.train_batch(X, y, optimizer="adam"), 265),
-        (lambda net: net.fit(X, y, epochs=1), 500),
+        (lambda net: net.fit(X, y, epochs=1), 510),
         (lambda net: net.fit(X, y, epochs=100), 520),
     ],
     ids=["predict_proba", "evaluate", "step", "step of adam", "epoch", "many epochs"],
