@@ -1,6 +1,6 @@
 """The command line as a program: ``python -m fastmlp``, and the script ``fastmlp``.
 
-It imports little, so that Ctrl-C says nothing of Python from nearly the first line on.
+It imports little, so that Ctrl-C prints no traceback from nearly the first line on.
 """
 
 import os

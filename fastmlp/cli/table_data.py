@@ -218,7 +218,7 @@ def _labels(table: Table, name: str, y: npt.NDArray[Any], task: Task | None) -> 
         if len(different) > max(_FEW, len(y) // 2):
             raise ValueError(
                 f"{table.path} has {len(different):,} different texts in its target {name!r}, in {len(y):,} rows"
-                f"{_no_numbers(y, different)}; classes need several rows each"
+                f"{_stray_text(y, different)}; classes need several rows each"
             )
     if len(np.unique(labels)) < 2:
         raise ValueError(f"{table.path} has only {labels[0]!s} in its target {name!r}; classes must be two or more")
@@ -243,7 +243,7 @@ def _feature_names(table: Table, used: Sequence[str]) -> list[str]:
         if len(categories) > (most := min(_MOST_CATEGORIES, max(_FEW, len(values) // 2))):
             raise ValueError(
                 f"{table.path} has {len(categories):,} different texts in column {name!r}, more than "
-                f"{most} categories{_no_numbers(values, categories)}; leave it out with --ignore, or encode it in a "
+                f"{most} categories{_stray_text(values, categories)}; leave it out with --ignore, or encode it in a "
                 "pipeline of scikit-learn (docs/tables.md)"
             )
         if not table.has_names or "=" in name:
@@ -333,8 +333,8 @@ def _refuse_decimal_commas(table: Table, name: str, texts: Collection[str]) -> N
         )
 
 
-def _no_numbers(values: npt.NDArray[Any], texts: Collection[str]) -> str:
-    """Return a hint at the first text in a column that otherwise has numbers."""
+def _stray_text(values: npt.NDArray[Any], texts: Collection[str]) -> str:
+    """Return a hint at the first text in a column that has mostly numbers, else nothing."""
     if 2 * sum(map(is_number, texts)) < len(texts):
         return ""
     row = next((row for row, text in enumerate(values) if not is_number(text)), 0)

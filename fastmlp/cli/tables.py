@@ -205,7 +205,7 @@ def _parse(
     with opened() as file:
         n_empty, line = next(((i, line) for i, line in enumerate(file) if line.strip()), (0, ""))
         if "\0" in line:
-            raise ValueError("it is no text in UTF-8, for it holds bytes of 0; save it as CSV in UTF-8")
+            raise ValueError("it is not UTF-8 text (it has zero bytes); save it as CSV in UTF-8")
         separator = max(separators, key=line.count)
         lines = itertools.chain([line], file)
         rows = _rows(lines, separator, n_empty)
@@ -295,7 +295,7 @@ def _as_column(cells: Sequence[str]) -> Column:
 def _as_text(cells: Sequence[str]) -> Column:
     texts = [sys.intern(cell.strip()) for cell in cells]
     if wrong := [text for text in set(texts) if "\0" in text]:
-        raise ValueError(f"it holds bytes of 0, in {wrong[0][:20]!r}")
+        raise ValueError(f"it has zero bytes, in {wrong[0][:20]!r}")
     return np.array(texts, object)
 
 

@@ -167,8 +167,8 @@ def test_large_numbers_have_finite_scores(capsys):
     ("content", "words"),
     [
         (text().replace("40", "ö").encode("utf-16"), "t.csv is not encoded in UTF-8 (byte 0xff); save it as CSV"),
-        (text().encode("utf-16-le"), "it is no text in UTF-8, for it holds bytes of 0"),
-        (text().replace("p", "p\0", 1), "it holds bytes of 0, in 'p\\x00'"),
+        (text().encode("utf-16-le"), "it is not UTF-8 text (it has zero bytes)"),
+        (text().replace("p", "p\0", 1), "it has zero bytes, in 'p\\x00'"),
         (text("|"), "t.csv has no columns beside the target; columns are separated by commas, semicolons or tabs"),
         (text(";").replace(".5", ",5"), "numbers with a comma in column 'a', such as '"),
         ("title\n\n" + text(), "the first line has 1 column, but line 3 has 3"),
