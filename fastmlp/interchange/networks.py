@@ -186,7 +186,7 @@ class NetworkMethods(Model):
         Examples
         --------
         >>> import onnxruntime
-        >>> net.to_onnx("net.onnx")
+        >>> model = net.to_onnx("net.onnx")
         >>> session = onnxruntime.InferenceSession("net.onnx")
         >>> label, probabilities = session.run(None, {"X": X_test})
         """
