@@ -8,6 +8,7 @@ from typing import Any
 
 from fastmlp.history import check_monitor, direction
 from fastmlp.hooks import FitState
+from fastmlp.interchange.mlflow import left_to_autolog
 from fastmlp.options import Mode
 from fastmlp.tracking import Row, Tracker
 from fastmlp.validation.calls import advised_constructor, warn
@@ -62,13 +63,17 @@ class MLflow(Tracker):
         super()._forget()
         self.run_id: str | None = None
         self._owns = False  # whether the run is this tracker's
+        self._left_out: set[str] = set()  # names of settings that MLflow itself records in the run
 
     def _begin(self, fit: FitState) -> None:
         import mlflow
 
-        active = mlflow.active_run() if self.run is None else None
-        self.run_id = self.run if active is None else active.info.run_id
+        active = mlflow.active_run()
+        active_id = None if active is None else active.info.run_id
+        self.run_id = active_id if self.run is None else self.run
         self._owns = self.run_id is None
+        if not self._owns and self.run_id == active_id:
+            self._left_out = left_to_autolog()
 
     def _write(self, rows: Sequence[Row], settings: Mapping[str, Any] | None, status: str) -> None:
         import mlflow
@@ -88,7 +93,7 @@ class MLflow(Tracker):
         for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
             client.log_batch(run_id, metrics[start : start + 1000])
         if settings is not None:  # MLflow refuses other values of those that an earlier fit has left in the run
-            known = client.get_run(run_id).data.params
+            known = client.get_run(run_id).data.params.keys() | self._left_out
             new = [Param(name, str(value)) for name, value in settings.items() if name not in known]
             client.log_batch(run_id, params=new)
         if self._owns and status != "RUNNING":

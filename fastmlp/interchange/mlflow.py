@@ -15,17 +15,34 @@ from typing import Any
 
 from fastmlp.interchange.on_import import once_imported
 
-__all__ = ["register"]
+__all__ = ["left_to_autolog", "register"]
+
+_registered: set[type] = set()
 
 
 def register(estimators: Sequence[type]) -> None:
     """Have `mlflow.sklearn` know these classes, now or as soon as it is imported."""
+    _registered.update(estimators)
 
     def adapt(module: ModuleType) -> None:
         _trust(module, estimators)
         _autolog(module, estimators)
 
     once_imported("mlflow.sklearn", adapt)
+
+
+def left_to_autolog() -> set[str]:
+    """Return the names of the parameters that `autolog` records for the fit under way; none if it records nothing.
+
+    It writes them in another thread, all or none: MLflow refuses them if the run has another value of one. So a
+    callback must not write parameters of these names to the same run.
+    """
+    safety: Any = sys.modules.get("mlflow.utils.autologging_utils.safety")
+    manager = getattr(safety, "_AutologgingSessionManager", None)
+    session = getattr(manager, "active_session", lambda: None)()
+    if getattr(session, "integration", None) != "sklearn":
+        return set()
+    return {name for estimator in _registered for name in inspect.signature(estimator).parameters}
 
 
 def _trust(module: Any, estimators: Sequence[type]) -> None:

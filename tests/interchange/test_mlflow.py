@@ -3,6 +3,8 @@
 import importlib
 import subprocess
 import sys
+import threading
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,6 +154,37 @@ class TestMLflow:
         assert "training_accuracy_score" in data.metrics
         assert len(self.read(mlflow, run.info.run_id, "loss")) == 2
 
+    @brief
+    @pytest.mark.parametrize("elsewhere", [False, True], ids=["the active run", "another run"])
+    def test_autolog_records_parameters_even_if_the_callback_writes_first(self, mlflow, monkeypatch, elsewhere):
+        from mlflow.utils.autologging_utils import MlflowAutologgingQueueingClient as Client
+
+        written, write, flush = threading.Event(), MLflow._write, Client._flush_pending_operations
+
+        def write_first(*args):
+            write(*args)
+            written.set()
+
+        def flush_later(*args, **kwargs):
+            assert written.wait(60)
+            return flush(*args, **kwargs)
+
+        monkeypatch.setattr(MLflow, "_write", write_first)
+        monkeypatch.setattr(Client, "_flush_pending_operations", flush_later)
+        monkeypatch.setattr(MLPClassifier, "_network_class", reference.MLP)
+        tracker = MLflow(mlflow.MlflowClient().create_run("0") if elsewhere else None)
+        mlflow.sklearn.autolog(log_models=False, silent=True)
+        try:
+            with mlflow.start_run() as run:
+                MLPClassifier((5,), max_iter=2, callbacks=[tracker]).fit(X, Y)
+        finally:
+            mlflow.sklearn.autolog(disable=True, silent=True)
+        autologged = mlflow.get_run(run.info.run_id).data.params
+        assert {"batch_size": "auto", "hidden_layer_sizes": "(5,)", "max_iter": "2"}.items() <= autologged.items()
+        settings = mlflow.get_run(tracker.run_id).data.params
+        assert {"layers": "[4, 5, 3]", "epochs": "2"}.items() <= settings.items()
+        assert settings["batch_size"] == (str(len(X)) if elsewhere else "auto")
+
 
 class TestRegistration:
     """How MLflow comes to know the estimators, on a module in its place."""
@@ -188,6 +221,19 @@ class TestRegistration:
         stand_in("def save_model(sk_model, path): pass\n")
         interchange.register([MLPClassifier])
         assert importlib.import_module("mlflow.sklearn").save_model.__module__ == "mlflow.sklearn"
+
+    def test_parameters_are_left_to_autolog_while_it_records_an_estimator(self, monkeypatch):
+        interchange.register([MLPClassifier])
+        session = SimpleNamespace(integration="sklearn")
+        safety = ModuleType("safety")
+        monkeypatch.setitem(sys.modules, "mlflow.utils.autologging_utils.safety", safety)
+        assert interchange.left_to_autolog() == set()  # a version without sessions
+        safety._AutologgingSessionManager = SimpleNamespace(active_session=lambda: session)
+        assert interchange.left_to_autolog() >= MLPClassifier().get_params().keys()
+        session.integration = "keras"
+        assert interchange.left_to_autolog() == set()
+        session = None
+        assert interchange.left_to_autolog() == set()
 
     def test_a_version_that_is_unknown_is_imported_with_a_warning(self, stand_in):
         stand_in("def _gen_estimators_to_patch(): pass\n")
