@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+import sys
 from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +17,8 @@ from fastmlp.interrupts import CtrlC, finish
 __all__ = ["run_brief_team", "run_in_thread", "run_team"]
 
 _POLL_SECONDS = 0.02
+
+_LIBC = ctypes.PyDLL(None) if sys.platform == "linux" else None  # keeps the GIL
 
 
 def run_in_thread(call: Callable[[], object]) -> None:
@@ -85,10 +89,12 @@ def run_team(
         nonlocal n_threads
         if begun.setdefault("by", "team") != "team":
             return
+        started = []
         try:
             for rank in range(1, size):
-                start_new_thread(follow, (rank,))
+                started.append(start_new_thread(follow, (rank,)))
                 n_threads += 1
+            _move_away(started, cores)
         except BaseException as error:
             errors.append(error)
         gate.release()
@@ -97,16 +103,14 @@ def run_team(
     def follow(rank: int) -> None:
         with gate:  # a call waits for the others at a barrier, so none may start before all threads exist
             pass
+        _allow(cores)
         run(rank)
 
     def run(rank: int) -> None:
         nonlocal over
-        if n_threads == size:
-            if size == len(cores) > 1:
-                _spread(rank, cores)
-            if not _try(errors, call, rank):
-                stop()
-                release()
+        if n_threads == size and not _try(errors, call, rank):
+            stop()
+            release()
         if next(count) == n_threads:
             over = True
             ended.release()
@@ -149,12 +153,15 @@ def run_brief_team(
     if size == 1:
         call(0)
         return
-    ranks, done = range(1, size), False
+    ranks, done, gate, cores = range(1, size), False, _locked(), affinity()
     locks, ended = [_locked() for _ in ranks], [False for _ in ranks]
     errors: list[BaseException] = []
     started: list[int] = []
 
     def help_with(rank: int) -> None:
+        with gate:  # no thread may end before it has been moved
+            pass
+        _allow(cores)
         if not _try(errors, call, rank):
             stop()
             release()
@@ -165,6 +172,8 @@ def run_brief_team(
         nonlocal done
         # No handler of a signal runs between the start of a thread and its entry in the list: there is no bytecode.
         started.extend(map(start_new_thread, itertools.repeat(help_with), [(rank,) for rank in ranks]))
+        _move_away(started, cores)
+        gate.release()
         call(0)
         done = True
 
@@ -175,6 +184,8 @@ def run_brief_team(
                 if not done:
                     stop()
                     release()
+                if gate.locked():
+                    gate.release()
                 for i in range(len(started)):
                     if not ended[i]:
                         locks[i].acquire(timeout=_POLL_SECONDS)
@@ -215,11 +226,24 @@ def _try(errors: list[BaseException], call: Callable[..., object], *args: object
     return True
 
 
-def _spread(rank: int, cores: list[int]) -> None:
-    """Move this thread of a team that uses all cores to one of its own; the system may move it again.
+def _allow(cores: list[int]) -> None:
+    """Let this thread run on some cores; on any if none are named."""
+    if cores:
+        with suppress(OSError):  # not allowed everywhere
+            os.sched_setaffinity(0, cores)
 
-    Threads that wake up together often share a core at first, and Linux can take 10 ms to notice.
+
+def _move_away(threads: list[int], cores: list[int]) -> None:
+    """Let new threads run on other cores than this one, each on its own if all cores are needed.
+
+    They wake up as this thread releases the GIL, often on its core, and Linux can take 10 ms to notice. No thread may
+    have ended yet. As soon as a thread runs, it may be allowed all cores again.
     """
-    with suppress(OSError):  # not allowed everywhere
-        os.sched_setaffinity(0, cores[rank : rank + 1])
-        os.sched_setaffinity(0, cores)
+    if _LIBC is None:
+        return
+    here = _LIBC.sched_getcpu()
+    others = [core for core in cores if core != here]
+    for i, thread in enumerate(threads):
+        allowed = others[i : i + 1] if len(threads) == len(others) else others
+        mask = sum(1 << core for core in allowed).to_bytes(max(cores) // 64 * 8 + 8, "little")
+        _LIBC.pthread_setaffinity_np(ctypes.c_ulong(thread), ctypes.c_size_t(len(mask)), mask)

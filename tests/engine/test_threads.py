@@ -12,39 +12,63 @@ from support.scripts import printed
 
 from fastmlp import MLP
 from fastmlp.engine import threads
+from fastmlp.engine.cores import affinity
 from fastmlp.engine.threads import run_in_thread
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+has_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+each_team = pytest.mark.parametrize("run", [threads.run_team, threads.run_brief_team])
+
+
+@has_affinity
+@each_team
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_team_that_takes_all_cores_starts_on_different_ones(monkeypatch, more):
-    cores, move, moves = sorted(os.sched_getaffinity(0)), os.sched_setaffinity, {}
-
-    def moved(thread, to):
-        moves.setdefault(threading.get_ident(), []).append(sorted(to))
-        move(thread, to)
-
-    monkeypatch.setattr(os, "sched_setaffinity", moved)
-    seen = [[]] * (len(cores) + more)
-
-    def call(rank):
-        seen[rank] = sorted(os.sched_getaffinity(0))
-
-    threads.run_team(len(seen), call)
-    assert seen == [cores] * len(seen)
-    assert sorted(moves.values()) == ([[[core], cores] for core in cores] if len(seen) == len(cores) > 1 else [])
+def test_threads_of_a_team_may_use_the_cores_that_the_caller_may(run, more):
+    mine = os.sched_getaffinity(0)
+    seen = [set()] * (len(mine) + more)
+    run(len(seen), lambda rank: seen.__setitem__(rank, os.sched_getaffinity(0)))
+    assert seen == [mine] * len(seen)
+    assert os.sched_getaffinity(0) == mine
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
-def test_a_team_runs_where_no_thread_may_be_moved(monkeypatch):
+@pytest.mark.skipif(len(affinity()) < 2, reason="there is no other core")
+@pytest.mark.parametrize("n_threads", [1, len(affinity()) - 1])
+def test_new_threads_begin_on_other_cores(n_threads):
+    """Or else they may wait until Linux notices that one core is idle."""
+    gate, allowed, ended = threading.Lock(), [set()] * n_threads, [threading.Event() for _ in range(n_threads)]
+
+    def wait(i):
+        with gate:
+            allowed[i] = os.sched_getaffinity(0)
+        ended[i].set()
+
+    with gate:
+        threads._move_away([_thread.start_new_thread(wait, (i,)) for i in range(n_threads)], affinity())
+    assert all(event.wait(10) for event in ended)
+    assert len(set().union(*allowed)) == len(affinity()) - 1
+    if n_threads == len(affinity()) - 1:  # each has a core of its own
+        assert all(len(cores) == 1 for cores in allowed)
+
+
+@each_team
+def test_each_team_moves_its_threads_away(monkeypatch, run):
+    moved = []
+    monkeypatch.setattr(threads, "_move_away", lambda started, cores: moved.append((len(started), cores)))
+    run(3, lambda rank: None)
+    assert moved == [(2, affinity())]
+
+
+@has_affinity
+@each_team
+def test_a_team_runs_where_no_thread_may_be_moved(monkeypatch, run):
     def forbidden(thread, to):
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", forbidden)
     called = [False] * len(os.sched_getaffinity(0))
-    threads.run_team(len(called), lambda rank: called.__setitem__(rank, True))
+    run(len(called), lambda rank: called.__setitem__(rank, True))
     assert all(called)
 
 
