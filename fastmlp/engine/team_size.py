@@ -71,11 +71,15 @@ class Record:
         1, 2, 4 and so on, and all threads.
     seconds : dict of int to float
         Of a step, for each size that has been tried.
+    guess : float or None
+        Seconds of a step of the first segment. It says how long a trial must be, and is no measurement of its size:
+        data and workspace were not in the caches yet.
     """
 
     def __init__(self, available: int, start_seconds: float = START_SECONDS) -> None:
         self.sizes = [1 << i for i in range(available.bit_length()) if 1 << i < available] + [available]
         self.seconds: dict[int, float] = {}
+        self.guess: float | None = None
         self._start_seconds = start_seconds
         self._due: dict[int, float] = {}
         self._wait = dict.fromkeys(self.sizes, FIRST_WAIT)
@@ -194,13 +198,14 @@ class TeamSize:
                 _records[key] = Record(available, self._start_seconds)
             self._record = record = _records[key]
             size, n_steps, is_trial = max(one for one in record.sizes if one <= self._size), n_left, False
+            guess = record.guess or self._guess
             if record.seconds:
                 size = record.best(n_left)
                 trial = record.trial(size, n_left, self._trial_steps, self._clock())
                 if trial is not None:
                     size, n_steps, is_trial = trial
-            elif n_left * self._guess * TRIAL_COST > TRIAL_SECONDS and len(record.sizes) > 1:
-                n_steps, is_trial = min(n_left, math.ceil(TRIAL_SECONDS / self._guess)), True
+            elif n_left * guess * TRIAL_COST > TRIAL_SECONDS and len(record.sizes) > 1:
+                n_steps, is_trial = min(n_left, math.ceil(TRIAL_SECONDS / guess)), True
         self._segment, self._n_left = Segment(size, n_steps, is_trial), n_left
         self._entered, self._noted = [None] * size, (0, 0.0)
         return self._segment
@@ -247,7 +252,10 @@ class TeamSize:
         now, (n_noted, since), segment = self._clock(), self._noted, self._segment
         seconds, n_steps = now - max(since, began), n_done - n_noted
         with _lock:
-            if segment.is_trial or (n_steps and (seconds > TRIAL_SECONDS / 2 or self._trial_steps is not None)):
+            if self._record.guess is None and n_steps:
+                self._record.guess = seconds / n_steps
+                self._record.add(seconds)
+            elif segment.is_trial or (n_steps and (seconds > TRIAL_SECONDS / 2 or self._trial_steps is not None)):
                 self._record.note(segment, n_steps, seconds, now)
             else:
                 self._record.add(seconds)

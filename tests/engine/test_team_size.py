@@ -98,6 +98,13 @@ def test_trials_cost_little_of_a_first_fit(each, first):
         assert took <= 1.1 * max(seconds, int(seconds / min(each.values())) * each[min(first, max(each))]), n_steps
 
 
+def test_the_first_steps_decide_nothing():
+    """Their data are not in the caches yet, and their threads have just begun."""
+    world = World(lambda size: 100e-6 / size * (5 if size == 2 and world.now < 1.001 else 1), 2)
+    assert world.fit(n_steps=6000, guess=1e-3) < 1.1 * 0.3
+    assert world.size() == 2
+
+
 def test_a_short_fit_tries_nothing():
     world = world_of(MNIST)
     for _ in range(3):
