@@ -153,14 +153,13 @@ def run_brief_team(
     if size == 1:
         call(0)
         return
-    ranks, done, gate, cores = range(1, size), False, _locked(), affinity()
-    locks, ended = [_locked() for _ in ranks], [False for _ in ranks]
+    ranks, done, cores = range(1, size), False, affinity()
+    gates, locks, ended = [_locked() for _ in ranks], [_locked() for _ in ranks], [False for _ in ranks]
     errors: list[BaseException] = []
     started: list[int] = []
 
     def help_with(rank: int) -> None:
-        with gate:  # no thread may end before it has been moved
-            pass
+        gates[rank - 1].acquire()  # no thread may end before it has been moved
         _allow(cores)
         if not _try(errors, call, rank):
             stop()
@@ -168,12 +167,18 @@ def run_brief_team(
         ended[rank - 1] = True
         locks[rank - 1].release()
 
+    def open_gates() -> None:
+        """Let the threads begin. May be repeated: nobody else releases a gate, and its thread passes only once."""
+        for gate in gates:
+            if gate.locked():
+                gate.release()
+
     def work() -> None:
         nonlocal done
         # No handler of a signal runs between the start of a thread and its entry in the list: there is no bytecode.
         started.extend(map(start_new_thread, itertools.repeat(help_with), [(rank,) for rank in ranks]))
         _move_away(started, cores)
-        gate.release()
+        open_gates()
         call(0)
         done = True
 
@@ -184,8 +189,7 @@ def run_brief_team(
                 if not done:
                     stop()
                     release()
-                if gate.locked():
-                    gate.release()
+                    open_gates()
                 for i in range(len(started)):
                     if not ended[i]:
                         locks[i].acquire(timeout=_POLL_SECONDS)
@@ -237,13 +241,13 @@ def _move_away(threads: list[int], cores: list[int]) -> None:
     """Let new threads run on other cores than this one, each on its own if all cores are needed.
 
     They wake up as this thread releases the GIL, often on its core, and Linux can take 10 ms to notice. No thread may
-    have ended yet. As soon as a thread runs, it may be allowed all cores again.
+    have ended yet, because libc looks into its memory. As soon as a thread runs, it may be allowed all cores again.
     """
-    if _LIBC is None:
+    if _LIBC is None or len(cores) < 2 or not hasattr(_LIBC, "pthread_setaffinity_np"):  # Android has no such function
         return
     here = _LIBC.sched_getcpu()
-    others = [core for core in cores if core != here]
-    for i, thread in enumerate(threads):
-        allowed = others[i : i + 1] if len(threads) == len(others) else others
-        mask = sum(1 << core for core in allowed).to_bytes(max(cores) // 64 * 8 + 8, "little")
-        _LIBC.pthread_setaffinity_np(ctypes.c_ulong(thread), ctypes.c_size_t(len(mask)), mask)
+    bits = [1 << core for core in cores if core != here]
+    masks = bits if len(threads) == len(bits) else [sum(bits)] * len(threads)
+    n_bytes = max(cores) // 64 * 8 + 8
+    for thread, mask in zip(threads, masks, strict=True):
+        _LIBC.pthread_setaffinity_np(ctypes.c_ulong(thread), ctypes.c_size_t(n_bytes), mask.to_bytes(n_bytes, "little"))

@@ -206,6 +206,34 @@ def test_a_brief_team_is_waited_for_whatever_handlers_of_signals_raise():
     assert sorted(ended) == [1, 2]
 
 
+class SlowLock:
+    """Lets other threads run before the one that has acquired it."""
+
+    def __init__(self):
+        self.lock = _thread.allocate_lock()
+        self.locked, self.release = self.lock.locked, self.lock.release
+
+    def acquire(self, **timeout):
+        acquired = self.lock.acquire(**timeout)
+        time.sleep(0.05)
+        return acquired
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *error):
+        self.release()
+
+
+@pytest.mark.parametrize("run", [run_team, run_brief_team])
+def test_a_team_ends_wherever_python_switches_between_threads(monkeypatch, run):
+    """As when the caller has ended its part before the others begin theirs."""
+    monkeypatch.setattr(threads, "allocate_lock", SlowLock)
+    calls = []
+    in_threads(lambda: run(3, calls.append))
+    assert sorted(calls) == [0, 1, 2]
+
+
 def test_run_in_thread_passes_on_errors():
     with refused(RuntimeError, "broken"):
         run_in_thread(raise_broken)

@@ -52,6 +52,44 @@ def test_new_threads_begin_on_other_cores(n_threads):
         assert all(len(cores) == 1 for cores in allowed)
 
 
+class Libc:
+    """Notes the cores that each thread is allowed."""
+
+    def __init__(self, here):
+        self.here, self.allowed = here, []
+
+    def sched_getcpu(self):
+        return self.here
+
+    def pthread_setaffinity_np(self, thread, n_bytes, mask):
+        assert n_bytes.value == len(mask)
+        assert len(mask) % 8 == 0  # a mask is made of words of 64 bits
+        bits = int.from_bytes(mask, "little")
+        self.allowed.append({core for core in range(8 * len(mask)) if bits >> core & 1})
+
+
+@pytest.mark.parametrize("cores", [[3, 63], [0, 64], [5, 1029], [*range(64)], [*range(1, 66)], [*range(2048)]])
+def test_threads_are_moved_among_any_cores(monkeypatch, cores):
+    here, others = cores[0], set(cores[1:])
+    for n_threads in (2, len(others), len(cores)):
+        monkeypatch.setattr(threads, "_LIBC", Libc(here))
+        threads._move_away([7] * n_threads, cores)
+        each = [{core} for core in cores[1:]] if n_threads == len(others) else [others] * n_threads
+        assert threads._LIBC.allowed == each
+
+
+@each_team
+@pytest.mark.parametrize("lacking", ["another core", "the system's word", "a function of libc"])
+def test_a_team_runs_where_nothing_says_how_to_move_threads(monkeypatch, run, lacking):
+    if lacking == "a function of libc":
+        monkeypatch.setattr(threads, "_LIBC", object())
+    else:
+        monkeypatch.setattr(threads, "affinity", affinity()[:1].copy if lacking == "another core" else list)
+    called = [False] * 3
+    run(3, lambda rank: called.__setitem__(rank, True))
+    assert all(called)
+
+
 @each_team
 def test_each_team_moves_its_threads_away(monkeypatch, run):
     moved = []
