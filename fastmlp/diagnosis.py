@@ -19,6 +19,7 @@ from fastmlp.losses import Loss, Targets
 __all__ = ["ConvergenceWarning", "after_divergence", "loss_of_a_guess", "not_finite", "what_went_wrong"]
 
 _ROWS = 2000  # about so many rows, evenly spaced, stand for all
+_BRIEF = 2**28  # multiply-adds that NumPy does in 30 ms
 _MANY_STEPS, _MANY_MORE = 100, 500  # after fewer steps (of one epoch: fewer than the second) the loss may still be high
 _LONG_EPOCHS = 10  # until then a loss near a guess's is ordinary
 _CLOSE = 0.95  # a loss above this part of a guess's is worth a look
@@ -208,7 +209,7 @@ def _outputs(engine: Engine, X: Any) -> tuple[Floats, int, int]:
     if X.dtype != settings.dtype:
         X = X.astype(settings.dtype) * np.dtype(settings.dtype).type(settings.input_scale)
     for layer, (w, b) in enumerate(zip(engine.weights, engine.biases, strict=True)):
-        z: Floats = X @ w + b
+        z: Floats = _product(X, w) + b
         if layer < len(settings.activations):
             name = settings.activations[layer]
             X = ACTIVATIONS[name].value(z)
@@ -216,3 +217,10 @@ def _outputs(engine: Engine, X: Any) -> tuple[Floats, int, int]:
                 dead += int(np.count_nonzero(~X.any(axis=0)))
             n_hidden += X.shape[1]
     return z, dead, n_hidden
+
+
+def _product(X: Any, w: Floats) -> Floats:
+    """Return ``X @ w``, without BLAS if that is brief: its threads spin for another 0.1 s, on cores of the next fit."""
+    is_brief = isinstance(X, np.ndarray) and X.size * w.shape[1] < _BRIEF
+    product: Floats = np.einsum("ij,jk->ik", X, w) if is_brief else X @ w
+    return product

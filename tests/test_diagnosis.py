@@ -10,6 +10,7 @@ from support.nets import X as SMALL_X
 from support.nets import Y as SMALL_Y
 from support.nets import assert_bits, both_kinds, data, refused, snapshot
 
+from fastmlp import diagnosis
 from fastmlp.diagnosis import ConvergenceWarning, loss_of_a_guess, what_went_wrong
 from fastmlp.losses import LOSSES
 from fastmlp.reference import MLP
@@ -240,3 +241,16 @@ def test_nothing_is_computed_where_nothing_is_suspicious(monkeypatch):
     monkeypatch.setattr("fastmlp.diagnosis._outputs", outputs)
     net.fit(X, CLASSES, epochs=20)
     assert what_went_wrong(net._engine, X, CLASSES.astype(np.int32), None, None, [], 0, 0.1) is None
+
+
+def test_brief_products_leave_no_threads_of_blas_spinning(monkeypatch):
+    class WithoutBlas(np.ndarray):
+        def __matmul__(self, other):
+            raise AssertionError("this calls BLAS")
+
+    rng = np.random.default_rng(0)
+    x, w = rng.random((30, 20)), rng.random((20, 5))
+    np.testing.assert_allclose(diagnosis._product(x.view(WithoutBlas), w), x @ w)
+    monkeypatch.setattr(diagnosis, "_BRIEF", 30 * 20 * 5)
+    with refused(AssertionError, "BLAS"):
+        diagnosis._product(x.view(WithoutBlas), w)
