@@ -88,7 +88,6 @@ class Net:
     epochs: int
     rate: float = 0.1
     quick_epochs: int = 2
-    accuracy_tolerance: float = 0.1
     cut: bool = False  # whether a quick run takes few rows
 
     def rows(self, quick):
@@ -248,7 +247,7 @@ def print_peers(names, peers, runs, quick):
         title, X, y = net.rows(quick)
         epochs = 1 if quick and name != "digits" else net.quick_epochs
         task = Task(net.layers, net.batch_size, rate=net.rate, epochs=epochs)
-        turns = take_turns([FastMLP(), *peers], X, y, task, runs, accuracy_tolerance=net.accuracy_tolerance)
+        turns = take_turns([FastMLP(), *peers], X, y, task, runs)
         cells = [f"{1e3 * turns.best(peer):.3g}" if peer in turns.seconds else "" for peer in names_of_peers]
         rows.append([f"{title}, {'-'.join(map(str, net.layers))}, batch {net.batch_size}", *cells])
         for peer, error in turns.errors.items():
